@@ -1,0 +1,1 @@
+"""Downstream networks and the one loop that trains them."""

@@ -1,0 +1,268 @@
+"""What the rest of the package knows about data: images, what is known of their labels, and the truth.
+
+Clean labels live in `Truth`, an object of its own that only scoring receives; nothing that trains can reach them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from condense.errors import UserError
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+SupervisionKind = Literal["labelled", "noisy", "partial", "unlabelled", "mixture"]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images of one split, in memory or memory-mapped.
+
+    Attributes:
+        images: uint8 [n, H, W, C], C is 1 or 3.
+        classes: class names, in the order of the label numbers.
+        name: short name of the data set, e.g. "fashion-mnist".
+        split: "train" or "test".
+        provenance: where the images came from, as text.
+
+    Raises:
+        UserError: the array is not uint8 [n, H, W, 1 or 3], is empty, or class names repeat.
+    """
+
+    images: Images
+    classes: tuple[str, ...]
+    name: str
+    split: Literal["train", "test"]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.images.shape
+        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3):
+            raise UserError(
+                f"{self.name}: images must be uint8 [n, height, width, 1 or 3], found {self.images.dtype} {list(shape)}."
+            )
+        if shape[0] == 0:
+            raise UserError(f"{self.name}: the {self.split} split holds no images.")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise UserError(f"{self.name}: at least two different class names are needed, found {list(self.classes)}.")
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes c."""
+        return len(self.classes)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C, 1 or 3."""
+        return int(self.images.shape[3])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W), the order networks use."""
+        _, height, width, channels = self.images.shape
+        return int(channels), int(height), int(width)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of shape, pixels and class names: two equal data sets have the same one."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        for start in range(0, len(self), 4096):
+            digest.update(np.ascontiguousarray(self.images[start : start + 4096]).tobytes())
+        return digest.hexdigest()
+
+    def take(self, indices: npt.NDArray[np.integer]) -> ImageData:
+        """The same data restricted to `indices` [m], in that order."""
+        return ImageData(self.images[indices], self.classes, self.name, self.split, self.provenance)
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What is known of each image's label.
+
+    Noisy: one candidate, not trusted. Partial: several, trusted. Unlabelled: all, trusted. Labelled: one, trusted.
+    Mixtures need nothing more.
+
+    Attributes:
+        candidates: bool [n, c], True where the class is still possible.
+        trusted: bool [n], True where the true class is surely among the candidates.
+
+    Raises:
+        UserError: shapes disagree or an image has no candidate at all.
+    """
+
+    candidates: Mask
+    trusted: Mask
+
+    def __post_init__(self) -> None:
+        if self.candidates.dtype != np.bool_ or self.candidates.ndim != 2:
+            raise UserError(f"candidates must be bool [n, c], found {self.candidates.dtype} {list(self.candidates.shape)}.")
+        if self.trusted.dtype != np.bool_ or self.trusted.shape != self.candidates.shape[:1]:
+            raise UserError(
+                f"trusted must be bool [{self.candidates.shape[0]}], found {self.trusted.dtype} {list(self.trusted.shape)}."
+            )
+        empty = np.flatnonzero(~self.candidates.any(axis=1))
+        if empty.size:
+            raise UserError(
+                f"image {int(empty[0])} has an empty candidate set ({empty.size} such images); "
+                "give it at least one label, or all of them if its label is unknown."
+            )
+
+    @classmethod
+    def from_labels(cls, labels: npt.NDArray[np.integer], num_classes: int, *, trusted: bool) -> Supervision:
+        """One candidate per image from int labels [n] in [0, num_classes); noisy unless `trusted`.
+
+        Raises:
+            UserError: a label lies outside [0, num_classes).
+        """
+        check_labels(labels, num_classes)
+        candidates = np.zeros((len(labels), num_classes), dtype=np.bool_)
+        candidates[np.arange(len(labels)), labels] = True
+        return cls(candidates, np.full(len(labels), trusted, dtype=np.bool_))
+
+    def __len__(self) -> int:
+        return int(self.candidates.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes c."""
+        return int(self.candidates.shape[1])
+
+    @property
+    def single(self) -> Mask:
+        """bool [n]: images with exactly one candidate."""
+        return np.asarray(self.candidates.sum(axis=1) == 1)
+
+    @property
+    def noisy(self) -> Mask:
+        """bool [n]: images whose one label may be wrong."""
+        return np.asarray(self.single & ~self.trusted)
+
+    @property
+    def unlabelled(self) -> Mask:
+        """bool [n]: images about whose label nothing is known."""
+        return np.asarray(self.candidates.all(axis=1))
+
+    @property
+    def observed(self) -> Labels:
+        """int64 [n]: the label of images with one candidate, -1 elsewhere."""
+        return np.where(self.single, self.candidates.argmax(axis=1), -1).astype(np.int64)
+
+    @property
+    def kind(self) -> SupervisionKind:
+        """The kind all images share, or "mixture". One image of another kind makes a mixture,
+        except that labelled and unlabelled images together are called "unlabelled" (semi-supervised)."""
+        noisy, unlabelled = self.noisy, self.unlabelled
+        labelled = self.single & self.trusted
+        partial = ~self.single & ~unlabelled
+        if labelled.all():
+            return "labelled"
+        if noisy.all():
+            return "noisy"
+        if not noisy.any() and not partial.any():
+            return "unlabelled"
+        if not noisy.any() and not unlabelled.all() and partial.any():
+            return "partial"
+        return "mixture"
+
+    def take(self, indices: npt.NDArray[np.integer]) -> Supervision:
+        """The same knowledge restricted to `indices` [m], in that order."""
+        return Supervision(self.candidates[indices], self.trusted[indices])
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Clean labels, for scoring only.
+
+    Attributes:
+        labels: int64 [n].
+    """
+
+    labels: Labels
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """How labels were made imprecise, written into every result.
+
+    Attributes:
+        spec: the request, e.g. "sym:0.4"; "none" for labels as found.
+        seed: seed of the corruption.
+        overall_rate: share of images in [0, 1] whose given label is wrong (noisy), that have more than
+            one candidate (partial), or that lost their label (unlabelled).
+    """
+
+    spec: str
+    seed: int
+    overall_rate: float | None
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What any training or condensing code receives: images and imprecise labels, never the truth."""
+
+    images: ImageData
+    supervision: Supervision
+    corruption: Corruption = Corruption("none", 0, None)
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.supervision) or self.images.num_classes != self.supervision.num_classes:
+            raise UserError(
+                f"{self.images.name}: {len(self.images)} images of {self.images.num_classes} classes, but labels for "
+                f"{len(self.supervision)} images of {self.supervision.num_classes} classes."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: npt.NDArray[np.integer]) -> TrainingSet:
+        """The same set restricted to `indices` [m]."""
+        return TrainingSet(self.images.take(indices), self.supervision.take(indices), self.corruption)
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that loading a data set yields.
+
+    Attributes:
+        train: training images.
+        supervision: labels as the source gives them (from a user's folder: possibly wrong).
+        truth: clean training labels where the source is a clean benchmark, else None.
+        test: test images, None where the source has none.
+        test_truth: their labels.
+    """
+
+    train: ImageData
+    supervision: Supervision
+    truth: Truth | None
+    test: ImageData | None
+    test_truth: Truth | None
+
+
+def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = "labels") -> None:
+    """Raise `UserError` unless `labels` are whole numbers [n] in [0, num_classes)."""
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"{what} must be whole numbers [n], found {labels.dtype} {list(labels.shape)}.")
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if wrong.size:
+        raise UserError(
+            f"{what}: entry {int(wrong[0])} is {int(labels[wrong[0]])}, outside 0..{num_classes - 1} "
+            f"({wrong.size} such entries)."
+        )
+
+
+def class_names(num_classes: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """`names` as a tuple, or "0", "1", … where there are none."""
+    return tuple(str(name) for name in names) if names is not None else tuple(str(i) for i in range(num_classes))

@@ -1,0 +1,1 @@
+"""EDM diffusion models robust to imprecise labels (DMIS)."""

@@ -1,0 +1,1 @@
+"""The referee: protocols, scores and reports. Installed as `condense.evaluate`."""
