@@ -1,0 +1,79 @@
+"""Where a result was made: source revision, machine, memory. Written into results; decides nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+
+def git_revision() -> str | None:
+    """Commit of this package's own checkout, "-dirty" appended when tracked files differ; None without one.
+
+    A package installed into an environment inside some other project's checkout is not mistaken for it.
+    """
+    root = Path(__file__).resolve().parents[1]
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root:
+        return None
+    return _git(root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=5, check=True, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def machine() -> dict[str, str]:
+    """CPU model, usable cores, device, and the versions of Python and torch."""
+    import torch
+
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(_usable_cores()),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process has held so far, in bytes: resident memory, plus CUDA memory where used."""
+    import torch
+
+    accelerator = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return _peak_resident_bytes() + int(accelerator)
+
+
+def _peak_resident_bytes() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows has no such count
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,240 @@
+"""A run: its folder with metrics and checkpoints, its progress bar, and how it is interrupted.
+
+Everything is written so that a run stopped at any moment can go on from its last checkpoint (see files.py).
+Checkpoints are safetensors files: tensors plus JSON, no pickle, so a stranger's checkpoint cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from condense.errors import UserError
+from condense.files import atomic_path, atomic_write_text, prepare_output, write_error
+from condense.machine import git_revision, machine, peak_memory_bytes
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+    from torch import Tensor
+
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+__all__ = [
+    "JSON",
+    "Run",
+    "Tracker",
+    "atomic_path",
+    "atomic_write_text",
+    "git_revision",
+    "interrupt_guard",
+    "machine",
+    "pack_optimizer",
+    "peak_memory_bytes",
+    "prepare_output",
+    "unpack_optimizer",
+]
+
+
+class Tracker:
+    """What a loop tells its progress bar; without a bar it does nothing."""
+
+    def __init__(self, progress: Progress | None = None, task: TaskID | None = None) -> None:
+        self._progress = progress
+        self._task = task
+
+    def update(self, done: int, **shown: float) -> None:
+        """Show that `done` steps of the total are finished, with numbers, e.g. `update(40, loss=0.31)`."""
+        if self._progress is not None and self._task is not None:
+            text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            self._progress.update(self._task, completed=done, shown=text)
+
+
+class Run:
+    """A run folder, or with `path=None` an in-memory nothing for tests and library use.
+
+    Args:
+        path: folder for metrics.jsonl and checkpoints, made if missing.
+        progress: whether `track` draws a bar on stderr.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+
+    def __init__(self, path: Path | None, *, progress: bool = False) -> None:
+        self.path = path
+        self.progress = progress
+        if path is not None:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise write_error(error, path) from error
+
+    def metric(self, **values: float | int | str) -> None:
+        """Append one JSON line to metrics.jsonl; NaN and infinity, for which JSON has no word, become null."""
+        if self.path is None:
+            return
+        finite = {name: None if _not_finite(value) else value for name, value in values.items()}
+        target = self.path / "metrics.jsonl"
+        try:
+            with target.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(json.dumps(finite) + "\n")
+        except OSError as error:
+            raise write_error(error, target) from error
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl that a resumed run will write again: those with "step" > `step`.
+
+        A last line cut short by a crash goes too. Lines without a step stay.
+        """
+        if self.path is None or not (target := self.path / "metrics.jsonl").exists():
+            return
+        lines = target.read_text(encoding="utf-8", errors="replace").splitlines()
+        atomic_write_text(target, "".join(f"{line}\n" for line in lines if _is_up_to(line, step)))
+
+    @contextmanager
+    def track(self, total: int, description: str, initial: int = 0) -> Iterator[Tracker]:
+        """A progress bar on stderr from `initial` to `total`, with the numbers shown and the time left."""
+        if not self.progress:
+            yield Tracker()
+            return
+        with _progress_bar() as progress:
+            yield Tracker(progress, progress.add_task(description, total=total, completed=initial, shown=""))
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
+        """Write `tensors` and `meta` to NAME.safetensors in one step: the old file or the new, never a part.
+
+        Tensors that share memory are written apart. Raises `RunFailed` when the disk is full.
+        """
+        if self.path is None:
+            return
+        from safetensors.torch import save
+
+        # not save_file: it hides the system's error number and makes the file private to its owner
+        content = save(_separate(tensors), metadata={"meta": json.dumps(meta)})
+        with atomic_path(self.path / f"{name}.safetensors") as temporary:
+            temporary.write_bytes(content)
+
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The tensors (on the CPU) and meta that `save` wrote under `name`, None if there are none.
+
+        Raises:
+            UserError: the file is cut short, damaged or not ours.
+        """
+        if self.path is None or not (target := self.path / f"{name}.safetensors").exists():
+            return None
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(target, framework="pt") as file:
+                meta = json.loads((file.metadata() or {})["meta"])
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise UserError(
+                f"{target} is not a readable checkpoint ({error}); restore a copy, or delete it to start over."
+            ) from error
+        return tensors, meta
+
+
+class interrupt_guard:
+    """Context manager: the first Ctrl-C (or SIGTERM) sets `requested`, a second raises KeyboardInterrupt.
+
+    A loop checks `requested` after each step, saves, and raises `condense.errors.Interrupted`. Outside the
+    main thread Python allows no handlers; there the guard does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> interrupt_guard:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def pack_optimizer(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Split a torch optimiser's `state_dict()` into tensors and JSON for `Run.save`.
+
+    Tensors are named "state.INDEX.NAME" and "group.INDEX.NAME"; all else goes into the JSON, named alike.
+    """
+    from torch import Tensor
+
+    entries = {
+        f"state.{i}.{name}": value for i, of in state_dict["state"].items() for name, value in of.items()
+    }
+    for i, group in enumerate(state_dict["param_groups"]):
+        entries |= {f"group.{i}.{name}": value for name, value in group.items()}
+    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
+    return tensors, {key: value for key, value in entries.items() if key not in tensors}
+
+
+def unpack_optimizer(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The `state_dict` that `pack_optimizer` was given, for `load_state_dict`; other keys are ignored."""
+    state: dict[int, dict[str, Any]] = {}
+    groups: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **meta}.items():
+        kind, _, rest = key.partition(".")
+        index, _, name = rest.partition(".")
+        if kind == "state":
+            state.setdefault(int(index), {})[name] = value
+        elif kind == "group":  # JSON made lists of tuples such as betas
+            is_tuple = isinstance(value, list) and not name.startswith("param")
+            groups.setdefault(int(index), {})[name] = tuple(value) if is_tuple else value
+    return {"state": state, "param_groups": [groups[i] for i in sorted(groups)]}
+
+
+def _progress_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[shown]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors, no two in the same memory (safetensors refuses those)."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        memory = plain.untyped_storage().data_ptr()
+        result[name] = plain.clone() if memory in seen else plain
+        seen.add(memory)
+    return result
+
+
+def _not_finite(value: float | int | str) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _is_up_to(line: str, step: int) -> bool:
+    try:
+        return bool(json.loads(line).get("step", step) <= step)
+    except (ValueError, AttributeError):
+        return False
