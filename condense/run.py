@@ -77,7 +77,7 @@ class Run:
                 raise write_error(error, path) from error
 
     def metric(self, **values: float | int | str) -> None:
-        """Append one JSON line to metrics.jsonl; NaN and infinity, for which JSON has no word, become null."""
+        """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON has no word for them)."""
         if self.path is None:
             return
         finite = {name: None if _not_finite(value) else value for name, value in values.items()}
@@ -137,7 +137,7 @@ class Run:
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise UserError(
-                f"{target} is not a readable checkpoint ({error}); restore a copy, or delete it to start over."
+                f"{target} is not a readable checkpoint ({error}); restore a copy or delete it to start over."
             ) from error
         return tensors, meta
 

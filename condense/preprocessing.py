@@ -1,0 +1,78 @@
+"""What happens to pixels before a network sees them: the same for condensed, training and test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from condense.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """How pixels in [0, 1] become what a network sees, and back.
+
+    First (x - mean) / std for each channel, then, if given, ZCA: (flatten(x) - zca_mean) @ zca_matrix, with
+    flatten in C, H, W order and d = C·H·W (Krizhevsky 2009, appendix A; as kornia's ZCAWhitening). Sets that
+    follow MTT (Cazenavette et al. 2022) use ZCA with mean 0 and std 1.
+
+    Attributes:
+        mean: one value per channel.
+        std: one positive value per channel.
+        zca_mean: float32 [d], or None without ZCA.
+        zca_matrix: float32 [d, d].
+        zca_inverse: float32 [d, d], for going back to pixels.
+
+    Raises:
+        UserError: lengths disagree, std is not positive, a value is not finite, or ZCA is given in part.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    zca_mean: npt.NDArray[np.float32] | None = None
+    zca_matrix: npt.NDArray[np.float32] | None = None
+    zca_inverse: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if (
+            len(self.mean) != len(self.std)
+            or not np.isfinite([*self.mean, *self.std]).all()
+            or min(self.std) <= 0
+        ):
+            raise UserError(
+                "preprocessing needs one finite mean and one positive std per channel, "
+                f"found mean {list(self.mean)} and std {list(self.std)}."
+            )
+        given = [array for array in (self.zca_mean, self.zca_matrix, self.zca_inverse) if array is not None]
+        if not given:
+            return
+        size = given[0].shape[:1]
+        shapes = [size, size * 2, size * 2]
+        if [array.shape for array in given] != shapes or any(array.dtype != np.float32 for array in given):
+            found = [f"{array.dtype} {list(array.shape)}" for array in given]
+            raise UserError(f"ZCA needs float32 mean [d], matrix [d, d] and inverse [d, d], found {found}.")
+        if not all(np.isfinite(array).all() for array in given):
+            raise UserError("ZCA holds values that are not finite.")
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """What a network sees, float32 [n, C, H, W], from pixels float32 [n, C, H, W] in [0, 1]."""
+        x = (pixels - self._channels(self.mean, pixels)) / self._channels(self.std, pixels)
+        if self.zca_mean is None or self.zca_matrix is None:
+            return x
+        centred = x.flatten(1) - torch.as_tensor(self.zca_mean, device=x.device)
+        return (centred @ torch.as_tensor(self.zca_matrix, device=x.device)).reshape(x.shape)
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """Pixels float32 [n, C, H, W], the inverse of `normalise`; values outside [0, 1] are kept."""
+        if self.zca_mean is not None and self.zca_inverse is not None:
+            flat = x.flatten(1) @ torch.as_tensor(self.zca_inverse, device=x.device)
+            x = (flat + torch.as_tensor(self.zca_mean, device=x.device)).reshape(x.shape)
+        return x * self._channels(self.std, x) + self._channels(self.mean, x)
+
+    @staticmethod
+    def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
+        return like.new_tensor(values)[:, None, None]  # [C, 1, 1]
