@@ -1,0 +1,24 @@
+"""Which arithmetic a device is quick at."""
+
+from __future__ import annotations
+
+import torch
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions are the quick ones on `device`.
+
+    True for GPUs from Ampere on and for CPUs with AVX512-BF16 or AMX instructions; elsewhere bfloat16 works
+    but is emulated, slower than float32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return _cpu_has_bf16()
+    return False
+
+
+def _cpu_has_bf16() -> bool:
+    # AVX512-BF16 and AMX are x86 extensions; torch names the vector set it dispatches to "AVX512" there.
+    x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return x86 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,126 @@
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from condense.classifiers import networks
+from condense.errors import UserError
+
+
+def build(name="convnet3", in_channels=3, image_size=32, num_classes=10, seed=0):
+    return networks.build(
+        name, in_channels=in_channels, image_size=image_size, num_classes=num_classes, seed=seed
+    )
+
+
+def count(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "in_channels", "image_size", "expected"),
+    [
+        ("convnet3", 3, 32, 320_010),  # baselines of DC, DSA, DM, MTT
+        ("convnet3", 1, 28, 317_706),
+        ("convnet3-bn", 3, 32, 320_010),
+        ("convnet3", 1, 8, 1_280 + 2 * 147_584 + 3 * 256 + 1_290),
+        ("convnet3", 3, 64, 3_584 + 2 * 147_584 + 3 * 256 + 81_930),
+        ("resnet18", 3, 32, 11_173_962),  # the usual ResNet-18 for CIFAR-10
+        ("resnet34-bn", 3, 32, 21_282_122),
+    ],
+)
+def test_parameter_counts(name, in_channels, image_size, expected):
+    assert count(build(name, in_channels, image_size)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "features"),
+    [
+        ("convnet3", 1, 8, 128),
+        ("convnet3", 1, 28, 2048),
+        ("convnet3", 3, 28, 1152),
+        ("convnet3", 3, 64, 8192),
+        ("resnet18", 1, 28, 512),
+        ("resnet18-bn", 1, 8, 512),
+    ],
+)
+def test_features_feed_the_head(name, channels, size, features):
+    network = build(name, channels, size, num_classes=7).eval()
+    x = torch.randn(2, channels, size, size)
+    with torch.no_grad():
+        assert network.features(x).shape == (2, features)
+        torch.testing.assert_close(network.head(network.features(x)), network(x))
+        assert network(x).shape == (2, 7)
+
+
+def test_instance_norm_by_hand():
+    norm = networks.instance_norm(6)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(6))
+        norm.bias.copy_(torch.randn(6))
+    x = torch.randn(3, 6, 5, 4)
+    mean = x.sum((2, 3), keepdim=True) / 20
+    variance = ((x - mean) ** 2).sum((2, 3), keepdim=True) / 20
+    scale, shift = norm.weight[:, None, None], norm.bias[:, None, None]
+    torch.testing.assert_close(norm(x), (x - mean) / (variance + 1e-5).sqrt() * scale + shift)
+    torch.testing.assert_close(norm(x), F.instance_norm(x, weight=norm.weight, bias=norm.bias))
+
+
+def test_instance_norm_networks_treat_every_image_by_itself():
+    network = build("convnet3", 1, 8).train()
+    x = torch.randn(5, 1, 8, 8)
+    torch.testing.assert_close(network(x)[2:3], network(x[2:3]))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 8, 8), (2, 5, 7, 9), (1, 1, 2, 2), (3, 4, 14, 28)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_pooling_equals_torch(shape, dtype):
+    x = torch.randn(shape, dtype=dtype, requires_grad=True)
+    ours, theirs = networks.HalvingPool()(x), F.avg_pool2d(x, 2)
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.randn_like(ours)
+    (grad_ours,) = torch.autograd.grad((ours * weight).sum(), x)
+    (grad_theirs,) = torch.autograd.grad((theirs * weight).sum(), x)
+    torch.testing.assert_close(grad_ours, grad_theirs)
+
+
+def test_pooling_can_be_differentiated_twice():
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: networks.HalvingPool()(x).pow(3), x)
+
+
+@pytest.mark.parametrize("name", ["resnet18-bn", "resnet34-bn"])
+def test_resnet_equals_torchvision_with_a_small_stem(name):
+    ours = build(name, 3, 16, seed=3).eval()
+    theirs = getattr(torchvision.models, name.removesuffix("-bn"))(num_classes=10).eval()
+    theirs.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    theirs.maxpool = torch.nn.Identity()
+    # Modules are listed in the same order except the shortcut, which both list last in its block.
+    weights = dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True))
+    theirs.load_state_dict(weights)
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_initialisation_depends_on_the_seed_alone():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = build(seed=1).state_dict()
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.rand(3)
+    second, other = build(seed=1).state_dict(), build(seed=2).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_unknown_name_lists_near_ones():
+    with pytest.raises(UserError, match='no network is called "ResNet-18"; nearest: .*resnet18'):
+        build("ResNet-18")
+
+
+@pytest.mark.parametrize(("name", "size", "needed"), [("convnet3", 7, 8), ("resnet18", 8, 9)])
+def test_too_small_images_are_refused(name, size, needed):
+    with pytest.raises(UserError, match=f"at least {needed}x{needed}, found {size}x{size}"):
+        build(name, 1, size)
+    build(name, 1, needed)
