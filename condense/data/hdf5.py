@@ -1,0 +1,60 @@
+"""Read arrays out of a plain HDF5 data file (condensed sets have their own reader)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from condense.data.memory import check_fits
+from condense.errors import UserError
+
+
+def names(path: Path) -> list[str]:
+    """Names of the arrays at the top of the file.
+
+    Raises:
+        UserError: the file is no readable HDF5, or holds a condensed set.
+    """
+    with _opened(path) as file:
+        return [name for name in file if isinstance(file.get(name), h5py.Dataset)]
+
+
+def read(path: Path, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    """The wanted arrays among those the file has.
+
+    Raises:
+        UserError: the file is damaged, or an array does not fit in memory.
+    """
+    present = [name for name in names(path) if name in wanted]
+    with _opened(path) as file:
+        return {name: _array(file[name], f"array {name!r} of {path}") for name in present}
+
+
+def _array(dataset: Any, what: str) -> npt.NDArray[Any]:
+    check_fits(dataset.size * dataset.dtype.itemsize, what)
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        return np.asarray(dataset.asstr()[()], dtype=np.str_)
+    if dataset.dtype.hasobject:
+        raise UserError(f"{what} holds {dataset.dtype} entries; save numbers, and names as strings.")
+    return np.asarray(dataset[()])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(path, "r") as file:
+            schema = str(file.attrs.get("schema", ""))
+            if schema.startswith("condensed-set"):
+                raise UserError(
+                    f"{path} is a condensed set ({schema}), not a data set to condense; "
+                    "score it with 'dmis evaluate' or look at it with 'dmis inspect'."
+                )
+            yield file
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged or no HDF5 file ({error}); write it again.") from error

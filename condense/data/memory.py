@@ -1,0 +1,32 @@
+"""Refuse what does not fit in memory before asking for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from condense.errors import UserError
+
+
+def available_bytes() -> int:
+    """Memory in bytes a program may still take: MemAvailable on Linux, elsewhere all there is, if known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # Windows has no sysconf
+        return sys.maxsize
+
+
+def check_fits(num_bytes: int, what: str) -> None:
+    """Raise `UserError` if `what` needs more than the available memory."""
+    available = available_bytes()
+    if num_bytes > available:
+        raise UserError(
+            f"{what} needs {num_bytes / 2**30:.1f} GiB of memory, but {available / 2**30:.1f} GiB are "
+            "available; use fewer or smaller images (--image-size), or a machine with more memory."
+        )

@@ -1,0 +1,91 @@
+"""Read arrays out of an .npz that may come from anywhere: headers first, never a pickle.
+
+numpy's own `load` allocates whatever a header claims; here the claim is first held against what the file
+stores and against the memory there is.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from condense.data.memory import check_fits
+from condense.errors import UserError
+
+_SUFFIX = ".npy"
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+
+
+def names(path: Path) -> list[str]:
+    """Names of the arrays in the file.
+
+    Raises:
+        UserError: the file is no readable .npz.
+    """
+    with _archive(path) as archive:
+        return [name.removesuffix(_SUFFIX) for name in archive.namelist() if name.endswith(_SUFFIX)]
+
+
+def read(path: Path, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    """The wanted arrays among those the file has.
+
+    Raises:
+        UserError: the file is damaged, or an array is pickled or larger than the file or the free memory.
+    """
+    present = [name for name in names(path) if name in wanted]
+    with _archive(path) as archive:
+        return {name: _array(archive, name, path) for name in present}
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(
+            f"{path} is damaged or no .npz file ({error}); write it again with numpy.savez."
+        ) from error
+
+
+def _array(archive: zipfile.ZipFile, name: str, path: Path) -> npt.NDArray[Any]:
+    member = name + _SUFFIX
+    try:
+        with archive.open(member) as stream:
+            shape, dtype = _header(cast(BinaryIO, stream))
+        _check_header(shape, dtype, archive.getinfo(member).file_size, f"array {name!r} of {path}")
+        with archive.open(member) as stream:
+            array: npt.NDArray[Any] = np.lib.format.read_array(cast(BinaryIO, stream), allow_pickle=False)
+            return array
+    except _DAMAGE as error:
+        raise UserError(f"array {name!r} of {path} is damaged ({error}); write the file again.") from error
+
+
+def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype that a .npy stream announces."""
+    version = np.lib.format.read_magic(stream)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"format version {version} is not used for plain arrays")
+    shape, _, dtype = readers[version](stream)
+    return shape, dtype
+
+
+def _check_header(shape: tuple[int, ...], dtype: np.dtype[Any], stored_bytes: int, what: str) -> None:
+    if dtype.hasobject:
+        raise UserError(
+            f"{what} holds pickled Python objects, which are never read, because they can run code; "
+            "save numbers, and names as numpy.array(names, dtype=str)."
+        )
+    num_bytes = dtype.itemsize
+    for length in shape:
+        num_bytes *= length
+    if num_bytes > stored_bytes:
+        raise UserError(
+            f"{what} announces {num_bytes} bytes {list(shape)}, but stores {stored_bytes}; write it again."
+        )
+    check_fits(num_bytes, what)
