@@ -1,0 +1,232 @@
+"""A user's folder: layouts, tables, and every mistake one makes with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condense.data import sources
+from condense.errors import UserError
+
+
+def paint(file: Path, value: int = 0, size: tuple[int, int] = (6, 6), mode: str = "L") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode != "RGB" else (value, 0, 0)).save(file)
+
+
+def load(path: Path, **options):
+    return sources.load(str(path), **options)
+
+
+def test_class_folders_without_test_images(tmp_path):
+    for value, name in enumerate(["cat/2.png", "cat/1.png", "dog/deep/1.PNG", "ant/1.bmp"]):
+        paint(tmp_path / name, value)
+    (tmp_path / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / ".hidden").mkdir()
+    source = load(tmp_path)
+    assert source.train.classes == ("ant", "cat", "dog")
+    assert source.train.images[:, 0, 0, 0].tolist() == [3, 1, 0, 2]
+    assert source.supervision.observed.tolist() == [0, 1, 1, 2]
+    assert source.supervision.kind == "noisy"
+    assert (source.truth, source.test, source.test_truth) == (None, None, None)
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_train_and_test_folders(tmp_path, name):
+    for value, file in enumerate(["train/a/1.png", "train/b/1.png", f"{name}/b/1.png", f"{name}/a/1.png"]):
+        paint(tmp_path / file, value)
+    source = load(tmp_path)
+    assert source.test is not None
+    assert source.test_truth is not None
+    assert source.test.images[:, 0, 0, 0].tolist() == [3, 2]
+    assert source.test_truth.labels.tolist() == [0, 1]
+
+
+def test_a_table_gives_noisy_partial_and_missing_labels(tmp_path):
+    for value in range(5):
+        paint(tmp_path / f"{value}.png", value)
+    (tmp_path / "labels.csv").write_text(
+        "\ufefffile,label,note\n2.png,dog,x\n0.png,cat|dog,\n1.png,,\n3.png, eel ,\n"
+    )
+    source = load(tmp_path)
+    assert source.train.classes == ("cat", "dog", "eel")
+    assert source.train.images[:, 0, 0, 0].tolist() == [2, 0, 1, 3]
+    assert source.supervision.candidates.astype(int).tolist() == [[0, 1, 0], [1, 1, 0], [1, 1, 1], [0, 0, 1]]
+    assert source.supervision.trusted.tolist() == [False, True, True, False]
+    assert source.supervision.kind == "mixture"
+
+
+def test_a_table_can_name_the_test_images(tmp_path):
+    for value in range(4):
+        paint(tmp_path / "all" / f"{value}.png", value)
+    (tmp_path / "labels.csv").write_text(
+        "file,label,split\nall/0.png,b,test\nall/1.png,a,train\nall/2.png,b,train\nall/3.png,a,test\n"
+    )
+    source = load(tmp_path)
+    assert source.test is not None
+    assert source.test_truth is not None
+    assert source.train.images[:, 0, 0, 0].tolist() == [1, 2]
+    assert source.test.images[:, 0, 0, 0].tolist() == [3, 0]
+    assert source.test_truth.labels.tolist() == [0, 1]
+
+
+def test_test_folders_serve_a_table_of_training_images(tmp_path):
+    for file in ("0.png", "1.png", "test/a/0.png", "test/b/0.png"):
+        paint(tmp_path / file)
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,a|b\n1.png,b\n")
+    assert load(tmp_path).test_truth.labels.tolist() == [0, 1]
+
+
+def test_sizes_that_differ_need_one(tmp_path):
+    paint(tmp_path / "a/1.png", 50, (10, 20))
+    paint(tmp_path / "b/1.png", 90, (30, 12))
+    with pytest.raises(UserError, match=r"2 different sizes: 10x20 \(1\), 30x12 \(1\).*--image-size"):
+        load(tmp_path)
+    images = load(tmp_path, image_size=5).train.images
+    assert images.shape == (2, 5, 5, 1)
+    assert (images[0] == 50).all()
+    assert (images[1] == 90).all()
+
+
+def test_equal_sizes_must_still_be_square(tmp_path):
+    for name in "ab":
+        paint(tmp_path / name / "1.png", 0, (10, 20))
+    with pytest.raises(UserError, match=r"10x20, not square.*--image-size 10"):
+        load(tmp_path)
+
+
+def test_the_centre_is_kept_and_averaged(tmp_path):
+    stripes = np.zeros((8, 16), dtype=np.uint8)
+    stripes[:, 4:12] = 200
+    stripes[::2, 4:12] = 100  # finer than the new size: picking rows would give 100 or 200
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(stripes).save(tmp_path / name / "1.png")
+    images = load(tmp_path, image_size=2).train.images
+    np.testing.assert_allclose(images, 150, atol=20)
+
+
+def test_one_colour_image_makes_all_colour(tmp_path):
+    paint(tmp_path / "a/1.png", 70)
+    paint(tmp_path / "a/2.png", 1, mode="1")
+    paint(tmp_path / "b/1.png", 1, mode="1")
+    grey = load(tmp_path).train.images
+    assert grey[:, 0, 0].tolist() == [[70], [255], [255]]
+    paint(tmp_path / "b/2.png", 9, mode="RGB")
+    assert load(tmp_path).train.images[:, 0, 0].tolist() == [[70] * 3, [255] * 3, [255] * 3, [9, 0, 0]]
+
+
+def test_transparency_is_dropped_without_a_warning(tmp_path):
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30])
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        palette.save(tmp_path / name / "1.png", transparency=b"\x00")
+    assert load(tmp_path).train.images[0, 0, 0].tolist() == [10, 20, 30]
+
+
+def break_nothing_there(path: Path) -> None:
+    for folder in ("a", "b"):
+        for file in (path / folder).iterdir():
+            file.unlink()
+        (path / folder).rmdir()
+
+
+def break_flat(path: Path) -> None:
+    break_nothing_there(path)
+    paint(path / "1.png")
+
+
+def break_empty_class(path: Path) -> None:
+    (path / "c").mkdir()
+
+
+def break_one_class(path: Path) -> None:
+    (path / "b" / "1.png").unlink()
+    (path / "b").rmdir()
+
+
+def break_image(path: Path) -> None:
+    (path / "b" / "1.png").write_bytes(b"GIF89a? no.")
+
+
+def break_cut_image(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (6, 6), dtype=np.uint8)
+    Image.fromarray(noise).save(path / "b" / "1.png")
+    content = (path / "b" / "1.png").read_bytes()
+    (path / "b" / "1.png").write_bytes(content[: len(content) // 2])
+
+
+def break_depth(path: Path) -> None:
+    Image.fromarray(np.full((6, 6), 40000, dtype=np.uint16)).save(path / "b" / "1.png")
+
+
+def break_test_only(path: Path) -> None:
+    paint(path / "test/a/1.png")
+
+
+def break_train_only_class(path: Path) -> None:
+    for file in ("train/a/1.png", "train/b/1.png", "test/a/1.png"):
+        paint(path / file)
+
+
+def break_test_only_class(path: Path) -> None:
+    for file in ("train/a/1.png", "test/b/1.png", "test/a/1.png"):
+        paint(path / file)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (break_nothing_there, "holds no images and no class folders"),
+        (break_flat, r"holds 1 images and no class folders.*labels.csv"),
+        (break_empty_class, "class 'c'.*holds no images"),
+        (break_one_class, r"only the class \['a'\]"),
+        (break_image, "b/1.png cannot be read as an image"),
+        (break_cut_image, "b/1.png cannot be read as an image"),
+        (break_depth, "b/1.png has more than 8 bits"),
+        (break_test_only, "no folder 'train'"),
+        (break_train_only_class, "class 'b' has training images but no test images"),
+        (break_test_only_class, "class 'b' has test images but no training images"),
+    ],
+)
+def test_broken_folders_are_refused_in_one_sentence(tmp_path, breakage, message):
+    paint(tmp_path / "a/1.png")
+    paint(tmp_path / "b/1.png")
+    breakage(tmp_path)
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("name,class\n0.png,a\n", "has the columns name, class"),
+        ("", r"has the columns \(none\)"),
+        ("file,label\n", "lists no files"),
+        ("file,label\n0.png,a\n9.png,b\n", "line 3 names '9.png', but .* does not exist"),
+        ("file,label\n0.png,a\n1.png,b\n0.png,b\n", "lists '0.png' twice, in lines 2 and 4"),
+        ("file,label\n0.png,a\n./0.png,b\n", "lists '0.png' twice"),
+        ("file,label\n0.png,a\n../secret.png,b\n", "give a path below"),
+        ("file,label\n0.png,a\n/etc/passwd,b\n", "give a path below"),
+        ("file,label\n0.png,a\n1.png,b||c\n", "has an empty entry"),
+        ("file,label\n0.png,a\n1.png\n", "has no label cell"),
+        ("file,label,split\n0.png,a,\n1.png,b,dev\n", "the split 'dev'"),
+        ("file,label,split\n0.png,a,test\n1.png,b,test\n", "lists no training images"),
+        ("file,label,split\n0.png,a,train\n1.png,a|b,test\n", "1.png has 2 labels"),
+        (
+            "file,label,split\n0.png,a,train\n1.png,b,test\n",
+            "line 2.* has the label 'a', a class that the test",
+        ),
+        ("file,label\n0.png,a\n1.png,a\n", r"only the class \['a'\]"),
+        (b"file,label\n0.png,\xff\n", "must be a UTF-8 table"),
+    ],
+)
+def test_broken_tables_are_refused_in_one_sentence(tmp_path, table, message):
+    for name in ("0.png", "1.png"):
+        paint(tmp_path / "data" / name)
+    path = tmp_path / "data" / "labels.csv"
+    path.write_bytes(table if isinstance(table, bytes) else table.encode())
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / "data")
