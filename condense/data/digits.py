@@ -1,0 +1,30 @@
+"""scikit-learn's handwritten digits: 1797 grey images of 8x8, inside the package, no download."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from condense import rng
+from condense.data.benchmark import clean_source
+from condense.data.splits import pick_per_class, proportional_counts
+from condense.data.types import Source
+
+NUM_TEST = 500
+
+
+def load() -> Source:
+    """1297 training and 500 test images, stratified by class; the split is always the same one.
+
+    Pixel values 0..16 are scaled to 0..255. Source: scikit-learn, `sklearn.datasets.load_digits` (UCI
+    "Optical Recognition of Handwritten Digits", test part).
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = digits.target.astype(np.int64)
+    classes = tuple(str(name) for name in digits.target_names)
+    counts = proportional_counts(np.bincount(labels), NUM_TEST)
+    chosen = pick_per_class(labels, counts, np.random.default_rng(rng.derive(0, "digits test split")))
+    train, test = (images[~chosen], labels[~chosen]), (images[chosen], labels[chosen])
+    return clean_source("digits", classes, train, test, "sklearn.datasets.load_digits")

@@ -1,0 +1,79 @@
+"""Imagenette: ten easy ImageNet classes, 9,469 and 3,925 photographs, brought to 64x64 (Howard 2019)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from condense.data import folder, pictures
+from condense.data.benchmark import cache_folder, clean_source, downloading
+from condense.data.types import Source
+from condense.errors import UserError
+
+IMAGE_SIZE = 64
+
+NAMES = {
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
+
+_ARCHIVE_FOLDERS = ("imagenette2-160", "imagenette2-320", "imagenette2")
+
+
+def load(root: Path | None, image_size: int | None, download: bool) -> Source:
+    """The folder `root`, or an earlier download in `~/.cache/dmis`, or torchvision's (160 px) if allowed.
+
+    Args:
+        root: the extracted folder with train/ and val/, or the folder it lies in.
+        image_size: side to crop and resize to; 64 if None.
+        download: whether torchvision may fetch the 160 px version (100 MB).
+
+    Raises:
+        UserError: nothing found, other classes than Imagenette's, or an unreadable image.
+        RunFailed: the download failed.
+    """
+    root = root or cache_folder()
+    found = next(
+        (place for place in (root, *(root / name for name in _ARCHIVE_FOLDERS)) if _complete(place)), None
+    )
+    if found is None and download:
+        found = _download(root)
+    if found is None:
+        raise UserError(
+            f"imagenette: {root} has no folders train and val; give the extracted folder (--root FOLDER), "
+            "or let torchvision fetch it (--download)."
+        )
+    return _read(found, image_size or IMAGE_SIZE)
+
+
+def _complete(path: Path) -> bool:
+    return (path / "train").is_dir() and (path / "val").is_dir()
+
+
+def _read(path: Path, image_size: int) -> Source:
+    wnids = sorted(NAMES)
+    splits = []
+    for split in ("train", "val"):
+        by_class = folder.class_folders(path / split)
+        if sorted(by_class) != wnids:
+            raise UserError(
+                f"{path / split} has the classes {', '.join(by_class)}; Imagenette's are {', '.join(wnids)}."
+            )
+        files, labels = folder.flatten(by_class, wnids)
+        splits.append((pictures.read(files, pictures.Form(image_size, image_size, grey=False)), labels))
+    return clean_source("imagenette", tuple(NAMES[wnid] for wnid in wnids), splits[0], splits[1], str(path))
+
+
+def _download(root: Path) -> Path:
+    from torchvision.datasets import Imagenette
+
+    with downloading("imagenette"):
+        Imagenette(str(root), size="160px", download=True)
+    return root / _ARCHIVE_FOLDERS[0]
