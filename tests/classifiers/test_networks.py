@@ -115,7 +115,7 @@ def test_initialisation_depends_on_the_seed_alone():
 
 
 def test_unknown_name_lists_near_ones():
-    with pytest.raises(UserError, match='no network is called "ResNet-18"; nearest: .*resnet18'):
+    with pytest.raises(UserError, match=r'no network is called "ResNet-18"; nearest: .*resnet18'):
         build("ResNet-18")
 
 

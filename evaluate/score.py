@@ -1,0 +1,168 @@
+"""The score of a condensed set: train fresh networks on it, test them on real images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from condense import augment, rng
+from condense.classifiers import networks
+from condense.classifiers.fit import Epoch, fit, predict
+from condense.condensed_set import CondensedSet
+from condense.data.types import ImageData, Truth, check_labels
+from condense.errors import UserError
+from condense.evaluate.protocols import Protocol
+from condense.evaluate.stats import summarise
+from condense.precision import fast_bf16
+from condense.run import JSON
+
+OnEpoch = Callable[[int, Epoch], None]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Test accuracies in percent of several networks trained on one set.
+
+    Attributes:
+        mean: over the networks.
+        std: sample standard deviation, None for one network.
+        ci95: half width of the 95 % Student-t interval, None for one network.
+        accuracies: one a network, in percent.
+        protocol: name and every setting, as used for this data set and machine.
+        network: name of the architecture.
+        seconds: wall time of training and testing all of them.
+    """
+
+    mean: float
+    std: float | None
+    ci95: float | None
+    accuracies: tuple[float, ...]
+    protocol: dict[str, JSON]
+    network: str
+    seconds: float
+
+    def to_json(self) -> dict[str, JSON]:
+        """All of it, as a JSON object with the attributes' names."""
+        return {**asdict(self), "accuracies": list(self.accuracies)}
+
+
+def score(
+    condensed: CondensedSet,
+    test: ImageData,
+    truth: Truth,
+    *,
+    protocol: Protocol,
+    network: str = "convnet3",
+    repeats: int = 5,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    on_epoch: OnEpoch | None = None,
+) -> Score:
+    """Accuracy on `test` of `repeats` networks trained on `condensed` by `protocol`, after the last epoch.
+
+    The test images pass through the preprocessing stored with the set. Weights, order and augmentation of
+    network r depend on (seed, r) alone. Where the device is quick at bfloat16 it is used; the result says so.
+
+    Args:
+        condensed: the set to judge.
+        test: real images of the same classes and shape.
+        truth: their labels.
+        protocol: how to train, see `protocols`.
+        network: one of `networks.NAMES`.
+        repeats: number of networks.
+        seed: of all randomness.
+        device: where to train.
+        on_epoch: called after every epoch with the network's number, counted from 0, and the `Epoch`; what it
+            raises ends the scoring.
+
+    Raises:
+        UserError: set and test data differ in classes or image shape, or a name or number is out of range.
+        RunFailed: the training diverged.
+    """
+    started = time.perf_counter()
+    check_comparable(condensed, test, truth)
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}; at least one network must be trained.")
+    device = torch.device(device)
+    protocol = protocol.for_data(test.name)
+    bf16 = fast_bf16(device)
+    images, labels = condensed.tensors()[0], torch.from_numpy(condensed.labels)
+    test_images, test_labels = _test_tensors(condensed, test, truth)
+    accuracies = []
+    for repeat in range(repeats):
+        model = networks.build(
+            network,
+            in_channels=test.channels,
+            image_size=test.image_shape[1],
+            num_classes=test.num_classes,
+            seed=rng.derive(seed, "score network", repeat),
+        )
+        epochs = fit(
+            model,
+            images,
+            labels,
+            protocol.fit_options(bf16=bf16),
+            seed=rng.derive(seed, "score fit", repeat),
+            augment=lambda x, generator: augment.independent(x, protocol.augmentation, generator),
+            device=device,
+        )
+        for epoch in epochs:
+            if on_epoch is not None:
+                on_epoch(repeat, epoch)
+        right = predict(model, test_images, bf16=bf16).argmax(1) == test_labels
+        accuracies.append(100 * float(right.double().mean()))
+    summary = summarise(accuracies)
+    settings: dict[str, JSON] = {**asdict(protocol), "precision": "bfloat16" if bf16 else "float32"}
+    return Score(
+        summary.mean,
+        summary.std,
+        summary.ci95,
+        tuple(accuracies),
+        settings,
+        network,
+        time.perf_counter() - started,
+    )
+
+
+def check_comparable(condensed: CondensedSet, test: ImageData, truth: Truth) -> None:
+    """Refuse a set that does not belong to the test data.
+
+    Raises:
+        UserError: number, names or order of the classes, or the image shape differ; or labels do not fit.
+    """
+    if condensed.num_classes != test.num_classes:
+        raise UserError(
+            f"the condensed set has {condensed.num_classes} classes, the test data {test.name} has "
+            f"{test.num_classes}; evaluate on the data it was made from ({condensed.provenance.data_name})."
+        )
+    if condensed.classes != test.classes:
+        place = next(i for i in range(test.num_classes) if condensed.classes[i] != test.classes[i])
+        raise UserError(
+            f'class {place} is "{condensed.classes[place]}" in the condensed set but "{test.classes[place]}" '
+            f"in the test data {test.name}; both need the same class names in the same order."
+        )
+    made, needed = condensed.images.shape[1:], test.images.shape[1:]
+    if made != needed:
+        raise UserError(
+            f"the condensed images are {_shape(made)}, the test images of {test.name} {_shape(needed)}; "
+            "load the test data at the size the set was made at."
+        )
+    if needed[0] != needed[1]:
+        raise UserError(f"images of {test.name} are {_shape(needed)}; the networks need square ones.")
+    if len(truth) != len(test):
+        raise UserError(f"{test.name}: {len(test)} test images but {len(truth)} labels.")
+    check_labels(truth.labels, test.num_classes, "test labels")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _test_tensors(condensed: CondensedSet, test: ImageData, truth: Truth) -> tuple[Tensor, Tensor]:
+    pixels = torch.from_numpy(test.images).permute(0, 3, 1, 2).contiguous().float() / 255
+    return condensed.preprocessing.normalise(pixels), torch.from_numpy(truth.labels)

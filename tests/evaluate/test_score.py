@@ -1,0 +1,174 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from condense import augment, rng
+from condense.classifiers import networks
+from condense.classifiers.fit import fit, predict
+from condense.condensed_set import CondensedSet, Provenance
+from condense.data.types import ImageData, Truth
+from condense.errors import UserError
+from condense.evaluate import score as scoring
+from condense.evaluate.protocols import HARD, HARD_QUICK, PROTOCOLS, protocol
+from condense.preprocessing import Preprocessing
+
+CLASSES = ("dark", "light", "striped")
+BRIEF = dataclasses.replace(HARD, name="brief", epochs=3)
+
+
+def pictures(per_class, size=8, seed=0, channels=1):
+    """Dark, light and striped pictures with a little noise, class-major: easy to tell apart."""
+    generator = np.random.default_rng(seed)
+    base = np.zeros((3, size, size, channels))
+    base[0], base[1], base[2, :, ::2] = 60, 190, 255
+    noisy = np.repeat(base, per_class, axis=0) + generator.normal(
+        0, 20, (3 * per_class, size, size, channels)
+    )
+    return noisy.clip(0, 255).astype(np.uint8), np.repeat(np.arange(3), per_class)
+
+
+def condensed_set(classes=CLASSES, **changed):
+    images, labels = pictures(4)
+    provenance = Provenance("random", 4, 0, {}, "patterns", "", "noisy", "none", None)
+    made = CondensedSet(images, labels, classes, Preprocessing((0.5,), (0.25,)), provenance)
+    return dataclasses.replace(made, **changed)
+
+
+def test_data(classes=CLASSES, name="patterns", **how):
+    images, labels = pictures(10, seed=1, **how)
+    return ImageData(images, classes, name, "test"), Truth(labels)
+
+
+test_data.__test__ = False
+
+
+def run(condensed=None, data=None, **how):
+    test, truth = data or test_data()
+    how = {"protocol": BRIEF, "repeats": 2, "seed": 0} | how
+    return scoring.score(condensed or condensed_set(), test, truth, **how)
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch):
+    monkeypatch.setattr(scoring, "fast_bf16", lambda device: False)
+
+
+def test_easy_classes_are_told_apart_and_wrong_labels_show():
+    protocol = dataclasses.replace(HARD, epochs=25)
+    assert run(protocol=protocol, repeats=1).mean > 95
+    test, truth = test_data()
+    assert run(protocol=protocol, repeats=1, data=(test, Truth((truth.labels + 1) % 3))).mean < 5
+
+
+def test_score_is_reproducible_and_its_networks_differ():
+    first, again, other = run(), run(), run(seed=1)
+    assert first.accuracies == again.accuracies
+    assert run(repeats=3).accuracies[:2] == first.accuracies
+    assert first.accuracies[0] != first.accuracies[1] and first.accuracies != other.accuracies
+
+
+def test_score_equals_training_and_counting_by_hand():
+    condensed, (test, truth) = condensed_set(), test_data()
+    network = networks.build(
+        "convnet3", in_channels=1, image_size=8, num_classes=3, seed=rng.derive(0, "score network", 0)
+    )
+    x = (torch.from_numpy(condensed.images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    options = BRIEF.fit_options(bf16=False)
+    y = torch.from_numpy(condensed.labels)
+
+    def dsa(x, generator):
+        return augment.independent(x, BRIEF.augmentation, generator)
+
+    list(fit(network, x, y, options, seed=rng.derive(0, "score fit", 0), augment=dsa))
+    x_test = (torch.from_numpy(test.images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    right = predict(network, x_test).argmax(1).numpy() == truth.labels
+    assert run(repeats=1).accuracies == (pytest.approx(100 * right.mean()),)
+
+
+def test_json_has_exactly_the_promised_keys():
+    written = json.loads(json.dumps(run().to_json()))
+    assert list(written) == ["mean", "std", "ci95", "accuracies", "protocol", "network", "seconds"]
+    assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(
+        np.mean(written["accuracies"])
+    )
+    assert written["protocol"]["epochs"] == 3 and written["protocol"]["precision"] == "float32"
+    settings = {field.name for field in dataclasses.fields(BRIEF)}
+    assert set(written["protocol"]) == settings | {"precision"}
+    assert written["network"] == "convnet3" and written["seconds"] > 0
+    single = run(repeats=1).to_json()
+    assert single["ci95"] is None and single["std"] is None
+
+
+def test_every_epoch_is_reported_and_the_callback_may_stop_the_scoring():
+    seen = []
+    run(on_epoch=lambda repeat, epoch: seen.append((repeat, epoch.epoch)))
+    assert seen == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+
+    def stop(repeat, epoch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(on_epoch=stop)
+
+
+def test_soft_labels_and_weights_are_not_used_by_the_hard_protocol():
+    wrong = np.full((12, 3), 0.5, dtype=np.float32)
+    wrong[:, 0] = 0
+    weights = np.linspace(0, 1, 12, dtype=np.float32)
+    assert run(condensed_set(soft_labels=wrong, weights=weights)).accuracies == run().accuracies
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: test_data(classes=(*CLASSES, "new")), "has 3 classes, the test data patterns has 4"),
+        (
+            lambda: test_data(classes=("light", "dark", "striped")),
+            'class 0 is "dark" in the condensed set but "light"',
+        ),
+        (lambda: test_data(size=16), "8x8 with 1 channel, the test images of patterns 16x16 with 1 channel"),
+        (
+            lambda: test_data(channels=3),
+            "8x8 with 1 channel, the test images of patterns 8x8 with 3 channels",
+        ),
+        (lambda: (test_data()[0], Truth(np.zeros(5, np.int64))), "30 test images but 5 labels"),
+        (lambda: (test_data()[0], Truth(np.full(30, 3))), "entry 0 is 3, outside 0..2"),
+    ],
+)
+def test_sets_of_another_kind_are_refused(data, message):
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+        run(data=data())
+
+
+def test_impossible_requests_are_refused():
+    with pytest.raises(UserError, match="repeats is 0"):
+        run(repeats=0)
+    with pytest.raises(UserError, match='"convnet"; nearest: convnet3'):
+        run(network="convnet")
+    with pytest.raises(UserError, match='"hrad"; nearest: hard'):
+        protocol("hrad")
+
+
+def test_published_protocols_are_what_they_say():
+    assert set(PROTOCOLS) == {"hard", "hard-quick"}
+    assert (HARD.epochs, HARD.batch_size, HARD.optimizer, HARD.learning_rate) == (1000, 256, "sgd", 0.01)
+    assert (HARD.momentum, HARD.weight_decay, HARD.schedule) == (0.9, 5e-4, "step")
+    assert HARD.augmentation == "color_crop_cutout_flip_scale_rotate"
+    differs = {
+        f.name for f in dataclasses.fields(HARD) if getattr(HARD, f.name) != getattr(HARD_QUICK, f.name)
+    }
+    assert differs == {"name", "epochs", "source"} and HARD_QUICK.epochs == 300
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "svhn"])
+def test_digits_are_never_mirrored(name):
+    assert HARD.for_data(name).augmentation == "color_crop_cutout_scale_rotate"
+    assert run(data=test_data(name=name)).protocol["augmentation"] == "color_crop_cutout_scale_rotate"
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "my-folder"])
+def test_other_pictures_are_mirrored(name):
+    assert HARD.for_data(name) == HARD
