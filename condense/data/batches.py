@@ -1,0 +1,64 @@
+"""Images resident on the device, and the indices of each step's batch as a function of (seed, step)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from condense import rng
+from condense.data.types import ImageData
+
+
+class ResidentImages:
+    """All images on the device as uint8 [n, C, H, W]; indexing gives float32 in [-1, 1]."""
+
+    def __init__(self, data: ImageData, device: torch.device | str = "cpu") -> None:
+        self.pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous().to(device)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, indices: Tensor | slice) -> Tensor:
+        """float32 [B, C, H, W]."""
+        return to_unit(self.pixels[indices])
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """float [-1, 1] (clamped) -> uint8 0..255, rounded."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+class EpochBatches:
+    """Indices of batch `step`: epochs are permutations drawn from (seed, epoch), laid end to end.
+
+    Args:
+        n: images to choose from.
+        batch_size: indices a batch; may exceed n.
+        seed: seed of the permutations.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            self._order = torch.randperm(self.n, generator=rng.generator(self.seed, "epoch", epoch))
+            self._epoch = epoch
+        return self._order
+
+    def __getitem__(self, step: int) -> Tensor:
+        """int64 [batch_size]."""
+        position, end = step * self.batch_size, (step + 1) * self.batch_size
+        parts = []
+        while position < end:
+            epoch, offset = divmod(position, self.n)
+            part = self._permutation(epoch)[offset : offset + end - position]
+            parts.append(part)
+            position += len(part)
+        return torch.cat(parts)

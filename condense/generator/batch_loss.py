@@ -1,0 +1,192 @@
+"""One batch's loss: which classes the network is asked for, and what the objectives make of the answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condense.generator import objectives
+from condense.generator.denoiser import Denoiser, loss_weight, squared_errors
+from condense.generator.posterior import given_label
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch with its noise drawn and its beliefs looked up.
+
+    Attributes:
+        x_0: images [B, C, H, W] (after augmentation).
+        x_t: x_0 + sigma eps.
+        sigma: noise levels [B].
+        augment: augmentation labels [B, 4] or None.
+        pi: p(y | x_0, z) [B, c].
+        target: f_phi(x_0), the banked posterior without the label [B, c].
+        candidates: bool [B, c].
+        trusted: bool [B].
+        likelihood: p(z | y) [B, c].
+    """
+
+    x_0: Tensor
+    x_t: Tensor
+    sigma: Tensor
+    augment: Tensor | None
+    pi: Tensor
+    target: Tensor
+    candidates: Tensor
+    trusted: Tensor
+    likelihood: Tensor
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """The classifier inside training: temperature, log prior [c], interval of sigma it is read in, ELR strength."""
+
+    temperature: float
+    log_prior: Tensor
+    interval: tuple[float, float]
+    elr_strength: float
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Generative and classification loss of each image, [B] each."""
+
+    generative: Tensor
+    classification: Tensor
+
+
+def drawn_label_losses(model: nn.Module, batch: Batch, random: torch.Generator) -> Losses:
+    """EDM's loss with one label an image, drawn from pi (one-hot pi: the vanilla loss); no classification term."""
+    labels = draw(batch.pi, random)[:, None]
+    denoised = model(batch.x_t, batch.sigma, labels, batch.augment)
+    generative = loss_weight(batch.sigma) * squared_errors(denoised, batch.x_0)[:, 0]
+    return Losses(generative, torch.zeros_like(generative))
+
+
+def draw(pi: Tensor, random: torch.Generator) -> Tensor:
+    """One class an image from pi [B, c] by inverting its cumulative sum: int64 [B]; the same on every device."""
+    uniform = torch.rand(len(pi), 1, generator=random).to(pi.device)
+    return (pi.cumsum(1) < uniform * pi.sum(1, keepdim=True)).sum(1).clamp_max(pi.shape[1] - 1)
+
+
+def dmis_losses(
+    model: nn.Module,
+    teacher: Denoiser,
+    batch: Batch,
+    settings: ClassifierSettings,
+    random: torch.Generator,
+    *,
+    form: str,
+    top_k: int | None,
+    classification_weight: float,
+) -> Losses:
+    """Generative and classification term from the same noisy images.
+
+    Without `top_k` every class is evaluated with gradient: one pass with `AllClass`, c with `Conditional`. With it
+    a first pass without gradient finds each class's share in both terms and a second one backpropagates through the
+    k largest (exact where the others' shares vanish).
+
+    Args:
+        model: the trained network, maybe wrapped; called as `Denoiser.forward`.
+        teacher: the EMA network, which the posterior at x_t of the mixture form comes from.
+        batch: see `Batch`.
+        settings: see `ClassifierSettings`.
+        random: for drawing labels and noise.
+        form: "expected", "sampled" or "mixture" generative term.
+        top_k: classes an image evaluated with gradient.
+        classification_weight: weight of the classification term (it steers the choice of the k classes).
+    """
+    if top_k is None:
+        denoised = model(batch.x_t, batch.sigma, None, batch.augment)
+        pi = _generative_weights(denoised.detach(), teacher, batch, settings, random, form)
+        errors = squared_errors(denoised, batch.x_0)
+        return Losses(
+            _generative(denoised, errors, pi, batch, form),
+            _inside(batch, settings) * _classification(errors, batch, settings),
+        )
+    with torch.no_grad():
+        surveyed = model(batch.x_t, batch.sigma, None, batch.augment)
+    pi = _generative_weights(surveyed, teacher, batch, settings, random, form)
+    gradient = _error_gradient(squared_errors(surveyed, batch.x_0), batch, settings)
+    share = pi + classification_weight * gradient.abs()
+    classes = share.topk(min(top_k, share.shape[1]), dim=1).indices
+    denoised = model(batch.x_t, batch.sigma, classes, batch.augment)
+    errors = squared_errors(denoised, batch.x_0)
+    kept = pi.gather(1, classes)
+    kept = kept / kept.sum(1, keepdim=True).clamp_min(1e-12)
+    scale = loss_weight(batch.sigma) / settings.temperature
+    return Losses(
+        _generative(denoised, errors, kept, batch, form),
+        _inside(batch, settings) * objectives.two_pass_surrogate(errors, gradient.gather(1, classes), scale),
+    )
+
+
+def _generative_weights(
+    denoised: Tensor, teacher: Denoiser, batch: Batch, settings: ClassifierSettings, random: torch.Generator, form: str
+) -> Tensor:
+    """pi [B, c]: p(y | x_0, z), a draw from it, or (mixture) p(y | x_t, z)."""
+    if form == "expected":
+        return batch.pi
+    if form == "sampled":
+        return F.one_hot(draw(batch.pi, random), batch.pi.shape[1]).to(batch.pi.dtype)
+    posterior = noised_posterior(denoised, teacher, batch.x_t, batch.sigma, settings, random, batch.augment)
+    return given_label(posterior, batch.likelihood)
+
+
+@torch.no_grad()
+def noised_posterior(
+    denoised: Tensor,
+    teacher: Denoiser,
+    x_t: Tensor,
+    sigma: Tensor,
+    settings: ClassifierSettings,
+    random: torch.Generator,
+    augment: Tensor | None = None,
+    step: float = 0.5,
+) -> Tensor:
+    """p(y | x_t) by one noisier look: x_t receives noise of level `step`, and the classes are compared by
+    ||D(x', sigma', y) - D(x_t, sigma, y)||^2 with sigma'^2 = sigma^2 + step^2.
+
+    At sigma = 0 this is the diffusion classifier with one noise level. Source: Chen et al. (2024), "Your Diffusion
+    Model is Secretly a Certifiably Robust Classifier", https://arxiv.org/abs/2402.02316 (approximated posterior).
+
+    Returns:
+        float32 [B, c].
+    """
+    noisier = (sigma**2 + step**2).sqrt()
+    look = teacher.all_classes(x_t + step * torch.randn(x_t.shape, generator=random).to(x_t.device), noisier, augment)
+    errors = (look - denoised.float()).square().flatten(2).sum(2)
+    return (-errors * (loss_weight(noisier) / settings.temperature)[:, None] + settings.log_prior).softmax(1)
+
+
+def _generative(denoised: Tensor, errors: Tensor, pi: Tensor, batch: Batch, form: str) -> Tensor:
+    weight = loss_weight(batch.sigma)
+    if form == "mixture":
+        return objectives.mixture_loss(denoised, batch.x_0, pi, weight)
+    return objectives.expected_loss(errors, pi, weight)
+
+
+def _classification(errors: Tensor, batch: Batch, settings: ClassifierSettings) -> Tensor:
+    logits = -errors * (loss_weight(batch.sigma) / settings.temperature)[:, None] + settings.log_prior
+    return objectives.classification_loss(
+        logits, batch.target, batch.candidates, batch.trusted, settings.elr_strength
+    )
+
+
+def _error_gradient(errors: Tensor, batch: Batch, settings: ClassifierSettings) -> Tensor:
+    """a = -dL/dlogits = dL/d(scaled errors) of the classification loss, [B, c], by autograd on the logits alone."""
+    with torch.enable_grad():
+        leaf = errors.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(_classification(leaf, batch, settings).sum(), leaf)
+    return gradient * (settings.temperature / loss_weight(batch.sigma))[:, None]
+
+
+def _inside(batch: Batch, settings: ClassifierSettings) -> Tensor:
+    """1 where sigma lies in the classifier's interval, else 0: [B]."""
+    low, high = settings.interval
+    return ((batch.sigma >= low) & (batch.sigma <= high)).float()
+
+

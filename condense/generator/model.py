@@ -1,0 +1,174 @@
+"""A trained generator: the EMA network with its label model, as a classifier, a sampler and a file."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from condense import rng
+from condense.data.batches import to_pixels, to_unit
+from condense.data.types import Images, Supervision
+from condense.errors import UserError
+from condense.generator.classifier import Schedule, centred_schedule, class_errors, logits_from_errors
+from condense.generator.denoiser import Denoiser
+from condense.generator.networks import AllClass, Conditional
+from condense.generator.options import NetworkOptions
+from condense.generator.posterior import given_label, label_likelihood
+from condense.generator.sampler import heun
+from condense.run import JSON, Run
+
+FILE = "generator"
+DEFAULT_SCHEDULE = centred_schedule(4)
+
+
+def build_denoiser(network: NetworkOptions, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Denoiser:
+    """A fresh denoiser for (C, H, W) images, its weights drawn from `seed` alone."""
+    kind = {"all-class": AllClass, "conditional": Conditional}[network.kind]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive(seed, "network"))
+        return Denoiser(kind(network.shape(), image_shape[0], num_classes))
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
+    """bf16 autocast on `device`, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+@dataclass
+class Generator:
+    """What training yields and every later command uses.
+
+    Attributes:
+        denoiser: the EMA network, in eval mode.
+        network: options the network was built with.
+        image_shape: (C, H, W).
+        classes: class names.
+        log_prior: log class prior [c].
+        transition: label transition matrix [c, c], rows = true class.
+        temperature: of the diffusion classifier.
+        bf16: whether the network runs under bf16 autocast; errors and posteriors stay float32.
+        meta: objective, seed, data fingerprint and cost of the training, for provenance.
+    """
+
+    denoiser: Denoiser
+    network: NetworkOptions
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    log_prior: Tensor
+    transition: Tensor
+    temperature: float
+    bf16: bool
+    meta: dict[str, JSON]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.denoiser.parameters()).device
+
+    def check_images(self, images: Images) -> None:
+        """Raise `UserError` unless `images` [n, H, W, C] have the shape the generator was trained on."""
+        channels, height, width = self.image_shape
+        if images.shape[1:] != (height, width, channels):
+            raise UserError(
+                f"The generator makes images of {height}x{width}x{channels}, the data has "
+                f"{'x'.join(map(str, images.shape[1:]))}; use data of the same size or train another generator."
+            )
+
+    @torch.no_grad()
+    def errors(
+        self, images: Images, schedule: Schedule = DEFAULT_SCHEDULE, *, pairs: int = 1, seed: int = 0, batch: int = 500
+    ) -> Tensor:
+        """Class errors (see `class_errors`) of uint8 images [n, H, W, C]: float32 [n, c], on the CPU."""
+        self.check_images(images)
+        rows = []
+        for start in range(0, len(images), batch):
+            pixels = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).to(self.device)
+            with autocast(self.device, self.bf16):
+                noise = rng.generator(seed, "classifier")
+                rows.append(class_errors(self.denoiser, to_unit(pixels), schedule, noise, pairs=pairs).cpu())
+        return torch.cat(rows)
+
+    def posterior(
+        self, images: Images, schedule: Schedule = DEFAULT_SCHEDULE, *, pairs: int = 1, seed: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """p(y | x) of uint8 images [n, H, W, C]: float32 [n, c], rows summing to 1."""
+        errors = self.errors(images, schedule, pairs=pairs, seed=seed)
+        logits = logits_from_errors(errors, self.temperature, self.log_prior.cpu())
+        return np.asarray(logits.softmax(1).numpy(), dtype=np.float32)
+
+    def label_posterior(
+        self, images: Images, supervision: Supervision, *, seed: int = 0, pairs: int = 1
+    ) -> npt.NDArray[np.float32]:
+        """p(y | x, z), which also weighs the given label: float32 [n, c]."""
+        likelihood = label_likelihood(
+            torch.from_numpy(supervision.candidates), torch.from_numpy(supervision.trusted), self.transition.cpu()
+        )
+        posterior = torch.from_numpy(self.posterior(images, seed=seed, pairs=pairs))
+        return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
+
+    @torch.no_grad()
+    def sample(
+        self, labels: npt.NDArray[np.int64], seed: int, *, num_steps: int = 18, guidance: float = 0.0, batch: int = 250
+    ) -> Images:
+        """One image for each label [n]: uint8 [n, H, W, C]. Image i depends on (seed, i) and the labels before it."""
+        images = []
+        noise_source = rng.generator(seed, "sampling")
+        for start in range(0, len(labels), batch):
+            classes = torch.from_numpy(labels[start : start + batch]).to(self.device)
+            noise = torch.randn(len(classes), *self.image_shape, generator=noise_source).to(self.device)
+            with autocast(self.device, self.bf16):
+                drawn = heun(self.denoiser, noise, classes, num_steps=num_steps, guidance=guidance)
+            images.append(to_pixels(drawn).permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(images)
+
+    def save(self, run: Run) -> None:
+        """Write generator.safetensors into the run folder."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.denoiser.network.state_dict().items()}
+        tensors |= {"log_prior": self.log_prior, "transition": self.transition}
+        run.save(
+            FILE,
+            tensors,
+            {
+                "network": json.loads(self.network.model_dump_json()),
+                "image_shape": list(self.image_shape),
+                "classes": list(self.classes),
+                "temperature": self.temperature,
+                "bf16": self.bf16,
+                "meta": self.meta,
+            },
+        )
+
+    @classmethod
+    def load(cls, run: Run, device: torch.device | str = "cpu") -> Generator:
+        """Read what `save` wrote. Raises `UserError` where there is no generator or it does not fit its description."""
+        found = run.load(FILE)
+        if found is None:
+            raise UserError(f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`.")
+        tensors, meta = found
+        try:
+            network = NetworkOptions.model_validate(meta["network"])
+            channels, height, width = (int(size) for size in meta["image_shape"])
+            classes = tuple(str(name) for name in meta["classes"])
+            denoiser = build_denoiser(network, (channels, height, width), len(classes), 0)
+            weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+            denoiser.network.load_state_dict(weights)
+            generator = cls(
+                denoiser.to(device).eval().requires_grad_(False),
+                network,
+                (channels, height, width),
+                classes,
+                tensors["log_prior"].to(device),
+                tensors["transition"].to(device),
+                float(meta["temperature"]),
+                bool(meta["bf16"]),
+                dict(meta["meta"]),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{run.path}: {FILE}.safetensors does not describe a generator ({error}).") from error
+        return generator

@@ -1,0 +1,83 @@
+"""The losses of a generator, pure functions of tensors; one value an image, [B].
+
+`errors` are squared errors summed over pixels, [B, k]; `weight` is lambda(sigma) [B]; `pi` is p(y | x, z) [B, k], which
+never carries gradient. Source: DMIS (2025), https://arxiv.org/abs/2510.03016, Eqs. 10-15.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def expected_loss(errors: Tensor, pi: Tensor, weight: Tensor) -> Tensor:
+    """lambda sum_y pi_y ||D_y - x_0||^2, the expectation of EDM's loss over the label: [B].
+
+    Its minimiser is E[x_0 | x_t, y] when pi is the true p(y | x_0, z). A one-hot pi gives EDM's loss exactly.
+    """
+    return weight * (pi.detach() * errors).sum(1)
+
+
+def mixture_loss(denoised: Tensor, x_0: Tensor, pi: Tensor, weight: Tensor) -> Tensor:
+    """lambda ||sum_y pi_y D_y - x_0||^2 (DMIS, Eq. 10) with pi = p(y | x_t, z): [B, k, C, H, W] -> [B]."""
+    mixed = (pi.detach()[:, :, None, None, None] * denoised.float()).sum(1)
+    return weight * (mixed - x_0).square().flatten(1).sum(1)
+
+
+def candidate_loss(logits: Tensor, target: Tensor, candidates: Tensor) -> Tensor:
+    """-sum_{y in S} q_y log f_y with q = target restricted to S and renormalised (PRODEN form): [B].
+
+    Source: Lv et al. (2020), https://arxiv.org/abs/2002.08053. S full: self-training; S one class: cross-entropy.
+    """
+    q = target.detach() * candidates
+    q = q / q.sum(1, keepdim=True).clamp_min(1e-12)
+    return -(q * logits.log_softmax(1)).sum(1)
+
+
+def early_learning_loss(logits: Tensor, target: Tensor, observed: Tensor, strength: float = 1.0) -> Tensor:
+    """-log f_observed + strength log(1 - <f, target>) (ELR form; DMIS, Eq. 15): [B].
+
+    Source: Liu et al. (2020), https://arxiv.org/abs/2007.00151, Eq. 9. `target` [B, c] is the EMA network's posterior.
+    The inner product is clamped below 1.
+    """
+    log_f = logits.log_softmax(1)
+    agreement = (log_f.exp() * target.detach()).sum(1).clamp_max(1 - 1e-4)
+    return -log_f.gather(1, observed[:, None])[:, 0] + strength * torch.log1p(-agreement)
+
+
+def early_learning_target(logits: Tensor, target: Tensor, observed: Tensor) -> Tensor:
+    """r = onehot(observed) - f * (<f, target> - target) / (1 - <f, target>), so that the ELR gradient is f - r.
+
+    r sums to 1 but may leave [0, 1]: it is a diagnostic, never a posterior. [B, c].
+    """
+    f = logits.softmax(1)
+    agreement = (f * target).sum(1, keepdim=True)
+    onehot = torch.nn.functional.one_hot(observed, logits.shape[1]).to(f.dtype)
+    return onehot - f * (agreement - target) / (1 - agreement)
+
+
+def classification_loss(
+    logits: Tensor, target: Tensor, candidates: Tensor, trusted: Tensor, elr_strength: float = 1.0
+) -> Tensor:
+    """Early-learning loss for images with one untrusted label, candidate loss for the others: [B]."""
+    noisy = ~trusted & (candidates.sum(1) == 1)
+    observed = candidates.float().argmax(1)
+    return torch.where(
+        noisy,
+        early_learning_loss(logits, target, observed, elr_strength),
+        candidate_loss(logits, target, candidates.float()),
+    )
+
+
+def two_pass_surrogate(errors: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:
+    """sum_y sg(a_y) * errors_y * scale, whose gradient is that of the classification loss: [B].
+
+    With logits = -scale * errors and a = -dL/dlogits found in a first pass without gradient, this second pass
+    backpropagates through the chosen classes only, exactly and with little memory.
+
+    Args:
+        errors: [B, k] with gradient.
+        gradient: a [B, k].
+        scale: lambda(sigma) / temperature [B].
+    """
+    return (gradient.detach() * errors).sum(1) * scale

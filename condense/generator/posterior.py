@@ -1,0 +1,112 @@
+"""What is believed of each image's class: p(y | x, z), its bank, and the label model behind it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+from condense.data.types import Supervision
+
+
+def label_likelihood(candidates: Tensor, trusted: Tensor, transition: Tensor) -> Tensor:
+    """p(z | y) up to a factor that does not depend on y.
+
+    Trusted images (labelled, partial, unlabelled): 1 on the candidate set, 0 elsewhere. Others: the probability
+    T[y, k] that the true class y is observed as k, summed over the candidates k.
+
+    Args:
+        candidates: bool [B, c].
+        trusted: bool [B].
+        transition: T [c, c], rows = true class, each summing to 1.
+
+    Returns:
+        float32 [B, c].
+    """
+    mask = candidates.float()
+    return torch.where(trusted[:, None], mask, mask @ transition.float().T)
+
+
+def given_label(class_posterior: Tensor, likelihood: Tensor) -> Tensor:
+    """p(y | x, z) = f_y p(z | y) / sum: two [B, c] tensors -> [B, c]; rows sum to 1, zero where p(z | y) is.
+
+    Source: DMIS, Eq. 10. With a noisy label and T symmetric these are TDSM's weights (Na et al. 2024).
+    """
+    joint = class_posterior.float().clamp_min(1e-8) * likelihood
+    return joint / joint.sum(1, keepdim=True).clamp_min(1e-30)
+
+
+def keep_top(probabilities: Tensor, k: int) -> Tensor:
+    """The k largest entries of each row renormalised, zero elsewhere: [B, c] -> [B, c]. Source: DMIS, App. F.3."""
+    values, indices = probabilities.topk(min(k, probabilities.shape[1]), dim=1)
+    kept = torch.zeros_like(probabilities).scatter_(1, indices, values)
+    return kept / kept.sum(1, keepdim=True)
+
+
+class PosteriorBank:
+    """A moving average of the EMA network's class posterior f_phi(x) for every training image.
+
+    Attributes:
+        posterior: float16 [n, c], rows summing to 1; uniform over the candidates until an image is visited.
+        visited: bool [n].
+    """
+
+    def __init__(self, candidates: Tensor, momentum: float) -> None:
+        self.momentum = momentum
+        self.posterior = (candidates.float() / candidates.float().sum(1, keepdim=True)).half()
+        self.visited = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """float32 [B, c]."""
+        return self.posterior[indices].float()
+
+    def update(self, indices: Tensor, posterior: Tensor) -> None:
+        """Average `posterior` [B, c] in; an image's first visit replaces the initial guess."""
+        keep = torch.where(self.visited[indices], self.momentum, 0.0)[:, None]
+        self.posterior[indices] = (keep * self[indices] + (1 - keep) * posterior.float()).half()
+        self.visited[indices] = True
+
+
+def soft_confusion(posterior: Tensor, supervision: Supervision, smoothing: float = 1.0) -> Tensor:
+    """Transition matrix from beliefs: T[y, k] ~ sum of f_y over images whose (untrusted) label is k.
+
+    Args:
+        posterior: f(x) [n, c], made without looking at the label.
+        supervision: labels of the same n images.
+        smoothing: images added to every cell's uniform share, which keeps T defined for empty classes.
+
+    Returns:
+        float32 [c, c], rows = true class, each summing to 1; identity where no label is untrusted.
+    """
+    noisy = torch.from_numpy(supervision.noisy).to(posterior.device)
+    num_classes = posterior.shape[1]
+    if not bool(noisy.any()):
+        return torch.eye(num_classes, device=posterior.device)
+    observed = torch.from_numpy(supervision.candidates).to(posterior.device)[noisy].float()
+    counts = posterior[noisy].float().T @ observed + smoothing / num_classes
+    return counts / counts.sum(1, keepdim=True)
+
+
+def class_prior(supervision: Supervision, posterior: Tensor, transition: Tensor) -> Tensor:
+    """Class prior r [c], summing to 1 (DMIS, App. C.2).
+
+    Noisy labels: solve observed = T^T r with r >= 0. Partial: histogram of the best candidate of each set.
+    Labelled and unlabelled: counts of the labelled part. Mixtures add the parts' counts.
+    """
+    device = posterior.device
+    num_classes = supervision.num_classes
+    noisy, unlabelled = supervision.noisy, supervision.unlabelled
+    counts = np.zeros(num_classes)
+    if noisy.any():
+        observed = supervision.candidates[noisy].sum(0).astype(float)
+        solved, _ = nnls(transition.double().cpu().numpy().T, observed)
+        counts += solved * (observed.sum() / max(solved.sum(), 1e-12))
+    rest = np.flatnonzero(~noisy & ~unlabelled)
+    if rest.size:
+        restricted = posterior[torch.from_numpy(rest).to(device)].float().cpu().numpy() * supervision.candidates[rest]
+        counts += np.bincount(restricted.argmax(1), minlength=num_classes)
+    if not counts.any():
+        counts += 1
+    smoothed = counts + 0.01 * counts.sum() / num_classes
+    return torch.from_numpy(smoothed / smoothed.sum()).float().to(device)

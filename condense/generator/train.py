@@ -1,0 +1,322 @@
+"""The training loop of a generator, DMIS or vanilla: a `Trainer` whose `steps()` yields after every optimiser step.
+
+The caller saves, shows and stops. All randomness is a function of (seed, step), so a run restored from `state()`
+goes on bit for bit as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from condense import rng
+from condense.data.batches import EpochBatches, ResidentImages
+from condense.data.splits import held_out
+from condense.data.types import TrainingSet
+from condense.errors import RunFailed, UserError
+from condense.generator.augment import augment
+from condense.generator.batch_loss import Batch, ClassifierSettings, Losses, dmis_losses, drawn_label_losses
+from condense.generator.classifier import (
+    EDM_NOISE,
+    Schedule,
+    centred_interval,
+    class_errors,
+    fit_temperature,
+    logits_from_errors,
+)
+from condense.generator.denoiser import Denoiser, NoiseDistribution
+from condense.generator.model import Generator, autocast, build_denoiser
+from condense.generator.options import NetworkOptions, TrainOptions
+from condense.generator.posterior import PosteriorBank, class_prior, given_label, label_likelihood, soft_confusion
+from condense.run import JSON, pack_optimizer, unpack_optimizer
+
+INTERVAL_WIDTH = 6.4
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step reports. `step` counts finished steps; losses are means over the batch."""
+
+    step: int
+    loss: float
+    generative: float
+    classification: float
+    sharpness: float
+    evaluations: int
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 convolutions are the quick ones: any GPU since Ampere, any CPU with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = getattr(torch.backends.cpu, "get_cpu_capability", lambda: "")()
+        return capabilities.startswith("AVX512") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return False
+
+
+class Trainer:
+    """Everything that changes while a generator is trained.
+
+    Args:
+        data: images and imprecise labels.
+        network: size and kind of the network.
+        options: objective and schedule.
+        seed: seed of weights, batches and noise.
+        accelerator: device and processes; made when None.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        network: NetworkOptions,
+        options: TrainOptions,
+        seed: int,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.accelerator = accelerator or Accelerator(mixed_precision="no")
+        self.device = self.accelerator.device
+        self.options, self.network, self.seed = options, network, seed
+        self.bf16 = options.precision == "bf16" or (options.precision == "auto" and fast_bf16(self.device))
+        if options.batch_size % self.accelerator.num_processes:
+            raise UserError(
+                f"batch_size {options.batch_size} does not divide among {self.accelerator.num_processes} processes."
+            )
+
+        train_indices, self.held_indices = held_out(data.supervision, options.held_out, seed)
+        if options.objective == "vanilla":
+            train_indices = train_indices[~data.supervision.unlabelled[train_indices]]
+            if not len(train_indices):
+                raise UserError("The vanilla objective needs labels, and every image is unlabelled; use dmis.")
+        self.data = data
+        self.train_indices = torch.from_numpy(train_indices)
+        self.images = ResidentImages(data.images, self.device)
+        self.candidates = torch.from_numpy(data.supervision.candidates).to(self.device)
+        self.trusted = torch.from_numpy(data.supervision.trusted).to(self.device)
+        unlabelled = torch.from_numpy(data.supervision.unlabelled).to(self.device)
+        self.ignored = unlabelled & ~unlabelled.all()
+        self.batches = EpochBatches(len(train_indices), options.batch_size, seed)
+        self.epoch_steps = max(1, len(train_indices) // options.batch_size)
+
+        self.noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
+        self.interval = centred_interval(INTERVAL_WIDTH)
+        self.temperature = options.temperature
+
+        denoiser = build_denoiser(network, data.images.image_shape, data.images.num_classes, seed).to(self.device)
+        self.ema = AveragedModel(denoiser, multi_avg_fn=self._average, use_buffers=False)
+        self.ema.eval().requires_grad_(False)
+        optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999))
+        self.denoiser = denoiser
+        self.model, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
+        if options.compile:
+            self.model = torch.compile(self.model)
+
+        self.step = 0
+        self.bank = PosteriorBank(self.candidates, options.bank_momentum)
+        self.transition = self._first_transition()
+        self.log_prior = class_prior(data.supervision, self.bank.posterior, self.transition).log()
+
+    @property
+    def ema_denoiser(self) -> Denoiser:
+        """The averaged network, in eval mode."""
+        module = self.ema.module
+        assert isinstance(module, Denoiser)
+        return module
+
+    @property
+    def evaluations(self) -> int:
+        """Images passed through either network so far by this process."""
+        return self.denoiser.evaluations + self.ema_denoiser.evaluations
+
+    def steps(self) -> Iterator[Step]:
+        """Train from the current step to the last, yielding after each. Raises `RunFailed` on a NaN loss."""
+        while self.step < self.options.steps:
+            yield self._one_step()
+
+    def _one_step(self) -> Step:
+        step, options, rank = self.step, self.options, self.accelerator.process_index
+        random = rng.generator(self.seed, "step", step, rank)
+        torch.manual_seed(rng.derive(self.seed, "dropout", step, rank))
+        picked = self.batches[step][rank :: self.accelerator.num_processes]
+        indices = self.train_indices[picked].to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(step)
+
+        batch = self._batch(indices, random)
+        self.model.train()
+        with autocast(self.device, self.bf16):
+            losses = self._losses(batch, random)
+        loss = (losses.generative + options.classification_weight * losses.classification).mean()
+        if not bool(torch.isfinite(loss)):
+            raise RunFailed(
+                f"The loss became {float(loss.detach())} at step {step}; lower train.learning_rate "
+                f"(now {options.learning_rate}) or set train.precision to fp32, then resume."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.ema.update_parameters(self.denoiser)
+        self.step += 1
+        if self._uses_beliefs and self.step % self.epoch_steps == 0:
+            self._update_label_model()
+        return Step(
+            self.step,
+            float(loss.detach()),
+            float(losses.generative.detach().mean()),
+            float(losses.classification.detach().mean()),
+            float(batch.pi.max(1).values.mean()),
+            self.evaluations,
+        )
+
+    def _losses(self, batch: Batch, random: torch.Generator) -> Losses:
+        options = self.options
+        if not self._uses_beliefs or (options.form == "sampled" and options.classification_weight == 0):
+            return drawn_label_losses(self.model, batch, random)
+        return dmis_losses(
+            self.model,
+            self.ema_denoiser,
+            batch,
+            ClassifierSettings(self.temperature, self.log_prior, self.interval, options.elr_strength),
+            random,
+            form="expected" if self._cold else options.form,
+            top_k=None if self.denoiser.one_pass else options.top_k,
+            classification_weight=0.0 if self._cold else options.classification_weight,
+        )
+
+    def _batch(self, indices: Tensor, random: torch.Generator) -> Batch:
+        """Look the beliefs up (refreshing a share of them first), augment, add noise."""
+        x_0 = self.images[indices]
+        candidates, trusted = self.candidates[indices], self.trusted[indices]
+        likelihood = label_likelihood(candidates, trusted, self.transition)
+        if self._uses_beliefs:
+            self._refresh(indices[: math.ceil(self.options.refresh_share * len(indices))], random)
+        target = self.bank[indices]
+        given = candidates * ~self.ignored[indices, None] / candidates.sum(1, keepdim=True)
+        pi = given_label(target, likelihood) if self._uses_beliefs and not self._cold else given
+        seen, labels = augment(x_0, self.options.augment(), random)
+        sigma = self.noise.sample(len(seen), random, self.device)
+        x_t = seen + sigma[:, None, None, None] * torch.randn(seen.shape, generator=random).to(self.device)
+        return Batch(seen, x_t, sigma, labels, pi, target, candidates, trusted, likelihood)
+
+    @torch.no_grad()
+    def _refresh(self, indices: Tensor, random: torch.Generator) -> None:
+        """Average the EMA network's present posterior of these images into the bank, on every process alike."""
+        x_0 = self.images[indices]
+        sigmas = self.options.posterior_sigmas
+        schedule = Schedule(sigmas, (1 / len(sigmas),) * len(sigmas))
+        with autocast(self.device, self.bf16):
+            errors = class_errors(self.ema_denoiser, x_0, schedule, random)
+        posterior = logits_from_errors(errors, self.temperature, self.log_prior).softmax(1)
+        if self.accelerator.num_processes > 1:
+            indices, posterior = self.accelerator.gather((indices, posterior))
+        self.bank.update(indices, posterior)
+
+    def _update_label_model(self) -> None:
+        """Once an epoch: transition matrix and class prior from the banked beliefs."""
+        visited = self.bank.visited.cpu().numpy()
+        if not visited.any():
+            return
+        known = self.data.supervision.take(np.flatnonzero(visited))
+        posterior = self.bank.posterior[self.bank.visited].float()
+        if self.options.transition == "estimate":
+            self.transition = soft_confusion(posterior, known)
+        self.log_prior = class_prior(known, posterior, self.transition).log()
+
+    @property
+    def _uses_beliefs(self) -> bool:
+        return self.options.objective == "dmis"
+
+    @property
+    def _cold(self) -> bool:
+        return self.step < self.options.cold_start * self.options.steps
+
+    def _learning_rate(self, step: int) -> float:
+        """Linear rise over `warmup`, constant, linear fall over `cooldown`."""
+        done = (step + 1) / self.options.steps
+        rise = min(1.0, done / self.options.warmup) if self.options.warmup else 1.0
+        fall = min(1.0, (1 - done) / self.options.cooldown + 1e-3) if self.options.cooldown else 1.0
+        return self.options.learning_rate * rise * fall
+
+    def _average(self, average: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
+        """One EMA update with EDM's half-life: beta = 0.5^(B / min(half-life, share of the images seen))."""
+        seen = (self.step + 1) * self.options.batch_size
+        half_life = min(float(self.options.ema_half_life), self.options.ema_share * seen)
+        beta = 0.5 ** (self.options.batch_size / max(half_life, 1e-8))
+        torch._foreach_lerp_(list(average), list(current), 1 - beta)
+
+    def _first_transition(self) -> Tensor:
+        """The given matrix, or before any estimate the identity mixed with 20 % uniform."""
+        c = self.data.supervision.num_classes
+        if self.options.transition == "estimate":
+            return (0.8 * torch.eye(c) + 0.2 / c).to(self.device)
+        matrix = torch.tensor(self.options.transition)
+        if matrix.shape != (c, c) or bool((matrix < 0).any()) or not torch.allclose(matrix.sum(1), torch.ones(c)):
+            raise UserError(f"train.transition must be {c}x{c} with rows that sum to 1, found {list(matrix.shape)}.")
+        return matrix.to(self.device)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+        """Tensors and JSON from which `restore` continues bit for bit."""
+        optimizer, optimizer_meta = pack_optimizer(self.optimizer.state_dict())
+        tensors = {f"model.{k}": v for k, v in self.denoiser.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
+        tensors |= {"bank": self.bank.posterior, "visited": self.bank.visited}
+        tensors |= {"transition": self.transition, "log_prior": self.log_prior}
+        meta: dict[str, JSON] = {
+            "step": self.step,
+            "optimizer": optimizer_meta,
+            "evaluations": [self.denoiser.evaluations, self.ema_denoiser.evaluations],
+            "options": self.options.model_dump(mode="json"),
+            "network": self.network.model_dump(mode="json"),
+            "seed": self.seed,
+            "data": self.data.images.fingerprint(),
+        }
+        return tensors, meta
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, JSON]) -> None:
+        """Continue from `state()`. Raises `UserError` if that was another run's."""
+        _, mine = self.state()
+        changed = [key for key in ("options", "network", "seed", "data") if meta.get(key) != mine[key]]
+        if changed:
+            raise UserError(f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh.")
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+        self.denoiser.load_state_dict(part("model"))
+        self.ema.load_state_dict(part("ema"))
+        self.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
+        self.bank.posterior = tensors["bank"].to(self.device)
+        self.bank.visited = tensors["visited"].to(self.device)
+        self.transition = tensors["transition"].to(self.device)
+        self.log_prior = tensors["log_prior"].to(self.device)
+        self.step = int(meta["step"])  # type: ignore[arg-type]
+        self.denoiser.evaluations, self.ema_denoiser.evaluations = meta["evaluations"]  # type: ignore[misc]
+
+    def generator(self) -> Generator:
+        """The EMA network with its label model; the temperature is fitted on the held-out images."""
+        generator = Generator(
+            self.ema_denoiser,
+            self.network,
+            self.data.images.image_shape,
+            self.data.images.classes,
+            self.log_prior,
+            self.transition,
+            self.temperature,
+            self.bf16,
+            {"objective": self.options.objective, "seed": self.seed, "steps": self.step},
+        )
+        errors = generator.errors(self.data.images.images[self.held_indices])
+        supervision = self.data.supervision.take(self.held_indices)
+        likelihood = label_likelihood(
+            torch.from_numpy(supervision.candidates), torch.from_numpy(supervision.trusted), self.transition.cpu()
+        )
+        generator.temperature = fit_temperature(errors, likelihood, self.log_prior.cpu())
+        return generator
