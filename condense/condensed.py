@@ -26,12 +26,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from condense.condensed_set import CondensedSet, Cost, Provenance
+from condense.data.memory import available_bytes
 from condense.errors import UserError
 from condense.files import atomic_path, prepare_output
-from condense.machine import memory_bytes
 from condense.preprocessing import Preprocessing
 
-__all__ = ["CondensedDataset", "CondensedSet", "Cost", "Preprocessing", "Provenance", "read", "write"]
+__all__ = [
+    "CondensedDataset",
+    "CondensedSet",
+    "Cost",
+    "Preprocessing",
+    "Provenance",
+    "is_condensed_set",
+    "read",
+    "write",
+]
 
 SCHEMA = "condensed-set/1"
 _CHUNK_BYTES = 2**20  # upper bound, where a class is larger
@@ -89,6 +98,17 @@ def read(path: Path) -> CondensedSet:
                 "its contents changed since it was written (SHA-256 differs); fetch or make it again."
             )
     return condensed
+
+
+def is_condensed_set(path: Path) -> bool:
+    """Whether `path` is an HDF5 file that says it is a condensed set, of whatever version."""
+    if not path.is_file():
+        return False
+    try:
+        with _opened(path) as file:
+            return _text(file, "schema").startswith("condensed-set/")
+    except UserError:
+        return False
 
 
 class CondensedDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -301,9 +321,10 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
         raise UserError(f"/{name} holds values of variable length; this version reads plain arrays.")
     declared = max(math.prod(dataset.shape), math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
     stored = dataset.id.get_storage_size()
-    if declared > min(stored * _MAX_DEFLATE, memory_bytes()):
+    available = available_bytes()
+    if declared > min(stored * _MAX_DEFLATE, available):
         raise UserError(
             f"/{name} claims {list(dataset.shape)} values, {declared:,} bytes, "
-            f"but {stored:,} bytes are stored and this machine has {memory_bytes():,} bytes of memory."
+            f"but {stored:,} bytes are stored and {available:,} bytes of memory are free."
         )
     return dataset

@@ -62,14 +62,6 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def memory_bytes() -> int:
-    """Main memory of this machine in bytes; 2**63 - 1 where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return sys.maxsize
-
-
 def peak_memory_bytes() -> int:
     """Most memory this process has held so far, in bytes: resident memory, plus CUDA memory where used."""
     import torch

@@ -273,7 +273,7 @@ def test_flipped_bytes_anywhere_never_crash(file: Path) -> None:
     content = file.read_bytes()
     rng = random.Random(0)
     refused = 0
-    for _ in range(400):
+    for _ in range(250):
         place = rng.randrange(len(content))
         file.write_bytes(
             content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :]
@@ -282,7 +282,7 @@ def test_flipped_bytes_anywhere_never_crash(file: Path) -> None:
             assert_same(read(file), whole)
         except UserError:
             refused += 1
-    assert refused > 100
+    assert refused > 60
 
 
 def damage_schema(h5: h5py.File) -> None:

@@ -285,7 +285,7 @@ def test_machine_and_memory_are_told() -> None:
     told = machine()
     assert all(isinstance(value, str) and value for value in told.values())
     assert told["torch"] == torch.__version__ and int(told["cores"]) >= 1
-    assert 10**7 < peak_memory_bytes() <= machine_module.memory_bytes()
+    assert 2**26 < peak_memory_bytes() < 2**37  # a wrong unit would be off by 1024
 
 
 def test_importing_run_does_not_import_torch() -> None:

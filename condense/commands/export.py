@@ -1,0 +1,31 @@
+"""`dmis export`: a condensed set in the file form of another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from condense.condensed import read
+from condense.export import export as write_export
+
+
+def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[str, Any]:
+    """Export the condensed set at `path` to `out` in one of `condense.export.FORMATS`.
+
+    Returns:
+        path, format, images, files and bytes of what was written.
+
+    Raises:
+        UserError: as `condense.condensed.read` and `condense.export.export`.
+        RunFailed: the disk is full.
+    """
+    condensed = read(path)
+    write_export(condensed, out, format, force=force)
+    files = [file for file in out.rglob("*") if file.is_file()] if out.is_dir() else [out]
+    return {
+        "path": str(out),
+        "format": format,
+        "images": len(condensed),
+        "files": len(files),
+        "bytes": sum(file.stat().st_size for file in files),
+    }

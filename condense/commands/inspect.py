@@ -1,0 +1,141 @@
+"""`dmis inspect`: what is in a condensed set, or in a data set, and what it looks like."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from condense.condensed import is_condensed_set, read
+from condense.condensed_set import CondensedSet
+from condense.data import arrays, corrupt, sources
+from condense.data.types import Corruption, Images, Labels, Source, Supervision, Truth
+from condense.errors import UserError
+from condense.grid import grid, save_png
+
+_SHOWN_SIDE = 64  # pixels; smaller images are enlarged to about this
+
+
+def inspect(
+    target: str,
+    *,
+    grid_png: Path | None = None,
+    columns: int = 10,
+    noise: str = "none",
+    seed: int = 0,
+    root: Path | None = None,
+    image_size: int | None = None,
+    download: bool = False,
+) -> dict[str, Any]:
+    """Describe a condensed set, or a data set given by name or path, as JSON.
+
+    Args:
+        target: an .h5 condensed set; or what `condense.data.sources.load` takes.
+        grid_png: where to write a picture of the first images of each class, a class a row.
+        columns: images a row in it.
+        noise: for a data set: labels to make imprecise first, e.g. "sym:0.4".
+        seed: of that noise.
+        root: where a named data set lies.
+        image_size: side to which the images of a data set are brought.
+        download: whether a named data set may be fetched.
+
+    Returns:
+        kind "condensed set" or "data set", then what there is to say of it.
+
+    Raises:
+        UserError: it cannot be read; noise was asked for without clean labels.
+    """
+    if is_condensed_set(Path(target)):
+        condensed = read(Path(target))
+        if grid_png is not None:
+            _save_rows(grid_png, condensed.pictures(), condensed.labels, columns)
+        return _describe_set(Path(target), condensed)
+    source = sources.load(target, root=root, image_size=image_size, download=download)
+    supervision, corruption = _labels(source, noise, seed)
+    if grid_png is not None:
+        _save_rows(grid_png, source.train.images, supervision.observed, columns)
+    return _describe_data(source, supervision, corruption)
+
+
+def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, Any]:
+    process = condensed.preprocessing
+    return {
+        "kind": "condensed set",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "images": len(condensed),
+        "ipc": condensed.ipc,
+        "classes": list(condensed.classes),
+        "image_shape": list(condensed.images.shape[1:]),
+        "dtype": str(condensed.images.dtype),
+        "value_range": list(condensed.value_range),
+        "found_range": [float(condensed.images.min()), float(condensed.images.max())],
+        "preprocessing": {
+            "mean": list(process.mean),
+            "std": list(process.std),
+            "zca": process.zca_mean is not None,
+        },
+        "soft_labels": condensed.soft_labels is not None,
+        "weights": condensed.weights is not None,
+        "source_index": condensed.source_index is not None,
+        "sha256": condensed.sha256(),
+        "provenance": asdict(condensed.provenance),
+    }
+
+
+def _labels(source: Source, noise: str, seed: int) -> tuple[Supervision, Corruption]:
+    """The labels as training would get them, and how they were made."""
+    if corrupt.parse(noise).kind == "none":
+        return source.supervision, arrays.recorded_corruption(source.train)
+    if source.truth is None:
+        raise UserError(
+            f"{source.train.name} has no clean labels, so {noise!r} cannot be injected; leave it out."
+        )
+    return corrupt.apply(noise, source.truth, source.train, seed)
+
+
+def _describe_data(source: Source, supervision: Supervision, corruption: Corruption) -> dict[str, Any]:
+    train = source.train
+    observed = supervision.observed
+    counts = np.bincount(observed[observed >= 0], minlength=train.num_classes)
+    return {
+        "kind": "data set",
+        "name": train.name,
+        "images": len(train),
+        "test_images": 0 if source.test is None else len(source.test),
+        "image_shape": list(train.images.shape[1:]),
+        "classes": list(train.classes),
+        "class_counts": dict(zip(train.classes, counts.tolist(), strict=True)),
+        "supervision": supervision.kind,
+        "images_with_one_label": int(supervision.single.sum()),
+        "images_without_label": int(supervision.unlabelled.sum()),
+        "mean_candidates": float(supervision.candidates.sum(axis=1).mean()),
+        "corruption": corruption.spec,
+        "corruption_rate": corruption.overall_rate,
+        "wrong_labels": _wrong_share(supervision, source.truth),
+        "fingerprint": train.fingerprint(),
+        "provenance": dict(train.provenance),
+    }
+
+
+def _wrong_share(supervision: Supervision, truth: Truth | None) -> float | None:
+    """Share in [0, 1] of images whose candidates do not hold the true class; None where it is not known."""
+    if truth is None:
+        return None
+    return float(1 - supervision.candidates[np.arange(len(truth)), truth.labels].mean())
+
+
+def _save_rows(path: Path, images: Images, labels: Labels, columns: int) -> None:
+    """The first `columns` images of each class, a class a row; without any label a square of images."""
+    scale = max(1, _SHOWN_SIDE // images.shape[1])
+    if (labels < 0).all():
+        save_png(path, grid(images[: columns**2], columns, scale=scale))
+        return
+    blank = np.full((1, *images.shape[1:]), 255, dtype=np.uint8)
+    rows = []
+    for label in np.unique(labels[labels >= 0]):
+        row = images[np.flatnonzero(labels == label)[:columns]]
+        rows += [row, blank.repeat(columns - len(row), axis=0)]
+    save_png(path, grid(np.concatenate(rows), columns, scale=scale))

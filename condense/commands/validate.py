@@ -1,0 +1,30 @@
+"""`dmis validate`: is this a whole and right condensed set?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from condense.condensed import SCHEMA, read
+
+
+def validate(path: Path) -> dict[str, Any]:
+    """Check the condensed set at `path`: its form, its sizes, its labels and its SHA-256.
+
+    Returns:
+        path, valid (True; else there is an error), schema, method, images, classes, ipc and sha256.
+
+    Raises:
+        UserError: it is not whole and right; the message says what is wrong.
+    """
+    condensed = read(path)
+    return {
+        "path": str(path),
+        "valid": True,
+        "schema": SCHEMA,
+        "method": condensed.provenance.method,
+        "images": len(condensed),
+        "classes": condensed.num_classes,
+        "ipc": condensed.ipc,
+        "sha256": condensed.sha256(),
+    }
