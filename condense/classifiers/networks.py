@@ -67,7 +67,7 @@ class HalvingPool(nn.Module):
 
     On a CPU it is computed as one matrix product, x [.., h, 2·W] @ P [2·W, w], because torch's own kernel is
     scalar there: forward and backward take 12 instead of 86 ms (bfloat16) and 39 instead of 57 ms (float32)
-    on [100, 128, 32, 32] and one core, half a training step of ConvNet-3.
+    on [100, 128, 32, 32] and one core, a fifth of a training step of ConvNet-3.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,135 @@
+"""Figures of reports, as data URIs that fit inside one HTML file: picture rows, accuracy bars, confusion."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from condense.data.types import Images, Mask
+from condense.grid import grid, png
+
+INK = "#1c2430"
+QUIET = "#667085"
+RED = (214, 40, 40)
+# One colour a method throughout a report; methods not named here take the others in turn.
+COLOURS = {"random": "#98a2b3", "vanilla": "#e08e36", "dmis": "#2563a8"}
+OTHER_COLOURS = ("#3a8f6b", "#8a5fb0", "#b5536b", "#5c8a99", "#9a8237", "#6b6f3a")
+
+_FRAME = 3
+_SMALLEST_SIDE = 48
+
+
+def png_data_uri(image: Images) -> str:
+    """A picture uint8 [H, W, 1 or 3] as "data:image/png;base64,…"."""
+    return _data_uri(png(image))
+
+
+def figure_data_uri(figure: Figure) -> str:
+    """A matplotlib figure as "data:image/png;base64,…", sharp on screens of double density."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+    return _data_uri(buffer.getvalue())
+
+
+def _data_uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+def picture_rows(images: Images, columns: int, wrong: Mask | None = None) -> Images:
+    """Pictures side by side, enlarged by whole factors to at least 48 pixels, the wrong ones framed in red.
+
+    Args:
+        images: uint8 [n, H, W, 1 or 3].
+        columns: pictures a row.
+        wrong: bool [n], or None where nothing is to be marked.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    scale = -(-_SMALLEST_SIDE // images.shape[1])
+    large = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    large = np.broadcast_to(large, (*large.shape[:3], 3))
+    framed = np.pad(large, ((0, 0), (_FRAME, _FRAME), (_FRAME, _FRAME), (0, 0)), constant_values=255)
+    if wrong is not None:
+        border = np.ones(framed.shape[1:3], dtype=np.bool_)
+        border[_FRAME:-_FRAME, _FRAME:-_FRAME] = False
+        framed[wrong[:, None, None] & border] = RED
+    return grid(framed, columns)
+
+
+def colours(names: Sequence[str]) -> list[str]:
+    """A colour for each name: the method's own, or the next free one."""
+    free = iter(OTHER_COLOURS * (1 + len(names) // len(OTHER_COLOURS)))
+    return [COLOURS[name] if name in COLOURS else next(free) for name in names]
+
+
+def accuracy_bars(bars: Mapping[str, tuple[float, float | None]]) -> Figure:
+    """Horizontal bars of accuracies in percent, first on top, with 95 % intervals where there are any.
+
+    Args:
+        bars: name to (mean, half width of the interval or None), in percent.
+    """
+    names = list(bars)
+    figure = Figure(figsize=(4.4, 0.7 + 0.42 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (name, colour) in enumerate(zip(names, colours(names), strict=True)):
+        mean, ci95 = bars[name]
+        axes.barh(place, mean, height=0.62, color=colour)
+        if ci95 is not None:
+            axes.errorbar(mean, place, xerr=ci95, color=INK, capsize=3.5, linewidth=1.2)
+        label = f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}"
+        axes.text(mean + (ci95 or 0) + 1.5, place, label, va="center", color=INK, fontsize=10)
+    axes.set_yticks(range(len(names)), names, fontsize=10.5, color=INK)
+    axes.invert_yaxis()
+    # Room to the right of 100 for the numbers of long bars.
+    axes.set_xlim(0, max([100.0, *(mean + (ci95 or 0) + 26 for mean, ci95 in bars.values())]))
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("test accuracy (%)", fontsize=9.5, color=QUIET)
+    axes.tick_params(axis="x", labelsize=9, colors=QUIET, length=0)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#e4e7ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def confusion(
+    counts: npt.NDArray[np.integer], classes: Sequence[str], *, across: str, down: str = "true class"
+) -> Figure:
+    """A confusion matrix: shades and, for up to 20 classes, whole percents of each row.
+
+    Args:
+        counts: [c, c], rows are true classes.
+        classes: c names.
+        across: what the columns are, e.g. "given label".
+        down: what the rows are.
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    percent = 100 * counts / np.maximum(totals, 1)
+    num_classes = len(classes)
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    if num_classes <= 20:
+        _annotate(axes, percent)
+    turned = 90 if max(map(len, classes)) > 3 else 0
+    axes.set_xticks(range(num_classes), classes, rotation=turned, fontsize=9, color=INK)
+    axes.set_yticks(range(num_classes), classes, fontsize=9, color=INK)
+    axes.set_xlabel(f"{across} (% of each row)", fontsize=9.5, color=QUIET)
+    axes.set_ylabel(down, fontsize=9.5, color=QUIET)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _annotate(axes: Axes, percent: npt.NDArray[np.float64]) -> None:
+    for (row, column), value in np.ndenumerate(percent):
+        if value >= 0.5:
+            colour = "white" if value > 55 else INK
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=9)

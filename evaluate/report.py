@@ -1,0 +1,92 @@
+"""The demo's report: one HTML file with everything inside, to be read on a phone or printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from condense.data.types import Images, Mask
+from condense.evaluate import figures
+from condense.files import atomic_write_text
+
+_MOST_COLUMNS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class DemoReport:
+    """What the demo shows.
+
+    Attributes:
+        title: heading of the report.
+        settings: (name, value) pairs, as text.
+        classes: c class names.
+        real_images: uint8 [c·k, H, W, C], k training images for each given label, class-major.
+        real_wrong: bool [c·k], whose given label is wrong.
+        synthetic: uint8 [c·ipc, H, W, C] for each method, class-major.
+        ipc: images per class of the condensed sets.
+        given_confusion: counts int [c, c], rows true classes, columns given labels.
+        recovered_confusion: counts int [c, c], rows true classes, columns recovered labels.
+        classifier_accuracy: test accuracy in percent of each generator used as a classifier.
+        labels_recovered: share in percent of training labels right after recovery.
+        condensed_accuracy: for each method (mean, half width of the 95 % interval or None), in percent.
+        seconds: duration of the demo.
+        commands: shell commands that make the same again.
+    """
+
+    title: str
+    settings: Sequence[tuple[str, str]]
+    classes: Sequence[str]
+    real_images: Images
+    real_wrong: Mask
+    synthetic: Mapping[str, Images]
+    ipc: int
+    given_confusion: npt.NDArray[np.integer]
+    recovered_confusion: npt.NDArray[np.integer]
+    classifier_accuracy: Mapping[str, float]
+    labels_recovered: float
+    condensed_accuracy: Mapping[str, tuple[float, float | None]]
+    seconds: float
+    commands: Sequence[str]
+
+
+def write_demo_report(path: Path, report: DemoReport) -> None:
+    """Write `report` as one HTML file that refers to nothing outside itself; raises as `atomic_path`."""
+    atomic_write_text(path, render_demo_report(report))
+
+
+def render_demo_report(report: DemoReport) -> str:
+    """The HTML text of `report`."""
+    given = report.given_confusion
+    template = files("condense.evaluate").joinpath("demo_report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(template).render(
+        report=report,
+        labels_wrong=100 * (1 - given.trace() / given.sum()),
+        real_rows=_class_rows(report.real_images, report.classes, report.real_wrong),
+        synthetic={
+            name: _class_rows(images, report.classes, None) for name, images in report.synthetic.items()
+        },
+        bars=figures.figure_data_uri(figures.accuracy_bars(report.condensed_accuracy)),
+        given=figures.figure_data_uri(figures.confusion(given, report.classes, across="given label")),
+        recovered=figures.figure_data_uri(
+            figures.confusion(report.recovered_confusion, report.classes, across="recovered label")
+        ),
+    )
+
+
+def _class_rows(images: Images, classes: Sequence[str], wrong: Mask | None) -> list[tuple[str, str]]:
+    """For each class its name and its images [k, H, W, C] out of [c·k, H, W, C] as one picture."""
+    per_class = len(images) // len(classes)
+    rows = []
+    for index, name in enumerate(classes):
+        part = slice(index * per_class, (index + 1) * per_class)
+        marked = None if wrong is None else wrong[part]
+        picture = figures.picture_rows(images[part], min(per_class, _MOST_COLUMNS), marked)
+        rows.append((name, figures.png_data_uri(picture)))
+    return rows
