@@ -29,7 +29,7 @@ def to_unit(pixels: Tensor) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """float [-1, 1] (clamped) -> uint8 0..255, rounded."""
+    """Float [-1, 1] (clamped) -> uint8 0..255, rounded."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

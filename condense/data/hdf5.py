@@ -49,7 +49,8 @@ def _array(dataset: Any, what: str) -> npt.NDArray[Any]:
 def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
-            schema = str(file.attrs.get("schema", ""))
+            schema = file.attrs.get("schema", b"")
+            schema = schema.decode(errors="replace") if isinstance(schema, bytes) else str(schema)
             if schema.startswith("condensed-set"):
                 raise UserError(
                     f"{path} is a condensed set ({schema}), not a data set to condense; "

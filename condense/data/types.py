@@ -52,7 +52,9 @@ class ImageData:
         if shape[0] == 0:
             raise UserError(f"{self.name}: the {self.split} split holds no images.")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise UserError(f"{self.name}: at least two different class names are needed, found {list(self.classes)}.")
+            raise UserError(
+                f"{self.name}: at least two different class names are needed, found {list(self.classes)}."
+            )
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -105,7 +107,9 @@ class Supervision:
 
     def __post_init__(self) -> None:
         if self.candidates.dtype != np.bool_ or self.candidates.ndim != 2:
-            raise UserError(f"candidates must be bool [n, c], found {self.candidates.dtype} {list(self.candidates.shape)}.")
+            raise UserError(
+                f"candidates must be bool [n, c], found {self.candidates.dtype} {list(self.candidates.shape)}."
+            )
         if self.trusted.dtype != np.bool_ or self.trusted.shape != self.candidates.shape[:1]:
             raise UserError(
                 f"trusted must be bool [{self.candidates.shape[0]}], found {self.trusted.dtype} {list(self.trusted.shape)}."
@@ -139,17 +143,17 @@ class Supervision:
 
     @property
     def single(self) -> Mask:
-        """bool [n]: images with exactly one candidate."""
+        """Bool [n]: images with exactly one candidate."""
         return np.asarray(self.candidates.sum(axis=1) == 1)
 
     @property
     def noisy(self) -> Mask:
-        """bool [n]: images whose one label may be wrong."""
+        """Bool [n]: images whose one label may be wrong."""
         return np.asarray(self.single & ~self.trusted)
 
     @property
     def unlabelled(self) -> Mask:
-        """bool [n]: images about whose label nothing is known."""
+        """Bool [n]: images about whose label nothing is known."""
         return np.asarray(self.candidates.all(axis=1))
 
     @property
@@ -160,7 +164,8 @@ class Supervision:
     @property
     def kind(self) -> SupervisionKind:
         """The kind all images share, or "mixture". One image of another kind makes a mixture,
-        except that labelled and unlabelled images together are called "unlabelled" (semi-supervised)."""
+        except that labelled and unlabelled images together are called "unlabelled" (semi-supervised).
+        """
         noisy, unlabelled = self.noisy, self.unlabelled
         labelled = self.single & self.trusted
         partial = ~self.single & ~unlabelled
@@ -218,7 +223,10 @@ class TrainingSet:
     corruption: Corruption = Corruption("none", 0, None)
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.supervision) or self.images.num_classes != self.supervision.num_classes:
+        if (
+            len(self.images) != len(self.supervision)
+            or self.images.num_classes != self.supervision.num_classes
+        ):
             raise UserError(
                 f"{self.images.name}: {len(self.images)} images of {self.images.num_classes} classes, but labels for "
                 f"{len(self.supervision)} images of {self.supervision.num_classes} classes."
@@ -265,4 +273,6 @@ def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = 
 
 def class_names(num_classes: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
     """`names` as a tuple, or "0", "1", … where there are none."""
-    return tuple(str(name) for name in names) if names is not None else tuple(str(i) for i in range(num_classes))
+    return (
+        tuple(str(name) for name in names) if names is not None else tuple(str(i) for i in range(num_classes))
+    )

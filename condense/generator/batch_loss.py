@@ -125,9 +125,14 @@ def dmis_losses(
 
 
 def _generative_weights(
-    denoised: Tensor, teacher: Denoiser, batch: Batch, settings: ClassifierSettings, random: torch.Generator, form: str
+    denoised: Tensor,
+    teacher: Denoiser,
+    batch: Batch,
+    settings: ClassifierSettings,
+    random: torch.Generator,
+    form: str,
 ) -> Tensor:
-    """pi [B, c]: p(y | x_0, z), a draw from it, or (mixture) p(y | x_t, z)."""
+    """Pi [B, c]: p(y | x_0, z), a draw from it, or (mixture) p(y | x_t, z)."""
     if form == "expected":
         return batch.pi
     if form == "sampled":
@@ -157,7 +162,9 @@ def noised_posterior(
         float32 [B, c].
     """
     noisier = (sigma**2 + step**2).sqrt()
-    look = teacher.all_classes(x_t + step * torch.randn(x_t.shape, generator=random).to(x_t.device), noisier, augment)
+    look = teacher.all_classes(
+        x_t + step * torch.randn(x_t.shape, generator=random).to(x_t.device), noisier, augment
+    )
     errors = (look - denoised.float()).square().flatten(2).sum(2)
     return (-errors * (loss_weight(noisier) / settings.temperature)[:, None] + settings.log_prior).softmax(1)
 
@@ -177,7 +184,7 @@ def _classification(errors: Tensor, batch: Batch, settings: ClassifierSettings) 
 
 
 def _error_gradient(errors: Tensor, batch: Batch, settings: ClassifierSettings) -> Tensor:
-    """a = -dL/dlogits = dL/d(scaled errors) of the classification loss, [B, c], by autograd on the logits alone."""
+    """A = -dL/dlogits = dL/d(scaled errors) of the classification loss, [B, c], by autograd on the logits alone."""
     with torch.enable_grad():
         leaf = errors.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(_classification(leaf, batch, settings).sum(), leaf)
@@ -188,5 +195,3 @@ def _inside(batch: Batch, settings: ClassifierSettings) -> Tensor:
     """1 where sigma lies in the classifier's interval, else 0: [B]."""
     low, high = settings.interval
     return ((batch.sigma >= low) & (batch.sigma <= high)).float()
-
-

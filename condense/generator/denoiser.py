@@ -30,7 +30,7 @@ class NoiseDistribution:
     uniform_share: float = 0.0
 
     def sample(self, n: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-        """n noise levels, float32 [n], drawn on the CPU so that every device sees the same ones."""
+        """N noise levels, float32 [n], drawn on the CPU so that every device sees the same ones."""
         log_sigma = self.mean + self.std * torch.randn(n, generator=generator)
         uniform = torch.rand(n, generator=generator) * math.log(80.0)
         chosen = torch.rand(n, generator=generator) < self.uniform_share
@@ -60,7 +60,9 @@ class Denoiser(nn.Module):
         """True where one pass gives every class."""
         return isinstance(self.network, AllClass)
 
-    def forward(self, x: Tensor, sigma: Tensor, classes: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, sigma: Tensor, classes: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
         """Denoised images of the given classes.
 
         Args:
@@ -82,7 +84,9 @@ class Denoiser(nn.Module):
         if isinstance(self.network, AllClass):
             self.evaluations += len(x)
             images: Tensor = self.network(x, c_noise, augment)
-            return images if classes is None else images[torch.arange(len(x), device=x.device)[:, None], classes]
+            return (
+                images if classes is None else images[torch.arange(len(x), device=x.device)[:, None], classes]
+            )
         if classes is None:
             classes = torch.arange(self.num_classes, device=x.device).expand(len(x), -1)
         k = classes.shape[1]
@@ -97,7 +101,9 @@ class Denoiser(nn.Module):
         images: Tensor = self(x, sigma, None, augment)
         return images
 
-    def some_classes(self, x: Tensor, sigma: Tensor, classes: Tensor, augment: Tensor | None = None) -> Tensor:
+    def some_classes(
+        self, x: Tensor, sigma: Tensor, classes: Tensor, augment: Tensor | None = None
+    ) -> Tensor:
         """[B, C, H, W] with classes [B, k] -> [B, k, C, H, W]."""
         images: Tensor = self(x, sigma, classes, augment)
         return images

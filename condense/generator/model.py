@@ -27,7 +27,9 @@ FILE = "generator"
 DEFAULT_SCHEDULE = centred_schedule(4)
 
 
-def build_denoiser(network: NetworkOptions, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Denoiser:
+def build_denoiser(
+    network: NetworkOptions, image_shape: tuple[int, int, int], num_classes: int, seed: int
+) -> Denoiser:
     """A fresh denoiser for (C, H, W) images, its weights drawn from `seed` alone."""
     kind = {"all-class": AllClass, "conditional": Conditional}[network.kind]
     with torch.random.fork_rng(devices=[]):
@@ -82,7 +84,13 @@ class Generator:
 
     @torch.no_grad()
     def errors(
-        self, images: Images, schedule: Schedule = DEFAULT_SCHEDULE, *, pairs: int = 1, seed: int = 0, batch: int = 500
+        self,
+        images: Images,
+        schedule: Schedule = DEFAULT_SCHEDULE,
+        *,
+        pairs: int = 1,
+        seed: int = 0,
+        batch: int = 100,
     ) -> Tensor:
         """Class errors (see `class_errors`) of uint8 images [n, H, W, C]: float32 [n, c], on the CPU."""
         self.check_images(images)
@@ -107,14 +115,22 @@ class Generator:
     ) -> npt.NDArray[np.float32]:
         """p(y | x, z), which also weighs the given label: float32 [n, c]."""
         likelihood = label_likelihood(
-            torch.from_numpy(supervision.candidates), torch.from_numpy(supervision.trusted), self.transition.cpu()
+            torch.from_numpy(supervision.candidates),
+            torch.from_numpy(supervision.trusted),
+            self.transition.cpu(),
         )
         posterior = torch.from_numpy(self.posterior(images, seed=seed, pairs=pairs))
         return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
 
     @torch.no_grad()
     def sample(
-        self, labels: npt.NDArray[np.int64], seed: int, *, num_steps: int = 18, guidance: float = 0.0, batch: int = 250
+        self,
+        labels: npt.NDArray[np.int64],
+        seed: int,
+        *,
+        num_steps: int = 18,
+        guidance: float = 0.0,
+        batch: int = 100,
     ) -> Images:
         """One image for each label [n]: uint8 [n, H, W, C]. Image i depends on (seed, i) and the labels before it."""
         images = []
@@ -149,7 +165,9 @@ class Generator:
         """Read what `save` wrote. Raises `UserError` where there is no generator or it does not fit its description."""
         found = run.load(FILE)
         if found is None:
-            raise UserError(f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`.")
+            raise UserError(
+                f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`."
+            )
         tensors, meta = found
         try:
             network = NetworkOptions.model_validate(meta["network"])
@@ -170,5 +188,7 @@ class Generator:
                 dict(meta["meta"]),
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{run.path}: {FILE}.safetensors does not describe a generator ({error}).") from error
+            raise UserError(
+                f"{run.path}: {FILE}.safetensors does not describe a generator ({error})."
+            ) from error
         return generator

@@ -53,7 +53,9 @@ def noise_embedding(c_noise: Tensor, dim: int) -> Tensor:
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(max(1, min(32, channels // 4)), channels, eps=1e-5)
+    """Up to 32 groups of at least 4 channels, as many as divide the channels evenly."""
+    groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels, eps=1e-5)
 
 
 def _conv(c_in: int, c_out: int, size: int = 3, scale: float = 1.0) -> nn.Conv2d:
@@ -85,7 +87,14 @@ class Block(nn.Module):
     """Residual block [B, c_in, H, W] -> [B, c_out, H', W'], H' = H, H/2 ("down") or 2H ("up")."""
 
     def __init__(
-        self, c_in: int, c_out: int, embedding: int, *, resample: str = "", attention: bool = False, dropout: float = 0.0
+        self,
+        c_in: int,
+        c_out: int,
+        embedding: int,
+        *,
+        resample: str = "",
+        attention: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.resample = resample
@@ -139,7 +148,9 @@ class UNet(nn.Module):
                 skips.append(width)
             for _ in range(shape.blocks):
                 c_out = shape.channels * multiplier
-                self.encoder.append(Block(width, c_out, embedding, attention=attention, dropout=shape.dropout))
+                self.encoder.append(
+                    Block(width, c_out, embedding, attention=attention, dropout=shape.dropout)
+                )
                 width = c_out
                 skips.append(width)
         self.middle = nn.ModuleList(
@@ -161,7 +172,9 @@ class UNet(nn.Module):
         self.norm_out = _norm(width)
         self.conv_out = _conv(width, out_channels * area, scale=1e-5)
 
-    def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor | None = None
+    ) -> Tensor:
         embedding = noise_embedding(c_noise, self.shape.channels)
         if augment is not None:
             embedding = embedding + self.embed_augment(augment)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def expected_loss(errors: Tensor, pi: Tensor, weight: Tensor) -> Tensor:
-    """lambda sum_y pi_y ||D_y - x_0||^2, the expectation of EDM's loss over the label: [B].
+    """Lambda sum_y pi_y ||D_y - x_0||^2, the expectation of EDM's loss over the label: [B].
 
     Its minimiser is E[x_0 | x_t, y] when pi is the true p(y | x_0, z). A one-hot pi gives EDM's loss exactly.
     """
@@ -19,7 +19,7 @@ def expected_loss(errors: Tensor, pi: Tensor, weight: Tensor) -> Tensor:
 
 
 def mixture_loss(denoised: Tensor, x_0: Tensor, pi: Tensor, weight: Tensor) -> Tensor:
-    """lambda ||sum_y pi_y D_y - x_0||^2 (DMIS, Eq. 10) with pi = p(y | x_t, z): [B, k, C, H, W] -> [B]."""
+    """Lambda ||sum_y pi_y D_y - x_0||^2 (DMIS, Eq. 10) with pi = p(y | x_t, z): [B, k, C, H, W] -> [B]."""
     mixed = (pi.detach()[:, :, None, None, None] * denoised.float()).sum(1)
     return weight * (mixed - x_0).square().flatten(1).sum(1)
 
@@ -46,7 +46,7 @@ def early_learning_loss(logits: Tensor, target: Tensor, observed: Tensor, streng
 
 
 def early_learning_target(logits: Tensor, target: Tensor, observed: Tensor) -> Tensor:
-    """r = onehot(observed) - f * (<f, target> - target) / (1 - <f, target>), so that the ELR gradient is f - r.
+    """R = onehot(observed) - f * (<f, target> - target) / (1 - <f, target>), so that the ELR gradient is f - r.
 
     r sums to 1 but may leave [0, 1]: it is a diagnostic, never a posterior. [B, c].
     """

@@ -104,7 +104,9 @@ def class_prior(supervision: Supervision, posterior: Tensor, transition: Tensor)
         counts += solved * (observed.sum() / max(solved.sum(), 1e-12))
     rest = np.flatnonzero(~noisy & ~unlabelled)
     if rest.size:
-        restricted = posterior[torch.from_numpy(rest).to(device)].float().cpu().numpy() * supervision.candidates[rest]
+        restricted = (
+            posterior[torch.from_numpy(rest).to(device)].float().cpu().numpy() * supervision.candidates[rest]
+        )
         counts += np.bincount(restricted.argmax(1), minlength=num_classes)
     if not counts.any():
         counts += 1

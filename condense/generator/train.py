@@ -34,7 +34,14 @@ from condense.generator.classifier import (
 from condense.generator.denoiser import Denoiser, NoiseDistribution
 from condense.generator.model import Generator, autocast, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.posterior import PosteriorBank, class_prior, given_label, label_likelihood, soft_confusion
+from condense.generator.posterior import (
+    PosteriorBank,
+    class_prior,
+    given_label,
+    label_likelihood,
+    soft_confusion,
+)
+from condense.precision import fast_bf16
 from condense.run import JSON, pack_optimizer, unpack_optimizer
 
 INTERVAL_WIDTH = 6.4
@@ -50,16 +57,6 @@ class Step:
     classification: float
     sharpness: float
     evaluations: int
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 convolutions are the quick ones: any GPU since Ampere, any CPU with AVX512-BF16 or AMX."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        capabilities = getattr(torch.backends.cpu, "get_cpu_capability", lambda: "")()
-        return capabilities.startswith("AVX512") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return False
 
 
 class Trainer:
@@ -94,7 +91,9 @@ class Trainer:
         if options.objective == "vanilla":
             train_indices = train_indices[~data.supervision.unlabelled[train_indices]]
             if not len(train_indices):
-                raise UserError("The vanilla objective needs labels, and every image is unlabelled; use dmis.")
+                raise UserError(
+                    "The vanilla objective needs labels, and every image is unlabelled; use dmis."
+                )
         self.data = data
         self.train_indices = torch.from_numpy(train_indices)
         self.images = ResidentImages(data.images, self.device)
@@ -109,7 +108,9 @@ class Trainer:
         self.interval = centred_interval(INTERVAL_WIDTH)
         self.temperature = options.temperature
 
-        denoiser = build_denoiser(network, data.images.image_shape, data.images.num_classes, seed).to(self.device)
+        denoiser = build_denoiser(network, data.images.image_shape, data.images.num_classes, seed).to(
+            self.device
+        )
         self.ema = AveragedModel(denoiser, multi_avg_fn=self._average, use_buffers=False)
         self.ema.eval().requires_grad_(False)
         optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999))
@@ -257,8 +258,14 @@ class Trainer:
         if self.options.transition == "estimate":
             return (0.8 * torch.eye(c) + 0.2 / c).to(self.device)
         matrix = torch.tensor(self.options.transition)
-        if matrix.shape != (c, c) or bool((matrix < 0).any()) or not torch.allclose(matrix.sum(1), torch.ones(c)):
-            raise UserError(f"train.transition must be {c}x{c} with rows that sum to 1, found {list(matrix.shape)}.")
+        if (
+            matrix.shape != (c, c)
+            or bool((matrix < 0).any())
+            or not torch.allclose(matrix.sum(1), torch.ones(c))
+        ):
+            raise UserError(
+                f"train.transition must be {c}x{c} with rows that sum to 1, found {list(matrix.shape)}."
+            )
         return matrix.to(self.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
@@ -285,7 +292,9 @@ class Trainer:
         _, mine = self.state()
         changed = [key for key in ("options", "network", "seed", "data") if meta.get(key) != mine[key]]
         if changed:
-            raise UserError(f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh.")
+            raise UserError(
+                f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh."
+            )
 
         def part(name: str) -> dict[str, Tensor]:
             return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
@@ -316,7 +325,9 @@ class Trainer:
         errors = generator.errors(self.data.images.images[self.held_indices])
         supervision = self.data.supervision.take(self.held_indices)
         likelihood = label_likelihood(
-            torch.from_numpy(supervision.candidates), torch.from_numpy(supervision.trusted), self.transition.cpu()
+            torch.from_numpy(supervision.candidates),
+            torch.from_numpy(supervision.trusted),
+            self.transition.cpu(),
         )
         generator.temperature = fit_temperature(errors, likelihood, self.log_prior.cpu())
         return generator

@@ -1,0 +1,68 @@
+"""The registry of condensation methods: the folder itself.
+
+A method is a file here (or any importable module, named by its dotted path) with
+
+- `Options`: a pydantic model, frozen, unknown keys forbidden (subclass `condense.options.Options`);
+- `condense(train, ipc, options, seed, run) -> CondensedSet`;
+- a docstring that names its source.
+
+`condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports
+progress and keeps checkpoints through `run`, and returns `ipc` images a class in class-major order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import Protocol, cast
+
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.options import Options
+from condense.run import Run
+
+
+class Method(Protocol):
+    """What a method's module offers."""
+
+    Options: type[Options]
+
+    def condense(self, train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+        """Make a set of `ipc` images a class."""
+        ...
+
+
+def names() -> tuple[str, ...]:
+    """Names of the methods in this folder, sorted; nothing is imported."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def load(name: str) -> Method:
+    """Import one method by file name, or by dotted path from elsewhere.
+
+    Raises:
+        UserError: there is no such method, or the module lacks `Options` or `condense`.
+    """
+    if "." not in name and name not in names():
+        near = difflib.get_close_matches(name, names(), 3, 0.4)
+        hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(names())}"
+        raise UserError(f"There is no method {name!r}; {hint}?")
+    try:
+        module = importlib.import_module(name if "." in name else f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise UserError(f"The method {name!r} cannot be imported: {error}.") from error
+    _check(module, name)
+    return cast(Method, module)
+
+
+def _check(module: ModuleType, name: str) -> None:
+    options = getattr(module, "Options", None)
+    if not (isinstance(options, type) and issubclass(options, Options)):
+        raise UserError(
+            f"The method {name!r} has no class Options that derives from condense.options.Options."
+        )
+    if not callable(getattr(module, "condense", None)):
+        raise UserError(f"The method {name!r} has no function condense(train, ipc, options, seed, run).")

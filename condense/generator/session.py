@@ -1,0 +1,97 @@
+"""Drives a `Trainer` inside a `Run`: progress, metrics, checkpoints, resuming, Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+
+from accelerate import Accelerator
+
+from condense.data.types import TrainingSet
+from condense.errors import Interrupted
+from condense.generator.model import Generator
+from condense.generator.options import NetworkOptions, TrainOptions
+from condense.generator.train import Step, Trainer
+from condense.run import Run, interrupt_guard, peak_memory_bytes
+
+CHECKPOINT = "checkpoint"
+METRIC_EVERY = 20
+
+
+def train_generator(
+    data: TrainingSet,
+    network: NetworkOptions,
+    options: TrainOptions,
+    seed: int,
+    run: Run,
+    accelerator: Accelerator | None = None,
+) -> Generator:
+    """Train a generator to its last step and save it in the run folder.
+
+    A checkpoint already in the folder is continued, bit for bit. On Ctrl-C the state is saved first.
+
+    Raises:
+        Interrupted: stopped after saving; run the same again to go on.
+        RunFailed: the loss became NaN.
+        UserError: the checkpoint belongs to other options or data.
+    """
+    trainer = Trainer(data, network, options, seed, accelerator)
+    seconds_before = _restore(trainer, run)
+    started = time.perf_counter()
+    run.rewind(trainer.step)
+    main = trainer.accelerator.is_main_process
+    with (
+        interrupt_guard() as guard,
+        run.track(options.steps, options.objective, initial=trainer.step) as tracker,
+    ):
+        for step in trainer.steps():
+            tracker.update(step.step, loss=step.loss)
+            last = step.step == options.steps
+            if main and (step.step % METRIC_EVERY == 0 or last):
+                _record(run, step)
+            if step.step % options.checkpoint_every == 0 or last or guard.requested:
+                _save(trainer, run, seconds_before + time.perf_counter() - started)
+            if guard.requested and not last:
+                raise Interrupted(
+                    f"Stopped at step {step.step} of {options.steps}; the state is saved"
+                    + (f" in {run.path}: go on with --resume." if run.path else ".")
+                )
+    generator = trainer.generator()
+    generator.meta |= {
+        "seconds": seconds_before + time.perf_counter() - started,
+        "evaluations": trainer.evaluations,
+        "images_seen": options.steps * options.batch_size,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "data": data.images.name,
+        "data_fingerprint": data.images.fingerprint(),
+        "corruption": data.corruption.spec,
+    }
+    if main:
+        generator.save(run)
+    return generator
+
+
+def _record(run: Run, step: Step) -> None:
+    run.metric(
+        step=step.step,
+        loss=step.loss,
+        generative=step.generative,
+        classification=step.classification,
+        sharpness=step.sharpness,
+        evaluations=step.evaluations,
+    )
+
+
+def _save(trainer: Trainer, run: Run, seconds: float) -> None:
+    if trainer.accelerator.is_main_process:
+        tensors, meta = trainer.state()
+        run.save(CHECKPOINT, tensors, {**meta, "seconds": seconds})
+
+
+def _restore(trainer: Trainer, run: Run) -> float:
+    """Continue from the folder's checkpoint, if there is one; returns the seconds already spent."""
+    found = run.load(CHECKPOINT)
+    if found is None:
+        return 0.0
+    tensors, meta = found
+    trainer.restore(tensors, meta)
+    return float(meta["seconds"])

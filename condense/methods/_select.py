@@ -1,0 +1,66 @@
+"""Choosing representatives: which `count` of m images stand for their class."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from condense import rng
+
+Choice = Literal["none", "surest", "kmeans", "herding"]
+Features = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+
+def choose(
+    features: Features, sureness: npt.NDArray[np.floating], count: int, how: Choice, seed: int
+) -> Indices:
+    """Indices of the chosen images of one class, best first where there is an order.
+
+    Args:
+        features: [m, F], m >= count.
+        sureness: the classifier's belief in the class, [m].
+        count: how many to choose.
+        how: none (the first ones), surest, kmeans (nearest image to each cluster's centre) or herding.
+        seed: of k-means.
+
+    Returns:
+        int64 [count], all different.
+    """
+    assert len(features) >= count
+    if how == "none":
+        return np.arange(count)
+    if how == "surest":
+        return np.argsort(-sureness, kind="stable")[:count].astype(np.int64)
+    return kmeans(features, count, seed) if how == "kmeans" else herding(features, count)
+
+
+def kmeans(features: Features, count: int, seed: int) -> Indices:
+    """The image nearest to each of `count` k-means centres, largest cluster first: int64 [count]."""
+    from sklearn.cluster import KMeans
+
+    model = KMeans(count, n_init=3, random_state=rng.derive(seed, "kmeans") % 2**32).fit(features)
+    sizes = np.bincount(model.labels_, minlength=count)
+    distance = ((features[:, None] - model.cluster_centers_[None]) ** 2).sum(2)
+    chosen: list[int] = []
+    for cluster in np.argsort(-sizes, kind="stable"):
+        free = np.setdiff1d(np.arange(len(features)), chosen)
+        chosen.append(int(free[distance[free, cluster].argmin()]))
+    return np.array(chosen, dtype=np.int64)
+
+
+def herding(features: Features, count: int) -> Indices:
+    """Greedy mean matching: the k-th choice i minimises ||(k + 1) mean - sum of chosen - f_i||: int64 [count].
+
+    Source: Welling (2009), https://doi.org/10.1145/1553374.1553517.
+    """
+    mean, total = features.mean(0), np.zeros(features.shape[1], dtype=np.float64)
+    chosen: list[int] = []
+    for k in range(count):
+        gap = (((k + 1) * mean - total - features) ** 2).sum(1)
+        gap[chosen] = np.inf
+        chosen.append(int(gap.argmin()))
+        total += features[chosen[-1]]
+    return np.array(chosen, dtype=np.int64)

@@ -1,0 +1,22 @@
+"""DMIS: a diffusion generator trained to be robust to imprecise labels, sampled class by class.
+
+Source: "Learning Robust Diffusion Models from Imprecise Supervision" (2025), https://arxiv.org/abs/2510.03016.
+Beyond the paper's plain conditional sampling, a pool is drawn and representatives chosen; `draw.pool=1
+draw.agree=false draw.choose=none` is the paper's way.
+"""
+
+from __future__ import annotations
+
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.methods._generate import GeneratorOptions, condense_with_generator
+from condense.run import Run
+
+
+class Options(GeneratorOptions):
+    """A generator trained to be robust to the labels."""
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """`ipc` generated images a class."""
+    return condense_with_generator(train, ipc, options, seed, run, "dmis")

@@ -1,0 +1,62 @@
+"""Random: real images drawn uniformly without replacement from each observed class.
+
+The lower bound every condensation method is compared with. Source: e.g. Zhao, Mopuri & Bilen (2021),
+https://arxiv.org/abs/2006.05929, Table 1.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from condense import rng
+from condense.condensed_set import CondensedSet, Cost
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.methods._assemble import assemble, check_ipc
+from condense.options import Options as BaseOptions
+from condense.run import Run
+
+
+class Options(BaseOptions):
+    """Random has none."""
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """Draw `ipc` real images from each class by observed label.
+
+    Raises:
+        UserError: a class has fewer than `ipc` images, or labels are not single.
+    """
+    started = time.perf_counter()
+    check_ipc(ipc)
+    members = class_members(train, ipc)
+    generator = np.random.default_rng(rng.derive(seed, "random"))
+    chosen = np.concatenate([generator.choice(own, ipc, replace=False) for own in members]).astype(np.int64)
+    return assemble(
+        train,
+        train.images.images[chosen],
+        ipc,
+        method="random",
+        options=options,
+        seed=seed,
+        cost=Cost(seconds=time.perf_counter() - started),
+        source_index=chosen,
+    )
+
+
+def class_members(train: TrainingSet, ipc: int) -> list[np.ndarray]:
+    """Indices of each class's images by observed label; every class must have `ipc` of them."""
+    observed = train.supervision.observed
+    members = [np.flatnonzero(observed == y) for y in range(train.images.num_classes)]
+    short = [
+        (name, len(own)) for name, own in zip(train.images.classes, members, strict=True) if len(own) < ipc
+    ]
+    if short:
+        found = ", ".join(f"{name!r} has {count}" for name, count in short[:3])
+        raise UserError(
+            f"Too few images with a single label: {found}, ipc is {ipc}; lower ipc, drop the class, "
+            "or choose a method that makes images (dmis)."
+        )
+    return members

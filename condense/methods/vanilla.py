@@ -1,0 +1,23 @@
+"""Vanilla: the same generator trained by EDM on the labels as given, the baseline that shows what noise does.
+
+Source: Karras et al. (2022), https://arxiv.org/abs/2206.00364. Partial labels: a random candidate a step; unlabelled
+images are left out.
+"""
+
+from __future__ import annotations
+
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.methods._generate import DrawOptions, GeneratorOptions, condense_with_generator
+from condense.run import Run
+
+
+class Options(GeneratorOptions):
+    """A generator trained on labels as given; by default every sample is taken as it comes."""
+
+    draw: DrawOptions = DrawOptions(pool=1, agree=False, choose="none")
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """`ipc` generated images a class."""
+    return condense_with_generator(train, ipc, options, seed, run, "vanilla")

@@ -1,0 +1,163 @@
+"""The recipe: one typed description of a run, read from YAML and overridden by `--set a.b=c`.
+
+Top-level keys are the fields of `Recipe`; every other key belongs to the method's own options, e.g.
+
+    data: {name: fashion-mnist, noise: sym:0.4}
+    method: dmis
+    ipc: 10
+    train: {steps: 8000}
+
+A recipe without a file starts from the generator defaults for the data's image size (`generator-*.yaml`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from condense.errors import UserError
+from condense.options import Options
+
+Model = TypeVar("Model", bound=BaseModel)
+
+SIZES: tuple[tuple[int, str], ...] = (
+    (16, "generator-8px"),
+    (40, "generator-28px"),
+    (10**9, "generator-64px"),
+)
+
+
+class DataRecipe(Options):
+    """Which images, and what is done to their labels."""
+
+    name: str = Field("digits", description="name or path of the data set")
+    root: Path | None = Field(None, description="folder or file where a named data set lies")
+    image_size: int | None = Field(None, ge=4, description="side to which images are brought")
+    download: bool = Field(False, description="whether a named data set may be fetched")
+    noise: str = Field("none", description="KIND:RATE injected into clean labels, e.g. sym:0.4")
+    noise_seed: int | None = Field(None, ge=0, description="seed of the noise; the recipe's seed when empty")
+
+
+class EvaluateRecipe(Options):
+    """How the condensed set is scored."""
+
+    protocol: str = Field("hard", description="name of the protocol")
+    network: str = Field("convnet3", description="downstream network")
+    repeats: int = Field(5, ge=1, description="networks a set")
+
+
+class Recipe(Options):
+    """A resolved run."""
+
+    data: DataRecipe = DataRecipe()
+    method: str = Field("dmis", description="name of the condensation method")
+    ipc: int = Field(10, ge=1, description="images per class")
+    seed: int = Field(0, ge=0, description="seed of everything")
+    clean_first: Literal["none", "dmis", "oracle"] = Field(
+        "none", description="who repairs the labels beforehand"
+    )
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+    options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
+
+    @property
+    def noise_seed(self) -> int:
+        """Seed of the injected noise."""
+        return self.seed if self.data.noise_seed is None else self.data.noise_seed
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from a file. Raises `UserError` where it is missing or is none."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"The recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise UserError(f"The recipe {path} must be a mapping of names to values.")
+    return found
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """A recipe that ships with the package, by its file name without ".yaml"."""
+    with resources.as_file(resources.files("condense.recipes") / f"{name}.yaml") as path:
+        return read_yaml(path)
+
+
+def generator_defaults(image_side: int) -> dict[str, Any]:
+    """Network and training options that suit images of `image_side` pixels."""
+    return shipped(next(name for limit, name in SIZES if image_side <= limit))
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
+    """`["train.steps=2000", …]` as a nested mapping; values are read as YAML."""
+    nested: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UserError(f"--set {setting!r} is not of the form a.b=value, e.g. train.steps=2000.")
+        *parents, leaf = key.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise UserError(
+                    f"--set {setting!r} sets a part of something that another --set gave a value."
+                )
+        try:
+            place[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting!r}: {value!r} is not a YAML value.") from error
+    return nested
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings laid over each other, the last one on top."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = merged.get(key)
+            merged[key] = (
+                merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+            )
+    return merged
+
+
+def resolve(layers: Mapping[str, Any]) -> Recipe:
+    """A recipe from a nested mapping; keys it does not know become the method's options."""
+    known = {key: value for key, value in layers.items() if key in Recipe.model_fields}
+    rest = {key: value for key, value in layers.items() if key not in Recipe.model_fields}
+    known["options"] = merge(known.get("options") or {}, rest)
+    return parse(Recipe, known, "recipe")
+
+
+def parse(model: type[Model], values: Mapping[str, Any], what: str) -> Model:
+    """`values` as a pydantic model; errors become one sentence that names the key and its nearest relative."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(first["loc"][-1]), _field_names(model), 1, 0.5)
+            hint = f"; did you mean {near[0]!r}" if near else ""
+            raise UserError(f"The {what} has an unknown key {place!r}{hint}?") from error
+        shown = json.dumps(first.get("input"), default=str)[:80]
+        raise UserError(f"The {what} key {place!r} is {shown}: {first['msg']}.") from error
+
+
+def _field_names(model: type[BaseModel]) -> list[str]:
+    """All field names of a model and of the models in it."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        names.append(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += _field_names(field.annotation)
+    return names
