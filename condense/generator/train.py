@@ -7,6 +7,7 @@ goes on bit for bit as if it had never stopped.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,12 @@ class Step:
     evaluations: int
 
 
+def default_accelerator() -> Accelerator:
+    """One process, or as many as torchrun started, on GPUs where there are any and else on the CPU."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return Accelerator(mixed_precision="no", cpu=several and not torch.accelerator.is_available())
+
+
 class Trainer:
     """Everything that changes while a generator is trained.
 
@@ -78,7 +85,7 @@ class Trainer:
         seed: int,
         accelerator: Accelerator | None = None,
     ) -> None:
-        self.accelerator = accelerator or Accelerator(mixed_precision="no")
+        self.accelerator = accelerator or default_accelerator()
         self.device = self.accelerator.device
         self.options, self.network, self.seed = options, network, seed
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and fast_bf16(self.device))
