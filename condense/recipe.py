@@ -63,6 +63,9 @@ class Recipe(Options):
     clean_first: Literal["none", "dmis", "oracle"] = Field(
         "none", description="who repairs the labels beforehand"
     )
+    labeller: dict[str, Any] = Field(
+        default_factory=dict, description="the generator that repairs them: generator, network, train"
+    )
     evaluate: EvaluateRecipe = EvaluateRecipe()
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
 

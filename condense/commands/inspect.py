@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from condense.commands._data import given_labels
 from condense.condensed import is_condensed_set, read
 from condense.condensed_set import CondensedSet
-from condense.data import arrays, corrupt, sources
+from condense.data import sources
 from condense.data.types import Corruption, Images, Labels, Source, Supervision, Truth
-from condense.errors import UserError
 from condense.grid import grid, save_png
 
 _SHOWN_SIDE = 64  # pixels; smaller images are enlarged to about this
@@ -53,7 +53,7 @@ def inspect(
             _save_rows(grid_png, condensed.pictures(), condensed.labels, columns)
         return _describe_set(Path(target), condensed)
     source = sources.load(target, root=root, image_size=image_size, download=download)
-    supervision, corruption = _labels(source, noise, seed)
+    supervision, corruption = given_labels(source, noise, seed)
     if grid_png is not None:
         _save_rows(grid_png, source.train.images, supervision.observed, columns)
     return _describe_data(source, supervision, corruption)
@@ -83,17 +83,6 @@ def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, Any]:
         "sha256": condensed.sha256(),
         "provenance": asdict(condensed.provenance),
     }
-
-
-def _labels(source: Source, noise: str, seed: int) -> tuple[Supervision, Corruption]:
-    """The labels as training would get them, and how they were made."""
-    if corrupt.parse(noise).kind == "none":
-        return source.supervision, arrays.recorded_corruption(source.train)
-    if source.truth is None:
-        raise UserError(
-            f"{source.train.name} has no clean labels, so {noise!r} cannot be injected; leave it out."
-        )
-    return corrupt.apply(noise, source.truth, source.train, seed)
 
 
 def _describe_data(source: Source, supervision: Supervision, corruption: Corruption) -> dict[str, Any]:

@@ -38,9 +38,7 @@ def augment(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> t
     flip = (chosen[:, 0] & options.flip & (uniform[:, 0] > 0)).float()
     shift = uniform[:, 1:] * options.shift * 2 * chosen[:, 1:2]
     scale = torch.rand(n, generator=generator).mul(2).sub(1) * options.scale * chosen[:, 2]
-    labels = torch.cat(
-        [flip[:, None], shift / max(options.shift, 1e-6), scale[:, None] / max(options.scale, 1e-6)], 1
-    )
+    labels = torch.cat([flip[:, None], shift / max(options.shift, 1e-6), scale[:, None] / max(options.scale, 1e-6)], 1)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0] = (1 - 2 * flip) * 2**scale
     theta[:, 1, 1] = 2**scale

@@ -162,9 +162,7 @@ def noised_posterior(
         float32 [B, c].
     """
     noisier = (sigma**2 + step**2).sqrt()
-    look = teacher.all_classes(
-        x_t + step * torch.randn(x_t.shape, generator=random).to(x_t.device), noisier, augment
-    )
+    look = teacher.all_classes(x_t + step * torch.randn(x_t.shape, generator=random).to(x_t.device), noisier, augment)
     errors = (look - denoised.float()).square().flatten(2).sum(2)
     return (-errors * (loss_weight(noisier) / settings.temperature)[:, None] + settings.log_prior).softmax(1)
 
@@ -178,9 +176,7 @@ def _generative(denoised: Tensor, errors: Tensor, pi: Tensor, batch: Batch, form
 
 def _classification(errors: Tensor, batch: Batch, settings: ClassifierSettings) -> Tensor:
     logits = -errors * (loss_weight(batch.sigma) / settings.temperature)[:, None] + settings.log_prior
-    return objectives.classification_loss(
-        logits, batch.target, batch.candidates, batch.trusted, settings.elr_strength
-    )
+    return objectives.classification_loss(logits, batch.target, batch.candidates, batch.trusted, settings.elr_strength)
 
 
 def _error_gradient(errors: Tensor, batch: Batch, settings: ClassifierSettings) -> Tensor:

@@ -60,9 +60,7 @@ class Denoiser(nn.Module):
         """True where one pass gives every class."""
         return isinstance(self.network, AllClass)
 
-    def forward(
-        self, x: Tensor, sigma: Tensor, classes: Tensor | None = None, augment: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, classes: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
         """Denoised images of the given classes.
 
         Args:
@@ -84,9 +82,7 @@ class Denoiser(nn.Module):
         if isinstance(self.network, AllClass):
             self.evaluations += len(x)
             images: Tensor = self.network(x, c_noise, augment)
-            return (
-                images if classes is None else images[torch.arange(len(x), device=x.device)[:, None], classes]
-            )
+            return images if classes is None else images[torch.arange(len(x), device=x.device)[:, None], classes]
         if classes is None:
             classes = torch.arange(self.num_classes, device=x.device).expand(len(x), -1)
         k = classes.shape[1]
@@ -101,9 +97,7 @@ class Denoiser(nn.Module):
         images: Tensor = self(x, sigma, None, augment)
         return images
 
-    def some_classes(
-        self, x: Tensor, sigma: Tensor, classes: Tensor, augment: Tensor | None = None
-    ) -> Tensor:
+    def some_classes(self, x: Tensor, sigma: Tensor, classes: Tensor, augment: Tensor | None = None) -> Tensor:
         """[B, C, H, W] with classes [B, k] -> [B, k, C, H, W]."""
         images: Tensor = self(x, sigma, classes, augment)
         return images

@@ -27,9 +27,7 @@ FILE = "generator"
 DEFAULT_SCHEDULE = centred_schedule(4)
 
 
-def build_denoiser(
-    network: NetworkOptions, image_shape: tuple[int, int, int], num_classes: int, seed: int
-) -> Denoiser:
+def build_denoiser(network: NetworkOptions, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Denoiser:
     """A fresh denoiser for (C, H, W) images, its weights drawn from `seed` alone."""
     kind = {"all-class": AllClass, "conditional": Conditional}[network.kind]
     with torch.random.fork_rng(devices=[]):
@@ -165,9 +163,7 @@ class Generator:
         """Read what `save` wrote. Raises `UserError` where there is no generator or it does not fit its description."""
         found = run.load(FILE)
         if found is None:
-            raise UserError(
-                f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`."
-            )
+            raise UserError(f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`.")
         tensors, meta = found
         try:
             network = NetworkOptions.model_validate(meta["network"])
@@ -188,7 +184,5 @@ class Generator:
                 dict(meta["meta"]),
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{run.path}: {FILE}.safetensors does not describe a generator ({error})."
-            ) from error
+            raise UserError(f"{run.path}: {FILE}.safetensors does not describe a generator ({error}).") from error
         return generator

@@ -148,9 +148,7 @@ class UNet(nn.Module):
                 skips.append(width)
             for _ in range(shape.blocks):
                 c_out = shape.channels * multiplier
-                self.encoder.append(
-                    Block(width, c_out, embedding, attention=attention, dropout=shape.dropout)
-                )
+                self.encoder.append(Block(width, c_out, embedding, attention=attention, dropout=shape.dropout))
                 width = c_out
                 skips.append(width)
         self.middle = nn.ModuleList(
@@ -172,9 +170,7 @@ class UNet(nn.Module):
         self.norm_out = _norm(width)
         self.conv_out = _conv(width, out_channels * area, scale=1e-5)
 
-    def forward(
-        self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor | None = None) -> Tensor:
         embedding = noise_embedding(c_noise, self.shape.channels)
         if augment is not None:
             embedding = embedding + self.embed_augment(augment)

@@ -20,9 +20,7 @@ class NetworkOptions(Options):
         description="all-class: every class in one pass; conditional: DDPM++ with a class embedding",
     )
     channels: int = Field(32, ge=4, description="channels of the first level")
-    multipliers: tuple[int, ...] = Field(
-        (1, 2), min_length=1, description="channels of each level / channels"
-    )
+    multipliers: tuple[int, ...] = Field((1, 2), min_length=1, description="channels of each level / channels")
     blocks: int = Field(2, ge=1, description="residual blocks a level")
     attention: tuple[int, ...] = Field((), description="levels (0 = finest) with self-attention")
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -30,66 +28,48 @@ class NetworkOptions(Options):
 
     def shape(self) -> UNetShape:
         """The same as the plain dataclass that networks take."""
-        return UNetShape(
-            self.channels, self.multipliers, self.blocks, self.attention, self.dropout, self.patch
-        )
+        return UNetShape(self.channels, self.multipliers, self.blocks, self.attention, self.dropout, self.patch)
 
 
 class TrainOptions(Options):
     """How a generator is trained."""
 
     objective: Literal["dmis", "vanilla"] = Field("dmis", description="vanilla: EDM on the label as given")
-    form: Literal["expected", "sampled", "mixture"] = Field(
-        "expected", description="generative term, method of DMIS"
-    )
+    form: Literal["expected", "sampled", "mixture"] = Field("expected", description="generative term, method of DMIS")
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch_size: int = Field(128, ge=1, description="images a step, over all processes")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
     cooldown: float = Field(0.2, ge=0, le=1, description="last share of the steps, in which it falls to 0")
-    ema_share: float = Field(
-        0.05, gt=0, le=1, description="EMA half-life as a share of the images seen so far"
-    )
+    ema_share: float = Field(0.05, gt=0, le=1, description="EMA half-life as a share of the images seen so far")
     ema_half_life: int = Field(500_000, ge=1, description="longest EMA half-life, in images")
-    high_noise_share: float = Field(
-        0.25, ge=0, le=1, description="share of noise levels log-uniform on [1, 80]"
-    )
-    cold_start: float = Field(
-        0.1, ge=0, le=1, description="first share of the steps, which trusts labels as given"
-    )
+    high_noise_share: float = Field(0.25, ge=0, le=1, description="share of noise levels log-uniform on [1, 80]")
+    cold_start: float = Field(0.1, ge=0, le=1, description="first share of the steps, which trusts labels as given")
     classification_weight: float = Field(1.0, ge=0, description="weight of the classification term")
     elr_strength: float = Field(1.0, ge=0, description="early-learning regularisation of noisy labels")
     temperature: float = Field(1.0, gt=0, description="temperature of the training classifier")
     posterior_sigmas: tuple[float, ...] = Field(
-        (0.5,), min_length=1, description="noise levels that refresh the bank"
+        (0.35, 0.8), min_length=1, description="noise levels that refresh the bank"
     )
     refresh_share: float = Field(
-        0.5, gt=0, le=1, description="share of each batch whose banked posterior is refreshed"
+        0.25, gt=0, le=1, description="share of each batch whose banked posterior is refreshed"
     )
     bank_momentum: float = Field(0.7, ge=0, lt=1, description="moving average of the posterior bank")
     transition: Literal["estimate"] | tuple[tuple[float, ...], ...] = Field(
         "estimate", description="label transition matrix (rows = true class), or estimate it from the beliefs"
     )
-    top_k: int | None = Field(
-        None, ge=1, description="classes evaluated with gradient an image; all when empty"
-    )
-    held_out: float = Field(
-        0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection"
-    )
+    top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient an image; all when empty")
+    held_out: float = Field(0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection")
     augment_probability: float = Field(0.0, ge=0, le=1, description="chance of each augmentation")
     flip: bool = Field(False, description="augmentation mirrors images (never for digits)")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the machine is fast at it"
-    )
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
     compile: bool = Field(False, description="torch.compile the network")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> TrainOptions:
         if self.warmup + self.cooldown > 1:
-            raise UserError(
-                f"warmup {self.warmup} + cooldown {self.cooldown} exceed the whole run; lower one."
-            )
+            raise UserError(f"warmup {self.warmup} + cooldown {self.cooldown} exceed the whole run; lower one.")
         return self
 
     def augment(self) -> AugmentOptions:

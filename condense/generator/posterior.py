@@ -68,24 +68,34 @@ class PosteriorBank:
         self.visited[indices] = True
 
 
-def soft_confusion(posterior: Tensor, supervision: Supervision, smoothing: float = 1.0) -> Tensor:
-    """Transition matrix from beliefs: T[y, k] ~ sum of f_y over images whose (untrusted) label is k.
+def estimate_transition(
+    posterior: Tensor, supervision: Supervision, transition: Tensor, iterations: int = 10, smoothing: float = 1.0
+) -> Tensor:
+    """Transition matrix by expectation maximisation of prod_i sum_y f_y(x_i) T[y, observed_i].
+
+    Each iteration sets T[y, k] to the share of label k among the images believed to be of class y, the beliefs being
+    p(y | x, z) under the T before. Unlike the plain soft confusion of f against the labels, it does not flatten T
+    while f is still vague: an uninformative f leaves T as it is.
 
     Args:
         posterior: f(x) [n, c], made without looking at the label.
-        supervision: labels of the same n images.
-        smoothing: images added to every cell's uniform share, which keeps T defined for empty classes.
+        supervision: labels of the same n images; only untrusted single labels are used.
+        transition: where to start, [c, c].
+        iterations: of EM.
+        smoothing: images added to every row in proportion to the T before, for classes without images.
 
     Returns:
-        float32 [c, c], rows = true class, each summing to 1; identity where no label is untrusted.
+        float32 [c, c], rows = true class, each summing to 1; `transition` where no label is untrusted.
     """
     noisy = torch.from_numpy(supervision.noisy).to(posterior.device)
-    num_classes = posterior.shape[1]
     if not bool(noisy.any()):
-        return torch.eye(num_classes, device=posterior.device)
+        return transition
     observed = torch.from_numpy(supervision.candidates).to(posterior.device)[noisy].float()
-    counts = posterior[noisy].float().T @ observed + smoothing / num_classes
-    return counts / counts.sum(1, keepdim=True)
+    believed = posterior[noisy].float()
+    for _ in range(iterations):
+        counts = given_label(believed, observed @ transition.T).T @ observed + smoothing * transition
+        transition = counts / counts.sum(1, keepdim=True)
+    return transition
 
 
 def class_prior(supervision: Supervision, posterior: Tensor, transition: Tensor) -> Tensor:
@@ -104,9 +114,7 @@ def class_prior(supervision: Supervision, posterior: Tensor, transition: Tensor)
         counts += solved * (observed.sum() / max(solved.sum(), 1e-12))
     rest = np.flatnonzero(~noisy & ~unlabelled)
     if rest.size:
-        restricted = (
-            posterior[torch.from_numpy(rest).to(device)].float().cpu().numpy() * supervision.candidates[rest]
-        )
+        restricted = posterior[torch.from_numpy(rest).to(device)].float().cpu().numpy() * supervision.candidates[rest]
         counts += np.bincount(restricted.argmax(1), minlength=num_classes)
     if not counts.any():
         counts += 1

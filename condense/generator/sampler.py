@@ -9,9 +9,7 @@ from condense.errors import UserError
 from condense.generator.denoiser import Denoiser
 
 
-def sigma_steps(
-    num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-) -> Tensor:
+def sigma_steps(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """sigma_0 > … > sigma_{N-1} > sigma_N = 0, float64 [N + 1] (EDM Eq. 5)."""
     if num_steps < 2:
         raise UserError(f"The sampler needs at least 2 steps, found {num_steps}.")
@@ -34,9 +32,7 @@ def denoise_guided(denoiser: Denoiser, x: Tensor, sigma: Tensor, classes: Tensor
 
 
 @torch.no_grad()
-def heun(
-    denoiser: Denoiser, noise: Tensor, classes: Tensor, *, num_steps: int = 18, guidance: float = 0.0
-) -> Tensor:
+def heun(denoiser: Denoiser, noise: Tensor, classes: Tensor, *, num_steps: int = 18, guidance: float = 0.0) -> Tensor:
     """Deterministic second-order sampling from unit noise.
 
     Args:

@@ -38,9 +38,9 @@ from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.posterior import (
     PosteriorBank,
     class_prior,
+    estimate_transition,
     given_label,
     label_likelihood,
-    soft_confusion,
 )
 from condense.precision import fast_bf16
 from condense.run import JSON, pack_optimizer, unpack_optimizer
@@ -98,9 +98,7 @@ class Trainer:
         if options.objective == "vanilla":
             train_indices = train_indices[~data.supervision.unlabelled[train_indices]]
             if not len(train_indices):
-                raise UserError(
-                    "The vanilla objective needs labels, and every image is unlabelled; use dmis."
-                )
+                raise UserError("The vanilla objective needs labels, and every image is unlabelled; use dmis.")
         self.data = data
         self.train_indices = torch.from_numpy(train_indices)
         self.images = ResidentImages(data.images, self.device)
@@ -115,9 +113,7 @@ class Trainer:
         self.interval = centred_interval(INTERVAL_WIDTH)
         self.temperature = options.temperature
 
-        denoiser = build_denoiser(network, data.images.image_shape, data.images.num_classes, seed).to(
-            self.device
-        )
+        denoiser = build_denoiser(network, data.images.image_shape, data.images.num_classes, seed).to(self.device)
         self.ema = AveragedModel(denoiser, multi_avg_fn=self._average, use_buffers=False)
         self.ema.eval().requires_grad_(False)
         optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999))
@@ -234,7 +230,7 @@ class Trainer:
         known = self.data.supervision.take(np.flatnonzero(visited))
         posterior = self.bank.posterior[self.bank.visited].float()
         if self.options.transition == "estimate":
-            self.transition = soft_confusion(posterior, known)
+            self.transition = estimate_transition(posterior, known, self.transition)
         self.log_prior = class_prior(known, posterior, self.transition).log()
 
     @property
@@ -265,14 +261,8 @@ class Trainer:
         if self.options.transition == "estimate":
             return (0.8 * torch.eye(c) + 0.2 / c).to(self.device)
         matrix = torch.tensor(self.options.transition)
-        if (
-            matrix.shape != (c, c)
-            or bool((matrix < 0).any())
-            or not torch.allclose(matrix.sum(1), torch.ones(c))
-        ):
-            raise UserError(
-                f"train.transition must be {c}x{c} with rows that sum to 1, found {list(matrix.shape)}."
-            )
+        if matrix.shape != (c, c) or bool((matrix < 0).any()) or not torch.allclose(matrix.sum(1), torch.ones(c)):
+            raise UserError(f"train.transition must be {c}x{c} with rows that sum to 1, found {list(matrix.shape)}.")
         return matrix.to(self.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
