@@ -29,8 +29,8 @@ def candidate_loss(logits: Tensor, target: Tensor, candidates: Tensor) -> Tensor
 
     Source: Lv et al. (2020), https://arxiv.org/abs/2002.08053. S full: self-training; S one class: cross-entropy.
     """
-    q = target.detach() * candidates
-    q = q / q.sum(1, keepdim=True).clamp_min(1e-12)
+    q = target.detach().clamp_min(1e-8) * candidates  # a belief of 0 must not silence a trusted label
+    q = q / q.sum(1, keepdim=True)
     return -(q * logits.log_softmax(1)).sum(1)
 
 
