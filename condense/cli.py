@@ -1,0 +1,481 @@
+"""The command line `dmis`: parses, calls one function in `condense.commands`, prints what it returns.
+
+Exit codes: 0 done, 1 failed, 2 usage, recipe or input error, 130 interrupted. With `--json` stdout holds one
+object and everything else goes to stderr. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from condense import __version__
+from condense.errors import DmisError, Interrupted
+
+if TYPE_CHECKING:
+    from condense.commands._plan import Request
+    from condense.recipe import DataRecipe
+
+Result = TypeVar("Result")
+
+DEBUG = "DMIS_DEBUG"
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    help="Condense image data sets with wrong, ambiguous or missing labels.",
+    epilog="Start with: dmis demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: rich would triple the time of `dmis -h`
+    pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
+)
+
+# options of several commands
+Config = Annotated[
+    str | None, typer.Option("-c", "--config", help="Recipe: a YAML file, or the name of one that ships.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="One value of the recipe; wins over all else; repeatable."),
+]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="NAME|PATH", help="Data set by name, or a folder, .npz or .h5.")
+]
+Root = Annotated[Path | None, typer.Option("--root", help="Where a named data set lies.")]
+ImageSize = Annotated[int | None, typer.Option("--image-size", help="Side in pixels to bring the images to.")]
+Download = Annotated[bool, typer.Option("--download", help="Let a named data set be fetched.")]
+Noise = Annotated[
+    str | None,
+    typer.Option("--noise", metavar="KIND:RATE", help="Make clean labels imprecise first, e.g. sym:0.4."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything. [default: 0]")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME]"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run folder's checkpoint.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done and cost; write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
+Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).")]
+
+
+def main() -> None:
+    """Entry of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; every error becomes a sentence on stderr. Returns the exit code."""
+    debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0")
+    try:
+        return _invoked(arguments)
+    except DmisError as error:
+        _complain(str(error), "" if isinstance(error, Interrupted) else "error: ")
+        return error.exit_code
+    except BrokenPipeError:
+        # nobody reads any more; the interpreter's own flush at exit must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _complain("no space left on the disk; free some, then run again (--resume goes on).")
+        elif debug:
+            raise
+        else:
+            told = " ".join(str(error).split())[:300]
+            _complain(f"{type(error).__name__}: {told} (dmis --debug COMMAND … shows where)")
+        return 1
+
+
+def _invoked(arguments: Sequence[str]) -> int:
+    try:
+        app(list(arguments), prog_name="dmis")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        if code == 130:
+            _complain("interrupted.", "")
+        with contextlib.suppress(ValueError):  # a closed stdout is no news here
+            sys.stdout.flush()
+        return code
+    return 0
+
+
+def _complain(sentence: str, prefix: str = "error: ") -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(f"{prefix}{sentence}", file=sys.stderr)
+
+
+def _answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
+    """Call the command; print its result as JSON, with stdout kept clean of anything else, or for people."""
+    if not as_json:
+        show(command())
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        result = command()
+    print(json.dumps(result, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return value.to_json()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dmis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show where an unforeseen error happened (or set {DEBUG}=1).")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report.")] = Path("demo"),
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images per class.")] = 10,
+    settings: Settings = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods on noisy digits (3 minutes)."""
+    from condense.commands import _show
+    from condense.commands.demo import demo as command
+
+    def show(result: dict[str, Any]) -> None:
+        lines = [
+            [method, _show.accuracy(value["mean"], value["ci95"])]
+            for method, value in result["condensed_accuracy"].items()
+        ]
+        _show.rows([["condensed by", "test accuracy"], *lines])
+        as_classifier = result["classifier_accuracy"]
+        print(
+            f"As classifiers: DMIS {as_classifier['dmis']:.1f} %, vanilla {as_classifier['vanilla']:.1f} %. "
+            f"{result['labels_recovered']:.1f} % of the training labels are right after recovery.\n"
+            f"{result['seconds']:.0f} s. Report: {out / 'report.html'}"
+        )
+
+    _answer(
+        lambda: command(out, seed=seed, ipc=ipc, settings=settings or (), force=force, progress=not quiet),
+        as_json,
+        show,
+    )
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[RECIPE]")] = Path("recipe.yaml"),
+    data: Data = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    method: Annotated[str | None, typer.Option("--method", help="Whose options. [default: dmis]")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a recipe with every option explained."""
+    from condense.commands.init import init as command
+
+    request = _request(None, None, _named(_data(data, root, image_size, download, None), method=method))
+    _answer(
+        lambda: command(path, request, force=force),
+        as_json,
+        lambda result: print(f"Wrote {path}. Next: dmis condense -c {path} --dry-run"),
+    )
+
+
+@app.command()
+def inspect(
+    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
+    grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, a class a row (.png).")] = None,
+    columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
+    noise: Noise = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+) -> None:
+    """Describe a condensed set or a data set."""
+    from condense.commands import _show
+    from condense.commands.inspect import inspect as command
+
+    _answer(
+        lambda: command(
+            target,
+            grid_png=grid,
+            columns=columns,
+            noise=noise or "none",
+            seed=seed,
+            root=root,
+            image_size=image_size,
+            download=download,
+        ),
+        as_json,
+        _show.facts,
+    )
+
+
+@app.command()
+def corrupt(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    noise: Annotated[str, typer.Option("--noise", metavar="KIND:RATE", help="E.g. sym:0.4, partial:0.5.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="What to write.")],
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make clean labels imprecise, into a file."""
+    from condense.commands import _show
+    from condense.commands.corrupt import corrupt_labels as command
+
+    recipe = _data_recipe(_data(data, root, image_size, download, noise))
+    _answer(lambda: command(recipe, seed=seed, out=out, force=force), as_json, _show.facts)
+
+
+@app.command()
+def train(
+    config: Config = None,
+    data: Data = None,
+    noise: Noise = None,
+    method: Annotated[str | None, typer.Option("--method", help="Objective, dmis or vanilla. [default: dmis]")] = None,
+    run_folder: RunFolder = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a generator only."""
+    from condense.commands import _show
+    from condense.commands import train as commands
+
+    named = _named(_data(data, root, image_size, download, noise), method=method, seed=seed)
+    request = _request(config, settings, named)
+    if dry_run:
+        _answer(lambda: commands.dry_run(request), as_json, _show_dry_run)
+        return
+    _answer(
+        lambda: commands.train(request, run_folder=run_folder, resume=resume, force=force, progress=not quiet),
+        as_json,
+        _show.facts,
+    )
+
+
+@app.command()
+def condense(
+    config: Config = None,
+    data: Data = None,
+    noise: Noise = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="How to condense: dmis, vanilla, random, … [default: dmis]")
+    ] = None,
+    ipc: Annotated[int | None, typer.Option("--ipc", help="Images per class. [default: 10]")] = None,
+    generator: Annotated[
+        Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
+    ] = None,
+    clean_first: Annotated[
+        str | None,
+        typer.Option(
+            "--clean-first",
+            metavar="none|dmis|oracle",
+            help="Repair the labels first: by a DMIS generator (--generator, else trained), or by the truth.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
+    ] = None,
+    run_folder: RunFolder = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a condensed set from imprecise labels.
+
+    Trains the generator if none is given.
+    """
+    from condense.commands import _show
+    from condense.commands import condense as commands
+
+    named = _named(
+        _data(data, root, image_size, download, noise),
+        method=method,
+        ipc=ipc,
+        clean_first=clean_first,
+        seed=seed,
+    )
+    if generator is not None:
+        named |= {"labeller": {"generator": generator}} if clean_first == "dmis" else {"generator": generator}
+    request = _request(config, settings, named)
+    if dry_run:
+        _answer(lambda: commands.dry_run(request), as_json, _show_dry_run)
+        return
+
+    def show(result: dict[str, Any]) -> None:
+        _show.facts(result)
+        print(f"Next: dmis evaluate {result['path']}")
+
+    _answer(
+        lambda: commands.condense(
+            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet
+        ),
+        as_json,
+        show,
+    )
+
+
+@app.command()
+def evaluate(
+    path: Set,
+    data: Data = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="How to train: hard, hard-quick.")] = "hard",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The protocol hard-quick: a first look, in less than a third.")
+    ] = False,
+    network: Annotated[list[str] | None, typer.Option("--network", help="Repeatable. [default: convnet3]")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Networks trained of each.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train networks on a set, test on real images."""
+    from condense.commands import _show
+    from condense.commands.evaluate import evaluate as command
+    from condense.evaluate.score import Score
+
+    if data is None and root is not None:
+        raise typer.BadParameter("--root belongs to a --data NAME; give both.")
+    recipe = None if data is None else _data_recipe(_data(data, root, image_size, download, None))
+    names = network or ["convnet3"]
+
+    def score() -> list[Score]:
+        return command(
+            path,
+            data=recipe,
+            protocol_name="hard-quick" if quick else protocol,
+            network_names=names,
+            repeats=repeats,
+            seed=seed,
+            progress=not quiet,
+        )
+
+    def show(scores: list[Score]) -> None:
+        lines = [
+            [result.network, _show.accuracy(result.mean, result.ci95), str(repeats), f"{result.seconds:.0f} s"]
+            for result in scores
+        ]
+        _show.rows([["network", "test accuracy", "networks", "time"], *lines])
+
+    if as_json and len(names) == 1:
+        _answer(lambda: score()[0], True, _show.facts)
+    else:
+        _answer(score, as_json, show)
+
+
+@app.command()
+def export(
+    path: Set,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder to write.")],
+    format: Annotated[str, typer.Option("--format", "-f", help="folder, npz, vico, ddranking or parquet.")] = "folder",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a set in another program's file form."""
+    from condense.commands import _show
+    from condense.commands.export import export as command
+
+    _answer(lambda: command(path, out, format, force=force), as_json, _show.facts)
+
+
+@app.command()
+def validate(path: Set, as_json: AsJson = False) -> None:
+    """Check that a set is whole (exit code 0 or 2)."""
+    from condense.commands import _show
+    from condense.commands.validate import validate as command
+
+    _answer(lambda: command(path), as_json, _show.facts)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what this machine offers."""
+    from condense.commands import _show
+    from condense.commands.doctor import doctor as command
+
+    _answer(command, as_json, _show.facts)
+
+
+def _show_dry_run(result: dict[str, Any]) -> None:
+    from condense.commands import _show
+    from condense.commands._plan import as_yaml
+
+    print(as_yaml(result["recipe"]))
+    _show.facts({name: value for name, value in result.items() if name != "recipe"})
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """The values that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _data(
+    name: str | None, root: Path | None, image_size: int | None, download: bool, noise: str | None
+) -> dict[str, Any]:
+    """The recipe's section on data, as far as options give it."""
+    return _given(name=name, root=root, image_size=image_size, download=download or None, noise=noise)
+
+
+def _named(data: dict[str, Any], **values: Any) -> dict[str, Any]:
+    return _given(data=data or None, **values)
+
+
+def _data_recipe(values: dict[str, Any]) -> DataRecipe:
+    from condense.recipe import DataRecipe, parse
+
+    return parse(DataRecipe, values, "option for data,")
+
+
+def _request(config: str | None, settings: list[str] | None, named: dict[str, Any]) -> Request:
+    from condense.commands._plan import Request
+
+    return Request(config, named, settings or ())

@@ -1,0 +1,105 @@
+"""What a plan will cost, told before anything runs: images passed through the generator's network."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from condense.commands._plan import Plan
+from condense.commands._repair import labeller_seed
+from condense.data.splits import held_out
+from condense.data.types import TrainingSet
+from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
+from condense.generator.options import NetworkOptions, TrainOptions
+from condense.methods._generate import DrawOptions, GeneratorOptions
+from condense.run import Run
+
+CLASSIFIER_PASSES = 2 * len(DEFAULT_SCHEDULE.sigmas)  # one antithetic pair a noise level
+
+
+def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
+    """The resolved recipe, image shape, number of parameters and network evaluations of a plan.
+
+    Args:
+        plan: what will be done.
+        draws: whether images are drawn from the generator in the end (`condense`) or not (`train`).
+
+    Returns:
+        recipe, image_shape [H, W, C], images, classes, parameters and network_evaluations (None and 0 for
+        methods without a generator). Classes whose first pool holds too few agreeing samples are drawn again,
+        which is not foreseen.
+    """
+    parameters, evaluations = None, 0
+    for options in (plan.labeller, plan.options):
+        if isinstance(options, GeneratorOptions):
+            network, cost = _generator(options, plan, draws=draws and options is plan.options)
+            parameters, evaluations = num_parameters(network, plan.train), evaluations + cost
+    return {
+        "recipe": plan.written(),
+        "image_shape": list(plan.train.images.images.shape[1:]),
+        "images": len(plan.train),
+        "classes": plan.train.images.num_classes,
+        "parameters": parameters,
+        "network_evaluations": evaluations,
+    }
+
+
+def num_parameters(network: NetworkOptions, train: TrainingSet) -> int:
+    """Number of weights of the denoiser for these images."""
+    with torch.device("meta"):
+        denoiser = build_denoiser(network, train.images.image_shape, train.images.num_classes, 0)
+    return sum(weight.numel() for weight in denoiser.parameters())
+
+
+def training_evaluations(network: NetworkOptions, options: TrainOptions, train: TrainingSet, seed: int) -> int:
+    """Images passed through the trained and the averaged network in a whole training, its end included."""
+    passes = _passes(network, train.images.num_classes)
+    _, held = held_out(train.supervision, options.held_out, seed)
+    cold = sum(step < options.cold_start * options.steps for step in range(options.steps))
+    steps = options.batch_size * (
+        cold * _loss_passes(options, passes, cold=True)
+        + (options.steps - cold) * _loss_passes(options, passes, cold=False)
+    )
+    refreshed = math.ceil(options.refresh_share * options.batch_size) * 2 * len(options.posterior_sigmas)
+    refreshes = options.steps * refreshed * passes if options.objective == "dmis" else 0
+    return steps + refreshes + len(held) * CLASSIFIER_PASSES * passes
+
+
+def drawing_evaluations(network: NetworkOptions, draw: DrawOptions, ipc: int, num_classes: int) -> int:
+    """Images passed through the network to draw every class's pool once and to judge it."""
+    passes = _passes(network, num_classes)
+    sampling = (2 * draw.sampler_steps - 1) * (passes if draw.guidance else 1)
+    return num_classes * max(ipc, round(draw.pool * ipc)) * (sampling + CLASSIFIER_PASSES * passes)
+
+
+def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[NetworkOptions, int]:
+    """The network of one of the plan's generators and what it will cost; a trained one is only drawn from."""
+    seed = labeller_seed(plan.recipe.seed) if options is plan.labeller else plan.recipe.seed
+    if options.generator is None:
+        network = options.network
+        cost = training_evaluations(network, options.train, plan.train, seed)
+    else:
+        network, cost = Generator.load(Run(options.generator)).network, 0
+    num_classes = plan.train.images.num_classes
+    if options is plan.labeller:
+        cost += len(plan.train) * CLASSIFIER_PASSES * _passes(network, num_classes)
+    if draws:
+        cost += drawing_evaluations(network, options.draw, plan.recipe.ipc, num_classes)
+    return network, cost
+
+
+def _passes(network: NetworkOptions, num_classes: int) -> int:
+    """Evaluations an image that give every class's denoised image."""
+    return 1 if network.kind == "all-class" else num_classes
+
+
+def _loss_passes(options: TrainOptions, passes: int, *, cold: bool) -> int:
+    """Evaluations an image of one step's loss, see `condense.generator.batch_loss`."""
+    if options.objective == "vanilla" or (options.form == "sampled" and options.classification_weight == 0):
+        return 1
+    top_k = options.top_k if passes > 1 else None
+    with_gradient = passes if top_k is None else passes + min(top_k, passes)
+    teacher = passes if options.form == "mixture" and not cold else 0
+    return with_gradient + teacher

@@ -1,0 +1,90 @@
+"""`dmis condense`: from images with imprecise labels to a condensed set on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from condense.commands import _estimate
+from condense.commands._folder import RUNS, check_run, derived_name, open_run
+from condense.commands._plan import Plan, Request, make_plan
+from condense.commands._repair import Repaired, check_repair, repair
+from condense.condensed import write
+from condense.condensed_set import CondensedSet, Cost
+from condense.run import Run, prepare_output
+
+
+def condense(
+    request: Request,
+    *,
+    out: Path | None = None,
+    run_folder: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Make a condensed set and write it.
+
+    Args:
+        request: the recipe and what is laid over it.
+        out: the .h5 file; named after data, method and ipc when None.
+        run_folder: for checkpoints and metrics; below runs/ when None.
+        resume: whether to go on from a checkpoint in the run folder.
+        force: whether existing output is replaced, and without `resume` an earlier run too.
+        progress: whether bars are drawn on stderr.
+
+    Returns:
+        path, ipc, classes (their number), sha256 and cost.
+
+    Raises:
+        UserError: something asked for cannot be used, or output exists without `force`.
+        RunFailed: the training or the disk failed.
+        Interrupted: stopped by Ctrl-C after the state was saved.
+    """
+    plan = make_plan(request)
+    name = f"{derived_name(plan)}-ipc{plan.recipe.ipc}"
+    out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / name
+    check_repair(plan)
+    check_run(run_folder, plan, resume=resume, force=force)
+    prepare_output(out, force=force)
+    run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
+    made = make_set(plan, run)
+    write(out, made, force=force)
+    return {
+        "path": str(out),
+        "ipc": made.ipc,
+        "classes": made.num_classes,
+        "sha256": made.sha256(),
+        "cost": asdict(made.provenance.cost),
+    }
+
+
+def dry_run(request: Request) -> dict[str, Any]:
+    """What `condense` would do and cost, see `_estimate.describe`; nothing is written."""
+    plan = make_plan(request)
+    check_repair(plan)
+    return _estimate.describe(plan, draws=True)
+
+
+def make_set(plan: Plan, run: Run) -> CondensedSet:
+    """Repair the labels where asked to, condense, and record the whole recipe and cost in the set."""
+    repaired = repair(plan, run)
+    made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
+    return _recorded(made, plan, repaired)
+
+
+def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:
+    told = made.provenance
+    cost, before = told.cost, repaired.cost
+    whole = Cost(
+        seconds=cost.seconds + before.seconds,
+        network_evaluations=cost.network_evaluations + before.network_evaluations,
+        peak_memory_bytes=max(cost.peak_memory_bytes, before.peak_memory_bytes),
+        images_seen=cost.images_seen + before.images_seen,
+    )
+    notes = {**told.notes, **repaired.notes}
+    return dataclasses.replace(
+        made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)
+    )

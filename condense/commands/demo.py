@@ -1,0 +1,186 @@
+"""`dmis demo`: digits with 40 % wrong labels, condensed by three methods and compared, in one report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from condense.commands._folder import open_run
+from condense.commands._plan import GENERATOR_SECTIONS, Plan, Request, make_plan
+from condense.commands.condense import make_set
+from condense.commands.evaluate import score_set, test_split
+from condense.commands.train import recovered_labels, test_accuracy
+from condense.condensed import write
+from condense.condensed_set import CondensedSet
+from condense.data.types import Images, Labels, Mask
+from condense.evaluate.protocols import protocol
+from condense.evaluate.report import DemoReport, write_demo_report
+from condense.evaluate.score import Score
+from condense.generator.model import Generator
+from condense.generator.session import train_generator
+from condense.grid import grid, save_png
+from condense.methods._generate import GeneratorOptions
+from condense.recipe import merge, parse_overrides
+from condense.run import Run, prepare_output
+
+TRAINED = ("vanilla", "dmis")
+METHODS = ("random", *TRAINED)
+RECIPE: Mapping[str, Any] = {
+    "data": {"name": "digits", "noise": "sym:0.4"},
+    "evaluate": {"protocol": "hard-quick", "network": "convnet3", "repeats": 3},
+}
+MOST_SHOWN = 12  # real images a class in the report
+PICTURE_SCALE = 6
+
+
+def demo(
+    out: Path,
+    *,
+    seed: int = 0,
+    ipc: int = 10,
+    settings: Sequence[str] = (),
+    force: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train a vanilla and a DMIS generator, condense by random, vanilla and dmis, score, write the report.
+
+    Args:
+        out: folder for report.html, the sets, their grids and the generators.
+        seed: of everything.
+        ipc: images a class.
+        settings: `a.b=c` laid over the recipe, e.g. train.steps=100.
+        force: whether an earlier demo in `out` is replaced.
+        progress: whether bars are drawn on stderr.
+
+    Returns:
+        classifier_accuracy by generator, labels_recovered, condensed_accuracy {mean, ci95} by method, all in
+        percent, and seconds.
+
+    Raises:
+        UserError: `out` is in use, or a setting cannot be used.
+        RunFailed: the training or the disk failed.
+    """
+    started = time.perf_counter()
+    prepare_output(out, force=force)
+    plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
+    generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}
+    made = {method: _condensed(plans[method], out, progress=progress) for method in METHODS}
+    scores = _scores(plans["dmis"], made, progress=progress)
+    truth = plans["dmis"].source.truth
+    assert truth is not None
+    found = recovered_labels(generators["dmis"], plans["dmis"].train, seed)
+    result = {
+        "classifier_accuracy": {
+            method: test_accuracy(generator, plans[method]) for method, generator in generators.items()
+        },
+        "labels_recovered": 100 * float((found == truth.labels).mean()),
+        "condensed_accuracy": {method: {"mean": score.mean, "ci95": score.ci95} for method, score in scores.items()},
+    }
+    result["seconds"] = time.perf_counter() - started
+    write_demo_report(out / "report.html", _report(plans["dmis"], made, found, result, settings))
+    return result
+
+
+def _plan(method: str, seed: int, ipc: int, settings: Sequence[str]) -> Plan:
+    asked = parse_overrides(settings)
+    if method not in TRAINED:
+        asked = {key: value for key, value in asked.items() if key not in GENERATOR_SECTIONS}
+    return make_plan(Request(named=merge(RECIPE, {"method": method, "seed": seed, "ipc": ipc}, asked)))
+
+
+def _folder(out: Path, method: str) -> Path:
+    return out / "generators" / method
+
+
+def _trained(plan: Plan, out: Path, *, progress: bool) -> Generator:
+    assert isinstance(plan.options, GeneratorOptions)
+    run = open_run(_folder(out, plan.recipe.method), plan, resume=False, force=True, progress=progress)
+    return train_generator(plan.train, plan.options.network, plan.options.train, plan.recipe.seed, run)
+
+
+def _condensed(plan: Plan, out: Path, *, progress: bool) -> CondensedSet:
+    """The set of one method, written with its grid."""
+    method = plan.recipe.method
+    if isinstance(plan.options, GeneratorOptions):
+        reused = plan.options.model_copy(update={"generator": _folder(out, method)})
+        plan = dataclasses.replace(plan, options=reused)
+    made = make_set(plan, Run(None, progress=progress))
+    write(out / f"{method}.h5", made, force=True)
+    save_png(out / f"{method}.png", grid(made.pictures(), made.ipc, scale=PICTURE_SCALE))
+    return made
+
+
+def _scores(plan: Plan, made: Mapping[str, CondensedSet], *, progress: bool) -> dict[str, Score]:
+    wanted = plan.recipe.evaluate
+    test, truth = test_split(made["dmis"], plan.recipe.data)
+    run = Run(None, progress=progress)
+    rules = protocol(wanted.protocol)
+    return {
+        method: score_set(condensed, test, truth, rules, wanted.network, wanted.repeats, plan.recipe.seed, run)
+        for method, condensed in made.items()
+    }
+
+
+def _report(
+    plan: Plan,
+    made: Mapping[str, CondensedSet],
+    found: Labels,
+    result: Mapping[str, Any],
+    settings: Sequence[str],
+) -> DemoReport:
+    truth, recipe = plan.source.truth, plan.recipe
+    assert truth is not None
+    given, num_classes = plan.train.supervision.observed, plan.train.images.num_classes
+    real, wrong = _real_rows(plan.train.images.images, given, truth.labels, num_classes)
+    assert isinstance(plan.options, GeneratorOptions)
+    extra = "".join(f" --set {setting}" for setting in settings)
+    common = f"--noise {recipe.data.noise} --seed {recipe.seed} --ipc {recipe.ipc}{extra}"
+    return DemoReport(
+        title=f"Condensing {plan.source.train.name} with wrong labels",
+        settings=[
+            ("data", f"{plan.source.train.name}, {len(plan.train)} training images"),
+            ("label noise", f"{recipe.data.noise}, seed {recipe.noise_seed}"),
+            ("generator", f"{plan.options.train.steps} steps of {plan.options.train.batch_size} images"),
+            ("images per class", str(recipe.ipc)),
+            (
+                "judged by",
+                f"{recipe.evaluate.repeats} x {recipe.evaluate.network}, protocol {recipe.evaluate.protocol}",
+            ),
+            ("seed", str(recipe.seed)),
+        ],
+        classes=plan.train.images.classes,
+        real_images=real,
+        real_wrong=wrong,
+        synthetic={method: condensed.pictures() for method, condensed in made.items()},
+        ipc=recipe.ipc,
+        given_confusion=_confusion(truth.labels, given, num_classes),
+        recovered_confusion=_confusion(truth.labels, found, num_classes),
+        classifier_accuracy=result["classifier_accuracy"],
+        labels_recovered=result["labels_recovered"],
+        condensed_accuracy={
+            method: (value["mean"], value["ci95"]) for method, value in result["condensed_accuracy"].items()
+        },
+        seconds=result["seconds"],
+        commands=[
+            f"dmis demo --seed {recipe.seed} --ipc {recipe.ipc}{extra}",
+            f"dmis condense --data {plan.source.train.name} {common} --out dmis.h5",
+            "dmis evaluate dmis.h5 --quick",
+        ],
+    )
+
+
+def _real_rows(images: Images, given: Labels, truth: Labels, num_classes: int) -> tuple[Images, Mask]:
+    """The first images under each given label, as many of each class: uint8 [c·k, H, W, C], and whether it is wrong."""
+    shown = min(MOST_SHOWN, *np.bincount(given, minlength=num_classes).tolist())
+    chosen = np.concatenate([np.flatnonzero(given == y)[:shown] for y in range(num_classes)])
+    return images[chosen], given[chosen] != truth[chosen]
+
+
+def _confusion(true: Labels, other: Labels, num_classes: int) -> Labels:
+    """Counts int64 [c, c], rows are true classes."""
+    return np.bincount(true * num_classes + other, minlength=num_classes**2).reshape(num_classes, num_classes)

@@ -1,0 +1,53 @@
+"""`dmis doctor`: what this machine offers, and which data sets are at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from condense import __version__
+from condense.data import cifar, fashion_mnist, sources
+from condense.data.benchmark import cache_folder
+from condense.data.memory import available_bytes
+from condense.machine import best_device, machine
+from condense.precision import fast_bf16
+
+EXTRAS = {
+    "noise": ("cleanlab",),
+    "features": ("efficientnet_lite_pytorch", "timm"),
+    "fid": ("torch_fidelity",),
+    "hf": ("datasets",),
+    "slurm": ("submitit",),
+    "parquet": ("pyarrow",),
+}
+
+
+def doctor() -> dict[str, Any]:
+    """Version, machine, speed of bfloat16, free memory, optional extras (bool), data sets (place or None)."""
+    device = best_device()
+    return {
+        "dmis": __version__,
+        **machine(),
+        "bfloat16": "fast" if fast_bf16(device) else "slow, float32 is used",
+        "free_memory_gib": round(available_bytes() / 2**30, 1),
+        "extras": {
+            extra: all(importlib.util.find_spec(name) is not None for name in modules)
+            for extra, modules in EXTRAS.items()
+        },
+        "data": {name: _place(name) for name in sources.NAMES},
+    }
+
+
+def _place(name: str) -> str | None:
+    """Where a named data set lies on this machine, looked for as its loader does, without reading it."""
+    if name == "digits":
+        return "inside scikit-learn"
+    cache = cache_folder()
+    places: dict[str, list[Path]] = {
+        "fashion-mnist": [fashion_mnist.DEBIAN_FOLDER, cache / "FashionMNIST" / "raw"],
+        "cifar10": [cache / cifar.CIFAR10.binary_folder, cache / cifar.CIFAR10.pickle_folder],
+        "cifar100": [cache / cifar.CIFAR100.binary_folder, cache / cifar.CIFAR100.pickle_folder],
+        "imagenette": [*cache.glob("imagenette2*")],
+    }
+    return next((str(place) for place in places[name] if place.is_dir()), None)

@@ -1,0 +1,69 @@
+"""`dmis init`: a recipe to start from, every option with its default and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from condense.commands._plan import Plan, Request, make_plan
+from condense.run import atomic_write_text, prepare_output
+
+
+def init(path: Path, request: Request, *, force: bool = False) -> dict[str, Any]:
+    """Write the recipe that `request` resolves to.
+
+    Args:
+        path: the YAML file.
+        request: data and method decide the defaults.
+        force: whether an existing file is replaced.
+
+    Returns:
+        path and method.
+
+    Raises:
+        UserError: the data or the method cannot be used, or `path` exists.
+    """
+    prepare_output(path, force=force)
+    plan = make_plan(request)
+    atomic_write_text(path, recipe_text(plan, path.name))
+    return {"path": str(path), "method": plan.recipe.method}
+
+
+def recipe_text(plan: Plan, name: str) -> str:
+    """The plan's recipe as commented YAML that reads back to the same plan."""
+    size = "x".join(map(str, plan.source.train.images.shape[1:]))
+    header = [
+        f"# {(plan.method.__doc__ or plan.recipe.method).strip().splitlines()[0]}",
+        f"# Use: dmis condense -c {name}",
+        f"# Every option is here, with its default for images of {size}; what you delete keeps that default.",
+        "# The command line wins over this file: --ipc 50, --set train.steps=2000",
+        "",
+    ]
+    left_out = {"options", "labeller"}
+    body = [*_fields(plan.recipe, left_out, ""), *_fields(plan.options, set(), "")]
+    return "\n".join([*header, *body]) + "\n"
+
+
+def _fields(model: BaseModel, left_out: set[str], indent: str) -> Iterator[str]:
+    """One line a field, its description behind it; a section for a field that has fields itself."""
+    plain = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if name in left_out:
+            continue
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:  # {(type(value).__doc__ or name).strip().splitlines()[0]}"
+            yield from _fields(value, set(), indent + "  ")
+        else:
+            comment = f"  # {field.description}" if field.description else ""
+            yield f"{indent}{name}: {_scalar(plain[name])}{comment}"
+
+
+def _scalar(value: object) -> str:
+    """A plain value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
