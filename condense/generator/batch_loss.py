@@ -59,10 +59,14 @@ class Losses:
 
 
 def drawn_label_losses(model: nn.Module, batch: Batch, random: torch.Generator) -> Losses:
-    """EDM's loss with one label an image, drawn from pi (one-hot pi: the vanilla loss); no classification term."""
+    """EDM's loss with one label an image, drawn from pi (one-hot pi: the vanilla loss); no classification term.
+
+    An image whose pi is zero throughout (unlabelled, during the cold start) has no loss.
+    """
     labels = draw(batch.pi, random)[:, None]
     denoised = model(batch.x_t, batch.sigma, labels, batch.augment)
-    generative = loss_weight(batch.sigma) * squared_errors(denoised, batch.x_0)[:, 0]
+    used = batch.pi.any(1).float()
+    generative = used * loss_weight(batch.sigma) * squared_errors(denoised, batch.x_0)[:, 0]
     return Losses(generative, torch.zeros_like(generative))
 
 
@@ -87,7 +91,8 @@ def dmis_losses(
 
     Without `top_k` every class is evaluated with gradient: one pass with `AllClass`, c with `Conditional`. With it
     a first pass without gradient finds each class's share in both terms and a second one backpropagates through the
-    k largest (exact where the others' shares vanish).
+    k largest (exact where the others' shares vanish and dropout is 0); its classification value is that of the
+    surrogate, which has the gradient of the loss, not its size.
 
     Args:
         model: the trained network, maybe wrapped; called as `Denoiser.forward`.
@@ -110,7 +115,8 @@ def dmis_losses(
     with torch.no_grad():
         surveyed = model(batch.x_t, batch.sigma, None, batch.augment)
     pi = _generative_weights(surveyed, teacher, batch, settings, random, form)
-    gradient = _error_gradient(squared_errors(surveyed, batch.x_0), batch, settings)
+    errors = squared_errors(surveyed, batch.x_0)
+    gradient = _inside(batch, settings)[:, None] * _error_gradient(errors, batch, settings)
     share = pi + classification_weight * gradient.abs()
     classes = share.topk(min(top_k, share.shape[1]), dim=1).indices
     denoised = model(batch.x_t, batch.sigma, classes, batch.augment)
@@ -120,7 +126,7 @@ def dmis_losses(
     scale = loss_weight(batch.sigma) / settings.temperature
     return Losses(
         _generative(denoised, errors, kept, batch, form),
-        _inside(batch, settings) * objectives.two_pass_surrogate(errors, gradient.gather(1, classes), scale),
+        objectives.two_pass_surrogate(errors, gradient.gather(1, classes), scale),
     )
 
 
