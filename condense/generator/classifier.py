@@ -47,7 +47,7 @@ def centred_interval(width: float, noise: NoiseDistribution = EDM_NOISE) -> tupl
 
     def imbalance(left: float) -> float:
         z_left, z_right = ((math.log(s) - noise.mean) / noise.std for s in (left, left + width))
-        return float(norm.cdf(z_left) + norm.cdf(z_right) - 1)
+        return float(norm.cdf(z_left) - norm.sf(z_right))
 
     left = float(brentq(imbalance, 1e-12 * median, median, xtol=1e-15, rtol=1e-12))
     return left, left + width
