@@ -230,7 +230,7 @@ class Trainer:
         known = self.data.supervision.take(np.flatnonzero(visited))
         posterior = self.bank.posterior[self.bank.visited].float()
         if self.options.transition == "estimate":
-            self.transition = estimate_transition(posterior, known, self.transition)
+            self.transition = estimate_transition(posterior, known, self._first_transition())
         self.log_prior = class_prior(known, posterior, self.transition).log()
 
     @property
@@ -326,5 +326,5 @@ class Trainer:
             torch.from_numpy(supervision.trusted),
             self.transition.cpu(),
         )
-        generator.temperature = fit_temperature(errors, likelihood, self.log_prior.cpu())
+        generator.temperature = fit_temperature(errors, likelihood, self.log_prior.cpu(), 0.3 * self.temperature)
         return generator
