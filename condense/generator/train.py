@@ -161,7 +161,7 @@ class Trainer:
         if not bool(torch.isfinite(loss)):
             raise RunFailed(
                 f"The loss became {float(loss.detach())} at step {step}; lower train.learning_rate "
-                f"(now {options.learning_rate}) or set train.precision to fp32, then resume."
+                f"(now {options.learning_rate}) or set train.precision to fp32, and start afresh."
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
@@ -307,7 +307,7 @@ class Trainer:
         self.denoiser.evaluations, self.ema_denoiser.evaluations = meta["evaluations"]  # type: ignore[misc]
 
     def generator(self) -> Generator:
-        """The EMA network with its label model; the temperature is fitted on the held-out images."""
+        """The EMA network with its label model; the temperature is fitted on the held-out images, if there are any."""
         generator = Generator(
             self.ema_denoiser,
             self.network,
@@ -319,6 +319,8 @@ class Trainer:
             self.bf16,
             {"objective": self.options.objective, "seed": self.seed, "steps": self.step},
         )
+        if not len(self.held_indices):  # a few images only: nothing to fit on
+            return generator
         errors = generator.errors(self.data.images.images[self.held_indices])
         supervision = self.data.supervision.take(self.held_indices)
         likelihood = label_likelihood(
