@@ -22,6 +22,7 @@ from condense.errors import DmisError, Interrupted
 
 if TYPE_CHECKING:
     from condense.commands._plan import Request
+    from condense.evaluate.score import Score
     from condense.recipe import DataRecipe
 
 Result = TypeVar("Result")
@@ -364,14 +365,18 @@ def condense(
 @app.command()
 def evaluate(
     path: Set,
+    config: Config = None,
     data: Data = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="How to train: hard, hard-quick.")] = "hard",
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="How to train: hard, hard-quick. [default: hard]")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="The protocol hard-quick: a first look, in less than a third.")
     ] = False,
     network: Annotated[list[str] | None, typer.Option("--network", help="Repeatable. [default: convnet3]")] = None,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Networks trained of each.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained of each. [default: 5]")] = None,
+    seed: Seed = None,
+    settings: Settings = None,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -381,32 +386,27 @@ def evaluate(
     """Train networks on a set, test on real images."""
     from condense.commands import _show
     from condense.commands.evaluate import evaluate as command
-    from condense.evaluate.score import Score
 
-    if data is None and root is not None:
-        raise typer.BadParameter("--root belongs to a --data NAME; give both.")
-    recipe = None if data is None else _data_recipe(_data(data, root, image_size, download, None))
-    names = network or ["convnet3"]
+    how = _given(protocol="hard-quick" if quick else protocol, repeats=repeats)
+    named = _named(_data(data, root, image_size, download, None), evaluate=how or None, seed=seed)
+    request = _request(config, settings, named)
 
     def score() -> list[Score]:
-        return command(
-            path,
-            data=recipe,
-            protocol_name="hard-quick" if quick else protocol,
-            network_names=names,
-            repeats=repeats,
-            seed=seed,
-            progress=not quiet,
-        )
+        return command(path, request, network_names=network or (), progress=not quiet)
 
     def show(scores: list[Score]) -> None:
         lines = [
-            [result.network, _show.accuracy(result.mean, result.ci95), str(repeats), f"{result.seconds:.0f} s"]
+            [
+                result.network,
+                _show.accuracy(result.mean, result.ci95),
+                str(len(result.accuracies)),
+                f"{result.seconds:.0f} s",
+            ]
             for result in scores
         ]
         _show.rows([["network", "test accuracy", "networks", "time"], *lines])
 
-    if as_json and len(names) == 1:
+    if as_json and len(network or ()) < 2:
         _answer(lambda: score()[0], True, _show.facts)
     else:
         _answer(score, as_json, show)

@@ -25,6 +25,8 @@ def derived_name(plan: Plan) -> str:
 
 def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
     """Raise `UserError` unless `path` is free, or may be continued or replaced."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, and a folder is needed; choose another --run.")
     found = [file.name for file in _results(path)]
     if not found or (force and not resume):
         return

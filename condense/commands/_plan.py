@@ -89,8 +89,7 @@ def make_plan(request: Request) -> Plan:
     Raises:
         UserError: any of them cannot be used.
     """
-    file = _flat(read_config(request.config)) if request.config else {}
-    asked = merge(_flat(request.named), _flat(parse_overrides(request.settings)))
+    file, asked = _layers(request)
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data',")
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
@@ -148,6 +147,17 @@ def resolve_options(
         "labeller": {} if labeller is None else labeller.model_dump(mode="json", exclude={"draw"}),
     }
     return recipe.model_copy(update=filled), options, labeller
+
+
+def read_layers(request: Request) -> dict[str, Any]:
+    """The recipe file with everything asked for over it, method options on the top level."""
+    return merge(*_layers(request))
+
+
+def _layers(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe file, and what was asked for beside it."""
+    file = _flat(read_config(request.config)) if request.config else {}
+    return file, merge(_flat(request.named), _flat(parse_overrides(request.settings)))
 
 
 def read_config(config: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from condense.classifiers import networks
 from condense.classifiers.fit import Epoch
 from condense.commands._data import load_source
+from condense.commands._plan import Request, read_layers
 from condense.condensed import read
 from condense.condensed_set import CondensedSet
 from condense.data import sources
@@ -18,29 +19,18 @@ from condense.errors import UserError
 from condense.evaluate.protocols import Protocol, protocol
 from condense.evaluate.score import Score, score
 from condense.machine import best_device
-from condense.recipe import DataRecipe
+from condense.recipe import DataRecipe, resolve
 from condense.run import Run
 
 
-def evaluate(
-    path: Path,
-    *,
-    data: DataRecipe | None = None,
-    protocol_name: str = "hard",
-    network_names: Sequence[str] = ("convnet3",),
-    repeats: int = 5,
-    seed: int = 0,
-    progress: bool = False,
-) -> list[Score]:
+def evaluate(path: Path, request: Request, *, network_names: Sequence[str] = (), progress: bool = False) -> list[Score]:
     """Score the condensed set at `path` with each of some networks.
 
     Args:
         path: the set.
-        data: where the test images come from; the data set the set names when None.
-        protocol_name: one of `condense.evaluate.protocols.PROTOCOLS`.
-        network_names: of `condense.classifiers.networks.NAMES`.
-        repeats: networks trained of each.
-        seed: of weights, order and augmentation.
+        request: of the recipe the sections `data` (where the test images come from; the data set the set names when
+            it gives no name) and `evaluate`, and the seed, are used.
+        network_names: of `condense.classifiers.networks.NAMES`; the recipe's one when empty.
         progress: whether a bar is drawn on stderr.
 
     Returns:
@@ -50,37 +40,44 @@ def evaluate(
         UserError: the set is damaged, does not fit the test data, or a name is not known.
         RunFailed: the training diverged.
     """
-    rules = protocol(protocol_name)
+    layers = read_layers(request)
+    recipe = resolve({key: layers[key] for key in ("data", "evaluate", "seed") if key in layers})
+    wanted, rules = recipe.evaluate, protocol(recipe.evaluate.protocol)
     condensed = read(path)
-    for name in network_names:
-        with torch.device("meta"):  # an unknown name or too small an image is told before the long work
-            networks.build(
-                name,
-                in_channels=condensed.images.shape[3],
-                image_size=condensed.images.shape[1],
-                num_classes=condensed.num_classes,
-                seed=0,
-            )
+    names = network_names or [wanted.network]
+    for name in names:
+        _check_network(name, condensed)
+    data = recipe.data if "name" in layers.get("data", {}) else _own_data(condensed, recipe.data)
     test, truth = test_split(condensed, data)
     run = Run(None, progress=progress)
-    return [score_set(condensed, test, truth, rules, name, repeats, seed, run) for name in network_names]
+    return [score_set(condensed, test, truth, rules, name, wanted.repeats, recipe.seed, run) for name in names]
 
 
-def test_split(condensed: CondensedSet, data: DataRecipe | None) -> tuple[ImageData, Truth]:
-    """Test images of the size of the condensed ones, and their labels.
+def _check_network(name: str, condensed: CondensedSet) -> None:
+    """Tell of an unknown name or too small images before the long work. Raises as `networks.build`."""
+    _, side, _, channels = condensed.images.shape
+    with torch.device("meta"):
+        networks.build(name, in_channels=channels, image_size=side, num_classes=condensed.num_classes, seed=0)
 
-    Raises:
-        UserError: the set's data set is no known name and `data` is None; or it has no test images.
-    """
+
+def _own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
+    """`data` with the name of what the set was made from, where that is a known name."""
     name = condensed.provenance.data_name
-    if data is None and name not in sources.NAMES:
+    if name not in sources.NAMES:
         raise UserError(
             f"The set was made from {name!r}, which is no known name; say where its test images are with --data."
         )
-    recipe = data or DataRecipe(name=name)
-    if recipe.image_size is None:
-        recipe = recipe.model_copy(update={"image_size": condensed.images.shape[1]})
-    source = load_source(recipe)
+    return data.model_copy(update={"name": name})
+
+
+def test_split(condensed: CondensedSet, data: DataRecipe) -> tuple[ImageData, Truth]:
+    """Test images, brought to the size of the condensed ones unless `data` gives another, and their labels.
+
+    Raises:
+        UserError: the data cannot be read or has no test images.
+    """
+    size = data.image_size or condensed.images.shape[1]
+    source = load_source(data.model_copy(update={"image_size": size}))
     if source.test is None or source.test_truth is None:
         raise UserError(
             f"{source.train.name} has no test images; add a folder test/ (or rows with split test in labels.csv), "

@@ -40,7 +40,7 @@ def recipe_text(plan: Plan, name: str) -> str:
         f"# {(plan.method.__doc__ or plan.recipe.method).strip().splitlines()[0]}",
         f"# Use: dmis condense -c {name}",
         f"# Every option is here, with its default for images of {size}; what you delete keeps that default.",
-        "# The command line wins over this file: --ipc 50, --set train.steps=2000",
+        "# The command line wins over this file: --ipc 50, --set data.noise=sym:0.2",
         "",
     ]
     left_out = {"options", "labeller"}

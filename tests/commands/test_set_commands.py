@@ -27,9 +27,7 @@ def file(tmp_path: Path, digits: sources.Source) -> Path:
     train = digits.train
     assert digits.truth is not None
     chosen = np.concatenate([np.flatnonzero(digits.truth.labels == label)[:10] for label in range(10)])
-    told = Provenance(
-        "random", 10, 0, {"data": "digits"}, "digits", train.fingerprint(), "noisy", "none", None
-    )
+    told = Provenance("random", 10, 0, {"data": "digits"}, "digits", train.fingerprint(), "noisy", "none", None)
     condensed = CondensedSet(
         images=train.images[chosen],
         labels=np.repeat(np.arange(10), 10),

@@ -1,0 +1,5 @@
+"""`python -m condense` is `dmis`."""
+
+from condense.cli import main
+
+main()

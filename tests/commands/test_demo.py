@@ -1,0 +1,32 @@
+"""The demo, made small: its JSON, its files, its report."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Dmis
+
+from condense.condensed import read
+from condense.evaluate import protocols
+
+
+def test_demo(dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(protocols.PROTOCOLS, "hard-quick", dataclasses.replace(protocols.HARD_QUICK, epochs=1))
+    answer = dmis("demo", "--ipc", 2, *tiny, *drawn, "--set", "evaluate.repeats=2", "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    assert set(told) == {"classifier_accuracy", "labels_recovered", "condensed_accuracy", "seconds"}
+    assert set(told["classifier_accuracy"]) == {"vanilla", "dmis"}
+    assert set(told["condensed_accuracy"]) == {"random", "vanilla", "dmis"}
+    assert all(set(value) == {"mean", "ci95"} for value in told["condensed_accuracy"].values())
+    assert 0 <= told["labels_recovered"] <= 100
+    sets = {method: read(Path("demo", f"{method}.h5")) for method in ("random", "vanilla", "dmis")}
+    assert {method: made.provenance.method for method, made in sets.items()} == {method: method for method in sets}
+    assert all(made.provenance.corruption == "sym:0.4" and made.ipc == 2 for made in sets.values())
+    assert sets["dmis"].provenance.cost.images_seen == 20 * 16
+    assert all(Path("demo", f"{method}.png").is_file() for method in sets)
+    page = Path("demo", "report.html").read_text()
+    assert f"{told['classifier_accuracy']['dmis']:.1f}" in page and "sym:0.4" in page
+
+    assert dmis("demo", "--ipc", 2).code == 2

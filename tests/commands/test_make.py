@@ -1,0 +1,259 @@
+"""From images to a condensed set and its score, by the commands: the chain, its JSON, layers, folders, costs."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Dmis
+from PIL import Image
+
+from condense import methods
+from condense.commands._plan import Request, make_plan, resolve_options
+from condense.condensed import read
+from condense.data import corrupt, sources
+from condense.errors import UserError
+from condense.evaluate import protocols
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The protocol hard-quick with two epochs."""
+    monkeypatch.setitem(protocols.PROTOCOLS, "hard-quick", dataclasses.replace(protocols.HARD_QUICK, epochs=2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's folder: six pictures of each of two classes."""
+    for value, name in ((40, "dark"), (200, "light")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for index in range(6):
+            Image.new("L", (8, 8), value + index).save(tmp_path / "pictures" / name / f"{index}.png")
+    return tmp_path / "pictures"
+
+
+def test_chain_of_commands(dmis: Dmis, made: Path, trained: Path, quick: None) -> None:
+    condensed = read(made)
+    assert (condensed.ipc, condensed.num_classes, condensed.images.shape) == (2, 10, (20, 8, 8, 1))
+    assert json.loads(dmis("validate", made, "--json").out)["valid"] is True
+    told = json.loads(dmis("inspect", made, "--json", "--grid", "grid.png").out)
+    assert told["provenance"]["recipe"]["data"]["noise"] == "sym:0.4"
+    assert told["provenance"]["notes"]["generator"]["steps"] == 20
+    assert Path("grid.png").is_file()
+    assert dmis("export", made, "pictures").code == 0
+    assert len(list(Path("pictures").rglob("*.png"))) == 20
+    told = json.loads(dmis("evaluate", made, "--quick", "--repeats", 2, "--json").out)
+    assert set(told) == {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds"}
+    assert told["protocol"]["name"] == "hard-quick" and len(told["accuracies"]) == 2
+    assert told["mean"] == pytest.approx(sum(told["accuracies"]) / 2)
+
+
+def test_condense_answers_with_the_set_it_wrote(dmis: Dmis, trained: Path, drawn: tuple[str, ...]) -> None:
+    answer = dmis("condense", "--ipc", 1, "--generator", trained, *drawn, "--json")
+    told = json.loads(answer.out)
+    assert set(told) == {"path", "ipc", "classes", "sha256", "cost"}
+    assert set(told["cost"]) == {"seconds", "network_evaluations", "peak_memory_bytes", "images_seen"}
+    assert (told["path"], told["ipc"], told["classes"]) == ("digits-dmis-ipc1.h5", 1, 10)
+    assert read(Path(told["path"])).sha256() == told["sha256"]
+    assert listing(Path("runs")) == ["digits-dmis-ipc1", "digits-dmis-ipc1/recipe.json"]
+    before = Path(told["path"]).read_bytes()
+    again = dmis("condense", "--ipc", 1, "--seed", 1, "--generator", trained, *drawn)
+    assert again.code == 2 and "--force" in again.err and Path(told["path"]).read_bytes() == before
+    forced = dmis("condense", "--ipc", 1, "--seed", 1, "--generator", trained, *drawn, "--force", "--json")
+    assert forced.code == 0 and json.loads(forced.out)["sha256"] != told["sha256"]
+
+
+def test_the_recipe_of_a_set_makes_it_again(dmis: Dmis, made: Path) -> None:
+    Path("recipe.json").write_text(json.dumps(read(made).provenance.recipe))
+    assert dmis("condense", "-c", "recipe.json", "--out", "again.h5").code == 0
+    assert read(Path("again.h5")).sha256() == read(made).sha256()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        (),
+        ("--method", "vanilla"),
+        ("--set", "train.form=mixture"),
+        ("--set", "network.kind=conditional", "--set", "train.top_k=2", "--set", "train.form=mixture"),
+        ("--set", "draw.guidance=1"),
+    ],
+)
+def test_dry_run_foretells_the_cost_and_writes_nothing(
+    changed: tuple[str, ...], dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], tmp_path: Path
+) -> None:
+    shared = ("condense", "--noise", "sym:0.4", *tiny, *drawn, "--set", "train.steps=5", "--set", "draw.agree=false")
+    arguments = (*shared, "--ipc", 1, *changed, "--json")
+    foretold = json.loads(dmis(*arguments, "--dry-run").out)
+    assert listing(tmp_path) == []
+    done = json.loads(dmis(*arguments).out)
+    assert foretold["network_evaluations"] == done["cost"]["network_evaluations"]
+    assert foretold["recipe"] == read(Path(done["path"])).provenance.recipe
+    assert foretold["image_shape"] == [8, 8, 1] and foretold["classes"] == 10
+
+
+def test_dry_run_for_people_is_a_recipe(dmis: Dmis, tmp_path: Path) -> None:
+    answer = dmis("train", "--dry-run", "--set", "train.steps=7")
+    assert "steps: 7\n" in answer.out and "parameters" in answer.out
+    assert listing(tmp_path) == []
+
+
+def test_several_networks_and_their_data(dmis: Dmis, made: Path, quick: None) -> None:
+    Path("recipe.yaml").write_text("evaluate: {protocol: hard-quick, repeats: 1}")
+    answer = dmis("evaluate", made, "-c", "recipe.yaml", "--network", "convnet3", "--network", "convnet3-bn", "--json")
+    told = json.loads(answer.out)
+    assert [score["network"] for score in told] == ["convnet3", "convnet3-bn"]
+    assert [score["ci95"] for score in told] == [None, None]
+    table = dmis("evaluate", made, "-c", "recipe.yaml", "-q").out
+    assert table.splitlines()[0].startswith("network") and "convnet3" in table
+
+
+def test_evaluate_needs_fitting_test_images(dmis: Dmis, made: Path, folder: Path) -> None:
+    other = dmis("evaluate", made, "--data", folder)
+    assert other.code == 2 and "no test images" in other.err
+    random = ("condense", "--data", folder, "--method", "random", "--ipc", 2)
+    assert dmis(*random, "--out", "own.h5").code == 0
+    unknown = dmis("evaluate", "own.h5")
+    assert unknown.code == 2 and "--data" in unknown.err
+    assert "classes" in dmis("evaluate", "own.h5", "--data", "digits").err
+
+
+def test_damaged_sets_are_refused_by_every_command(dmis: Dmis, made: Path) -> None:
+    content = made.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    Path("flipped.h5").write_bytes(flipped)
+    Path("cut.h5").write_bytes(content[: len(content) // 2])
+    Path("foreign.h5").write_bytes(b"something else")
+    for name in ("flipped.h5", "cut.h5", "foreign.h5"):
+        for arguments in (("validate", name), ("evaluate", name), ("export", name, "out")):
+            answer = dmis(*arguments)
+            assert answer.code == 2 and name in answer.err and answer.out == ""
+    assert not Path("out").exists()
+
+
+def test_folders_that_cannot_be_read(dmis: Dmis, folder: Path) -> None:
+    (folder / "dark" / "0.png").write_bytes(b"no picture")
+    answer = dmis("condense", "--data", folder, "--method", "random", "--ipc", 2)
+    assert answer.code == 2 and "0.png" in answer.err
+    Path("empty").mkdir()
+    answer = dmis("train", "--data", "empty")
+    assert answer.code == 2 and "no class folders" in answer.err
+    assert listing(Path("empty")) == [] and not Path("runs").exists()
+
+
+def test_a_generator_of_another_shape_or_other_classes_is_refused(dmis: Dmis, trained: Path, folder: Path) -> None:
+    for data, said in ((("--image-size", 12), "8x8x1"), (("--data", folder), "classes")):
+        for way in ((), ("--method", "random", "--clean-first", "dmis")):
+            answer = dmis("condense", *data, *way, "--ipc", 1, "--generator", trained)
+            assert answer.code == 2 and said in answer.err
+    assert not list(Path().glob("*.h5"))
+
+
+def test_labels_repaired_first(dmis: Dmis, trained: Path) -> None:
+    arguments = ("condense", "--noise", "sym:0.4", "--method", "random", "--ipc", 5)
+    truth = sources.load("digits").truth
+    assert truth is not None
+    assert dmis(*arguments, "--clean-first", "oracle").code == 0
+    by_oracle = read(Path("digits-random-true-labels-ipc5.h5"))
+    np.testing.assert_array_equal(truth.labels[by_oracle.source_index], by_oracle.labels)
+    assert dmis(*arguments, "--clean-first", "dmis", "--generator", trained).code == 0
+    told = read(Path("digits-random-relabelled-ipc5.h5")).provenance
+    assert told.corruption == "sym:0.4, labels repaired by dmis"
+    assert told.cost.images_seen == 20 * 16 and told.notes["labeller"]["objective"] == "dmis"
+    assert told.recipe["labeller"]["generator"] == str(trained)
+
+
+def test_a_labeller_is_trained_in_the_run_folder(dmis: Dmis, tiny: tuple[str, ...]) -> None:
+    shared = ("condense", "--noise", "sym:0.4", "--method", "random", "--ipc", 1, "--clean-first", "dmis", *tiny)
+    arguments = (*shared, "--run", "run", "--json")
+    foretold = json.loads(dmis(*arguments, "--dry-run").out)["network_evaluations"]
+    answer = dmis(*arguments, "--out", "a.h5")
+    assert json.loads(answer.out)["cost"]["network_evaluations"] == foretold
+    assert "run/labeller/generator.safetensors" in listing(Path())
+    assert dmis(*arguments, "--out", "b.h5").code == 2
+    assert dmis(*arguments, "--out", "b.h5", "--resume").code == 0
+    assert read(Path("a.h5")).sha256() == read(Path("b.h5")).sha256()
+
+
+def test_no_oracle_without_truth(dmis: Dmis, folder: Path) -> None:
+    shared = ("condense", "--data", folder, "--method", "random", "--ipc", 1)
+    answer = dmis(*shared, "--clean-first", "oracle")
+    assert answer.code == 2 and "no clean labels" in answer.err
+    answer = dmis(*shared, "--noise", "sym:0.4")
+    assert answer.code == 2 and "no clean labels" in answer.err
+
+
+def test_resume_wants_the_same_run_and_force_another(dmis: Dmis, tiny: tuple[str, ...]) -> None:
+    train = ("train", *tiny, "--set", "train.steps=2", "--run", "run")
+    assert dmis(*train, "--noise", "sym:0.4").code == 0
+    other = dmis(*train, "--noise", "sym:0.2", "--resume")
+    assert other.code == 2 and '"sym:0.4"' in other.err and '"sym:0.2"' in other.err
+    assert "other options" in dmis(*train, "--noise", "sym:0.4", "--set", "train.steps=3", "--resume").err
+    Path("run/notes.txt").write_text("mine")
+    assert dmis(*train, "--noise", "sym:0.2", "--force").code == 0
+    assert Path("run/notes.txt").read_text() == "mine"
+    Path("run/checkpoint.safetensors").unlink()
+    answer = dmis(*train, "--noise", "sym:0.2", "--resume")
+    assert answer.code == 2 and "--generator run" in answer.err
+
+
+def test_corrupt_keeps_labels_for_later(dmis: Dmis) -> None:
+    answer = dmis("corrupt", "digits", "--noise", "pair:0.3", "--seed", 3, "--out", "noisy.npz", "--json")
+    told = json.loads(answer.out)
+    source = sources.load("digits")
+    assert source.truth is not None
+    supervision, corruption = corrupt.apply("pair:0.3", source.truth, source.train, 3)
+    stored = sources.load("noisy.npz")
+    np.testing.assert_array_equal(stored.supervision.candidates, supervision.candidates)
+    assert told["overall_rate"] == corruption.overall_rate and told["corruption"] == "pair:0.3"
+    assert dmis("corrupt", "digits", "--noise", "sym:0.4", "--out", "noisy.npz").code == 2
+    by_file, injected = (
+        make_plan(Request(named={"data": data, "method": "random"})).train
+        for data in ({"name": "noisy.npz"}, {"name": "digits", "noise": "pair:0.3", "noise_seed": 3})
+    )
+    assert by_file.corruption == injected.corruption
+    np.testing.assert_array_equal(by_file.supervision.candidates, injected.supervision.candidates)
+
+
+def test_init_writes_the_defaults(dmis: Dmis) -> None:
+    for method in methods.names():
+        assert dmis("init", f"{method}.yaml", "--method", method).code == 0
+        written, plain = make_plan(Request(config=f"{method}.yaml")), make_plan(Request(named={"method": method}))
+        assert written.recipe == plain.recipe and written.options == plain.options
+    text = Path("dmis.yaml").read_text()
+    assert "steps: 600  # optimiser steps" in text
+    assert dmis("init", "dmis.yaml").code == 2
+    assert Path("dmis.yaml").read_text() == text
+    assert dmis("init", "dmis.yaml", "--method", "random", "--force").code == 0
+    assert "sampler_steps" not in Path("dmis.yaml").read_text()
+
+
+def test_layers_from_weak_to_strong() -> None:
+    vanilla = methods.load("vanilla")
+    file = {"train": {"steps": 5, "batch_size": 7}, "network": {"channels": 16}}
+    asked = {"method": "vanilla", "train": {"steps": 9}, "draw": {"sampler_steps": 4}}
+    recipe, options, labeller = resolve_options(file, asked, vanilla, 8)
+    told = options.model_dump()
+    assert (told["train"]["steps"], told["train"]["batch_size"]) == (9, 7)
+    assert (told["network"]["channels"], told["network"]["patch"]) == (16, 2)  # patch: the size's default
+    assert (told["draw"]["sampler_steps"], told["draw"]["pool"], told["draw"]["choose"]) == (4, 1, "none")  # vanilla's
+    assert told["train"]["objective"] == "vanilla" and labeller is None
+    assert recipe.options == options.model_dump(mode="json")
+    assert resolve_options({}, {"options": {}}, vanilla, 28)[1].model_dump()["network"]["multipliers"] == (1, 2)
+
+
+def test_one_recipe_file_serves_methods_without_generator() -> None:
+    random = methods.load("random")
+    file = {"method": "dmis", "train": {"steps": 5}}
+    recipe, _, _ = resolve_options(file, {"method": "random"}, random, 8)
+    assert recipe.method == "random" and recipe.options == {}
+    with pytest.raises(UserError, match="unknown key 'train'"):
+        resolve_options({}, {"method": "random", "train": {"steps": 5}}, random, 8)
+    _, _, labeller = resolve_options(file, {"method": "random", "clean_first": "dmis"}, random, 8)
+    assert labeller is not None and labeller.train.steps == 5 and labeller.network.channels == 48

@@ -1,0 +1,71 @@
+"""What several folders of tests share: the command line in this process, and one tiny trained generator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condense.cli import run
+
+Dmis = Callable[..., "Answer"]
+
+TINY = (
+    *("--set", "train.steps=20", "--set", "train.batch_size=16", "--set", "network.channels=8"),
+    *("--set", "network.blocks=1"),
+)
+DRAWN = ("--set", "draw.sampler_steps=3", "--set", "draw.pool=2")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def dmis(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dmis:
+    """`dmis(*arguments)` as the shell would run it, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DMIS_DEBUG", raising=False)
+
+    def call(*arguments: Any) -> Answer:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def tiny() -> tuple[str, ...]:
+    """Options that make a generator train in a second."""
+    return TINY
+
+
+@pytest.fixture
+def drawn() -> tuple[str, ...]:
+    """Options that make drawing quick."""
+    return DRAWN
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of a generator trained for twenty steps on digits with noisy labels. Not to be written to."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert run(["train", "--noise", "sym:0.4", *TINY, "--run", str(folder), "--json"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(trained: Path) -> Path:
+    """A condensed set of two images a class drawn from it. Not to be written to."""
+    file = trained.parent / "made.h5"
+    arguments = ["condense", "--noise", "sym:0.4", "--ipc", "2", *DRAWN, "--generator", str(trained)]
+    assert run([*arguments, "--out", str(file), "--run", str(trained.parent / "drawn"), "--quiet", "--json"]) == 0
+    return file
