@@ -46,6 +46,7 @@ from condense.precision import fast_bf16
 from condense.run import JSON, pack_optimizer, unpack_optimizer
 
 INTERVAL_WIDTH = 6.4
+FITTED_TEMPERATURE_SHARE = 0.3  # where fitted temperatures are expected, as a share of that of training
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,7 @@ class Trainer:
             self.data.images.classes,
             self.log_prior,
             self.transition,
-            self.temperature,
+            FITTED_TEMPERATURE_SHARE * self.temperature,
             self.bf16,
             {"objective": self.options.objective, "seed": self.seed, "steps": self.step},
         )
@@ -328,5 +329,5 @@ class Trainer:
             torch.from_numpy(supervision.trusted),
             self.transition.cpu(),
         )
-        generator.temperature = fit_temperature(errors, likelihood, self.log_prior.cpu(), 0.3 * self.temperature)
+        generator.temperature = fit_temperature(errors, likelihood, self.log_prior.cpu(), generator.temperature)
         return generator

@@ -186,16 +186,26 @@ def test_cost_is_two_evaluations_a_level_and_pair(kind, each):
     assert denoiser.evaluations == 5 * 2 * 4 * 3 * each
 
 
-def test_temperature_is_found_again_from_imprecise_labels():
+def imprecise_labels(n, temperature):
+    """Errors [n, 3], and the likelihood of labels drawn at a known temperature and then corrupted."""
     random = torch.Generator().manual_seed(0)
-    errors = torch.rand(4000, 3, generator=random) * 40
-    prior = torch.tensor([0.5, 0.3, 0.2])
-    posterior = logits_from_errors(errors, 7.0, prior.log()).softmax(1)
+    errors = torch.rand(n, 3, generator=random) * 40
+    prior = torch.tensor([0.5, 0.3, 0.2]).log()
+    posterior = logits_from_errors(errors, temperature, prior).softmax(1)
     labels = torch.multinomial(posterior, 1, generator=random)[:, 0]
     transition = 0.7 * torch.eye(3) + 0.1
     observed = torch.multinomial(transition[labels], 1, generator=random)[:, 0]
-    found = fit_temperature(errors, transition.T[observed], prior.log())
-    assert found == pytest.approx(7.0, rel=0.2)
+    return errors, transition.T[observed], prior
+
+
+def test_temperature_is_found_again_from_many_imprecise_labels():
+    assert fit_temperature(*imprecise_labels(4000, 7.0), 20.0) == pytest.approx(7.0, rel=0.2)
+
+
+def test_few_labels_leave_the_temperature_near_the_guess():
+    assert fit_temperature(*imprecise_labels(5, 7.0), 20.0) == pytest.approx(20.0, rel=0.3)
+    nothing = torch.ones(400, 3), torch.ones(400, 3), torch.zeros(3)
+    assert fit_temperature(*nothing, 4.0) == pytest.approx(4.0)
 
 
 def test_held_out_loss_by_hand():

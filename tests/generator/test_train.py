@@ -104,13 +104,13 @@ def test_held_out_images_are_never_trained_on():
     assert not set(seen.tolist()) & set(trainer.held_indices.tolist())
 
 
-def test_data_too_small_for_a_held_out_part_keeps_the_stated_temperature():
+def test_data_too_small_for_a_held_out_part_gets_the_usual_share_of_the_temperature():
     images, truth = pictures(3)
     train = TrainingSet(images, supervision("noisy", truth))
     trainer = Trainer(train, NETWORK, train_options(steps=2, temperature=3.5), 0)
     assert not len(trainer.held_indices)
     finish(trainer)
-    assert trainer.generator().temperature == 3.5
+    assert trainer.generator().temperature == 0.3 * 3.5
 
 
 def test_a_given_transition_matrix_is_kept_and_checked():
