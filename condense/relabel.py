@@ -9,7 +9,11 @@ from condense.generator.model import Generator
 
 
 def repaired_by(generator: Generator, train: TrainingSet, seed: int = 0) -> TrainingSet:
-    """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z)."""
+    """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z).
+
+    Raises `UserError` where the generator was made for other classes or image sizes.
+    """
+    generator.check_data(train.images)
     posterior = generator.label_posterior(train.images.images, train.supervision, seed=seed)
     return _relabelled(train, posterior.argmax(1), "dmis")
 

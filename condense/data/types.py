@@ -47,14 +47,13 @@ class ImageData:
         shape = self.images.shape
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3):
             raise UserError(
-                f"{self.name}: images must be uint8 [n, height, width, 1 or 3], found {self.images.dtype} {list(shape)}."
+                f"{self.name}: images must be uint8 [n, height, width, 1 or 3], "
+                f"found {self.images.dtype} {list(shape)}."
             )
         if shape[0] == 0:
             raise UserError(f"{self.name}: the {self.split} split holds no images.")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise UserError(
-                f"{self.name}: at least two different class names are needed, found {list(self.classes)}."
-            )
+            raise UserError(f"{self.name}: at least two different class names are needed, found {list(self.classes)}.")
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -112,7 +111,8 @@ class Supervision:
             )
         if self.trusted.dtype != np.bool_ or self.trusted.shape != self.candidates.shape[:1]:
             raise UserError(
-                f"trusted must be bool [{self.candidates.shape[0]}], found {self.trusted.dtype} {list(self.trusted.shape)}."
+                f"trusted must be bool [{self.candidates.shape[0]}], "
+                f"found {self.trusted.dtype} {list(self.trusted.shape)}."
             )
         empty = np.flatnonzero(~self.candidates.any(axis=1))
         if empty.size:
@@ -163,8 +163,10 @@ class Supervision:
 
     @property
     def kind(self) -> SupervisionKind:
-        """The kind all images share, or "mixture". One image of another kind makes a mixture,
-        except that labelled and unlabelled images together are called "unlabelled" (semi-supervised).
+        """The kind all images share, or "mixture".
+
+        One image of another kind makes a mixture, except that labelled and unlabelled images together are called
+        "unlabelled" (semi-supervised).
         """
         noisy, unlabelled = self.noisy, self.unlabelled
         labelled = self.single & self.trusted
@@ -223,10 +225,7 @@ class TrainingSet:
     corruption: Corruption = Corruption("none", 0, None)
 
     def __post_init__(self) -> None:
-        if (
-            len(self.images) != len(self.supervision)
-            or self.images.num_classes != self.supervision.num_classes
-        ):
+        if len(self.images) != len(self.supervision) or self.images.num_classes != self.supervision.num_classes:
             raise UserError(
                 f"{self.images.name}: {len(self.images)} images of {self.images.num_classes} classes, but labels for "
                 f"{len(self.supervision)} images of {self.supervision.num_classes} classes."
@@ -273,6 +272,4 @@ def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = 
 
 def class_names(num_classes: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
     """`names` as a tuple, or "0", "1", … where there are none."""
-    return (
-        tuple(str(name) for name in names) if names is not None else tuple(str(i) for i in range(num_classes))
-    )
+    return tuple(str(name) for name in names) if names is not None else tuple(str(i) for i in range(num_classes))

@@ -158,9 +158,10 @@ def noised_posterior(
     augment: Tensor | None = None,
     step: float = 0.5,
 ) -> Tensor:
-    """p(y | x_t) by one noisier look: x_t receives noise of level `step`, and the classes are compared by
-    ||D(x', sigma', y) - D(x_t, sigma, y)||^2 with sigma'^2 = sigma^2 + step^2.
+    """p(y | x_t) by one noisier look at x_t.
 
+    x' = x_t + `step` eps, and the classes are compared by ||D(x', sigma', y) - D(x_t, sigma, y)||^2 with
+    sigma'^2 = sigma^2 + step^2. The look is the teacher's; D(x_t, sigma, y) is given, which saves an evaluation.
     At sigma = 0 this is the diffusion classifier with one noise level. Source: Chen et al. (2024), "Your Diffusion
     Model is Secretly a Certifiably Robust Classifier", https://arxiv.org/abs/2402.02316 (approximated posterior).
 

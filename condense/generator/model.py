@@ -13,7 +13,7 @@ from torch import Tensor
 
 from condense import rng
 from condense.data.batches import to_pixels, to_unit
-from condense.data.types import Images, Supervision
+from condense.data.types import ImageData, Images, Supervision
 from condense.errors import UserError
 from condense.generator.classifier import Schedule, centred_schedule, class_errors, logits_from_errors
 from condense.generator.denoiser import Denoiser
@@ -33,6 +33,10 @@ def build_denoiser(network: NetworkOptions, image_shape: tuple[int, int, int], n
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.derive(seed, "network"))
         return Denoiser(kind(network.shape(), image_shape[0], num_classes))
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:5]) + (f", … ({len(classes)})" if len(classes) > 5 else "")
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
@@ -79,6 +83,15 @@ class Generator:
                 f"The generator makes images of {height}x{width}x{channels}, the data has "
                 f"{'x'.join(map(str, images.shape[1:]))}; use data of the same size or train another generator."
             )
+
+    def check_data(self, data: ImageData) -> None:
+        """Raise `UserError` unless `data` has the classes and the image shape the generator was trained on."""
+        if self.classes != data.classes:
+            raise UserError(
+                f"The generator knows the classes {_few(self.classes)}, {data.name} has {_few(data.classes)}; "
+                "train one on this data."
+            )
+        self.check_images(data.images)
 
     @torch.no_grad()
     def errors(

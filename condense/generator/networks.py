@@ -78,6 +78,7 @@ class SelfAttention(nn.Module):
         self.out = _conv(channels, channels, 1, scale=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
         query, key, value = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
         attended = F.scaled_dot_product_attention(query, key, value)
         return (x + self.out(attended.squeeze(1).transpose(1, 2).reshape(x.shape))) * math.sqrt(0.5)
@@ -115,6 +116,7 @@ class Block(nn.Module):
         return x
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """[B, c_in, H, W] with embedding [B, E] -> [B, c_out, H', W']."""
         h = self.conv_in(self._resampled(F.silu(self.norm_in(x))))
         h = h + self.embed(embedding)[:, :, None, None].to(h.dtype)
         h = self.conv_out(self.dropout(F.silu(self.norm_out(h))))
@@ -171,6 +173,7 @@ class UNet(nn.Module):
         self.conv_out = _conv(width, out_channels * area, scale=1e-5)
 
     def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor | None = None) -> Tensor:
+        """Raw output F of the network; see the class."""
         embedding = noise_embedding(c_noise, self.shape.channels)
         if augment is not None:
             embedding = embedding + self.embed_augment(augment)

@@ -71,11 +71,12 @@ class PosteriorBank:
 def estimate_transition(
     posterior: Tensor, supervision: Supervision, prior: Tensor, confidence: float = 0.8, strength: float = 10.0
 ) -> Tensor:
-    """Transition matrix from the images whose class is believed with `confidence`: T[y, k] ~ number believed y, labelled k.
+    """Transition matrix from the images whose class is believed with `confidence`.
 
-    Counting all images softly would flatten T while f is still vague, and counting with p(y | x, z) (EM) would favour
-    the labels as given; confident images do neither. Source: the confident joint of Northcutt et al. (2021),
-    https://arxiv.org/abs/1911.00068, with one threshold for all classes.
+    T[y, k] is proportional to the number of them believed to be y and labelled k. Counting all images softly would
+    flatten T while f is still vague, and counting with p(y | x, z) (EM) would favour the labels as given; confident
+    images do neither. Source: the confident joint of Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, with
+    one threshold for all classes.
 
     Args:
         posterior: f(x) [n, c], made without looking at the label.

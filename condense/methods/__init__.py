@@ -46,12 +46,13 @@ def load(name: str) -> Method:
     Raises:
         UserError: there is no such method, or the module lacks `Options` or `condense`.
     """
-    if "." not in name and name not in names():
+    dotted = "." in name and all(part.isidentifier() for part in name.split("."))
+    if not dotted and name not in names():
         near = difflib.get_close_matches(name, names(), 3, 0.4)
         hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(names())}"
         raise UserError(f"There is no method {name!r}; {hint}?")
     try:
-        module = importlib.import_module(name if "." in name else f"{__name__}.{name}")
+        module = importlib.import_module(name if dotted else f"{__name__}.{name}")
     except ModuleNotFoundError as error:
         raise UserError(f"The method {name!r} cannot be imported: {error}.") from error
     _check(module, name)
@@ -61,8 +62,6 @@ def load(name: str) -> Method:
 def _check(module: ModuleType, name: str) -> None:
     options = getattr(module, "Options", None)
     if not (isinstance(options, type) and issubclass(options, Options)):
-        raise UserError(
-            f"The method {name!r} has no class Options that derives from condense.options.Options."
-        )
+        raise UserError(f"The method {name!r} has no class Options that derives from condense.options.Options.")
     if not callable(getattr(module, "condense", None)):
         raise UserError(f"The method {name!r} has no function condense(train, ipc, options, seed, run).")

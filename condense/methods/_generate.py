@@ -20,6 +20,7 @@ from condense.errors import UserError
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.session import train_generator
+from condense.machine import best_device
 from condense.methods._assemble import assemble, check_ipc
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
@@ -33,12 +34,8 @@ class DrawOptions(Options):
 
     pool: float = Field(5.0, ge=1, description="samples drawn a class, as a multiple of ipc")
     sampler_steps: int = Field(18, ge=2, description="steps N of Heun's sampler (2N-1 evaluations)")
-    guidance: float = Field(
-        0.0, ge=0, description="strength of class guidance; 0 is plain conditional sampling"
-    )
-    agree: bool = Field(
-        True, description="drop samples that the generator's classifier gives to another class"
-    )
+    guidance: float = Field(0.0, ge=0, description="strength of class guidance; 0 is plain conditional sampling")
+    agree: bool = Field(True, description="drop samples that the generator's classifier gives to another class")
     choose: Choice = Field("kmeans", description="none, surest, kmeans or herding among the samples left")
     features: Literal["pixels", "network"] = Field(
         "network", description="space of kmeans and herding: pixels, or a random ConvNet-3's outputs"
@@ -69,20 +66,15 @@ def condense_with_generator(
     """Train or load the generator, then draw and choose.
 
     Raises:
-        UserError: the generator was made for other classes or image sizes.
+        UserError: the generator was made for other classes or image sizes, or with another objective.
     """
     check_ipc(ipc)
     started = time.perf_counter()
     if options.generator is None:
         generator = train_generator(train, options.network, options.train_options(method), seed, run)
     else:
-        generator = Generator.load(Run(options.generator), _device())
-    if generator.classes != train.images.classes:
-        raise UserError(
-            f"The generator knows the classes {list(generator.classes)[:5]}…, the data has "
-            f"{list(train.images.classes)[:5]}…; train one on this data."
-        )
-    generator.check_images(train.images.images)
+        generator = _reused(options.generator, method)
+    generator.check_data(train.images)
     before = generator.denoiser.evaluations
     images, notes = draw_and_choose(generator, ipc, options.draw, seed, run)
     return assemble(
@@ -92,15 +84,21 @@ def condense_with_generator(
         method=method,
         options=options,
         seed=seed,
-        cost=_cost(
-            generator, generator.denoiser.evaluations - before, time.perf_counter() - started, options
-        ),
+        cost=_cost(generator, generator.denoiser.evaluations - before, time.perf_counter() - started, options),
         notes={**notes, "generator": dict(generator.meta)},
     )
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _reused(folder: Path, method: str) -> Generator:
+    if not folder.is_dir():
+        raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
+    generator = Generator.load(Run(folder), best_device())
+    if generator.meta["objective"] != method:
+        raise UserError(
+            f"The generator in {folder} was trained with objective {generator.meta['objective']!r}, "
+            f"the method is {method!r}; use the method of that name or train another generator."
+        )
+    return generator
 
 
 def _cost(generator: Generator, drawn: int, seconds: float, options: GeneratorOptions) -> Cost:
@@ -125,9 +123,7 @@ def draw_and_choose(
     """
     num_classes = len(generator.classes)
     size = max(ipc, round(options.pool * ipc))
-    pools: list[Images] = [
-        np.empty((0, *generator.image_shape[1:], generator.image_shape[0]), np.uint8)
-    ] * num_classes
+    pools: list[Images] = [np.empty((0, *generator.image_shape[1:], generator.image_shape[0]), np.uint8)] * num_classes
     sureness = [np.empty((0, num_classes), np.float32)] * num_classes
     needed = list(range(num_classes))
     with run.track(num_classes, "sampling") as tracker:
@@ -156,9 +152,7 @@ def draw_and_choose(
     }
 
 
-def _choose_class(
-    pool: Images, belief: np.ndarray, y: int, ipc: int, options: DrawOptions, seed: int
-) -> Labels:
+def _choose_class(pool: Images, belief: np.ndarray, y: int, ipc: int, options: DrawOptions, seed: int) -> Labels:
     surest = np.argsort(-belief[:, y], kind="stable")
     agreeing = belief.argmax(1) == y if options.agree else np.ones(len(pool), dtype=np.bool_)
     if agreeing.sum() < ipc:
@@ -188,6 +182,4 @@ def embed(images: Images, space: str, seed: int) -> Features:
         seed=rng.derive(seed, "features"),
     )
     with torch.no_grad():
-        return np.asarray(
-            network.features((x - x.mean()) / x.std().clamp_min(1e-6)).numpy(), dtype=np.float32
-        )
+        return np.asarray(network.features((x - x.mean()) / x.std().clamp_min(1e-6)).numpy(), dtype=np.float32)

@@ -14,9 +14,7 @@ Features = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 
-def choose(
-    features: Features, sureness: npt.NDArray[np.floating], count: int, how: Choice, seed: int
-) -> Indices:
+def choose(features: Features, sureness: npt.NDArray[np.floating], count: int, how: Choice, seed: int) -> Indices:
     """Indices of the chosen images of one class, best first where there is an order.
 
     Args:
@@ -43,7 +41,7 @@ def kmeans(features: Features, count: int, seed: int) -> Indices:
 
     model = KMeans(count, n_init=3, random_state=rng.derive(seed, "kmeans") % 2**32).fit(features)
     sizes = np.bincount(model.labels_, minlength=count)
-    distance = ((features[:, None] - model.cluster_centers_[None]) ** 2).sum(2)
+    distance = model.transform(features)  # [m, count]
     chosen: list[int] = []
     for cluster in np.argsort(-sizes, kind="stable"):
         free = np.setdiff1d(np.arange(len(features)), chosen)

@@ -50,9 +50,7 @@ def class_members(train: TrainingSet, ipc: int) -> list[np.ndarray]:
     """Indices of each class's images by observed label; every class must have `ipc` of them."""
     observed = train.supervision.observed
     members = [np.flatnonzero(observed == y) for y in range(train.images.num_classes)]
-    short = [
-        (name, len(own)) for name, own in zip(train.images.classes, members, strict=True) if len(own) < ipc
-    ]
+    short = [(name, len(own)) for name, own in zip(train.images.classes, members, strict=True) if len(own) < ipc]
     if short:
         found = ", ".join(f"{name!r} has {count}" for name, count in short[:3])
         raise UserError(

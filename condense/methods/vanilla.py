@@ -6,16 +6,27 @@ images are left out.
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._generate import DrawOptions, GeneratorOptions, condense_with_generator
+from condense.methods._select import Choice
 from condense.run import Run
 
 
-class Options(GeneratorOptions):
-    """A generator trained on labels as given; by default every sample is taken as it comes."""
+class PlainDraw(DrawOptions):
+    """Every sample is taken as it comes, unless asked otherwise."""
 
-    draw: DrawOptions = DrawOptions(pool=1, agree=False, choose="none")
+    pool: float = Field(1.0, ge=1, description="samples drawn a class, as a multiple of ipc")
+    agree: bool = Field(False, description="drop samples that the generator's classifier gives to another class")
+    choose: Choice = Field("none", description="none, surest, kmeans or herding among the samples left")
+
+
+class Options(GeneratorOptions):
+    """A generator trained on labels as given."""
+
+    draw: PlainDraw = PlainDraw()
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

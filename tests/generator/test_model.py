@@ -23,7 +23,7 @@ def generator_of(network=NETWORK, seed=0):
         nn.init.normal_(parameter, std=0.15)
     prior = torch.tensor([0.5, 0.3, 0.2]).log()
     transition = 0.7 * torch.eye(3) + 0.1
-    return Generator(denoiser, network, (1, 8, 8), ("a", "b", "c"), prior, transition, 30.0, False, {"seed": seed})
+    return Generator(denoiser, network, (1, 8, 8), ("a", "b", "c"), prior, transition, 30.0, False, {"seed": seed, "objective": "dmis"})
 
 
 @pytest.mark.parametrize("network", [NETWORK, CONDITIONAL])
@@ -32,7 +32,7 @@ def test_a_saved_generator_comes_back_whole(tmp_path, network):
     generator.save(Run(tmp_path))
     back = Generator.load(Run(tmp_path))
     assert (back.classes, back.image_shape, back.network) == (("a", "b", "c"), (1, 8, 8), network)
-    assert (back.temperature, back.bf16, back.meta) == (30.0, False, {"seed": 0})
+    assert (back.temperature, back.bf16, back.meta) == (30.0, False, {"seed": 0, "objective": "dmis"})
     np.testing.assert_array_equal(back.posterior(images), generator.posterior(images))
     labels = np.array([0, 2, 1])
     np.testing.assert_array_equal(back.sample(labels, 1, num_steps=3), generator.sample(labels, 1, num_steps=3))
