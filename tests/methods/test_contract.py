@@ -1,0 +1,192 @@
+"""What every condensation method must do, whatever its name, on digits with wrong labels."""
+
+import hashlib
+import importlib
+import inspect
+
+import numpy as np
+import pytest
+
+from condense import methods
+from condense.condensed_set import CondensedSet
+from condense.data import corrupt, digits
+from condense.data.types import TrainingSet, Truth
+from condense.errors import UserError
+from condense.recipe import parse
+from condense.run import Run
+
+IPC = 2
+BUDGETS = {
+    "dmis": {
+        "network": {"channels": 8, "multipliers": [1], "blocks": 1, "patch": 2},
+        "train": {"steps": 4, "batch_size": 32},
+        "draw": {"pool": 2, "sampler_steps": 2, "agree": False},  # a fresh generator agrees with little
+    },
+    "vanilla": {
+        "network": {"channels": 8, "multipliers": [1], "blocks": 1, "patch": 2},
+        "train": {"steps": 4, "batch_size": 32},
+        "draw": {"sampler_steps": 2},
+    },
+}
+"""Tiny options of the methods that need any; a new method that is slow by default adds a line."""
+
+
+def training_set(name="sym:0.4", truth_seed=None):
+    source = digits.load()
+    truth = source.truth
+    given, corruption = corrupt.apply(name, truth, source.train, 0)
+    if truth_seed is not None:  # another truth beside the same given labels
+        truth = Truth(np.random.default_rng(truth_seed).permutation(truth.labels))
+    return TrainingSet(source.train, given, corruption), truth
+
+
+def make(name, seed=0, ipc=IPC, train=None):
+    method = methods.load(name)
+    options = parse(method.Options, BUDGETS.get(name, {}), name)
+    return method.condense(train or training_set()[0], ipc, options, seed, Run(None))
+
+
+def digest(condensed: CondensedSet) -> str:
+    parts = [condensed.images, condensed.labels, condensed.soft_labels, condensed.source_index, condensed.weights]
+    return hashlib.sha256(b"|".join(b"-" if part is None else part.tobytes() for part in parts)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def first():
+    """One set of each method, made once."""
+    made: dict[str, CondensedSet] = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = make(name)
+        return made[name]
+
+    return get
+
+
+def test_the_folder_is_the_registry():
+    assert {"dmis", "random", "vanilla"} <= set(methods.names())
+    assert list(methods.names()) == sorted(methods.names())
+    assert not any(name.startswith("_") for name in methods.names())
+    assert set(BUDGETS) <= set(methods.names())
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_sets_are_class_major_and_balanced(name, first):
+    condensed = first(name)
+    np.testing.assert_array_equal(condensed.labels, np.repeat(np.arange(10), IPC))
+    assert condensed.images.shape == (10 * IPC, 8, 8, 1)
+    assert condensed.images.dtype == np.uint8
+    assert condensed.ipc == IPC and condensed.classes == tuple("0123456789")
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_record_tells_how_the_set_was_made(name, first):
+    train, made = training_set()[0], first(name).provenance
+    assert (made.method, made.ipc, made.seed) == (name, IPC, 0)
+    assert (made.data_name, made.data_fingerprint) == ("digits", train.images.fingerprint())
+    assert (made.supervision, made.corruption) == ("noisy", "sym:0.4")
+    assert made.corruption_rate == train.corruption.overall_rate
+    assert made.cost.seconds > 0
+    resolved = parse(methods.load(name).Options, made.recipe, name)
+    assert resolved == parse(methods.load(name).Options, BUDGETS.get(name, {}), name)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_same_seed_same_bytes_whatever_the_truth(name, first):
+    condense = methods.load(name).condense
+    assert list(inspect.signature(condense).parameters) == ["train", "ipc", "options", "seed", "run"]
+    train, other_truth = training_set(truth_seed=3)
+    assert (other_truth.labels != training_set()[1].labels).mean() > 0.5
+    assert digest(make(name, train=train)) == digest(first(name))
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_other_seed_other_bytes(name, first):
+    assert digest(make(name, seed=1)) != digest(first(name))
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_an_empty_set_is_refused(name):
+    with pytest.raises(UserError, match="ipc is 0; at least one image a class"):
+        make(name, ipc=0)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_file_names_its_source_and_its_options_are_explained(name):
+    module = importlib.import_module(f"condense.methods.{name}")
+    assert "Source: " in module.__doc__ and "https://" in module.__doc__
+    for field in methods.load(name).Options.model_fields.values():
+        nested = field.annotation
+        assert field.description or hasattr(nested, "model_fields")
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_misspelt_options_are_refused(name):
+    with pytest.raises(UserError, match=f"The {name} has an unknown key 'nonsense'"):
+        parse(methods.load(name).Options, {"nonsense": 1}, name)
+
+
+# finding methods
+
+
+@pytest.mark.parametrize(("asked", "meant"), [("dmiss", "dmis"), ("Random", "random"), ("vanila", "vanilla")])
+def test_an_unknown_method_gets_the_nearest_name(asked, meant):
+    with pytest.raises(UserError, match=f"no method '{asked}'; did you mean {meant}"):
+        methods.load(asked)
+
+
+@pytest.mark.parametrize("asked", ["qqqqqq", "", ".dmis", "dmis.", "a b.c"])
+def test_names_that_resemble_nothing_are_refused(asked):
+    with pytest.raises(UserError, match="There is no method"):
+        methods.load(asked)
+
+
+TOY = '''
+"""Toy: the first images of each class. Source: https://example.org."""
+import numpy as np
+from condense.methods._assemble import assemble
+from condense.condensed_set import Cost
+from condense.options import Options as Base
+
+class Options(Base):
+    """None."""
+
+def condense(train, ipc, options, seed, run):
+    observed = train.supervision.observed
+    chosen = np.concatenate([np.flatnonzero(observed == y)[:ipc] for y in range(train.images.num_classes)])
+    return assemble(train, train.images.images[chosen], ipc, method="toy", options=options, seed=seed, cost=Cost(),
+                    source_index=chosen)
+'''
+
+
+def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "toy.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    train = training_set()[0]
+    method = methods.load("mine.toy")
+    made = method.condense(train, 3, method.Options(), 0, Run(None))
+    np.testing.assert_array_equal(made.labels, train.supervision.observed[made.source_index])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no class Options"),
+        ("class Options: pass", "no class Options that derives from condense.options.Options"),
+        ("from condense.options import Options", "no function condense"),
+    ],
+)
+def test_a_module_that_is_no_method_is_told_what_it_lacks(tmp_path, monkeypatch, text, complaint):
+    name = f"lacking{abs(hash(text))}"
+    (tmp_path / f"{name}_package").mkdir()
+    (tmp_path / f"{name}_package" / "method.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=complaint):
+        methods.load(f"{name}_package.method")
+
+
+def test_a_dotted_path_to_nothing_is_refused():
+    with pytest.raises(UserError, match="cannot be imported"):
+        methods.load("no.such.module")

@@ -1,0 +1,202 @@
+"""From a generator to a set: pools, agreement, filling up, and generators that do not fit."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny import CLASSES, NETWORK, pictures, train_options, training_set
+
+from condense.data.types import ImageData, Supervision, TrainingSet, Truth
+from condense.errors import UserError
+from condense.generator.session import train_generator
+from condense.methods import dmis, vanilla
+from condense.methods._generate import MAX_ROUNDS, DrawOptions, _choose_class, draw_and_choose, embed
+from condense.relabel import repaired_by, repaired_by_oracle
+from condense.run import Run
+
+PIXELS = DrawOptions(pool=2, choose="surest", features="pixels")
+
+
+class Marked:
+    """A generator whose images say who they are: pixel 0 the class asked for, pixel 1 the class it looks like."""
+
+    classes, image_shape = CLASSES, (1, 8, 8)
+
+    def __init__(self, disowned):
+        self.disowned, self.denoiser, self.asked = disowned, SimpleNamespace(evaluations=0), []
+
+    def sample(self, labels, seed, *, num_steps, guidance):
+        self.asked.append((int(labels[0]), len(labels)))
+        images = np.random.default_rng(seed % 2**32).integers(0, 255, (len(labels), 8, 8, 1), dtype=np.uint8)
+        wrong = np.arange(len(labels)) < self.disowned.get(int(labels[0]), 0) * len(labels)
+        images[:, 0, 0, 0], images[:, 0, 1, 0] = labels, np.where(wrong, (labels + 1) % 3, labels)
+        return images
+
+    def posterior(self, images):
+        sure = 0.5 + 0.4 * images[:, 1, 1, 0] / 255
+        belief = np.repeat((1 - sure)[:, None] / 2, 3, 1)
+        belief[np.arange(len(images)), images[:, 0, 1, 0]] = sure
+        return belief.astype(np.float32)
+
+
+def test_samples_that_the_generator_disowns_are_dropped_and_counted():
+    images, notes = draw_and_choose(Marked({1: 0.5}), 4, PIXELS, 0, Run(None))
+    assert images[:, 0, 0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert images[:, 0, 1, 0].tolist() == images[:, 0, 0, 0].tolist()
+    assert notes["agreement_by_class"] == [1.0, 0.5, 1.0]
+    assert notes["dropped_share"] == pytest.approx(1 / 6)
+    assert (notes["pool"], notes["disowned_used"]) == (24, 0)
+
+
+def test_a_class_short_of_samples_is_drawn_again_and_only_that_class():
+    generator = Marked({1: 0.75})  # 2 of 8 agree, 4 are needed
+    _, notes = draw_and_choose(generator, 4, PIXELS, 0, Run(None))
+    assert generator.asked == [(0, 8), (1, 8), (2, 8), (1, 8)]
+    assert (notes["pool"], notes["disowned_used"]) == (32, 0)
+
+
+def test_a_class_never_agreed_with_is_filled_up_and_reported():
+    generator = Marked({2: 1.0})
+    images, notes = draw_and_choose(generator, 4, PIXELS, 0, Run(None))
+    assert generator.asked.count((2, 8)) == MAX_ROUNDS
+    assert images[:, 0, 0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert notes["disowned_used"] == 4
+    assert notes["agreement_by_class"] == [1.0, 1.0, 0.0]
+
+
+def test_filling_up_takes_agreeing_samples_first_then_the_surest_others():
+    belief = np.array([[0.1, 0.6, 0.3], [0.5, 0.4, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.8, 0.1, 0.1]])
+    pool = np.zeros((5, 8, 8, 1), np.uint8)
+    assert _choose_class(pool, belief, 1, 4, PIXELS, 0).tolist() == [2, 0, 1, 3]
+    assert _choose_class(pool, belief, 1, 2, PIXELS, 0).tolist() == [2, 0]
+    everyone = PIXELS.model_copy(update={"agree": False})
+    assert _choose_class(pool, belief, 1, 4, everyone, 0).tolist() == [2, 0, 1, 3]
+
+
+def test_without_agreement_nothing_is_dropped():
+    options = DrawOptions(pool=1, agree=False, choose="none")
+    images, notes = draw_and_choose(Marked({1: 1.0}), 3, options, 0, Run(None))
+    assert images[3:6, 0, 1, 0].tolist() == [2, 2, 2]
+    assert (notes["pool"], notes["dropped_share"]) == (9, 0.0)
+
+
+def test_the_pool_is_never_smaller_than_the_set():
+    generator = Marked({})
+    draw_and_choose(generator, 3, PIXELS.model_copy(update={"pool": 1.1}), 0, Run(None))
+    assert {size for _, size in generator.asked} == {3}
+
+
+@pytest.mark.parametrize("space", ["pixels", "network"])
+def test_features_belong_to_their_image_alone(space):
+    images = pictures(6)[0].images
+    features = embed(images, space, 3)
+    assert features.dtype == np.float32 and len(features) == 18
+    np.testing.assert_array_equal(embed(images, space, 3), features)
+    np.testing.assert_allclose(embed(images[::-1].copy(), space, 3)[::-1], features, rtol=1e-3, atol=1e-4)
+    if space == "network":
+        assert not np.allclose(embed(images, space, 4), features)
+
+
+# a trained generator
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("generator")
+    options = train_options(steps=60, batch_size=32, learning_rate=3e-3, precision="fp32")
+    train_generator(training_set("noisy", per_class=40), NETWORK, options, 0, Run(path))
+    return path
+
+
+def options_of(folder, method=dmis):
+    return method.Options(generator=folder, draw={"pool": 1, "sampler_steps": 3, "agree": False, "choose": "none"})
+
+
+def test_a_trained_generator_is_used_again_and_its_cost_counted(folder):
+    train = training_set("noisy", per_class=40)
+    made = dmis.condense(train, 2, options_of(folder), 0, Run(None))
+    spent = made.provenance.notes["generator"]
+    assert spent["steps"] == 60 and spent["images_seen"] == 60 * 32
+    assert made.provenance.cost.images_seen == 60 * 32
+    drawn = 6 * (2 * 3 - 1) + 6 * 2 * 4  # Heun, then two looks at each of the classifier's four levels
+    assert made.provenance.cost.network_evaluations == spent["evaluations"] + drawn
+    assert made.provenance.cost.seconds > spent["seconds"]
+
+
+def test_a_generator_of_other_images_classes_or_objective_is_refused(folder):
+    train = training_set("noisy", per_class=4)
+    wide = pictures(4, size=10)[0]
+    with pytest.raises(UserError, match="makes images of 8x8x1, the data has 10x10x1"):
+        dmis.condense(TrainingSet(wide, train.supervision), 1, options_of(folder), 0, Run(None))
+    renamed = ImageData(train.images.images, ("a", "b", "c"), "letters", "train")
+    with pytest.raises(UserError, match="knows the classes dark, light, striped, letters has a, b, c"):
+        dmis.condense(TrainingSet(renamed, train.supervision), 1, options_of(folder), 0, Run(None))
+    with pytest.raises(UserError, match="trained with objective 'dmis', the method is 'vanilla'"):
+        vanilla.condense(train, 1, options_of(folder, vanilla), 0, Run(None))
+
+
+def test_a_mistyped_run_folder_is_refused_and_not_made(tmp_path):
+    with pytest.raises(UserError, match="There is no run folder"):
+        dmis.condense(training_set(), 1, options_of(tmp_path / "typo"), 0, Run(None))
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_method_decides_the_objective_not_the_recipe():
+    asked = dmis.Options(train={"objective": "vanilla"})
+    assert asked.train_options("dmis").objective == "dmis"
+
+
+def test_changing_one_drawing_option_of_vanilla_leaves_the_others():
+    draw = vanilla.Options.model_validate({"draw": {"sampler_steps": 9}}).draw
+    assert (draw.pool, draw.agree, draw.choose, draw.sampler_steps) == (1.0, False, "none", 9)
+
+
+# repairing labels
+
+
+def test_repaired_labels_are_better_than_the_given_ones(folder):
+    from condense.generator.model import Generator
+
+    images, truth = pictures(40)
+    train = training_set("noisy", per_class=40)
+    repaired = repaired_by(Generator.load(Run(folder)), train)
+    before = (train.supervision.observed == truth.labels).mean()
+    after = (repaired.supervision.observed == truth.labels).mean()
+    assert before < 0.8 and after > 0.97
+    assert repaired.supervision.kind == "noisy", "repaired labels may still be wrong"
+    assert "repaired by dmis" in repaired.corruption.spec
+    np.testing.assert_array_equal(repaired.images.images, images.images)
+
+
+def test_repairing_keeps_what_trusted_labels_say(folder):
+    from condense.generator.model import Generator
+
+    train = training_set("partial", per_class=40)
+    repaired = repaired_by(Generator.load(Run(folder)), train)
+    chosen = repaired.supervision.observed
+    assert train.supervision.candidates[np.arange(120), chosen].all()
+
+
+def test_a_generator_of_other_classes_repairs_nothing(folder):
+    from condense.generator.model import Generator
+
+    images = ImageData(np.zeros((4, 8, 8, 1), np.uint8), ("a", "b"), "two", "train")
+    train = TrainingSet(images, Supervision.from_labels(np.array([0, 1, 0, 1]), 2, trusted=False))
+    with pytest.raises(UserError, match="knows the classes"):
+        repaired_by(Generator.load(Run(folder)), train)
+
+
+def test_the_oracle_is_marked():
+    train = training_set("noisy")
+    truth = Truth(np.random.default_rng(0).integers(0, 3, 60))
+    repaired = repaired_by_oracle(truth, train)
+    np.testing.assert_array_equal(repaired.supervision.observed, truth.labels)
+    assert "repaired by oracle" in repaired.corruption.spec
+
+
+def test_torch_and_numpy_leave_no_trace_in_global_randomness():
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    draw_and_choose(Marked({1: 0.5}), 2, PIXELS.model_copy(update={"choose": "kmeans"}), 0, Run(None))
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
