@@ -15,7 +15,7 @@ TINY = (
     *("--set", "train.steps=20", "--set", "train.batch_size=16", "--set", "network.channels=8"),
     *("--set", "network.blocks=1"),
 )
-DRAWN = ("--set", "draw.sampler_steps=3", "--set", "draw.pool=2")
+DRAWN = ("--set", "draw.sampler_steps=3", "--set", "draw.pool=2", "--set", "draw.agree=false")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from condense.errors import RunFailed
 from condense.run import Run
 
 DMIS = [sys.executable, "-P", "-m", "condense"]
+TRAIN = ["train", "--noise", "sym:0.4", "--set", "train.steps=60", "--set", "train.batch_size=16", "--json"]
+TRAIN += ["--set", "network.channels=8", "--set", "network.blocks=1", "--set", "train.checkpoint_every=9999"]
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -48,21 +50,23 @@ print([name for name in {heavy} if name in sys.modules])
         assert f"\n  {command} " in out
 
 
-def test_a_process_answers_on_stdout_with_json_alone_and_bars_go_to_stderr(tmp_path: Path) -> None:
-    command = [*DMIS, "train", "--set", "train.steps=2", "--set", "network.channels=8", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A training from start to end in a process of its own: its folder, and how it ended."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, subprocess.run([*DMIS, *TRAIN], capture_output=True, text=True, cwd=folder)
+
+
+def test_a_process_answers_on_stdout_with_json_alone_and_bars_go_to_stderr(
+    unbroken: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = unbroken
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    assert set(json.loads(line)) == {
-        "run",
-        "seconds",
-        "evaluations",
-        "temperature",
-        "test_accuracy",
-        "labels_recovered",
-    }
-    assert "dmis" in done.stderr and "2/2" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    told = json.loads(line)
+    assert set(told) == {"run", "seconds", "evaluations", "temperature", "test_accuracy", "labels_recovered"}
+    assert "dmis" in done.stderr and "60/60" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["runs"] and (folder / told["run"]).is_dir()
 
 
 def test_nobody_reading_is_no_news() -> None:
@@ -73,11 +77,11 @@ def test_nobody_reading_is_no_news() -> None:
     assert done.returncode == 1 and done.stderr == ""
 
 
-def test_interrupted_training_saves_and_resumes_to_the_same_generator(tmp_path: Path, dmis: Dmis) -> None:
-    options = ["train", "--noise", "sym:0.4", "--set", "train.steps=60", "--set", "train.batch_size=16", "--json"]
-    options += ["--set", "network.channels=8", "--set", "network.blocks=1", "--set", "train.checkpoint_every=9999"]
+def test_interrupted_training_saves_and_resumes_to_the_same_generator(
+    unbroken: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, dmis: Dmis
+) -> None:
     process = subprocess.Popen(
-        [*DMIS, *options, "--run", "stopped"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*DMIS, *TRAIN, "--run", "stopped"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "stopped" / "metrics.jsonl").exists() and process.poll() is None:
@@ -93,16 +97,16 @@ def test_interrupted_training_saves_and_resumes_to_the_same_generator(tmp_path: 
         "recipe.json",
     ]
 
-    assert dmis(*options, "--run", "stopped").code == 2
-    assert dmis(*options, "--run", "stopped", "--resume").code == 0
-    assert dmis(*options, "--run", "unbroken").code == 0
-    resumed, unbroken = (Run(tmp_path / name).load("generator") for name in ("stopped", "unbroken"))
-    assert resumed is not None and unbroken is not None
-    assert resumed[0].keys() == unbroken[0].keys()
-    assert all(torch.equal(resumed[0][name], unbroken[0][name]) for name in resumed[0])
-    for meta in (resumed[1], unbroken[1]):
+    assert dmis(*TRAIN, "--run", "stopped").code == 2
+    assert dmis(*TRAIN, "--run", "stopped", "--resume").code == 0
+    resumed = Run(tmp_path / "stopped").load("generator")
+    reference = Run(unbroken[0] / "runs" / "digits-dmis").load("generator")
+    assert resumed is not None and reference is not None
+    assert resumed[0].keys() == reference[0].keys()
+    assert all(torch.equal(resumed[0][name], reference[0][name]) for name in resumed[0])
+    for meta in (resumed[1], reference[1]):
         del meta["meta"]["seconds"], meta["meta"]["peak_memory_bytes"]
-    assert resumed[1] == unbroken[1]
+    assert resumed[1] == reference[1]
     steps = [json.loads(line)["step"] for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(20, 61, 20))
 

@@ -1,7 +1,7 @@
 """From what was asked for to what will be done: recipe layers, data, labels, the method and its options.
 
-Layers, the weakest first: the defaults of the method, generator defaults for the data's image size, the recipe
-file (`-c`), named options (`--ipc`), `--set a.b=c`.
+Layers, the weakest first: generator defaults for the data's image size, the recipe file (`-c`), named options
+(`--ipc`), `--set a.b=c`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from condense import methods
 from condense.commands._data import load_source, training_set
@@ -129,7 +128,6 @@ def resolve_options(
     if "generator" in method.Options.model_fields:
         for_labeller.pop("generator", None)
     own = merge(
-        _defaults(method.Options),
         {key: value for key, value in sizes.items() if key not in foreign},
         {key: value for key, value in file.items() if key not in foreign},
         {key: value for key, value in asked.items() if not (labelled_by_generator and key in foreign)},
@@ -191,16 +189,6 @@ def _section(layers: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise UserError(f"The recipe section {name!r} is {section!r}; write it as {{name: {section}, …}}.")
     return section
-
-
-def _defaults(options: type[Options]) -> dict[str, Any]:
-    """Sections of options as the method sets them, so that changing one key of a section keeps the others."""
-    defaults = {
-        name: model_field.get_default(call_default_factory=True)
-        for name, model_field in options.model_fields.items()
-        if not model_field.is_required()
-    }
-    return {name: value.model_dump(mode="json") for name, value in defaults.items() if isinstance(value, BaseModel)}
 
 
 def _check_generator(folder: Path | None) -> None:

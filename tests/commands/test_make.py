@@ -87,7 +87,7 @@ def test_the_recipe_of_a_set_makes_it_again(dmis: Dmis, made: Path) -> None:
 def test_dry_run_foretells_the_cost_and_writes_nothing(
     changed: tuple[str, ...], dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], tmp_path: Path
 ) -> None:
-    shared = ("condense", "--noise", "sym:0.4", *tiny, *drawn, "--set", "train.steps=5", "--set", "draw.agree=false")
+    shared = ("condense", "--noise", "sym:0.4", *tiny, *drawn, "--set", "train.steps=5")
     arguments = (*shared, "--ipc", 1, *changed, "--json")
     foretold = json.loads(dmis(*arguments, "--dry-run").out)
     assert listing(tmp_path) == []
