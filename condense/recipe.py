@@ -60,9 +60,7 @@ class Recipe(Options):
     method: str = Field("dmis", description="name of the condensation method")
     ipc: int = Field(10, ge=1, description="images per class")
     seed: int = Field(0, ge=0, description="seed of everything")
-    clean_first: Literal["none", "dmis", "oracle"] = Field(
-        "none", description="who repairs the labels beforehand"
-    )
+    clean_first: Literal["none", "dmis", "oracle"] = Field("none", description="who repairs the labels beforehand")
     labeller: dict[str, Any] = Field(
         default_factory=dict, description="the generator that repairs them: generator, network, train"
     )
@@ -111,9 +109,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise UserError(
-                    f"--set {setting!r} sets a part of something that another --set gave a value."
-                )
+                raise UserError(f"--set {setting!r} sets a part of something that another --set gave a value.")
         try:
             place[leaf] = yaml.safe_load(value)
         except yaml.YAMLError as error:
@@ -122,14 +118,14 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings laid over each other, the last one on top."""
+    """Nested mappings laid over each other, the last one on top. Raises `UserError` where one is no mapping."""
     merged: dict[str, Any] = {}
     for layer in layers:
+        if not isinstance(layer, Mapping):
+            raise UserError(f"Found {layer!r} where names with values are needed, e.g. {{steps: 2000}}.")
         for key, value in layer.items():
             below = merged.get(key)
-            merged[key] = (
-                merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
-            )
+            merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
     return merged
 
 

@@ -1,0 +1,129 @@
+"""Imports point one way, and light modules stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
+
+BASE = {"errors", "rng", "files", "machine", "run", "options", "precision"}
+VALUES = {"preprocessing", "condensed_set", "grid", "augment", "data"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "options": set(),
+    "precision": set(),
+    "rng": set(),
+    "files": {"errors"},
+    "machine": {"errors"},
+    "run": {"errors", "files", "machine"},
+    "preprocessing": {"errors"},
+    "augment": {"errors"},
+    "data": {"errors", "rng"},
+    "grid": {"errors", "files", "data"},
+    "condensed_set": {"errors", "run", "preprocessing", "data"},
+    "condensed": {"errors", "files", "preprocessing", "condensed_set", "data"},
+    "export": {"errors", "files", "grid", "condensed_set", "data"},
+    "classifiers": BASE | {"augment"},
+    "generator": BASE | {"data"},
+    "relabel": BASE | {"data", "generator"},
+    "methods": BASE | VALUES | {"classifiers", "generator", "package"},
+    "recipe": {"errors", "options"},
+    "evaluate": BASE | VALUES | {"condensed", "classifiers"},
+    "recipes": {"condensed", "data"},
+}
+"""Which parts of the package each part may import besides itself; `commands` and `cli` may import all."""
+
+
+def modules():
+    """Dotted name and file of every module of the package."""
+    for folder, package in FOLDERS.items():
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            parts = file.relative_to(ROOT / folder).with_suffix("").parts
+            yield ".".join([package, *parts]).removesuffix(".__init__"), file
+
+
+def imports(name, file):
+    """Dotted names of what a module imports of the package, anywhere in the file."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            if source == "condense":
+                yield from (f"condense.{alias.name}" for alias in node.names)
+            else:
+                yield source
+
+
+def part(name):
+    """The first part of a dotted name below `condense`; "package" for the package itself."""
+    below = name.split(".")[1:]
+    return below[0] if below and not below[0].startswith("__") else "package"
+
+
+def arrows():
+    for name, file in modules():
+        for imported in imports(name, file):
+            if imported.split(".")[0] == "condense":
+                yield name, part(name), part(imported)
+
+
+def test_the_whole_package_is_looked_at():
+    found = list(modules())
+    assert len(found) > 60
+    assert {part(name) for name, _ in found} == ALLOWED.keys() | {"package", "commands", "cli"}
+    assert ("condense.evaluate.score", "evaluate", "classifiers") in set(arrows())
+    assert ("condense.methods._generate", "methods", "generator") in set(arrows())
+
+
+def test_imports_point_one_way():
+    wrong = [
+        f"{name} imports {target}"
+        for name, source, target in arrows()
+        if source in ALLOWED and target != source and target not in ALLOWED[source]
+    ]
+    assert not wrong
+
+
+def test_nobody_imports_the_command_line():
+    importers = {name for name, _, target in arrows() if target in ("cli", "commands")}
+    assert all(part(name) in ("cli", "commands", "package") for name in importers)
+    assert {name for name in importers if part(name) == "package"} <= {"condense.__main__"}
+
+
+def test_methods_do_not_know_each_other():
+    names = {file.stem for file in (ROOT / "condense" / "methods").glob("*.py") if not file.stem.startswith("_")}
+    for name, file in modules():
+        if part(name) == "methods" and file.stem in names:
+            assert not {f"condense.methods.{other}" for other in names} & set(imports(name, file))
+
+
+def test_what_trains_and_condenses_cannot_name_the_truth():
+    for name, file in modules():
+        if part(name) in ("generator", "methods", "classifiers"):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            assert not any(isinstance(node, ast.alias) and node.name == "Truth" for node in ast.walk(tree)), name
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [
+        ("h5py", {"condense.condensed", "condense.data.hdf5"}),
+        ("accelerate", {"condense.generator.train", "condense.generator.session"}),
+        ("matplotlib", {"condense.evaluate.figures"}),
+    ],
+)
+def test_libraries_have_one_home(library, homes):
+    users = {name for name, file in modules() for other in imports(name, file) if other.split(".")[0] == library}
+    assert users <= homes
+
+
+def test_the_command_line_parser_needs_no_torch():
+    code = "import sys, condense, condense.cli, condense.recipe; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], timeout=60).returncode == 0

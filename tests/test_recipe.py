@@ -1,0 +1,173 @@
+"""Reading, overriding and checking recipes."""
+
+import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+
+from condense import methods
+from condense.errors import UserError
+from condense.methods._generate import GeneratorOptions
+from condense.recipe import (
+    DataRecipe,
+    Recipe,
+    generator_defaults,
+    merge,
+    parse,
+    parse_overrides,
+    read_yaml,
+    resolve,
+    shipped,
+)
+
+ROOT = Path(__file__).parents[1]
+
+
+# --set
+
+
+def test_overrides_nest_and_are_read_as_yaml():
+    found = parse_overrides(
+        [
+            "train.steps=2000",
+            "train.form=mixture",
+            "ipc=5",
+            "network.multipliers=[1, 2]",
+            "train.top_k=",
+            "data.name=a=b",
+        ]
+    )
+    assert found == {
+        "train": {"steps": 2000, "form": "mixture", "top_k": None},
+        "ipc": 5,
+        "network": {"multipliers": [1, 2]},
+        "data": {"name": "a=b"},
+    }
+
+
+@pytest.mark.parametrize("wrong", ["train.steps", "=3", ".a=1", "a.=1", "a..b=1", ""])
+def test_malformed_overrides_are_refused(wrong):
+    with pytest.raises(UserError, match=r"not of the form a\.b=value"):
+        parse_overrides([wrong])
+
+
+def test_overrides_that_contradict_or_are_not_yaml_are_refused():
+    with pytest.raises(UserError, match="sets a part of something that another --set gave a value"):
+        parse_overrides(["train=3", "train.steps=4"])
+    with pytest.raises(UserError, match="is not a YAML value"):
+        parse_overrides(["train.steps=[1"])
+
+
+# merging and resolving
+
+
+def test_the_last_layer_wins_key_by_key_and_inputs_stay_as_they_are():
+    low, high = {"train": {"steps": 1, "form": "x"}, "ipc": 1}, {"train": {"steps": 2}, "seed": 3}
+    assert merge(low, high) == {"train": {"steps": 2, "form": "x"}, "ipc": 1, "seed": 3}
+    assert low == {"train": {"steps": 1, "form": "x"}, "ipc": 1}
+    assert merge({"a": [1, 2]}, {"a": [3]}) == {"a": [3]}, "lists are replaced, not joined"
+    assert merge() == {}
+
+
+def test_keys_a_recipe_does_not_know_become_the_methods_options():
+    recipe = resolve({"ipc": 3, "train": {"steps": 5}, "options": {"train": {"form": "sampled"}, "draw": {"pool": 2}}})
+    assert recipe.ipc == 3
+    assert recipe.options == {"train": {"form": "sampled", "steps": 5}, "draw": {"pool": 2}}
+
+
+@pytest.mark.parametrize("wrong", [{"options": 3}, {"options": [1]}])
+def test_options_that_are_no_mapping_are_refused(wrong):
+    with pytest.raises(UserError, match="where names with values are needed"):
+        resolve(wrong)
+
+
+def test_the_noise_has_the_recipes_seed_unless_given_its_own():
+    assert resolve({"seed": 4}).noise_seed == 4
+    assert resolve({"seed": 4, "data": {"noise_seed": 0}}).noise_seed == 0
+
+
+def test_numbers_such_as_1e_4_which_yaml_reads_as_text_are_numbers():
+    read = yaml.safe_load("train: {learning_rate: 1e-4, posterior_sigmas: [1e-1]}")
+    assert read["train"]["learning_rate"] == "1e-4", "the trap this test is about"
+    options = parse(GeneratorOptions, read, "recipe")
+    assert options.train.learning_rate == 1e-4 and options.train.posterior_sigmas == (0.1,)
+    assert parse(GeneratorOptions, parse_overrides(["train.learning_rate=1e-4"]), "x").train.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": {"nmae": "x"}}, "unknown key 'data.nmae'; did you mean 'name'?"),
+        ({"evaluate": {"repeat": 3}}, "unknown key 'evaluate.repeat'; did you mean 'repeats'?"),
+        ({"ipc": 0}, "key 'ipc' is 0: Input should be greater than or equal to 1"),
+        ({"ipc": "many"}, "key 'ipc' is \"many\": Input should be a valid integer"),
+        ({"clean_first": "both"}, "key 'clean_first' is \"both\": Input should be 'none', 'dmis' or 'oracle'"),
+    ],
+)
+def test_wrong_recipes_are_told_where_and_what(values, message):
+    with pytest.raises(UserError) as caught:
+        resolve(values)
+    assert message in str(caught.value)
+
+
+def test_misspelt_method_options_get_the_nearest_name_wherever_it_lies():
+    options = methods.load("dmis").Options
+    for asked, meant in (("train.stepz", "steps"), ("chanels", "channels"), ("draw.samplr_steps", "sampler_steps")):
+        with pytest.raises(UserError, match=f"unknown key '{asked}'; did you mean '{meant}'"):
+            parse(options, parse_overrides([f"{asked}=1"]), "recipe")
+    with pytest.raises(UserError, match=r"unknown key 'qqqqqqq'\?"):
+        parse(options, {"qqqqqqq": 1}, "recipe")
+
+
+def test_a_resolved_recipe_survives_json():
+    recipe = resolve({"method": "random", "data": {"root": "somewhere"}, "train": {"steps": 3}})
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_recipes_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        DataRecipe().name = "other"
+
+
+# files
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("a: [1", "is not YAML"), ("- 1", "must be a mapping"), ("", "must be a mapping"), ("3: x", "must be a mapping")],
+)
+def test_files_that_are_no_recipes_are_refused(tmp_path, text, complaint):
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        read_yaml(file)
+
+
+def test_missing_and_binary_files_are_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_yaml(tmp_path / "none.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(UserError, match="is not YAML"):
+        read_yaml(tmp_path / "b.yaml")
+
+
+def test_generator_defaults_follow_the_image_size():
+    assert generator_defaults(8) == generator_defaults(16) == shipped("generator-8px")
+    assert generator_defaults(28) == generator_defaults(40) == shipped("generator-28px")
+    assert generator_defaults(64) == generator_defaults(500) == shipped("generator-64px")
+
+
+def test_the_recipes_that_ship_are_those_in_the_repository_and_all_resolve():
+    shipping = sorted(e.name for e in resources.files("condense.recipes").iterdir() if e.name.endswith(".yaml"))
+    assert shipping
+    if (ROOT / ".git").exists() and (git := shutil.which("git")):
+        listed = subprocess.run(
+            [git, "ls-files", "recipes/*.yaml"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert shipping == sorted(Path(line).name for line in listed.stdout.splitlines())
+    for name in shipping:
+        recipe = resolve(shipped(name.removesuffix(".yaml")))
+        parse(methods.load(recipe.method).Options, recipe.options, name)
