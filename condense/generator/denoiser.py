@@ -90,7 +90,7 @@ class Denoiser(nn.Module):
         repeated = x.repeat_interleave(k, 0), c_noise.repeat_interleave(k, 0)
         augment = None if augment is None else augment.repeat_interleave(k, 0)
         flat: Tensor = self.network(*repeated, augment, classes.reshape(-1))
-        return flat.unflatten(0, (len(x), k))
+        return flat.reshape(len(x), k, *flat.shape[1:])
 
     def all_classes(self, x: Tensor, sigma: Tensor, augment: Tensor | None = None) -> Tensor:
         """[B, C, H, W] -> [B, c, C, H, W]; one evaluation an image with `AllClass`, c with `Conditional`."""

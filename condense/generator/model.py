@@ -29,7 +29,7 @@ DEFAULT_SCHEDULE = centred_schedule(4)
 
 def build_denoiser(network: NetworkOptions, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Denoiser:
     """A fresh denoiser for (C, H, W) images, its weights drawn from `seed` alone."""
-    kind = {"all-class": AllClass, "conditional": Conditional}[network.kind]
+    kind: type[AllClass | Conditional] = AllClass if network.kind == "all-class" else Conditional
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.derive(seed, "network"))
         return Denoiser(kind(network.shape(), image_shape[0], num_classes))

@@ -81,7 +81,8 @@ class SelfAttention(nn.Module):
         """[B, C, H, W] -> the same shape."""
         query, key, value = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return (x + self.out(attended.squeeze(1).transpose(1, 2).reshape(x.shape))) * math.sqrt(0.5)
+        change: Tensor = self.out(attended.squeeze(1).transpose(1, 2).reshape(x.shape))
+        return (x + change) * math.sqrt(0.5)
 
 
 class Block(nn.Module):
@@ -120,7 +121,8 @@ class Block(nn.Module):
         h = self.conv_in(self._resampled(F.silu(self.norm_in(x))))
         h = h + self.embed(embedding)[:, :, None, None].to(h.dtype)
         h = self.conv_out(self.dropout(F.silu(self.norm_out(h))))
-        return self.attention((self.skip(self._resampled(x)) + h) * math.sqrt(0.5))
+        attended: Tensor = self.attention((self.skip(self._resampled(x)) + h) * math.sqrt(0.5))
+        return attended
 
 
 class UNet(nn.Module):
@@ -208,7 +210,8 @@ class AllClass(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None) -> Tensor:
         """[B, C, H, W] -> [B, c, C, H, W]."""
-        return self.unet(x, c_noise, augment).unflatten(1, (self.num_classes, x.shape[1]))
+        images: Tensor = self.unet(x, c_noise, augment)
+        return images.reshape(len(x), self.num_classes, *x.shape[1:])
 
 
 class Conditional(nn.Module):
@@ -221,4 +224,5 @@ class Conditional(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor) -> Tensor:
         """[B, C, H, W] with classes [B] -> [B, C, H, W]."""
-        return self.unet(x, c_noise, augment, classes)
+        images: Tensor = self.unet(x, c_noise, augment, classes)
+        return images

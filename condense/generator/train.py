@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -285,7 +286,7 @@ class Trainer:
         }
         return tensors, meta
 
-    def restore(self, tensors: dict[str, Tensor], meta: dict[str, JSON]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Continue from `state()`. Raises `UserError` if that was another run's."""
         _, mine = self.state()
         changed = [key for key in ("options", "network", "seed", "data") if meta.get(key) != mine[key]]
@@ -304,8 +305,8 @@ class Trainer:
         self.bank.visited = tensors["visited"].to(self.device)
         self.transition = tensors["transition"].to(self.device)
         self.log_prior = tensors["log_prior"].to(self.device)
-        self.step = int(meta["step"])  # type: ignore[arg-type]
-        self.denoiser.evaluations, self.ema_denoiser.evaluations = meta["evaluations"]  # type: ignore[misc]
+        self.step = int(meta["step"])
+        self.denoiser.evaluations, self.ema_denoiser.evaluations = meta["evaluations"]
 
     def generator(self) -> Generator:
         """The EMA network with its label model; the temperature is fitted on the held-out images, if there are any."""

@@ -21,16 +21,16 @@ from typing import Protocol, cast
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.errors import UserError
-from condense.options import Options
+from condense.options import Options as BaseOptions
 from condense.run import Run
 
 
 class Method(Protocol):
     """What a method's module offers."""
 
-    Options: type[Options]
+    Options: type[BaseOptions]
 
-    def condense(self, train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    def condense(self, train: TrainingSet, ipc: int, options: BaseOptions, seed: int, run: Run) -> CondensedSet:
         """Make a set of `ipc` images a class."""
         ...
 
@@ -61,7 +61,7 @@ def load(name: str) -> Method:
 
 def _check(module: ModuleType, name: str) -> None:
     options = getattr(module, "Options", None)
-    if not (isinstance(options, type) and issubclass(options, Options)):
+    if not (isinstance(options, type) and issubclass(options, BaseOptions)):
         raise UserError(f"The method {name!r} has no class Options that derives from condense.options.Options.")
     if not callable(getattr(module, "condense", None)):
         raise UserError(f"The method {name!r} has no function condense(train, ipc, options, seed, run).")

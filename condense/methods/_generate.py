@@ -6,8 +6,9 @@ Shared by `dmis` and `vanilla`, which differ in how their generator is trained.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from condense.machine import best_device
 from condense.methods._assemble import assemble, check_ipc
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
-from condense.run import Run, peak_memory_bytes
+from condense.run import JSON, Run, peak_memory_bytes
 
 MAX_ROUNDS = 4
 
@@ -69,13 +70,12 @@ def condense_with_generator(
         UserError: the generator was made for other classes or image sizes, or with another objective.
     """
     check_ipc(ipc)
-    started = time.perf_counter()
     if options.generator is None:
         generator = train_generator(train, options.network, options.train_options(method), seed, run)
     else:
         generator = _reused(options.generator, method)
     generator.check_data(train.images)
-    before = generator.denoiser.evaluations
+    before, started = generator.denoiser.evaluations, time.perf_counter()
     images, notes = draw_and_choose(generator, ipc, options.draw, seed, run)
     return assemble(
         train,
@@ -84,7 +84,7 @@ def condense_with_generator(
         method=method,
         options=options,
         seed=seed,
-        cost=_cost(generator, generator.denoiser.evaluations - before, time.perf_counter() - started, options),
+        cost=_cost(generator, generator.denoiser.evaluations - before, time.perf_counter() - started),
         notes={**notes, "generator": dict(generator.meta)},
     )
 
@@ -101,21 +101,20 @@ def _reused(folder: Path, method: str) -> Generator:
     return generator
 
 
-def _cost(generator: Generator, drawn: int, seconds: float, options: GeneratorOptions) -> Cost:
-    """The generator's training counts as part of the set's cost, also when it was reused."""
-    meta = generator.meta
-    reused = float(meta.get("seconds", 0.0)) if options.generator else 0.0  # type: ignore[arg-type]
+def _cost(generator: Generator, drawn: int, seconds: float) -> Cost:
+    """What drawing took plus the generator's training, also when that was reused or done in several sittings."""
+    training = cast(Mapping[str, float], generator.meta)
     return Cost(
-        seconds=seconds + reused,
-        network_evaluations=int(meta.get("evaluations", 0)) + drawn,  # type: ignore[call-overload]
-        peak_memory_bytes=max(peak_memory_bytes(), int(meta.get("peak_memory_bytes", 0))),  # type: ignore[call-overload]
-        images_seen=int(meta.get("images_seen", 0)),  # type: ignore[call-overload]
+        seconds=training["seconds"] + seconds,
+        network_evaluations=int(training["evaluations"]) + drawn,
+        peak_memory_bytes=max(peak_memory_bytes(), int(training["peak_memory_bytes"])),
+        images_seen=int(training["images_seen"]),
     )
 
 
 def draw_and_choose(
     generator: Generator, ipc: int, options: DrawOptions, seed: int, run: Run
-) -> tuple[Images, dict[str, object]]:
+) -> tuple[Images, dict[str, JSON]]:
     """`ipc` images a class: uint8 [c * ipc, H, W, C] in class-major order, and notes for the record.
 
     Classes whose pool has fewer than `ipc` agreeing samples are drawn again, up to three times; if that does not
@@ -168,7 +167,7 @@ def embed(images: Images, space: str, seed: int) -> Features:
     Random ConvNets are the feature space of distribution matching (Zhao & Bilen 2023,
     https://arxiv.org/abs/2110.04181); they need no labels, so nothing imprecise can enter.
     """
-    pixels = images.reshape(len(images), -1).astype(np.float32) / 255
+    pixels = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
     if space == "pixels":
         return pixels
     from condense.classifiers import networks
