@@ -48,5 +48,5 @@ def training_set(kind: str = "noisy", per_class: int = 20, seed: int = 0) -> Tra
 
 
 def train_options(**changed: object) -> TrainOptions:
-    """Thirty steps of sixteen images."""
-    return TrainOptions.model_validate({"steps": 30, "batch_size": 16, "checkpoint_every": 10, **changed})
+    """Fifteen steps of sixteen images."""
+    return TrainOptions.model_validate({"steps": 15, "batch_size": 16, "checkpoint_every": 5, **changed})

@@ -134,8 +134,8 @@ def test_the_mean_of_sampled_losses_is_the_expected_loss():
     model, batch = awake(AllClass(SHAPE, 1, C)), random_batch()
     expected = losses_of(model, batch, top_k=None).generative
     with torch.no_grad():
-        runs = [losses_of(model, batch, top_k=None, form="sampled", seed=s).generative for s in range(400)]
-    torch.testing.assert_close(torch.stack(runs).mean(0), expected.detach(), rtol=0.1, atol=0.0)
+        runs = [losses_of(model, batch, top_k=None, form="sampled", seed=s).generative for s in range(150)]
+    torch.testing.assert_close(torch.stack(runs).mean(0), expected.detach(), rtol=0.15, atol=0.0)
 
 
 class Mirrored(MixtureDenoiser):

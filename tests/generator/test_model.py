@@ -23,7 +23,17 @@ def generator_of(network=NETWORK, seed=0):
         nn.init.normal_(parameter, std=0.15)
     prior = torch.tensor([0.5, 0.3, 0.2]).log()
     transition = 0.7 * torch.eye(3) + 0.1
-    return Generator(denoiser, network, (1, 8, 8), ("a", "b", "c"), prior, transition, 30.0, False, {"seed": seed, "objective": "dmis"})
+    return Generator(
+        denoiser,
+        network,
+        (1, 8, 8),
+        ("a", "b", "c"),
+        prior,
+        transition,
+        30.0,
+        False,
+        {"seed": seed, "objective": "dmis"},
+    )
 
 
 @pytest.mark.parametrize("network", [NETWORK, CONDITIONAL])

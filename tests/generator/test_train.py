@@ -261,8 +261,8 @@ DROPOUT = NETWORK.model_copy(update={"dropout": 0.2})
 def test_ctrl_c_saves_and_the_same_call_goes_on_bit_for_bit(tmp_path, metrics_every_step):
     options = train_options(cold_start=0.2, augment_probability=0.5)
     wanted = uninterrupted(tmp_path, options, DROPOUT)
-    stopping = StoppedAt(tmp_path / "stopped", 17, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(Interrupted, match=r"Stopped at step 17 of 30; the state is saved in .*stopped"):
+    stopping = StoppedAt(tmp_path / "stopped", 8, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted, match=r"Stopped at step 8 of 15; the state is saved in .*stopped"):
         train_generator(training_set("mixture"), DROPOUT, options, 5, stopping)
     assert not (tmp_path / "stopped" / "generator.safetensors").exists()
     run = Run(tmp_path / "stopped")
@@ -277,15 +277,15 @@ def test_a_crash_loses_only_the_steps_since_the_checkpoint(tmp_path, metrics_eve
     def crash():
         raise Crash
 
-    options = train_options()  # checkpoints at 10, 20, 30
+    options = train_options()  # checkpoints at 5, 10, 15
     wanted = uninterrupted(tmp_path, options)
     with pytest.raises(Crash):
-        train_generator(training_set("mixture"), NETWORK, options, 5, StoppedAt(tmp_path / "crashed", 17, crash))
+        train_generator(training_set("mixture"), NETWORK, options, 5, StoppedAt(tmp_path / "crashed", 8, crash))
     run = Run(tmp_path / "crashed")
-    assert run.load("checkpoint")[1]["step"] == 10
+    assert run.load("checkpoint")[1]["step"] == 5
     train_generator(training_set("mixture"), NETWORK, options, 5, run)
     steps = [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 31))
+    assert steps == list(range(1, 16))
     assert_same(files(run), wanted)
 
 
@@ -308,15 +308,15 @@ def test_the_seed_decides_everything(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"options": train_options(steps=31)}, "options"),
+        ({"options": train_options(steps=16)}, "options"),
         ({"network": CONDITIONAL}, "network"),
         ({"seed": 6}, "seed"),
         ({"data": training_set("mixture", seed=1)}, "data"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, changed, named):
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, metrics_every_step, changed, named):
     given = {"data": training_set("mixture"), "network": NETWORK, "options": train_options(), "seed": 5}
-    stopping = StoppedAt(tmp_path, 20, lambda: os.kill(os.getpid(), signal.SIGINT))
+    stopping = StoppedAt(tmp_path, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted):
         train_generator(**given, run=stopping)
     with pytest.raises(UserError, match=f"other {named}; use the same or start afresh"):
