@@ -30,11 +30,11 @@ def finish(trainer):
 
 
 def recovered(kind, network=NETWORK, **options):
-    """Share of the training images given their true class by p(y | x, z) after a short training."""
+    """Share of the training images given their true class by p(y | x) after a short training."""
     train = training_set(kind, per_class=40)
     options = {"steps": 60, "batch_size": 32, "learning_rate": 3e-3, "precision": "fp32", **options}
     generator = train_generator(train, network, train_options(**options), 0, Run(None))
-    posterior = generator.label_posterior(train.images.images, train.supervision)
+    posterior = generator.posterior(train.images.images)
     return (posterior.argmax(1) == pictures(40)[1].labels).mean()
 
 
@@ -52,7 +52,7 @@ def test_the_generator_sees_through_every_kind_of_label(kind):
 @pytest.mark.parametrize("form", ["expected", "sampled", "mixture"])
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_the_conditional_network_and_the_other_forms_learn_too(form, top_k):
-    assert recovered("noisy", CONDITIONAL, steps=300, form=form, top_k=top_k) > 0.95
+    assert recovered("noisy", CONDITIONAL, steps=120, form=form, top_k=top_k) > 0.78  # 0.67 as given
 
 
 # what reaches the loss
