@@ -52,7 +52,7 @@ def test_the_generator_sees_through_every_kind_of_label(kind):
 @pytest.mark.parametrize("form", ["expected", "sampled", "mixture"])
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_the_conditional_network_and_the_other_forms_learn_too(form, top_k):
-    assert recovered("noisy", CONDITIONAL, steps=120, form=form, top_k=top_k) > 0.78  # 0.67 as given
+    assert recovered("noisy", CONDITIONAL, steps=120, form=form, top_k=top_k) > 0.78  # 0.72 as given
 
 
 # what reaches the loss
