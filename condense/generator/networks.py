@@ -131,7 +131,9 @@ class UNet(nn.Module):
     Any H and W work: the input is padded to a multiple of the total stride and the output cropped.
     """
 
-    def __init__(self, shape: UNetShape, in_channels: int, out_channels: int, num_classes: int = 0) -> None:
+    def __init__(
+        self, shape: UNetShape, in_channels: int, out_channels: int, num_classes: int = 0, out_scale: float = 1e-5
+    ) -> None:
         super().__init__()
         self.shape = shape
         self.num_classes = num_classes
@@ -172,7 +174,7 @@ class UNet(nn.Module):
             if level:
                 self.decoder.append(Block(width, width, embedding, resample="up", dropout=shape.dropout))
         self.norm_out = _norm(width)
-        self.conv_out = _conv(width, out_channels * area, scale=1e-5)
+        self.conv_out = _conv(width, out_channels * area, scale=out_scale)
 
     def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor | None = None) -> Tensor:
         """Raw output F of the network; see the class."""
@@ -206,7 +208,8 @@ class AllClass(nn.Module):
     def __init__(self, shape: UNetShape, channels: int, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.unet = UNet(shape, channels, channels * num_classes)
+        # Heads that start equal are a saddle of the classification loss: their errors differ by |D_y - D_y'|^2.
+        self.unet = UNet(shape, channels, channels * num_classes, out_scale=0.5)
 
     def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None) -> Tensor:
         """[B, C, H, W] -> [B, c, C, H, W]."""
