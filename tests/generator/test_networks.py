@@ -66,11 +66,17 @@ def test_padding_leaves_sizes_that_need_none_alone():
     torch.testing.assert_close(cut, whole[..., :7])
 
 
-def test_fresh_network_is_nearly_silent():
+def test_a_fresh_conditional_network_is_nearly_silent():
     torch.manual_seed(0)
-    network = AllClass(SHAPE, 1, 3)
-    out = network(torch.randn(2, 1, 16, 16), torch.zeros(2), None)
+    out = Conditional(SHAPE, 1, 3)(torch.randn(2, 1, 16, 16), torch.zeros(2), None, torch.tensor([0, 2]))
     assert 0 < out.abs().max() < 1e-3
+
+
+def test_the_heads_of_a_fresh_all_class_network_start_apart():
+    torch.manual_seed(0)
+    out = AllClass(SHAPE, 1, 3)(torch.randn(2, 1, 16, 16), torch.zeros(2), None)
+    gaps = [(out[:, a] - out[:, b]).square().mean().sqrt() for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert min(gaps) > 0.05, "equal heads are a saddle of the classification loss"
 
 
 def test_class_and_noise_reach_the_output():
