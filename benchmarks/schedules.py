@@ -22,9 +22,7 @@ STEPS = (1, 2, 4, 8, 16)
 SCHEDULES = {"centred (Theorem 2)": centred_schedule, "uniform": uniform_schedule}
 
 
-def accuracy(
-    generator: Generator, images: np.ndarray, labels: np.ndarray, schedule: Schedule, seed: int
-) -> float:
+def accuracy(generator: Generator, images: np.ndarray, labels: np.ndarray, schedule: Schedule, seed: int) -> float:
     """Percent of images whose likeliest class is right."""
     errors = generator.errors(images, schedule, seed=seed)
     logits = logits_from_errors(errors, generator.temperature, generator.log_prior)
@@ -33,9 +31,7 @@ def accuracy(
 
 def main() -> None:
     """Print the table and draw the plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--images", type=int, default=500)
@@ -52,9 +48,7 @@ def main() -> None:
     for steps in STEPS:
         cells = []
         for name, schedule in SCHEDULES.items():
-            scores = [
-                accuracy(generator, images, labels, schedule(steps), seed) for seed in range(arguments.seeds)
-            ]
+            scores = [accuracy(generator, images, labels, schedule(steps), seed) for seed in range(arguments.seeds)]
             means.setdefault(name, []).append(float(np.mean(scores)))
             cells.append(f"{np.mean(scores):16.1f} ± {np.std(scores):5.1f}")
         print(f"{steps:3} " + " ".join(cells), flush=True)

@@ -42,9 +42,7 @@ def noisy_images(size: int, n: int = 2048) -> TrainingSet:
 
 def main() -> None:
     """Time every arm, interleaved, so that a drifting machine moves all of them alike."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=28)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)

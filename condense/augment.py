@@ -66,9 +66,7 @@ def check_strategy(strategy: str) -> tuple[str, ...]:
     names = tuple(strategy.split("_"))
     unknown = [name for name in names if name not in OPERATIONS]
     if unknown:
-        raise UserError(
-            f'augmentation "{strategy}" names "{unknown[0]}"; join any of {", ".join(OPERATIONS)} by "_".'
-        )
+        raise UserError(f'augmentation "{strategy}" names "{unknown[0]}"; join any of {", ".join(OPERATIONS)} by "_".')
     return names
 
 

@@ -94,9 +94,7 @@ def read(path: Path) -> CondensedSet:
         condensed = _read_set(file)
         recorded = _text(file, "sha256")
         if condensed.sha256() != recorded:
-            raise UserError(
-                "its contents changed since it was written (SHA-256 differs); fetch or make it again."
-            )
+            raise UserError("its contents changed since it was written (SHA-256 differs); fetch or make it again.")
     return condensed
 
 
@@ -252,15 +250,11 @@ def _read_set(file: h5py.File) -> CondensedSet:
 
 def _check_schema(file: h5py.File) -> None:
     if "schema" not in file.attrs:
-        raise UserError(
-            "this HDF5 file is not a condensed set (it has no schema attribute); give one `dmis` wrote."
-        )
+        raise UserError("this HDF5 file is not a condensed set (it has no schema attribute); give one `dmis` wrote.")
     schema = _text(file, "schema")
     version = re.fullmatch(r"condensed-set/(\d+)(\.\d+)?", schema)
     if version is None:
-        raise UserError(
-            f"this HDF5 file is not a condensed set: its schema is {schema!r}, needed is {SCHEMA!r}."
-        )
+        raise UserError(f"this HDF5 file is not a condensed set: its schema is {schema!r}, needed is {SCHEMA!r}.")
     if int(version[1]) != 1:
         raise UserError(f"it is of schema {schema!r}, but this version reads {SCHEMA!r}; upgrade dmis.")
 
@@ -314,9 +308,7 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
             raise UserError(f"/{place} is a link; a condensed set holds all its data itself.")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise UserError(
-            f"/{name} is not a data set stored in this file; a condensed set holds all its data itself."
-        )
+        raise UserError(f"/{name} is not a data set stored in this file; a condensed set holds all its data itself.")
     if dataset.dtype.hasobject:
         raise UserError(f"/{name} holds values of variable length; this version reads plain arrays.")
     declared = max(math.prod(dataset.shape), math.prod(dataset.chunks or ())) * dataset.dtype.itemsize

@@ -162,8 +162,7 @@ def _check_images(condensed: CondensedSet) -> None:
     images, (low, high) = condensed.images, condensed.value_range
     if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or 0 in images.shape:
         raise UserError(
-            "images must be uint8 or float32 [n, height, width, channels], "
-            f"found {images.dtype} {list(images.shape)}."
+            f"images must be uint8 or float32 [n, height, width, channels], found {images.dtype} {list(images.shape)}."
         )
     if images.dtype == np.uint8 and (low, high) != (0, 255):
         raise UserError(f"uint8 images have the value range 0 to 255, found {low} to {high}.")
@@ -172,9 +171,7 @@ def _check_images(condensed: CondensedSet) -> None:
     _check_finite("images", images)
     channels = images.shape[3]
     if len(condensed.preprocessing.mean) != channels:
-        raise UserError(
-            f"images have {channels} channels, the preprocessing {len(condensed.preprocessing.mean)}."
-        )
+        raise UserError(f"images have {channels} channels, the preprocessing {len(condensed.preprocessing.mean)}.")
     zca_mean, pixels = condensed.preprocessing.zca_mean, int(np.prod(images.shape[1:]))
     if zca_mean is not None and len(zca_mean) != pixels:
         raise UserError(f"images have {pixels} values each, but ZCA was fitted on {len(zca_mean)}.")
@@ -185,9 +182,7 @@ def _check_labels(condensed: CondensedSet) -> None:
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise UserError(f"at least two different class names are needed, found {list(classes)}.")
     if labels.dtype != np.int64 or labels.shape != condensed.images.shape[:1]:
-        raise UserError(
-            f"labels must be int64 [{len(condensed)}], found {labels.dtype} {list(labels.shape)}."
-        )
+        raise UserError(f"labels must be int64 [{len(condensed)}], found {labels.dtype} {list(labels.shape)}.")
     check_labels(labels, len(classes))
     counts = np.bincount(labels, minlength=len(classes))
     few, many = int(counts.argmin()), int(counts.argmax())
@@ -198,9 +193,7 @@ def _check_labels(condensed: CondensedSet) -> None:
         )
     if (np.diff(labels) < 0).any():
         place = int(np.flatnonzero(np.diff(labels) < 0)[0]) + 1
-        raise UserError(
-            f"images must be sorted by class, but image {place} has a lower label than its neighbour."
-        )
+        raise UserError(f"images must be sorted by class, but image {place} has a lower label than its neighbour.")
     if condensed.provenance.ipc != condensed.ipc:
         raise UserError(
             f"there are {condensed.ipc} images a class, but the provenance says {condensed.provenance.ipc}."
@@ -227,9 +220,7 @@ def _check_array(
     if array is None:
         return
     if array.dtype != dtype or array.shape != shape:
-        raise UserError(
-            f"{name} must be {dtype.__name__} {list(shape)}, found {array.dtype} {list(array.shape)}."
-        )
+        raise UserError(f"{name} must be {dtype.__name__} {list(shape)}, found {array.dtype} {list(array.shape)}.")
     _check_finite(name, array)
 
 
@@ -237,6 +228,4 @@ def _check_finite(name: str, array: npt.NDArray[np.generic]) -> None:
     if np.issubdtype(array.dtype, np.floating):
         wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
         if wrong.size:
-            raise UserError(
-                f"{name} holds NaN or infinity in image {int(wrong[0])} ({wrong.size} such images)."
-            )
+            raise UserError(f"{name} holds NaN or infinity in image {int(wrong[0])} ({wrong.size} such images).")

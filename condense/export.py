@@ -24,9 +24,7 @@ from condense.grid import png
 
 MARKER = "condensed.json"  # in exported folders; only a folder that has it is ever replaced
 _UNSAFE = re.compile(r"[^\w .-]+")
-_RESERVED = re.compile(
-    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
-)  # names Windows keeps for itself
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names Windows keeps for itself
 
 
 def export(condensed: CondensedSet, path: Path, format: str, *, force: bool = False) -> None:
@@ -43,9 +41,7 @@ def export(condensed: CondensedSet, path: Path, format: str, *, force: bool = Fa
     path = path.resolve()
     replaces = path.is_dir() and any(path.iterdir())
     if replaces and not (path / MARKER).is_file():
-        raise UserError(
-            f"{path} is a folder that no export made, so --force does not replace it; choose another name."
-        )
+        raise UserError(f"{path} is a folder that no export made, so --force does not replace it; choose another name.")
     with ExitStack() as afterwards, atomic_path(path) as temporary:
         FORMATS[format](condensed, temporary)
         if replaces:
@@ -114,12 +110,8 @@ def to_parquet(condensed: CondensedSet, path: Path) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError(
-            "writing parquet needs the library pyarrow; run: pip install 'dmis[parquet]'"
-        ) from error
-    images = [
-        {"bytes": png(picture), "path": f"{place}.png"} for place, picture in enumerate(condensed.pictures())
-    ]
+        raise UserError("writing parquet needs the library pyarrow; run: pip install 'dmis[parquet]'") from error
+    images = [{"bytes": png(picture), "path": f"{place}.png"} for place, picture in enumerate(condensed.pictures())]
     features = {
         "image": {"_type": "Image"},
         "label": {"_type": "ClassLabel", "names": list(condensed.classes)},

@@ -76,9 +76,7 @@ def prepare_output(path: Path, *, force: bool) -> None:
 def write_error(error: OSError, target: Path) -> DmisError:
     """The sentence for a failed write to `target`: `UserError` if another place helps, else `RunFailed`."""
     if error.errno in _FULL:
-        return RunFailed(
-            f"no space left to write {target}; free some, then run again (nothing half-written is left)."
-        )
+        return RunFailed(f"no space left to write {target}; free some, then run again (nothing half-written is left).")
     if error.errno in _FORBIDDEN:
         return UserError(f"{target} may not be written ({error.strerror}); choose a folder you can write to.")
     if error.errno in _NO_PLACE:

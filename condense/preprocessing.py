@@ -38,11 +38,7 @@ class Preprocessing:
     zca_inverse: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        if (
-            len(self.mean) != len(self.std)
-            or not np.isfinite([*self.mean, *self.std]).all()
-            or min(self.std) <= 0
-        ):
+        if len(self.mean) != len(self.std) or not np.isfinite([*self.mean, *self.std]).all() or min(self.std) <= 0:
             raise UserError(
                 "preprocessing needs one finite mean and one positive std per channel, "
                 f"found mean {list(self.mean)} and std {list(self.std)}."

@@ -179,9 +179,7 @@ def pack_optimizer(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
     """
     from torch import Tensor
 
-    entries = {
-        f"state.{i}.{name}": value for i, of in state_dict["state"].items() for name, value in of.items()
-    }
+    entries = {f"state.{i}.{name}": value for i, of in state_dict["state"].items() for name, value in of.items()}
     for i, group in enumerate(state_dict["param_groups"]):
         entries |= {f"group.{i}.{name}": value for name, value in group.items()}
     tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}

@@ -132,9 +132,7 @@ def fit(
 
 def _optimizer(network: nn.Module, options: FitOptions) -> torch.optim.Optimizer:
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(
-            network.parameters(), options.learning_rate, weight_decay=options.weight_decay
-        )
+        return torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
     return torch.optim.SGD(
         network.parameters(),
         options.learning_rate,

@@ -90,9 +90,7 @@ def convnet(in_channels: int, image_size: int, num_classes: int, norm: Norm) -> 
     size = image_size + 2 * (first_padding - 1)
     layers: list[nn.Module] = []
     for depth in range(DEPTH):
-        convolution = nn.Conv2d(
-            WIDTH if depth else in_channels, WIDTH, 3, padding=1 if depth else first_padding
-        )
+        convolution = nn.Conv2d(WIDTH if depth else in_channels, WIDTH, 3, padding=1 if depth else first_padding)
         # In place, because a second map of this size costs more in page faults than the arithmetic does.
         layers += [convolution, norm(WIDTH), nn.ReLU(inplace=True), HalvingPool()]
         size //= 2
@@ -113,9 +111,7 @@ class ResidualBlock(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), norm(channels)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride, bias=False), norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, H, W] to [B, channels, H / stride, W / stride]."""

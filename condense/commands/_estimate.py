@@ -64,7 +64,8 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
     )
     refreshed = math.ceil(options.refresh_share * options.batch_size) * 2 * len(options.posterior_sigmas)
     refreshes = options.steps * refreshed * passes if options.objective == "dmis" else 0
-    return steps + refreshes + len(held) * CLASSIFIER_PASSES * passes
+    looks = 1 + (math.ceil(options.steps / options.select_every) if options.select == "best" else 0)
+    return steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes
 
 
 def drawing_evaluations(network: NetworkOptions, draw: DrawOptions, ipc: int, num_classes: int) -> int:

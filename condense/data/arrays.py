@@ -70,9 +70,7 @@ def load(path: Path, *, given: str | None = None, trusted: bool = False) -> Sour
     reader = READERS[path.suffix.lower()]
     keys = reader.names(path)
     if given is not None and given not in keys:
-        raise UserError(
-            f"{path} has no array {given!r} to take labels from; it holds {', '.join(sorted(keys))}."
-        )
+        raise UserError(f"{path} has no array {given!r} to take labels from; it holds {', '.join(sorted(keys))}.")
     stored = reader.read(path, _KEYS | {given} if given else _KEYS)
     arrays = {_ALIASES.get(key, key): array for key, array in stored.items()}
     if "train_images" not in arrays or not {"train_labels", "candidates"} & arrays.keys():
@@ -119,9 +117,7 @@ def recorded_corruption(train: ImageData) -> Corruption:
         rate = fields["overall_rate"]
         return Corruption(str(fields["spec"]), int(fields["seed"]), None if rate is None else float(rate))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{train.name}: the recorded corruption {record!r} cannot be read ({error})."
-        ) from error
+        raise UserError(f"{train.name}: the recorded corruption {record!r} cannot be read ({error}).") from error
 
 
 def _source(arrays: Arrays, path: Path, given: npt.NDArray[Any] | None, trusted: bool) -> Source:
@@ -138,9 +134,7 @@ def _source(arrays: Arrays, path: Path, given: npt.NDArray[Any] | None, trusted:
         ("true labels", len(truth) if truth else len(train)),
     ):
         if length != len(train):
-            raise UserError(
-                f"{path} has {len(train)} training images, but {length} {what}; each image needs one."
-            )
+            raise UserError(f"{path} has {len(train)} training images, but {length} {what}; each image needs one.")
     _check_every_class(supervision, classes)
     if not {"test_images", "test_labels"} & arrays.keys():
         return Source(train, supervision, truth, None, None)
@@ -154,9 +148,7 @@ def _test(arrays: Arrays, train: ImageData, path: Path) -> tuple[ImageData, Trut
     test = ImageData(images, train.classes, train.name, "test", train.provenance)
     truth = Truth(_labels(arrays["test_labels"], train.num_classes, "test_labels"))
     if len(truth) != len(test):
-        raise UserError(
-            f"{path} has {len(test)} test images, but {len(truth)} test labels; each image needs one."
-        )
+        raise UserError(f"{path} has {len(test)} test images, but {len(truth)} test labels; each image needs one.")
     if test.image_shape != train.image_shape:
         raise UserError(
             f"{path} has training images of {list(train.images.shape[1:])}, but test images of "
@@ -165,13 +157,9 @@ def _test(arrays: Arrays, train: ImageData, path: Path) -> tuple[ImageData, Trut
     return test, truth
 
 
-def _supervision(
-    arrays: Arrays, given: npt.NDArray[Any] | None, num_classes: int, trusted: bool
-) -> Supervision:
+def _supervision(arrays: Arrays, given: npt.NDArray[Any] | None, num_classes: int, trusted: bool) -> Supervision:
     if given is not None:
-        return Supervision.from_labels(
-            _labels(given, num_classes, "given labels"), num_classes, trusted=False
-        )
+        return Supervision.from_labels(_labels(given, num_classes, "given labels"), num_classes, trusted=False)
     if "candidates" not in arrays:
         labels = _labels(arrays["train_labels"], num_classes, "train_labels")
         return Supervision.from_labels(labels, num_classes, trusted=trusted)

@@ -25,8 +25,7 @@ def downloading(name: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise RunFailed(
-            f"downloading {name} failed ({error}); try again, or fetch it elsewhere "
-            "and give its folder with --root."
+            f"downloading {name} failed ({error}); try again, or fetch it elsewhere and give its folder with --root."
         ) from error
 
 

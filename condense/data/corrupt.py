@@ -78,13 +78,9 @@ def parse(spec: str) -> Spec:
     """
     kind, colon, rate_text = (part.strip() for part in spec.partition(":"))
     if kind not in KINDS:
-        near = difflib.get_close_matches(
-            kind.lower().replace("unlabelled", "unlabeled"), KINDS, n=1, cutoff=0.5
-        )
+        near = difflib.get_close_matches(kind.lower().replace("unlabelled", "unlabeled"), KINDS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(
-            f"label noise {spec!r}: there is no kind {kind!r}; {hint}Known kinds: {', '.join(KINDS)}."
-        )
+        raise UserError(f"label noise {spec!r}: there is no kind {kind!r}; {hint}Known kinds: {', '.join(KINDS)}.")
     if kind in WITHOUT_RATE:
         if colon:
             raise UserError(f"label noise {spec!r}: {kind!r} takes no rate; write just {kind!r}.")
@@ -127,9 +123,7 @@ def transition_matrix(spec: str, classes: Sequence[str], name: str) -> Matrix:
         case "asym":
             flipped = identity[_asymmetric_targets(classes, name)]
         case kind:
-            raise UserError(
-                f"{kind!r} gives every image a candidate set, not one label: it has no transition matrix."
-            )
+            raise UserError(f"{kind!r} gives every image a candidate set, not one label: it has no transition matrix.")
     return (1 - parsed.rate) * identity + parsed.rate * flipped
 
 

@@ -42,15 +42,11 @@ def load(root: Path | None, download: bool) -> Source:
             "three siblings (--root FOLDER), install Debian's package dataset-fashion-mnist, or let "
             "torchvision fetch them (--download)."
         )
-    return clean_source(
-        "fashion-mnist", CLASSES, _split(folder, "train"), _split(folder, "t10k"), str(folder)
-    )
+    return clean_source("fashion-mnist", CLASSES, _split(folder, "train"), _split(folder, "t10k"), str(folder))
 
 
 def _find(root: Path | None) -> Path | None:
-    places = (
-        [root, root / _TORCHVISION_FOLDER] if root else [DEBIAN_FOLDER, cache_folder() / _TORCHVISION_FOLDER]
-    )
+    places = [root, root / _TORCHVISION_FOLDER] if root else [DEBIAN_FOLDER, cache_folder() / _TORCHVISION_FOLDER]
     return next((place for place in places if _file(place, "train-images-idx3-ubyte")), None)
 
 
@@ -64,9 +60,7 @@ def _split(folder: Path, prefix: str) -> tuple[Images, npt.NDArray[np.uint8]]:
         _array(folder, f"{prefix}-labels-idx1-ubyte", 1),
     )
     if len(images) != len(labels):
-        raise UserError(
-            f"{folder}: {len(images)} {prefix} images, but {len(labels)} labels; fetch the files again."
-        )
+        raise UserError(f"{folder}: {len(images)} {prefix} images, but {len(labels)} labels; fetch the files again.")
     return images[..., None], labels
 
 

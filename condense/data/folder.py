@@ -80,17 +80,13 @@ def class_folders(path: Path) -> dict[str, list[Path]]:
 
 def image_files(folder: Path) -> list[Path]:
     """All image files below a folder, sorted."""
-    return sorted(
-        file for file in folder.rglob("*") if file.suffix.lower() in pictures.SUFFIXES and file.is_file()
-    )
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in pictures.SUFFIXES and file.is_file())
 
 
 def flatten(by_class: dict[str, list[Path]], classes: Sequence[str]) -> tuple[list[Path], Labels]:
     """Files of all classes in class order, and their labels int64 [n]."""
     files = [file for name in classes for file in by_class[name]]
-    return files, np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes]).astype(
-        np.int64
-    )
+    return files, np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes]).astype(np.int64)
 
 
 def _list_folders(path: Path) -> _Listing:
@@ -112,9 +108,7 @@ def _list_table(path: Path) -> _Listing:
     test = [row for row in rows if row.split == "test"] or [row for row in rows if row.split == "val"]
     by_class = _test_rows(test) if test else _test_folders(path)
     if not train:
-        raise UserError(
-            f"{path / labels_csv.NAME} lists no training images; add rows without a split, or with train."
-        )
+        raise UserError(f"{path / labels_csv.NAME} lists no training images; add rows without a split, or with train.")
     named = {label for row in train for label in row.labels}
     supervision = labels_csv.supervision(train, sorted(by_class or named))
     classes = _agreed_classes(named, set(by_class))
@@ -142,13 +136,9 @@ def _test_rows(rows: Sequence[labels_csv.Row]) -> dict[str, list[Path]]:
 def _agreed_classes(train: set[str], test: set[str]) -> tuple[str, ...]:
     """Sorted names of the classes, which training and test images (where there are any) must share."""
     if test and train - test:
-        raise UserError(
-            f"class {min(train - test)!r} has training images but no test images; add some or remove it."
-        )
+        raise UserError(f"class {min(train - test)!r} has training images but no test images; add some or remove it.")
     if test - train:
-        raise UserError(
-            f"class {min(test - train)!r} has test images but no training images; add some or remove it."
-        )
+        raise UserError(f"class {min(test - train)!r} has test images but no training images; add some or remove it.")
     if len(train) < 2:
         raise UserError(f"found only the class {sorted(train)}; condensing needs at least two classes.")
     return tuple(sorted(train))

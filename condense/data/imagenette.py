@@ -40,9 +40,7 @@ def load(root: Path | None, image_size: int | None, download: bool) -> Source:
         RunFailed: the download failed.
     """
     root = root or cache_folder()
-    found = next(
-        (place for place in (root, *(root / name for name in _ARCHIVE_FOLDERS)) if _complete(place)), None
-    )
+    found = next((place for place in (root, *(root / name for name in _ARCHIVE_FOLDERS)) if _complete(place)), None)
     if found is None and download:
         found = _download(root)
     if found is None:

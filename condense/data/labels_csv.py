@@ -92,17 +92,13 @@ def _row(cells: Mapping[str, str | None], folder: Path, line: int) -> Row:
     where = f"{folder / NAME} line {line}"
     name, label = cells["file"] or "", cells["label"]
     if label is None:
-        raise UserError(
-            f"{where} has no label cell; write {name!r} followed by a comma, even if the label is unknown."
-        )
+        raise UserError(f"{where} has no label cell; write {name!r} followed by a comma, even if the label is unknown.")
     relative = PurePosixPath(name)
     if not name or relative.is_absolute() or ".." in relative.parts:
         raise UserError(f"{where} names the file {name!r}; give a path below {folder}.")
     file = folder / relative
     if not file.is_file():
-        raise UserError(
-            f"{where} names {name!r}, but {file} does not exist; correct the name or remove the line."
-        )
+        raise UserError(f"{where} names {name!r}, but {file} does not exist; correct the name or remove the line.")
     labels = tuple(part.strip() for part in label.split("|")) if label.strip() else ()
     if not all(labels):
         raise UserError(

@@ -47,9 +47,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(
-            f"{path} is damaged or no .npz file ({error}); write it again with numpy.savez."
-        ) from error
+        raise UserError(f"{path} is damaged or no .npz file ({error}); write it again with numpy.savez.") from error
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> npt.NDArray[Any]:
@@ -85,7 +83,5 @@ def _check_header(shape: tuple[int, ...], dtype: np.dtype[Any], stored_bytes: in
     for length in shape:
         num_bytes *= length
     if num_bytes > stored_bytes:
-        raise UserError(
-            f"{what} announces {num_bytes} bytes {list(shape)}, but stores {stored_bytes}; write it again."
-        )
+        raise UserError(f"{what} announces {num_bytes} bytes {list(shape)}, but stores {stored_bytes}; write it again.")
     check_fits(num_bytes, what)

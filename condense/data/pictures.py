@@ -111,9 +111,7 @@ def _opened(file: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 if image.mode.startswith(_DEEP_MODES):
-                    raise UserError(
-                        f"{file} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits."
-                    )
+                    raise UserError(f"{file} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits.")
                 yield image
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(f"{file} cannot be read as an image ({error}); replace or remove it.") from error

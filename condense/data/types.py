@@ -181,6 +181,12 @@ class Supervision:
             return "partial"
         return "mixture"
 
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of candidates and trust."""
+        digest = hashlib.sha256(repr(self.candidates.shape).encode())
+        digest.update(np.packbits(self.candidates).tobytes() + np.packbits(self.trusted).tobytes())
+        return digest.hexdigest()
+
     def take(self, indices: npt.NDArray[np.integer]) -> Supervision:
         """The same knowledge restricted to `indices` [m], in that order."""
         return Supervision(self.candidates[indices], self.trusted[indices])

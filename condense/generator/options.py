@@ -44,7 +44,7 @@ class TrainOptions(Options):
     ema_share: float = Field(0.05, gt=0, le=1, description="EMA half-life as a share of the images seen so far")
     ema_half_life: int = Field(500_000, ge=1, description="longest EMA half-life, in images")
     high_noise_share: float = Field(0.25, ge=0, le=1, description="share of noise levels log-uniform on [1, 80]")
-    cold_start: float = Field(0.1, ge=0, le=1, description="first share of the steps, which trusts labels as given")
+    cold_start: float = Field(0.1, ge=0, le=1, description="first share of the steps; trusts the labels given")
     classification_weight: float = Field(1.0, ge=0, description="weight of the classification term")
     elr_strength: float = Field(1.0, ge=0, description="early-learning regularisation of noisy labels")
     temperature: float = Field(1.0, gt=0, description="temperature of the training classifier")
@@ -60,6 +60,10 @@ class TrainOptions(Options):
     )
     top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient an image; all when empty")
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection")
+    select: Literal["last", "best"] = Field(
+        "last", description="weights kept: the last ones, or those with the lowest held-out loss"
+    )
+    select_every: int = Field(250, ge=1, description="steps between looks at the held-out loss, for select: best")
     augment_probability: float = Field(0.0, ge=0, le=1, description="chance of each augmentation")
     flip: bool = Field(False, description="augmentation mirrors images (never for digits)")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")

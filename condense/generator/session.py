@@ -55,7 +55,7 @@ def train_generator(
                     f"Stopped at step {step.step} of {options.steps}; the state is saved"
                     + (f" in {run.path}: go on with --resume." if run.path else ".")
                 )
-    generator = trainer.generator()
+    generator = trainer.finish()
     generator.meta |= {
         "seconds": seconds_before + time.perf_counter() - started,
         "evaluations": trainer.evaluations,

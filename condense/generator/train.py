@@ -31,6 +31,7 @@ from condense.generator.classifier import (
     centred_interval,
     class_errors,
     fit_temperature,
+    held_out_loss,
     logits_from_errors,
 )
 from condense.generator.denoiser import Denoiser, NoiseDistribution
@@ -43,6 +44,7 @@ from condense.generator.posterior import (
     given_label,
     label_likelihood,
 )
+from condense.generator.selection import BestWeights
 from condense.precision import fast_bf16
 from condense.run import JSON, pack_optimizer, unpack_optimizer
 
@@ -125,6 +127,7 @@ class Trainer:
             self.model = torch.compile(self.model)
 
         self.step = 0
+        self.best = BestWeights()
         self.bank = PosteriorBank(self.candidates, options.bank_momentum)
         self.transition = self._first_transition()
         self.log_prior = class_prior(data.supervision, self.bank.posterior, self.transition).log()
@@ -172,6 +175,8 @@ class Trainer:
         self.step += 1
         if self._uses_beliefs and self.step % self.epoch_steps == 0:
             self._update_label_model()
+        if options.select == "best" and (self.step % options.select_every == 0 or self.step == options.steps):
+            self._offer_weights()
         return Step(
             self.step,
             float(loss.detach()),
@@ -180,6 +185,11 @@ class Trainer:
             float(batch.pi.max(1).values.mean()),
             self.evaluations,
         )
+
+    def _offer_weights(self) -> None:
+        loss = self.generator().meta.get("held_out_loss")
+        if isinstance(loss, float):
+            self.best.offer(loss, self.step, self.ema_denoiser.network.state_dict())
 
     def _losses(self, batch: Batch, random: torch.Generator) -> Losses:
         options = self.options
@@ -193,7 +203,7 @@ class Trainer:
             random,
             form="expected" if self._cold else options.form,
             top_k=None if self.denoiser.one_pass else options.top_k,
-            classification_weight=0.0 if self._cold else options.classification_weight,
+            classification_weight=options.classification_weight,
         )
 
     def _batch(self, indices: Tensor, random: torch.Generator) -> Batch:
@@ -273,23 +283,26 @@ class Trainer:
         tensors = {f"model.{k}": v for k, v in self.denoiser.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.weights.items()}
         tensors |= {"bank": self.bank.posterior, "visited": self.bank.visited}
         tensors |= {"transition": self.transition, "log_prior": self.log_prior}
         meta: dict[str, JSON] = {
             "step": self.step,
+            "best": {"step": self.best.step, "loss": self.best.loss if self.best.weights else None},
             "optimizer": optimizer_meta,
             "evaluations": [self.denoiser.evaluations, self.ema_denoiser.evaluations],
             "options": self.options.model_dump(mode="json"),
             "network": self.network.model_dump(mode="json"),
             "seed": self.seed,
             "data": self.data.images.fingerprint(),
+            "labels": self.data.supervision.fingerprint(),
         }
         return tensors, meta
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Continue from `state()`. Raises `UserError` if that was another run's."""
         _, mine = self.state()
-        changed = [key for key in ("options", "network", "seed", "data") if meta.get(key) != mine[key]]
+        changed = [key for key in ("options", "network", "seed", "data", "labels") if meta.get(key) != mine[key]]
         if changed:
             raise UserError(
                 f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh."
@@ -305,8 +318,18 @@ class Trainer:
         self.bank.visited = tensors["visited"].to(self.device)
         self.transition = tensors["transition"].to(self.device)
         self.log_prior = tensors["log_prior"].to(self.device)
+        if part("best"):
+            self.best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
         self.step = int(meta["step"])
         self.denoiser.evaluations, self.ema_denoiser.evaluations = meta["evaluations"]
+
+    def finish(self) -> Generator:
+        """The generator a finished training yields: `select: best` puts the best weights in the last ones' place."""
+        if self.best.weights:
+            self.ema_denoiser.network.load_state_dict(self.best.weights)
+        generator = self.generator()
+        generator.meta["selected_step"] = self.best.step if self.best.weights else self.step
+        return generator
 
     def generator(self) -> Generator:
         """The EMA network with its label model; the temperature is fitted on the held-out images, if there are any."""
@@ -330,5 +353,8 @@ class Trainer:
             torch.from_numpy(supervision.trusted),
             self.transition.cpu(),
         )
-        generator.temperature = fit_temperature(errors, likelihood, self.log_prior.cpu(), generator.temperature)
+        log_prior = self.log_prior.cpu()
+        generator.temperature = fit_temperature(errors, likelihood, log_prior, generator.temperature)
+        logits = logits_from_errors(errors, generator.temperature, log_prior)
+        generator.meta["held_out_loss"] = held_out_loss(logits, likelihood)
         return generator
