@@ -173,6 +173,19 @@ def test_the_generator_is_the_average_not_the_last_weights():
         torch.testing.assert_close(ema, beta * old + (1 - beta) * new)
 
 
+def test_the_best_weights_on_the_held_out_part_are_kept():
+    trainer = trainer_of(select="best", select_every=1, held_out=0.2, learning_rate=0.02, precision="fp32")
+    losses, weights = {}, {}
+    for step in trainer.steps():
+        losses[step.step] = trainer.generator().meta["held_out_loss"]
+        weights[step.step] = {k: v.clone() for k, v in trainer.ema_denoiser.network.state_dict().items()}
+    best = min(losses, key=losses.get)
+    generator = trainer.finish()
+    assert generator.meta["selected_step"] == best
+    kept = generator.denoiser.network.state_dict()
+    assert all(torch.equal(kept[name], weights[best][name]) for name in kept)
+
+
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (10, 10), (7, 20)])
 def test_every_epoch_is_a_permutation(n, batch_size):
     batches = EpochBatches(n, batch_size, seed=1)
@@ -259,7 +272,7 @@ DROPOUT = NETWORK.model_copy(update={"dropout": 0.2})
 
 
 def test_ctrl_c_saves_and_the_same_call_goes_on_bit_for_bit(tmp_path, metrics_every_step):
-    options = train_options(cold_start=0.2, augment_probability=0.5)
+    options = train_options(cold_start=0.2, augment_probability=0.5, select="best", select_every=4, held_out=0.2)
     wanted = uninterrupted(tmp_path, options, DROPOUT)
     stopping = StoppedAt(tmp_path / "stopped", 8, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted, match=r"Stopped at step 8 of 15; the state is saved in .*stopped"):
@@ -311,7 +324,8 @@ def test_the_seed_decides_everything(tmp_path):
         ({"options": train_options(steps=16)}, "options"),
         ({"network": CONDITIONAL}, "network"),
         ({"seed": 6}, "seed"),
-        ({"data": training_set("mixture", seed=1)}, "data"),
+        ({"data": training_set("mixture", seed=1)}, "data, labels"),
+        ({"data": training_set("noisy")}, "labels"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, metrics_every_step, changed, named):
