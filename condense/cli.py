@@ -406,8 +406,11 @@ def evaluate(
         ]
         _show.rows([["network", "test accuracy", "networks", "time"], *lines])
 
+    def only() -> Score:
+        return score()[0]
+
     if as_json and len(network or ()) < 2:
-        _answer(lambda: score()[0], True, _show.facts)
+        _answer(only, True, lambda result: show([result]))
     else:
         _answer(score, as_json, show)
 

@@ -69,9 +69,7 @@ def render_demo_report(report: DemoReport) -> str:
         report=report,
         labels_wrong=100 * (1 - given.trace() / given.sum()),
         real_rows=_class_rows(report.real_images, report.classes, report.real_wrong),
-        synthetic={
-            name: _class_rows(images, report.classes, None) for name, images in report.synthetic.items()
-        },
+        synthetic={name: _class_rows(images, report.classes, None) for name, images in report.synthetic.items()},
         bars=figures.figure_data_uri(figures.accuracy_bars(report.condensed_accuracy)),
         given=figures.figure_data_uri(figures.confusion(given, report.classes, across="given label")),
         recovered=figures.figure_data_uri(

@@ -77,9 +77,7 @@ def test_color_in_closed_form():
 
 def test_saturation_leaves_grey_images():
     x = torch.randn(3, 1, 5, 5)
-    torch.testing.assert_close(
-        augment.color(x, numbers(0.3, 0.9, 0.2)), augment.color(x, numbers(0.3, 0.1, 0.2))
-    )
+    torch.testing.assert_close(augment.color(x, numbers(0.3, 0.9, 0.2)), augment.color(x, numbers(0.3, 0.1, 0.2)))
 
 
 def test_crop_shifts_by_whole_pixels():

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py  # noqa: TID251 (to damage files on purpose)
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -25,9 +25,7 @@ def make(ipc: int = 2, *, floats: bool = False, zca: bool = False, recipe: objec
     rng = np.random.default_rng(0)
     count, shape = 3 * ipc, (4, 5, 3)
     images = (
-        rng.normal(0.5, 0.6, (count, *shape)).astype(np.float32)
-        if floats
-        else rng.integers(0, 256, (count, *shape))
+        rng.normal(0.5, 0.6, (count, *shape)).astype(np.float32) if floats else rng.integers(0, 256, (count, *shape))
     )
     matrix = (np.eye(60) + 0.01 * rng.normal(size=(60, 60))).astype(np.float32)
     whiten = (rng.normal(size=60).astype(np.float32), matrix, np.linalg.inv(matrix)) if zca else ()
@@ -80,9 +78,7 @@ def test_round_trip(tmp_path: Path, floats: bool, zca: bool) -> None:
 
 def test_round_trip_without_optional_parts(tmp_path: Path) -> None:
     provenance = dataclasses.replace(make().provenance, corruption_rate=None)
-    condensed = dataclasses.replace(
-        make(), soft_labels=None, source_index=None, weights=None, provenance=provenance
-    )
+    condensed = dataclasses.replace(make(), soft_labels=None, source_index=None, weights=None, provenance=provenance)
     write(tmp_path / "set.h5", condensed)
     back = read(tmp_path / "set.h5")
     assert back.soft_labels is None and back.weights is None and back.provenance.corruption_rate is None
@@ -119,12 +115,8 @@ def test_sha256_covers_what_training_uses() -> None:
         dataclasses.replace(base, images=brighter),
         dataclasses.replace(base, classes=("cat", "dog", "owl")),
         dataclasses.replace(base, weights=base.weights + 1),
-        dataclasses.replace(
-            base, preprocessing=dataclasses.replace(base.preprocessing, mean=(0.4, 0.5, 0.61))
-        ),
-        dataclasses.replace(
-            base, preprocessing=dataclasses.replace(base.preprocessing, zca_matrix=matrix * 2)
-        ),
+        dataclasses.replace(base, preprocessing=dataclasses.replace(base.preprocessing, mean=(0.4, 0.5, 0.61))),
+        dataclasses.replace(base, preprocessing=dataclasses.replace(base.preprocessing, zca_matrix=matrix * 2)),
     ]
     assert len({base.sha256(), *(other.sha256() for other in others)}) == 6
     moved = dataclasses.replace(base, provenance=dataclasses.replace(base.provenance, seed=8))
@@ -145,9 +137,9 @@ def test_zca_matches_numpy_and_inverts() -> None:
     condensed = make(zca=True)
     process = condensed.preprocessing
     x, _ = condensed.tensors()
-    plain = (
-        condensed.unit_images().transpose(0, 3, 1, 2) - np.reshape(process.mean, (3, 1, 1))
-    ) / np.reshape(process.std, (3, 1, 1))
+    plain = (condensed.unit_images().transpose(0, 3, 1, 2) - np.reshape(process.mean, (3, 1, 1))) / np.reshape(
+        process.std, (3, 1, 1)
+    )
     white = (plain.reshape(6, 60) - process.zca_mean) @ process.zca_matrix
     np.testing.assert_allclose(x.reshape(6, 60).numpy(), white, atol=1e-4)
     pixels = process.denormalise(x).permute(0, 2, 3, 1).numpy()
@@ -275,9 +267,7 @@ def test_flipped_bytes_anywhere_never_crash(file: Path) -> None:
     refused = 0
     for _ in range(250):
         place = rng.randrange(len(content))
-        file.write_bytes(
-            content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :]
-        )
+        file.write_bytes(content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :])
         try:
             assert_same(read(file), whole)
         except UserError:
@@ -467,9 +457,7 @@ def test_dataset_equals_tensors(file: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker:UserWarning")  # on one core
-@pytest.mark.filterwarnings(
-    "ignore:.*fork:DeprecationWarning"
-)  # Python 3.12 warns of any fork beside threads
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of any fork beside threads
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_dataset_in_workers(file: Path, method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():

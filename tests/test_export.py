@@ -18,9 +18,7 @@ from condense.export import FORMATS, export, folder_names
 from condense.preprocessing import Preprocessing
 
 
-def make(
-    *, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = ("cat", "dog", "eel")
-) -> CondensedSet:
+def make(*, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = ("cat", "dog", "eel")) -> CondensedSet:
     rng = np.random.default_rng(0)
     shape = (12, 4, 4, channels)
     pixels = rng.normal(0.5, 0.5, shape).astype(np.float32)

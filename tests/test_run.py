@@ -219,9 +219,7 @@ with interrupt_guard() as guard:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_asks_second_stops(number: signal.Signals) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-c", CHILD, "twice"], stdout=subprocess.PIPE, text=True, bufsize=1
-    )
+    child = subprocess.Popen([sys.executable, "-P", "-c", CHILD, "twice"], stdout=subprocess.PIPE, text=True, bufsize=1)
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
@@ -256,9 +254,7 @@ def test_guard_restores_handlers_and_is_idle_in_threads() -> None:
 
 def git(folder: Path, *arguments: str) -> str:
     person = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    done = subprocess.run(
-        ["git", *person, *arguments], cwd=folder, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", *person, *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

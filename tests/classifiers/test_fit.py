@@ -172,9 +172,7 @@ def test_epoch_loss_is_the_mean_over_images():
     assert list(fit(network, x, y, FitOptions(1, 2), seed=0)) == [Epoch(1, pytest.approx(math.log(2)))]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"momentum": 1.0}]
-)
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"momentum": 1.0}])
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(UserError):
         FitOptions(**{"epochs": 1, **wrong})

@@ -8,9 +8,7 @@ from condense.errors import UserError
 
 
 def build(name="convnet3", in_channels=3, image_size=32, num_classes=10, seed=0):
-    return networks.build(
-        name, in_channels=in_channels, image_size=image_size, num_classes=num_classes, seed=seed
-    )
+    return networks.build(name, in_channels=in_channels, image_size=image_size, num_classes=num_classes, seed=seed)
 
 
 def count(network):

@@ -19,9 +19,7 @@ def records(label_columns: list[np.ndarray]) -> tuple[np.ndarray, bytes]:
     """Random images [n, 32, 32, 3] and the binary file that holds them."""
     images = RNG.integers(0, 256, (len(label_columns[0]), 32, 32, 3), dtype=np.uint8)
     planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    return images, np.concatenate([np.stack(label_columns, axis=1), planes], axis=1).astype(
-        np.uint8
-    ).tobytes()
+    return images, np.concatenate([np.stack(label_columns, axis=1), planes], axis=1).astype(np.uint8).tobytes()
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".sp
 LETTERS = tuple("abcdefghij")
 
 
-def made(
-    num_images: int, classes: tuple[str, ...] = LETTERS, name: str = "letters"
-) -> tuple[Truth, ImageData]:
+def made(num_images: int, classes: tuple[str, ...] = LETTERS, name: str = "letters") -> tuple[Truth, ImageData]:
     """Labels 0, 1, …, c-1, 0, 1, … and blank images."""
     truth = Truth(np.arange(num_images, dtype=np.int64) % len(classes))
     return truth, ImageData(np.zeros((num_images, 1, 1, 1), dtype=np.uint8), classes, name, "train")
@@ -122,14 +120,10 @@ def test_class_partial_is_the_papers_matrix():
     np.testing.assert_array_equal(inclusion[0], [1, 0.7, 0.5, 0.3, 0.7, 0.5, 0.3, 0.7, 0.5, 0.3])
     for y in range(10):
         np.testing.assert_array_equal(inclusion[y], np.roll(inclusion[0], y))
-    np.testing.assert_array_equal(
-        corrupt.inclusion_matrix("partial:0.2", 3), np.full((3, 3), 0.2) + 0.8 * np.eye(3)
-    )
+    np.testing.assert_array_equal(corrupt.inclusion_matrix("partial:0.2", 3), np.full((3, 3), 0.2) + 0.8 * np.eye(3))
 
 
-@pytest.mark.parametrize(
-    ("rate", "kept"), [(0.1, [60, 10, 4]), (0.01, [6, 1, 1]), (0, [1, 1, 1]), (1, [600, 100, 40])]
-)
+@pytest.mark.parametrize(("rate", "kept"), [(0.1, [60, 10, 4]), (0.01, [6, 1, 1]), (0, [1, 1, 1]), (1, [600, 100, 40])])
 def test_unlabeled_keeps_an_exact_share_of_every_class(rate, kept):
     labels = np.repeat([0, 1, 2], [600, 100, 40]).astype(np.int64)
     train = ImageData(np.zeros((740, 1, 1, 1), dtype=np.uint8), ("a", "b", "c"), "abc", "train")
@@ -150,9 +144,7 @@ def test_none_keeps_the_truth():
     assert (record.spec, record.overall_rate) == ("none", 0.0)
 
 
-@pytest.mark.parametrize(
-    "spec", ["sym:0.4", "asym:0.4", "pair:0.4", "partial:0.5", "class-partial", "unlabeled:0.1"]
-)
+@pytest.mark.parametrize("spec", ["sym:0.4", "asym:0.4", "pair:0.4", "partial:0.5", "class-partial", "unlabeled:0.1"])
 def test_the_seed_decides_everything(spec):
     truth, train = made(5000, CIFAR10, "cifar10")
     first, again, other = (corrupt.apply(spec, truth, train, seed)[0].candidates for seed in (7, 7, 8))

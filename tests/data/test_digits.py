@@ -17,9 +17,7 @@ def test_digits_are_scikit_learns_in_a_fixed_stratified_split():
     np.testing.assert_array_equal(source.supervision.observed, source.truth.labels)
 
     original = load_digits()
-    np.testing.assert_allclose(
-        np.bincount(source.test_truth.labels), np.bincount(original.target) * 500 / 1797, atol=1
-    )
+    np.testing.assert_allclose(np.bincount(source.test_truth.labels), np.bincount(original.target) * 500 / 1797, atol=1)
     pictures = np.concatenate([source.train.images, source.test.images])
     labels = np.concatenate([source.truth.labels, source.test_truth.labels])
     assert multiset(pictures[..., 0] * (16 / 255), labels) == multiset(original.images, original.target)
@@ -30,6 +28,5 @@ def test_digits_are_scikit_learns_in_a_fixed_stratified_split():
 
 def multiset(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:
     return sorted(
-        (np.rint(image).astype(np.uint8).tobytes(), int(label))
-        for image, label in zip(images, labels, strict=True)
+        (np.rint(image).astype(np.uint8).tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
     )

@@ -46,9 +46,7 @@ def test_train_and_test_folders(tmp_path, name):
 def test_a_table_gives_noisy_partial_and_missing_labels(tmp_path):
     for value in range(5):
         paint(tmp_path / f"{value}.png", value)
-    (tmp_path / "labels.csv").write_text(
-        "\ufefffile,label,note\n2.png,dog,x\n0.png,cat|dog,\n1.png,,\n3.png, eel ,\n"
-    )
+    (tmp_path / "labels.csv").write_text("\ufefffile,label,note\n2.png,dog,x\n0.png,cat|dog,\n1.png,,\n3.png, eel ,\n")
     source = load(tmp_path)
     assert source.train.classes == ("cat", "dog", "eel")
     assert source.train.images[:, 0, 0, 0].tolist() == [2, 0, 1, 3]

@@ -44,8 +44,7 @@ def report(**changed):
         real_images=generator.integers(0, 256, (12, 8, 8, 1), dtype=np.uint8),
         real_wrong=np.arange(12) % 4 == 1,
         synthetic={
-            name: generator.integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
-            for name in ("random", "vanilla", "dmis")
+            name: generator.integers(0, 256, (6, 8, 8, 1), dtype=np.uint8) for name in ("random", "vanilla", "dmis")
         },
         ipc=2,
         given_confusion=np.array([[6, 2, 2], [1, 7, 2], [2, 3, 5]]),

@@ -24,9 +24,7 @@ def pictures(per_class, size=8, seed=0, channels=1):
     generator = np.random.default_rng(seed)
     base = np.zeros((3, size, size, channels))
     base[0], base[1], base[2, :, ::2] = 60, 190, 255
-    noisy = np.repeat(base, per_class, axis=0) + generator.normal(
-        0, 20, (3 * per_class, size, size, channels)
-    )
+    noisy = np.repeat(base, per_class, axis=0) + generator.normal(0, 20, (3 * per_class, size, size, channels))
     return noisy.clip(0, 255).astype(np.uint8), np.repeat(np.arange(3), per_class)
 
 
@@ -91,9 +89,7 @@ def test_score_equals_training_and_counting_by_hand():
 def test_json_has_exactly_the_promised_keys():
     written = json.loads(json.dumps(run().to_json()))
     assert list(written) == ["mean", "std", "ci95", "accuracies", "protocol", "network", "seconds"]
-    assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(
-        np.mean(written["accuracies"])
-    )
+    assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(np.mean(written["accuracies"]))
     assert written["protocol"]["epochs"] == 3 and written["protocol"]["precision"] == "float32"
     settings = {field.name for field in dataclasses.fields(BRIEF)}
     assert set(written["protocol"]) == settings | {"precision"}
@@ -157,9 +153,7 @@ def test_published_protocols_are_what_they_say():
     assert (HARD.epochs, HARD.batch_size, HARD.optimizer, HARD.learning_rate) == (1000, 256, "sgd", 0.01)
     assert (HARD.momentum, HARD.weight_decay, HARD.schedule) == (0.9, 5e-4, "step")
     assert HARD.augmentation == "color_crop_cutout_flip_scale_rotate"
-    differs = {
-        f.name for f in dataclasses.fields(HARD) if getattr(HARD, f.name) != getattr(HARD_QUICK, f.name)
-    }
+    differs = {f.name for f in dataclasses.fields(HARD) if getattr(HARD, f.name) != getattr(HARD_QUICK, f.name)}
     assert differs == {"name", "epochs", "source"} and HARD_QUICK.epochs == 300
 
 
