@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from condense import __version__
-from condense.errors import DmisError, Interrupted
+from condense.errors import DmisError, Interrupted, WorkerDone
 
 if TYPE_CHECKING:
     from condense.commands._plan import Request
@@ -81,6 +81,8 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0")
     try:
         return _invoked(arguments)
+    except WorkerDone:
+        return 0
     except DmisError as error:
         _complain(str(error), "" if isinstance(error, Interrupted) else "error: ")
         return error.exit_code

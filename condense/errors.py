@@ -29,3 +29,9 @@ class Interrupted(DmisError):
     """Stopped by Ctrl-C (or SIGTERM) after the state was saved (exit code 130)."""
 
     exit_code = 130
+
+
+class WorkerDone(DmisError):
+    """Not an error: a process that torchrun started beside the main one has done its part (exit code 0)."""
+
+    exit_code = 0

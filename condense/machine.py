@@ -49,6 +49,16 @@ def machine() -> dict[str, str]:
     }
 
 
+def is_worker() -> bool:
+    """Whether torchrun started this process beside the main one, which alone reports and writes."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def num_processes() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def best_device() -> torch.device:
     """The first GPU where there is one, else the CPU."""
     import torch

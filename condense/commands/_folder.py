@@ -11,6 +11,7 @@ from condense.commands._repair import FOLDER as LABELLER
 from condense.errors import UserError
 from condense.generator.model import FILE as GENERATOR
 from condense.generator.session import CHECKPOINT
+from condense.machine import is_worker
 from condense.run import Run, atomic_write_text
 
 RECIPE = "recipe.json"
@@ -50,9 +51,13 @@ def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
 def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool) -> Run:
     """The run folder with the resolved recipe in it; what an earlier run left is removed unless it goes on.
 
+    The processes that torchrun started beside the main one get the folder as it is: they only read a checkpoint.
+
     Raises:
         UserError: as `check_run`, or the folder cannot be written.
     """
+    if is_worker():
+        return Run(path)
     check_run(path, plan, resume=resume, force=force)
     if not resume:
         _clear(path)

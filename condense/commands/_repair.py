@@ -13,7 +13,7 @@ from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.generator.model import Generator
 from condense.generator.session import train_generator
-from condense.machine import best_device
+from condense.machine import best_device, num_processes
 from condense.relabel import repaired_by, repaired_by_oracle
 from condense.run import JSON, Run
 
@@ -80,5 +80,10 @@ def _labeller(plan: Plan, run: Run) -> Generator:
             )
         generator.check_images(plan.train.images.images)
         return generator
+    if num_processes() > 1:
+        raise UserError(
+            "Under torchrun one command trains one generator; train the one that repairs the labels with `dmis train`, "
+            "then give it with --generator."
+        )
     folder = Run(None if run.path is None else run.path / FOLDER, progress=run.progress)
     return train_generator(plan.train, options.network, options.train, labeller_seed(plan.recipe.seed), folder)

@@ -18,12 +18,14 @@ from condense.commands.train import recovered_labels, test_accuracy
 from condense.condensed import write
 from condense.condensed_set import CondensedSet
 from condense.data.types import Images, Labels, Mask
+from condense.errors import UserError
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import Score
 from condense.generator.model import Generator
 from condense.generator.session import train_generator
 from condense.grid import grid, save_png
+from condense.machine import num_processes
 from condense.methods._generate import GeneratorOptions
 from condense.recipe import merge, parse_overrides
 from condense.run import Run, prepare_output
@@ -66,6 +68,8 @@ def demo(
         RunFailed: the training or the disk failed.
     """
     started = time.perf_counter()
+    if num_processes() > 1:
+        raise UserError("The demo trains two generators in turn and needs one process; run it without torchrun.")
     prepare_output(out, force=force)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
     generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}

@@ -48,18 +48,25 @@ class PosteriorBank:
     """A moving average of the EMA network's class posterior f_phi(x) for every training image.
 
     Attributes:
-        posterior: float16 [n, c], rows summing to 1; uniform over the candidates until an image is visited.
+        posterior: float16 [n, c], rows summing to 1; until an image is visited uniform over the classes that can be
+            true: the candidates of a trusted image, all classes of another (starting at its given label would turn
+            the early-learning loss into a constant pull towards that label).
         visited: bool [n].
     """
 
-    def __init__(self, candidates: Tensor, momentum: float) -> None:
+    def __init__(self, candidates: Tensor, trusted: Tensor, momentum: float) -> None:
         self.momentum = momentum
-        self.posterior = (candidates.float() / candidates.float().sum(1, keepdim=True)).half()
+        possible = (candidates | ~trusted[:, None]).float()
+        self.posterior = (possible / possible.sum(1, keepdim=True)).half()
         self.visited = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device)
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         """float32 [B, c]."""
         return self.posterior[indices].float()
+
+    def most_overdue(self, indices: Tensor, count: int) -> Tensor:
+        """`count` of `indices`, those never visited first."""
+        return indices[self.visited[indices].to(torch.uint8).argsort(stable=True)[:count]]
 
     def update(self, indices: Tensor, posterior: Tensor) -> None:
         """Average `posterior` [B, c] in; an image's first visit replaces the initial guess."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
+import torch
 from accelerate import Accelerator
 
 from condense.data.types import TrainingSet
-from condense.errors import Interrupted
+from condense.errors import Interrupted, WorkerDone
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.train import Step, Trainer
@@ -33,12 +34,14 @@ def train_generator(
         Interrupted: stopped after saving; run the same again to go on.
         RunFailed: the loss became NaN.
         UserError: the checkpoint belongs to other options or data.
+        WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
     """
     trainer = Trainer(data, network, options, seed, accelerator)
     seconds_before = _restore(trainer, run)
     started = time.perf_counter()
-    run.rewind(trainer.step)
     main = trainer.accelerator.is_main_process
+    if main:
+        run.rewind(trainer.step)
     with (
         interrupt_guard() as guard,
         run.track(options.steps, options.objective, initial=trainer.step) as tracker,
@@ -48,9 +51,10 @@ def train_generator(
             last = step.step == options.steps
             if main and (step.step % METRIC_EVERY == 0 or last):
                 _record(run, step)
-            if step.step % options.checkpoint_every == 0 or last or guard.requested:
+            stop = _any_process(trainer, guard.requested)
+            if step.step % options.checkpoint_every == 0 or last or stop:
                 _save(trainer, run, seconds_before + time.perf_counter() - started)
-            if guard.requested and not last:
+            if stop and not last:
                 raise Interrupted(
                     f"Stopped at step {step.step} of {options.steps}; the state is saved"
                     + (f" in {run.path}: go on with --resume." if run.path else ".")
@@ -65,9 +69,27 @@ def train_generator(
         "data_fingerprint": data.images.fingerprint(),
         "corruption": data.corruption.spec,
     }
-    if main:
-        generator.save(run)
+    _leave_processes(trainer)
+    generator.save(run)
     return generator
+
+
+def _any_process(trainer: Trainer, requested: bool) -> bool:
+    """Whether any process was asked to stop: all of them must leave the loop at the same step."""
+    if trainer.accelerator.num_processes == 1:
+        return requested
+    asked = torch.tensor([requested], device=trainer.device)
+    return bool(trainer.accelerator.gather(asked).any())
+
+
+def _leave_processes(trainer: Trainer) -> None:
+    """After the last step the main process goes on alone; raises `WorkerDone` in the others."""
+    if trainer.accelerator.num_processes == 1:
+        return
+    main = trainer.accelerator.is_main_process
+    trainer.accelerator.end_training()
+    if not main:
+        raise WorkerDone("trained")
 
 
 def _record(run: Run, step: Step) -> None:

@@ -7,7 +7,6 @@ goes on bit for bit as if it had never stopped.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +44,7 @@ from condense.generator.posterior import (
     label_likelihood,
 )
 from condense.generator.selection import BestWeights
+from condense.machine import num_processes
 from condense.precision import fast_bf16
 from condense.run import JSON, pack_optimizer, unpack_optimizer
 
@@ -66,8 +66,7 @@ class Step:
 
 def default_accelerator() -> Accelerator:
     """One process, or as many as torchrun started, on GPUs where there are any and else on the CPU."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return Accelerator(mixed_precision="no", cpu=several and not torch.accelerator.is_available())
+    return Accelerator(mixed_precision="no", cpu=num_processes() > 1 and not torch.accelerator.is_available())
 
 
 class Trainer:
@@ -128,9 +127,9 @@ class Trainer:
 
         self.step = 0
         self.best = BestWeights()
-        self.bank = PosteriorBank(self.candidates, options.bank_momentum)
+        self.bank = PosteriorBank(self.candidates, self.trusted, options.bank_momentum)
         self.transition = self._first_transition()
-        self.log_prior = class_prior(data.supervision, self.bank.posterior, self.transition).log()
+        self.log_prior = torch.full((data.images.num_classes,), -math.log(data.images.num_classes), device=self.device)
 
     @property
     def ema_denoiser(self) -> Denoiser:
@@ -212,7 +211,8 @@ class Trainer:
         candidates, trusted = self.candidates[indices], self.trusted[indices]
         likelihood = label_likelihood(candidates, trusted, self.transition)
         if self._uses_beliefs:
-            self._refresh(indices[: math.ceil(self.options.refresh_share * len(indices))], random)
+            count = math.ceil(self.options.refresh_share * len(indices))
+            self._refresh(self.bank.most_overdue(indices, count), random)
         target = self.bank[indices]
         given = candidates * ~self.ignored[indices, None] / candidates.sum(1, keepdim=True)
         pi = given_label(target, likelihood) if self._uses_beliefs and not self._cold else given

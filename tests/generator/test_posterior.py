@@ -75,7 +75,7 @@ def test_keep_top_keeps_and_renormalises():
 
 
 def test_bank_starts_uniform_on_the_candidates_then_averages():
-    bank = PosteriorBank(torch.tensor([[1, 0, 1], [1, 1, 1]], dtype=torch.bool), momentum=0.75)
+    bank = PosteriorBank(torch.tensor([[1, 0, 1], [1, 1, 1]], dtype=torch.bool), torch.ones(2, dtype=torch.bool), 0.75)
     torch.testing.assert_close(bank[torch.tensor([0])], torch.tensor([[0.5, 0.0, 0.5]]))
     first, second = torch.tensor([[0.25, 0.5, 0.25]]), torch.tensor([[0.75, 0.0, 0.25]])
     bank.update(torch.tensor([1]), first)
@@ -84,6 +84,20 @@ def test_bank_starts_uniform_on_the_candidates_then_averages():
     torch.testing.assert_close(bank[torch.tensor([1])], 0.75 * first + 0.25 * second)
     assert bank.visited.tolist() == [False, True]
     assert bank.posterior.dtype == torch.float16
+
+
+def test_bank_does_not_believe_a_label_that_may_be_wrong():
+    one = torch.tensor([[0, 1, 0], [0, 1, 0]], dtype=torch.bool)
+    bank = PosteriorBank(one, torch.tensor([True, False]), 0.75)
+    torch.testing.assert_close(
+        bank[torch.arange(2)], torch.tensor([[0, 1, 0], [1 / 3, 1 / 3, 1 / 3]]), atol=1e-3, rtol=0
+    )
+
+
+def test_bank_refreshes_images_never_visited_first():
+    bank = PosteriorBank(torch.ones(5, 2, dtype=torch.bool), torch.ones(5, dtype=torch.bool), 0.75)
+    bank.update(torch.tensor([0, 3]), torch.full((2, 2), 0.5))
+    assert bank.most_overdue(torch.tensor([0, 4, 3, 1]), 3).tolist() == [4, 1, 0]
 
 
 def noisy_draws(transition, prior, n, seed=0):
