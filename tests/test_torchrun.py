@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture
 def torchrun(tmp_path):
     def call(*arguments):
-        command = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "condense"]
+        command = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "--", "condense"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         return subprocess.run(
             [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
