@@ -101,15 +101,18 @@ def class_errors(
     Returns:
         float32 [B, c].
     """
-    total = x_0.new_zeros((len(x_0), denoiser.num_classes), dtype=torch.float32)
+    looks = []
     for sigma, mass in schedule:
-        level = torch.full((len(x_0),), sigma, device=x_0.device)
         weight = float(loss_weight(torch.tensor(sigma, dtype=torch.float64))) * mass / (2 * pairs)
         for _ in range(pairs):
             noise = sigma * torch.randn(x_0.shape[1:], generator=generator).to(x_0.device)
-            for sign in (1, -1):
-                total += weight * squared_errors(denoiser.all_classes(x_0 + sign * noise, level), x_0)
-    return total
+            looks += [(sigma, weight, noise), (sigma, weight, -noise)]
+    # all looks in one batch: small batches leave the device idle
+    x_t = torch.cat([x_0 + noise for _, _, noise in looks])
+    sigmas = torch.tensor([sigma for sigma, _, _ in looks], device=x_0.device).repeat_interleave(len(x_0))
+    weights = torch.tensor([weight for _, weight, _ in looks], device=x_0.device)
+    errors = squared_errors(denoiser.all_classes(x_t, sigmas), x_0.repeat(len(looks), 1, 1, 1))
+    return (weights[:, None, None] * errors.unflatten(0, (len(looks), len(x_0)))).sum(0)
 
 
 def logits_from_errors(errors: Tensor, temperature: float, log_prior: Tensor) -> Tensor:

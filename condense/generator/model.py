@@ -75,6 +75,12 @@ class Generator:
         """Where the network lies."""
         return next(self.denoiser.parameters()).device
 
+    @property
+    def _pass_size(self) -> int:
+        """Images in one pass: few enough for a CPU cache, enough to fill a GPU; `Conditional` counts every class."""
+        size = 200 if self.device.type == "cpu" else 4000
+        return size if self.denoiser.one_pass else max(1, size // len(self.classes))
+
     def check_images(self, images: Images) -> None:
         """Raise `UserError` unless `images` [n, H, W, C] have the shape the generator was trained on."""
         channels, height, width = self.image_shape
@@ -101,11 +107,11 @@ class Generator:
         *,
         pairs: int = 1,
         seed: int = 0,
-        batch: int = 100,
     ) -> Tensor:
         """Class errors (see `class_errors`) of uint8 images [n, H, W, C]: float32 [n, c], on the CPU."""
         self.check_images(images)
         rows = []
+        batch = max(1, self._pass_size // (2 * len(schedule.sigmas) * pairs))
         for start in range(0, len(images), batch):
             pixels = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).to(self.device)
             with autocast(self.device, self.bf16):
@@ -141,11 +147,11 @@ class Generator:
         *,
         num_steps: int = 18,
         guidance: float = 0.0,
-        batch: int = 100,
     ) -> Images:
         """One image for each label [n]: uint8 [n, H, W, C]. Image i depends on (seed, i) and the labels before it."""
         images = []
         noise_source = rng.generator(seed, "sampling")
+        batch = self._pass_size
         for start in range(0, len(labels), batch):
             classes = torch.from_numpy(labels[start : start + batch]).to(self.device)
             noise = torch.randn(len(classes), *self.image_shape, generator=noise_source).to(self.device)
