@@ -112,7 +112,8 @@ def class_errors(
     sigmas = torch.tensor([sigma for sigma, _, _ in looks], device=x_0.device).repeat_interleave(len(x_0))
     weights = torch.tensor([weight for _, weight, _ in looks], device=x_0.device)
     errors = squared_errors(denoiser.all_classes(x_t, sigmas), x_0.repeat(len(looks), 1, 1, 1))
-    return (weights[:, None, None] * errors.unflatten(0, (len(looks), len(x_0)))).sum(0)
+    total: Tensor = (weights[:, None, None] * errors.reshape(len(looks), len(x_0), -1)).sum(0)
+    return total
 
 
 def logits_from_errors(errors: Tensor, temperature: float, log_prior: Tensor) -> Tensor:
