@@ -72,14 +72,7 @@ def _labeller(plan: Plan, run: Run) -> Generator:
     options = plan.labeller
     assert options is not None
     if options.generator is not None:
-        generator = Generator.load(Run(options.generator), best_device())
-        if generator.classes != plan.train.images.classes:
-            raise UserError(
-                f"The generator in {options.generator} knows other classes than {plan.train.images.name}; "
-                "train one on this data."
-            )
-        generator.check_images(plan.train.images.images)
-        return generator
+        return Generator.load(Run(options.generator), best_device())  # `repaired_by` checks that it fits
     if num_processes() > 1:
         raise UserError(
             "Under torchrun one command trains one generator; train the one that repairs the labels with `dmis train`, "
