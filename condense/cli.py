@@ -315,6 +315,9 @@ def condense(
             help="Repair the labels first: by a DMIS generator (--generator, else trained), or by the truth.",
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try, in seconds.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
     ] = None,
@@ -343,6 +346,7 @@ def condense(
         ipc=ipc,
         clean_first=clean_first,
         seed=seed,
+        quick=quick or None,
     )
     if generator is not None:
         named |= {"labeller": {"generator": generator}} if clean_first == "dmis" else {"generator": generator}

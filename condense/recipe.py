@@ -60,6 +60,7 @@ class Recipe(Options):
     method: str = Field("dmis", description="name of the condensation method")
     ipc: int = Field(10, ge=1, description="images per class")
     seed: int = Field(0, ge=0, description="seed of everything")
+    quick: bool = Field(False, description="whether every default is the method's smallest budget, for first tries")
     clean_first: Literal["none", "dmis", "oracle"] = Field("none", description="who repairs the labels beforehand")
     labeller: dict[str, Any] = Field(
         default_factory=dict, description="the generator that repairs them: generator, network, train"

@@ -1,7 +1,7 @@
 """From what was asked for to what will be done: recipe layers, data, labels, the method and its options.
 
-Layers, the weakest first: generator defaults for the data's image size, the recipe file (`-c`), named options
-(`--ipc`), `--set a.b=c`.
+Layers, the weakest first: generator defaults for the data's image size, with `--quick` the method's smallest budget,
+the recipe file (`-c`), named options (`--ipc`), `--set a.b=c`.
 """
 
 from __future__ import annotations
@@ -127,8 +127,10 @@ def resolve_options(
     for_labeller = {key: layers[key] for key in LABELLER_SECTIONS if key in layers}
     if "generator" in method.Options.model_fields:
         for_labeller.pop("generator", None)
+    quick = layers.get("quick", False)
     own = merge(
         {key: value for key, value in sizes.items() if key not in foreign},
+        method.Options.QUICK if quick else {},
         {key: value for key, value in file.items() if key not in foreign},
         {key: value for key, value in asked.items() if not (labelled_by_generator and key in foreign)},
     )
@@ -138,7 +140,8 @@ def resolve_options(
     options = parse(method.Options, recipe.options, f"recipe for method {recipe.method!r}")
     labeller = None
     if labelled_by_generator:
-        asked_labeller = merge(sizes, for_labeller, recipe.labeller, {"train": {"objective": "dmis"}})
+        budget = GeneratorOptions.QUICK if quick else {}
+        asked_labeller = merge(sizes, budget, for_labeller, recipe.labeller, {"train": {"objective": "dmis"}})
         labeller = parse(GeneratorOptions, asked_labeller, "recipe section 'labeller',")
     filled = {
         "options": options.model_dump(mode="json"),

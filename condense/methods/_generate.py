@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class DrawOptions(Options):
 
 class GeneratorOptions(Options):
     """Options of a generator-based method."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {"train": {"steps": 40}, "draw": {"pool": 2, "sampler_steps": 6}}
 
     generator: Path | None = Field(None, description="run folder of a trained generator; trained when empty")
     network: NetworkOptions = NetworkOptions()

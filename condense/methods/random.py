@@ -13,8 +13,8 @@ import numpy as np
 from condense import rng
 from condense.condensed_set import CondensedSet, Cost
 from condense.data.types import TrainingSet
-from condense.errors import UserError
 from condense.methods._assemble import assemble, check_ipc
+from condense.methods._members import class_members
 from condense.options import Options as BaseOptions
 from condense.run import Run
 
@@ -44,17 +44,3 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         cost=Cost(seconds=time.perf_counter() - started),
         source_index=chosen,
     )
-
-
-def class_members(train: TrainingSet, ipc: int) -> list[np.ndarray]:
-    """Indices of each class's images by observed label; every class must have `ipc` of them."""
-    observed = train.supervision.observed
-    members = [np.flatnonzero(observed == y) for y in range(train.images.num_classes)]
-    short = [(name, len(own)) for name, own in zip(train.images.classes, members, strict=True) if len(own) < ipc]
-    if short:
-        found = ", ".join(f"{name!r} has {count}" for name, count in short[:3])
-        raise UserError(
-            f"Too few images with a single label: {found}, ipc is {ipc}; lower ipc, drop the class, "
-            "or choose a method that makes images (dmis)."
-        )
-    return members

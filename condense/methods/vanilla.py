@@ -6,6 +6,9 @@ images are left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from pydantic import Field
 
 from condense.condensed_set import CondensedSet
@@ -25,6 +28,8 @@ class PlainDraw(DrawOptions):
 
 class Options(GeneratorOptions):
     """A generator trained on labels as given."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {"train": {"steps": 40}, "draw": {"sampler_steps": 6}}
 
     draw: PlainDraw = PlainDraw()
 

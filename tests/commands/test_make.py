@@ -248,6 +248,33 @@ def test_layers_from_weak_to_strong() -> None:
     assert resolve_options({}, {"options": {}}, vanilla, 28)[1].model_dump()["network"]["multipliers"] == (1, 2)
 
 
+def test_quick_is_a_layer_above_the_defaults_and_below_what_is_asked() -> None:
+    dmis, random = methods.load("dmis"), methods.load("random")
+    quick = dmis.Options.QUICK["train"]["steps"]
+    assert resolve_options({}, {}, dmis, 8)[1].model_dump()["train"]["steps"] == 600 > quick
+    for asked, steps in (({}, quick), ({"train": {"steps": 7}}, 7)):
+        for file in ({}, {"train": {"batch_size": 9}}):
+            recipe, options, _ = resolve_options(file, {"quick": True, **asked}, dmis, 8)
+            told = options.model_dump()
+            assert recipe.quick and told["train"]["steps"] == steps and told["network"]["channels"] == 48
+            assert told["train"]["batch_size"] == (9 if file else 128)
+    assert resolve_options({"train": {"steps": 5}}, {"quick": True}, dmis, 8)[1].model_dump()["train"]["steps"] == 5
+    assert resolve_options({"quick": True}, {}, dmis, 8)[1].model_dump()["train"]["steps"] == quick
+    _, _, labeller = resolve_options({}, {"quick": True, "method": "random", "clean_first": "dmis"}, random, 8)
+    assert labeller is not None and labeller.train.steps == quick
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_quick_from_the_command_line(method: str, dmis: Dmis) -> None:
+    told = json.loads(dmis("condense", "--method", method, "--noise", "sym:0.4", "--quick", "--dry-run", "--json").out)
+    options = methods.load(method).Options
+    assert told["recipe"]["quick"] is True
+    assert (
+        options.model_validate({k: told["recipe"][k] for k in options.model_fields})
+        == make_plan(Request(named={"method": method, "quick": True})).options
+    )
+
+
 def test_one_recipe_file_serves_methods_without_generator() -> None:
     random = methods.load("random")
     file = {"method": "dmis", "train": {"steps": 5}}
