@@ -19,6 +19,7 @@ from condense import rng
 from condense.errors import RunFailed, UserError
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -88,22 +89,29 @@ def fit(
     *,
     seed: int,
     augment: Augment | None = None,
+    loss: Loss = F.cross_entropy,
     device: torch.device | str = "cpu",
+    optimizer: torch.optim.Optimizer | None = None,
+    first_epoch: int = 1,
 ) -> Iterator[Epoch]:
     """Train `network` in place, yielding after every epoch; drain the iterator to train to the end.
 
     The loss is the cross-entropy -Σ_y q_y log f_y with q the one-hot or soft target, averaged over the batch;
     for soft targets it is KL(q‖f) plus the constant entropy of q. Order of the images and augmentation in
-    epoch e depend on (seed, e) only: on a CPU with a fixed number of threads equal calls give equal bits.
+    epoch e depend on (seed, e) only: on a CPU with a fixed number of threads equal calls give equal bits, and
+    so does a run broken off after epoch e and continued with its network, its optimiser and `first_epoch` e + 1.
 
     Args:
         network: float [B, C, H, W] to logits [B, c]; moved to `device`.
         images: float32 [n, C, H, W], normalised; kept whole on `device`.
-        targets: int64 [n], or float32 [n, c] with rows adding up to 1.
+        targets: int64 [n], or float32 [n, c] with rows adding up to 1, or whatever else `loss` takes.
         options: see `FitOptions`.
         seed: of the order and the augmentation. The network's initial weights have their own.
         augment: applied to every batch, with a CPU generator.
+        loss: float32 logits [B, c] and the batch's targets to their mean loss.
         device: where to train.
+        optimizer: from `make_optimizer`, for callers that keep its state; made here when None.
+        first_epoch: the number of the first epoch to run.
 
     Raises:
         RunFailed: the loss is no longer finite.
@@ -112,8 +120,8 @@ def fit(
     # NCHW on purpose: on a CPU, group norm's backward pass is several times slower in channels_last.
     network.to(device).train()
     images, targets = images.to(device), targets.to(device)
-    optimizer = _optimizer(network, options)
-    for epoch in range(1, options.epochs + 1):
+    optimizer = make_optimizer(network, options) if optimizer is None else optimizer
+    for epoch in range(first_epoch, options.epochs + 1):
         _set_learning_rate(optimizer, options, epoch)
         generator = rng.generator(seed, "fit", epoch)
         total = torch.zeros((), device=device)
@@ -122,15 +130,16 @@ def fit(
             x = images[batch] if augment is None else augment(images[batch], generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 logits = network(x)
-            loss = F.cross_entropy(logits.float(), targets[batch])
+            mean_loss = loss(logits.float(), targets[batch])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            mean_loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            total += loss.detach() * len(batch)
+            total += mean_loss.detach() * len(batch)
         yield Epoch(epoch, _finite(float(total) / len(images), epoch, options))
 
 
-def _optimizer(network: nn.Module, options: FitOptions) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, options: FitOptions) -> torch.optim.Optimizer:
+    """The optimiser `options` names, over all parameters of `network`."""
     if options.optimizer == "adamw":
         return torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
     return torch.optim.SGD(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from condense.classifiers import networks
-from condense.classifiers.fit import Epoch, FitOptions, fit, learning_rate, predict
+from condense.classifiers.fit import Epoch, FitOptions, fit, learning_rate, make_optimizer, predict
 from condense.errors import RunFailed, UserError
 
 QUICK = FitOptions(epochs=3, batch_size=8)
@@ -155,6 +155,36 @@ def test_bf16_follows_float32():
     assert all(p.dtype == torch.float32 for p in rough.parameters())
     assert [e.loss for e in rough_losses] == pytest.approx([e.loss for e in losses], rel=0.05)
     assert not torch.equal(flat(exact), flat(rough))
+
+
+@pytest.mark.parametrize("options", [QUICK, FitOptions(4, 8, "adamw", 1e-3, schedule="cosine"), FitOptions(4, 8)])
+def test_a_run_broken_off_and_continued_equals_an_unbroken_one(options):
+    whole, losses = train(options, augment=noise)
+    x, y = digits_like()
+    first = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=0)
+    optimizer = make_optimizer(first, options)
+    for epoch in fit(first, x, y, options, seed=0, augment=noise, optimizer=optimizer):
+        if epoch.epoch == 2:
+            break
+    second = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=7)
+    second.load_state_dict(first.state_dict())
+    again = make_optimizer(second, options)
+    again.load_state_dict(optimizer.state_dict())
+    rest = list(fit(second, x, y, options, seed=0, augment=noise, optimizer=again, first_epoch=3))
+    assert rest == losses[2:] and torch.equal(flat(second), flat(whole))
+
+
+def test_another_loss_is_minimised():
+    x, y = digits_like()
+    network = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=0)
+    squared = float((predict(network, x) ** 2).mean())
+
+    def loss(logits, targets):
+        assert logits.dtype == torch.float32 and torch.equal(targets.sort().values, y.sort().values)
+        return (logits**2).mean()
+
+    epochs = list(fit(network, x, y, FitOptions(5, 20), seed=0, loss=loss))
+    assert epochs[0].loss == pytest.approx(squared, rel=1e-5) and epochs[-1].loss < 0.5 * squared
 
 
 def test_infinite_loss_stops_with_advice():
