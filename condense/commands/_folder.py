@@ -10,7 +10,6 @@ from condense.commands._plan import Plan
 from condense.commands._repair import FOLDER as LABELLER
 from condense.errors import UserError
 from condense.generator.model import FILE as GENERATOR
-from condense.generator.session import CHECKPOINT
 from condense.machine import is_worker
 from condense.run import Run, atomic_write_text
 
@@ -36,7 +35,7 @@ def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
             f"{path} holds the {found[0]} of an earlier run; give --resume to go on with it, --force to "
             "start over, or --run for another folder."
         )
-    if f"{CHECKPOINT}.safetensors" not in found:
+    if set(found) == {f"{GENERATOR}.safetensors"}:
         raise UserError(
             f"{path} holds a trained generator but no checkpoint to resume from; use it with --generator {path}."
         )
@@ -67,10 +66,8 @@ def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: boo
 
 
 def _results(path: Path) -> list[Path]:
-    """What a run leaves that cost time, here and in the labeller's folder."""
-    names = (f"{CHECKPOINT}.safetensors", f"{GENERATOR}.safetensors")
-    files = [folder / name for folder in (path, path / LABELLER) for name in names]
-    return [file for file in files if file.exists()]
+    """What a run leaves that cost time, here and in the labeller's folder: all that `Run.save` wrote."""
+    return [file for folder in (path, path / LABELLER) for file in sorted(folder.glob("*.safetensors"))]
 
 
 def _clear(path: Path) -> None:
@@ -81,7 +78,7 @@ def _clear(path: Path) -> None:
 
 
 def _compared(path: Path, plan: Plan) -> list[tuple[str, object, object]]:
-    """What must be the same (name, before, now); the trainer compares network, options and images itself."""
+    """What must be the same (name, before, now); whoever reads a checkpoint compares options and images itself."""
     try:
         before = json.loads((path / RECIPE).read_text(encoding="utf-8"))
         data = before["data"]
