@@ -1,0 +1,103 @@
+"""DD-Ranking's scores and the size of a set: what an accuracy hides.
+
+Accuracies here are fractions in [0, 1]. The release of DD-Ranking (v0.2.0) hands percent to the exponential of LRS and
+ARS, so its numbers leave [0, 1] and cannot be compared with these; a set that recovers everything and gains nothing
+scores 0.269 here, as its paper means it.
+Source: DD-Ranking, https://github.com/NUS-HPC-AI-Lab/DD-Ranking.
+"""
+
+from __future__ import annotations
+
+import math
+
+from condense.condensed_set import CondensedSet
+from condense.data.types import ImageData
+from condense.errors import UserError
+
+_BYTES_A_LABEL = 8  # int64, as stored
+
+
+def hard_label_recovery(real: float, condensed: float) -> float:
+    """HLR = accuracy after training on all real data - accuracy on the set, both with hard labels; less is better.
+
+    Args:
+        real: fraction in [0, 1].
+        condensed: fraction in [0, 1], the same network and number of classes.
+
+    Raises:
+        UserError: an accuracy is no fraction.
+    """
+    _check_fractions(real, condensed)
+    return real - condensed
+
+
+def improvement_over_random(condensed: float, random: float) -> float:
+    """IOR = accuracy of the set with its own kind of labels - of random real images under the same protocol.
+
+    Args:
+        condensed: fraction in [0, 1].
+        random: fraction in [0, 1], as many images.
+
+    Raises:
+        UserError: an accuracy is no fraction.
+    """
+    _check_fractions(condensed, random)
+    return condensed - random
+
+
+def label_robust_score(recovery: float, improvement: float, weight: float = 0.5) -> float:
+    """LRS = (e^α - e^-1) / (e - e^-1) with α = w·IOR - (1 - w)·HLR; in [0, 1], more is better.
+
+    Args:
+        recovery: HLR, in [-1, 1].
+        improvement: IOR, in [-1, 1].
+        weight: w in [0, 1].
+
+    Raises:
+        UserError: the weight lies outside [0, 1].
+    """
+    _check_weight(weight)
+    return _normalised(weight * improvement - (1 - weight) * recovery)
+
+
+def augmentation_robust_score(augmented: float, plain: float, weight: float = 0.5) -> float:
+    """ARS = (e^β - e^-1) / (e - e^-1) with β = γ·(gain with augmentation) + (1 - γ)·(gain without).
+
+    Args:
+        augmented: accuracy of the set - of random images, both trained with augmentation; in [-1, 1].
+        plain: the same without augmentation.
+        weight: γ in [0, 1].
+
+    Raises:
+        UserError: the weight lies outside [0, 1].
+    """
+    _check_weight(weight)
+    return _normalised(weight * augmented + (1 - weight) * plain)
+
+
+def set_bytes(condensed: CondensedSet) -> int:
+    """Bytes, uncompressed, of all that training on the set needs: images, labels, soft labels, weights.
+
+    `source_index` is a record and not counted; neither is a ZCA matrix, which follows from the training data.
+    """
+    return sum(array.nbytes for name, array in condensed.arrays() if name != "source_index")
+
+
+def compression_ratio(condensed: CondensedSet, train: ImageData) -> float:
+    """Bytes of the training images and their labels for each byte of the set, see `set_bytes`."""
+    return (train.images.nbytes + _BYTES_A_LABEL * len(train)) / set_bytes(condensed)
+
+
+def _normalised(exponent: float) -> float:
+    return (math.exp(exponent) - math.exp(-1)) / (math.e - math.exp(-1))
+
+
+def _check_fractions(*accuracies: float) -> None:
+    for accuracy in accuracies:
+        if not 0 <= accuracy <= 1:
+            raise UserError(f"the accuracy {accuracy:g} is no fraction in [0, 1]; divide percent by 100.")
+
+
+def _check_weight(weight: float) -> None:
+    if not 0 <= weight <= 1:
+        raise UserError(f"the weight {weight:g} must lie in [0, 1].")
