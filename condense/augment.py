@@ -29,6 +29,10 @@ MAX_DEGREES = 15.0
 NUM_UNIFORM = 3  # an operation needs at most three random numbers an image
 DSA = "color_crop_cutout_flip_scale_rotate"
 
+# A mirrored digit is another sign, so these data sets are never flipped (as in DC's public code).
+# Fashion-MNIST is not among them: mirrored clothes are clothes.
+NEVER_FLIPPED = ("digits", "mnist", "svhn")
+
 
 def siamese(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
     """Apply one random operation of `strategy` with the same parameters for every image.
@@ -68,6 +72,13 @@ def check_strategy(strategy: str) -> tuple[str, ...]:
     if unknown:
         raise UserError(f'augmentation "{strategy}" names "{unknown[0]}"; join any of {", ".join(OPERATIONS)} by "_".')
     return names
+
+
+def allowed(strategy: str, data_name: str) -> str:
+    """`strategy` without what the data set called `data_name` forbids: "flip" for digits, mnist and svhn."""
+    if data_name not in NEVER_FLIPPED:
+        return strategy
+    return "_".join(name for name in strategy.split("_") if name != "flip")
 
 
 def _choose(strategy: str, generator: torch.Generator) -> Operation:

@@ -11,13 +11,9 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from condense.augment import DSA
+from condense.augment import DSA, allowed
 from condense.classifiers.fit import FitOptions
 from condense.errors import UserError
-
-# A mirrored digit is another sign, so these data sets are never flipped (as in DC's public code).
-# Fashion-MNIST is not among them: mirrored clothes are clothes.
-NEVER_FLIPPED = ("digits", "mnist", "svhn")
 
 
 @dataclass(frozen=True)
@@ -56,10 +52,7 @@ class Protocol:
 
     def for_data(self, data_name: str) -> Protocol:
         """This protocol with what the data set forbids taken out: "flip" for digits, mnist and svhn."""
-        if data_name not in NEVER_FLIPPED:
-            return self
-        kept = [operation for operation in self.augmentation.split("_") if operation != "flip"]
-        return dataclasses.replace(self, augmentation="_".join(kept))
+        return dataclasses.replace(self, augmentation=allowed(self.augmentation, data_name))
 
     def fit_options(self, *, bf16: bool) -> FitOptions:
         """The options of the training loop."""

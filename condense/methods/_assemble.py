@@ -10,7 +10,7 @@ import numpy as np
 
 from condense import __version__
 from condense.condensed_set import CondensedSet, Cost, Pixels, Provenance
-from condense.data.types import Labels, TrainingSet
+from condense.data.types import ImageData, Labels, TrainingSet
 from condense.errors import UserError
 from condense.options import Options
 from condense.preprocessing import Preprocessing
@@ -28,6 +28,14 @@ def class_major(num_classes: int, ipc: int) -> Labels:
     return np.repeat(np.arange(num_classes, dtype=np.int64), ipc)
 
 
+def standardisation(images: ImageData) -> Preprocessing:
+    """Mean and standard deviation of each channel, of pixels in [0, 1]."""
+    pixels = images.images
+    mean = tuple(float(v) / 255 for v in pixels.mean((0, 1, 2), dtype=np.float64))
+    std = tuple(max(float(v) / 255, 1e-6) for v in pixels.std((0, 1, 2), dtype=np.float64))
+    return Preprocessing(mean, std)
+
+
 def assemble(
     train: TrainingSet,
     images: Pixels,
@@ -39,16 +47,19 @@ def assemble(
     cost: Cost,
     source_index: Labels | None = None,
     notes: Mapping[str, JSON] | None = None,
+    preprocessing: Preprocessing | None = None,
+    value_range: tuple[float, float] = (0.0, 255.0),
 ) -> CondensedSet:
-    """Images [c * ipc, H, W, C] in class-major order, with preprocessing of the training data and provenance."""
-    pixels = train.images.images
-    mean = tuple(float(v) / 255 for v in pixels.mean((0, 1, 2), dtype=np.float64))
-    std = tuple(max(float(v) / 255, 1e-6) for v in pixels.std((0, 1, 2), dtype=np.float64))
+    """Images [c * ipc, H, W, C] in class-major order, with preprocessing and provenance.
+
+    Without `preprocessing`, images are standardised by the training data's mean and deviation.
+    """
     return CondensedSet(
         images=images,
         labels=class_major(train.images.num_classes, ipc),
         classes=train.images.classes,
-        preprocessing=Preprocessing(mean, std),
+        preprocessing=preprocessing or standardisation(train.images),
+        value_range=value_range,
         provenance=Provenance(
             method=method,
             ipc=ipc,
