@@ -10,6 +10,7 @@ from condense.commands._plan import Plan
 from condense.commands._repair import FOLDER as LABELLER
 from condense.errors import UserError
 from condense.generator.model import FILE as GENERATOR
+from condense.generator.model import SECOND
 from condense.machine import is_worker
 from condense.run import Run, atomic_write_text
 
@@ -66,13 +67,17 @@ def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: boo
 
 
 def _results(path: Path) -> list[Path]:
-    """What a run leaves that cost time, here and in the labeller's folder: all that `Run.save` wrote."""
-    return [file for folder in (path, path / LABELLER) for file in sorted(folder.glob("*.safetensors"))]
+    """What a run leaves that cost time, here and in the folders below: all that `Run.save` wrote."""
+    return [file for folder in _folders(path) for file in sorted(folder.glob("*.safetensors"))]
+
+
+def _folders(path: Path) -> tuple[Path, ...]:
+    return path, path / SECOND, path / LABELLER
 
 
 def _clear(path: Path) -> None:
     """Remove what an earlier run wrote; anything else in the folder stays."""
-    metrics = [path / "metrics.jsonl", path / LABELLER / "metrics.jsonl"]
+    metrics = [folder / "metrics.jsonl" for folder in _folders(path)]
     for file in [*_results(path), *metrics, path / RECIPE]:
         file.unlink(missing_ok=True)
 

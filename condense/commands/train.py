@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from condense.commands._plan import OBJECTIVES, Plan, Request, make_plan
 from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.model import Generator
-from condense.generator.session import train_generator
+from condense.generator.stages import train_stages
 from condense.methods._generate import GeneratorOptions
 
 MOST_SCORED = 10_000  # images a score is measured on; the same number costs minutes more on a CPU
@@ -49,11 +49,12 @@ def train(
     plan, options = _trainable(request)
     run_folder = run_folder or RUNS / derived_name(plan)
     run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
-    generator = train_generator(plan.train, options.network, options.train, plan.recipe.seed, run)
+    generator = train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
+    stages = [generator] if generator.second is None else [generator, generator.second]
     return {
         "run": str(run_folder),
-        "seconds": generator.meta["seconds"],
-        "evaluations": generator.meta["evaluations"],
+        "seconds": sum(cast(float, stage.meta["seconds"]) for stage in stages),
+        "evaluations": sum(cast(int, stage.meta["evaluations"]) for stage in stages),
         "temperature": generator.temperature,
         "test_accuracy": test_accuracy(generator, plan),
         "labels_recovered": labels_recovered(generator, plan),

@@ -15,7 +15,7 @@ from condense import rng
 from condense.data.batches import to_pixels, to_unit
 from condense.data.types import ImageData, Images, Supervision
 from condense.errors import UserError
-from condense.generator.classifier import Schedule, centred_schedule, class_errors, logits_from_errors
+from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors, logits_from_errors
 from condense.generator.denoiser import Denoiser
 from condense.generator.networks import AllClass, Conditional
 from condense.generator.options import NetworkOptions
@@ -24,15 +24,23 @@ from condense.generator.sampler import heun
 from condense.run import JSON, Run
 
 FILE = "generator"
+SECOND = "second-stage"
 DEFAULT_SCHEDULE = centred_schedule(4)
 
 
-def build_denoiser(network: NetworkOptions, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Denoiser:
-    """A fresh denoiser for (C, H, W) images, its weights drawn from `seed` alone."""
+def build_denoiser(
+    network: NetworkOptions,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    seed: int,
+    *,
+    coherent: bool = False,
+) -> Denoiser:
+    """A fresh denoiser for (C, H, W) images, its weights drawn from `seed` alone; `coherent` as in `UNet`."""
     kind: type[AllClass | Conditional] = AllClass if network.kind == "all-class" else Conditional
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.derive(seed, "network"))
-        return Denoiser(kind(network.shape(), image_shape[0], num_classes))
+        return Denoiser(kind(network.shape(), image_shape[0], num_classes, coherent))
 
 
 def _few(classes: tuple[str, ...]) -> str:
@@ -58,6 +66,7 @@ class Generator:
         temperature: of the diffusion classifier.
         bf16: whether the network runs under bf16 autocast; errors and posteriors stay float32.
         meta: objective, seed, data fingerprint and cost of the training, for provenance.
+        second: the generator of the second stage, which draws in this one's place; None where there is none.
     """
 
     denoiser: Denoiser
@@ -69,6 +78,12 @@ class Generator:
     temperature: float
     bf16: bool
     meta: dict[str, JSON]
+    second: Generator | None = None
+
+    @property
+    def evaluations(self) -> int:
+        """Images passed through the networks since they were loaded or made."""
+        return self.denoiser.evaluations + (self.second.evaluations if self.second else 0)
 
     @property
     def device(self) -> torch.device:
@@ -147,21 +162,41 @@ class Generator:
         *,
         num_steps: int = 18,
         guidance: float = 0.0,
+        start: Images | None = None,
+        start_sigma: float = SIGMA_MAX,
     ) -> Images:
-        """One image for each label [n]: uint8 [n, H, W, C]. Image i depends on (seed, i) and the labels before it."""
+        """One image for each label [n]: uint8 [n, H, W, C]. Image i depends on (seed, i) and the labels before it.
+
+        Args:
+            labels: int64 [n].
+            seed: of the noise.
+            num_steps: see `heun`, as for `guidance`.
+            guidance: strength of class guidance.
+            start: images [n, H, W, C] that noise of level `start_sigma` is added to and the sampler starts from;
+                pure noise when None. Source: D4M, Su et al. (2024), https://arxiv.org/abs/2407.15138, Sec. 3.3.
+            start_sigma: the first noise level.
+        """
+        if self.second is not None:
+            return self.second.sample(
+                labels, seed, num_steps=num_steps, guidance=guidance, start=start, start_sigma=start_sigma
+            )
         images = []
         noise_source = rng.generator(seed, "sampling")
         batch = self._pass_size
-        for start in range(0, len(labels), batch):
-            classes = torch.from_numpy(labels[start : start + batch]).to(self.device)
+        for begin in range(0, len(labels), batch):
+            classes = torch.from_numpy(labels[begin : begin + batch]).to(self.device)
             noise = torch.randn(len(classes), *self.image_shape, generator=noise_source).to(self.device)
+            x = start_sigma * noise
+            if start is not None:
+                pixels = torch.from_numpy(start[begin : begin + batch]).permute(0, 3, 1, 2)
+                x = x + to_unit(pixels.to(self.device))
             with autocast(self.device, self.bf16):
-                drawn = heun(self.denoiser, noise, classes, num_steps=num_steps, guidance=guidance)
+                drawn = heun(self.denoiser, x, classes, num_steps=num_steps, guidance=guidance, sigma_max=start_sigma)
             images.append(to_pixels(drawn).permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(images)
 
     def save(self, run: Run) -> None:
-        """Write generator.safetensors into the run folder."""
+        """Write generator.safetensors into the run folder; a second stage has written its own below it."""
         tensors = {f"network.{name}": tensor for name, tensor in self.denoiser.network.state_dict().items()}
         tensors |= {"log_prior": self.log_prior, "transition": self.transition}
         run.save(
@@ -173,6 +208,7 @@ class Generator:
                 "classes": list(self.classes),
                 "temperature": self.temperature,
                 "bf16": self.bf16,
+                "coherent": self.denoiser.coherent,
                 "meta": self.meta,
             },
         )
@@ -188,7 +224,8 @@ class Generator:
             network = NetworkOptions.model_validate(meta["network"])
             channels, height, width = (int(size) for size in meta["image_shape"])
             classes = tuple(str(name) for name in meta["classes"])
-            denoiser = build_denoiser(network, (channels, height, width), len(classes), 0)
+            coherent = bool(meta.get("coherent", False))
+            denoiser = build_denoiser(network, (channels, height, width), len(classes), 0, coherent=coherent)
             weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
             denoiser.network.load_state_dict(weights)
             generator = cls(
@@ -204,4 +241,6 @@ class Generator:
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{run.path}: {FILE}.safetensors does not describe a generator ({error}).") from error
+        if run.path is not None and (run.path / SECOND / f"{FILE}.safetensors").is_file():
+            generator.second = cls.load(Run(run.path / SECOND), device)
         return generator

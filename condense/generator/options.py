@@ -6,10 +6,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from condense.classifiers.cross import FoldOptions
 from condense.errors import UserError
 from condense.generator.augment import AugmentOptions
 from condense.generator.networks import UNetShape
 from condense.options import Options
+
+ObjectiveName = Literal["dmis", "vanilla", "tdsm", "cad"]
 
 
 class NetworkOptions(Options):
@@ -31,10 +34,22 @@ class NetworkOptions(Options):
         return UNetShape(self.channels, self.multipliers, self.blocks, self.attention, self.dropout, self.patch)
 
 
+class HelperOptions(Options):
+    """The network trained beforehand: TDSM's classifier of noisy images, and VolMinNet."""
+
+    steps: int | None = Field(None, ge=1, description="optimiser steps; as many as the generator's when empty")
+    batch_size: int = Field(128, ge=1, description="images a step")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam at the start; falls along a cosine")
+    volume_weight: float = Field(1e-4, ge=0, description="weight of log det T in VolMinNet")
+    look_every: int = Field(100, ge=1, description="steps between looks at the held-out loss, and checkpoints")
+
+
 class TrainOptions(Options):
     """How a generator is trained."""
 
-    objective: Literal["dmis", "vanilla"] = Field("dmis", description="vanilla: EDM on the label as given")
+    objective: ObjectiveName = Field(
+        "dmis", description="vanilla: EDM on the label as given; tdsm, cad: see the methods"
+    )
     form: Literal["expected", "sampled", "mixture"] = Field("expected", description="generative term, method of DMIS")
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch_size: int = Field(128, ge=1, description="images a step, over all processes")
@@ -55,8 +70,9 @@ class TrainOptions(Options):
         0.25, gt=0, le=1, description="share of each batch whose banked posterior is refreshed"
     )
     bank_momentum: float = Field(0.7, ge=0, lt=1, description="moving average of the posterior bank")
-    transition: Literal["estimate"] | tuple[tuple[float, ...], ...] = Field(
-        "estimate", description="label transition matrix (rows = true class), or estimate it from the beliefs"
+    transition: Literal["estimate", "volmin"] | tuple[tuple[float, ...], ...] = Field(
+        "estimate",
+        description="label transition matrix (rows = true class); estimate: from the beliefs; volmin: by VolMinNet",
     )
     top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient an image; all when empty")
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection")
@@ -69,6 +85,8 @@ class TrainOptions(Options):
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
     compile: bool = Field(False, description="torch.compile the network")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
+    helper: HelperOptions = HelperOptions()
+    coherence: FoldOptions = FoldOptions()
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> TrainOptions:
@@ -79,3 +97,10 @@ class TrainOptions(Options):
     def augment(self) -> AugmentOptions:
         """The same as the plain dataclass that augmentation takes."""
         return AugmentOptions(self.augment_probability, self.flip)
+
+
+class SecondStage(Options):
+    """A network that only draws, trained after the first one on labels drawn from what that one believes."""
+
+    network: NetworkOptions = NetworkOptions(kind="conditional")
+    train: TrainOptions = TrainOptions()

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from condense.errors import UserError
+from condense.generator.classifier import SIGMA_MAX, SIGMA_MIN
 from condense.generator.denoiser import Denoiser
 
 
-def sigma_steps(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+def sigma_steps(num_steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = 7.0) -> Tensor:
     """sigma_0 > … > sigma_{N-1} > sigma_N = 0, float64 [N + 1] (EDM Eq. 5)."""
     if num_steps < 2:
         raise UserError(f"The sampler needs at least 2 steps, found {num_steps}.")
@@ -32,21 +33,30 @@ def denoise_guided(denoiser: Denoiser, x: Tensor, sigma: Tensor, classes: Tensor
 
 
 @torch.no_grad()
-def heun(denoiser: Denoiser, noise: Tensor, classes: Tensor, *, num_steps: int = 18, guidance: float = 0.0) -> Tensor:
-    """Deterministic second-order sampling from unit noise.
+def heun(
+    denoiser: Denoiser,
+    x: Tensor,
+    classes: Tensor,
+    *,
+    num_steps: int = 18,
+    guidance: float = 0.0,
+    sigma_max: float = SIGMA_MAX,
+) -> Tensor:
+    """Deterministic second-order sampling from x at noise level `sigma_max`.
 
     Args:
         denoiser: in eval mode.
-        noise: standard normal [B, C, H, W].
+        x: normal of standard deviation `sigma_max` [B, C, H, W], around images where those are to be varied.
         classes: int64 [B].
         num_steps: N; 2N - 1 evaluations an image.
         guidance: see `denoise_guided`.
+        sigma_max: the first noise level.
 
     Returns:
         Images [B, C, H, W], about [-1, 1], not clamped.
     """
-    sigmas = sigma_steps(num_steps)
-    x = noise.float() * float(sigmas[0])
+    sigmas = sigma_steps(num_steps, sigma_max=sigma_max)
+    x = x.float()
     for sigma, following in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
         level = torch.full((len(x),), sigma, device=x.device)
         slope = (x - denoise_guided(denoiser, x, level, classes, guidance)) / sigma

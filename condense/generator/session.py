@@ -6,12 +6,14 @@ import time
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from condense.data.types import TrainingSet
 from condense.errors import Interrupted, WorkerDone
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.train import Step, Trainer
+from condense.generator.preparation import Aids, prepare
+from condense.generator.train import Step, Trainer, default_accelerator
 from condense.run import Run, interrupt_guard, peak_memory_bytes
 
 CHECKPOINT = "checkpoint"
@@ -25,10 +27,12 @@ def train_generator(
     seed: int,
     run: Run,
     accelerator: Accelerator | None = None,
+    beliefs: Tensor | None = None,
 ) -> Generator:
     """Train a generator to its last step and save it in the run folder.
 
-    A checkpoint already in the folder is continued, bit for bit. On Ctrl-C the state is saved first.
+    What its objective needs beforehand is trained first (see `prepare`). A checkpoint already in the folder is
+    continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`.
 
     Raises:
         Interrupted: stopped after saving; run the same again to go on.
@@ -36,7 +40,9 @@ def train_generator(
         UserError: the checkpoint belongs to other options or data.
         WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
     """
-    trainer = Trainer(data, network, options, seed, accelerator)
+    accelerator = accelerator or default_accelerator()
+    aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
+    trainer = Trainer(data, network, options, seed, accelerator, beliefs, aids)
     seconds_before = _restore(trainer, run)
     started = time.perf_counter()
     main = trainer.accelerator.is_main_process
@@ -61,14 +67,16 @@ def train_generator(
                 )
     generator = trainer.finish()
     generator.meta |= {
-        "seconds": seconds_before + time.perf_counter() - started,
+        "seconds": sum(aids.seconds.values()) + seconds_before + time.perf_counter() - started,
         "evaluations": trainer.evaluations,
-        "images_seen": options.steps * options.batch_size,
+        "images_seen": aids.images_seen + options.steps * options.batch_size,
         "peak_memory_bytes": peak_memory_bytes(),
         "data": data.images.name,
         "data_fingerprint": data.images.fingerprint(),
         "corruption": data.corruption.spec,
     }
+    if aids.seconds:
+        generator.meta["prepared_seconds"] = aids.seconds
     _leave_processes(trainer)
     generator.save(run)
     return generator

@@ -1,4 +1,4 @@
-"""The training loop of a generator, DMIS or vanilla: a `Trainer` whose `steps()` yields after every optimiser step.
+"""The training loop of a generator, any objective: a `Trainer` whose `steps()` yields after every optimiser step.
 
 The caller saves, shows and stops. All randomness is a function of (seed, step), so a run restored from `state()`
 goes on bit for bit as if it had never stopped.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from condense.data.splits import held_out
 from condense.data.types import TrainingSet
 from condense.errors import RunFailed, UserError
 from condense.generator.augment import augment
-from condense.generator.batch_loss import Batch, ClassifierSettings, Losses, dmis_losses, drawn_label_losses
+from condense.generator.batch_loss import Batch, ClassifierSettings, Losses
 from condense.generator.classifier import (
     EDM_NOISE,
     Schedule,
@@ -35,6 +36,7 @@ from condense.generator.classifier import (
 )
 from condense.generator.denoiser import Denoiser, NoiseDistribution
 from condense.generator.model import Generator, autocast, build_denoiser
+from condense.generator.objective import GivenBeliefs, objective_of
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.posterior import (
     PosteriorBank,
@@ -43,9 +45,10 @@ from condense.generator.posterior import (
     given_label,
     label_likelihood,
 )
+from condense.generator.preparation import Aids, given_transition
 from condense.generator.selection import BestWeights
 from condense.machine import num_processes
-from condense.precision import fast_bf16
+from condense.precision import wants_bf16
 from condense.run import JSON, pack_optimizer, unpack_optimizer
 
 INTERVAL_WIDTH = 6.4
@@ -78,6 +81,9 @@ class Trainer:
         options: objective and schedule.
         seed: seed of weights, batches and noise.
         accelerator: device and processes; made when None.
+        beliefs: p(y | x, z) of every image [n, c], known and kept: labels are drawn from them and nothing is learnt
+            about the classes. None to learn them on the way.
+        aids: what was prepared for the objective (see `prepare`).
     """
 
     def __init__(
@@ -87,21 +93,27 @@ class Trainer:
         options: TrainOptions,
         seed: int,
         accelerator: Accelerator | None = None,
+        beliefs: Tensor | None = None,
+        aids: Aids | None = None,
     ) -> None:
         self.accelerator = accelerator or default_accelerator()
         self.device = self.accelerator.device
         self.options, self.network, self.seed = options, network, seed
-        self.bf16 = options.precision == "bf16" or (options.precision == "auto" and fast_bf16(self.device))
+        self.aids = aids or Aids()
+        self.objective = objective_of(options, self.aids) if beliefs is None else GivenBeliefs()
+        self.bf16 = wants_bf16(options.precision, self.device)
         if options.batch_size % self.accelerator.num_processes:
             raise UserError(
                 f"batch_size {options.batch_size} does not divide among {self.accelerator.num_processes} processes."
             )
 
         train_indices, self.held_indices = held_out(data.supervision, options.held_out, seed)
-        if options.objective == "vanilla":
+        if not self.objective.uses_unlabelled:
             train_indices = train_indices[~data.supervision.unlabelled[train_indices]]
             if not len(train_indices):
-                raise UserError("The vanilla objective needs labels, and every image is unlabelled; use dmis.")
+                raise UserError(
+                    f"The {options.objective} objective needs labels, and every image is unlabelled; use dmis."
+                )
         self.data = data
         self.train_indices = torch.from_numpy(train_indices)
         self.images = ResidentImages(data.images, self.device)
@@ -109,6 +121,7 @@ class Trainer:
         self.trusted = torch.from_numpy(data.supervision.trusted).to(self.device)
         unlabelled = torch.from_numpy(data.supervision.unlabelled).to(self.device)
         self.ignored = unlabelled & ~unlabelled.all()
+        self.beliefs = None if beliefs is None else beliefs.to(self.device)
         self.batches = EpochBatches(len(train_indices), options.batch_size, seed)
         self.epoch_steps = max(1, len(train_indices) // options.batch_size)
 
@@ -116,7 +129,9 @@ class Trainer:
         self.interval = centred_interval(INTERVAL_WIDTH)
         self.temperature = options.temperature
 
-        denoiser = build_denoiser(network, data.images.image_shape, data.images.num_classes, seed).to(self.device)
+        denoiser = build_denoiser(
+            network, data.images.image_shape, data.images.num_classes, seed, coherent=self.objective.coherent
+        ).to(self.device)
         self.ema = AveragedModel(denoiser, multi_avg_fn=self._average, use_buffers=False)
         self.ema.eval().requires_grad_(False)
         optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999))
@@ -172,7 +187,7 @@ class Trainer:
         self.optimizer.step()
         self.ema.update_parameters(self.denoiser)
         self.step += 1
-        if self._uses_beliefs and self.step % self.epoch_steps == 0:
+        if self.objective.uses_beliefs and self.step % self.epoch_steps == 0:
             self._update_label_model()
         if options.select == "best" and (self.step % options.select_every == 0 or self.step == options.steps):
             self._offer_weights()
@@ -191,35 +206,28 @@ class Trainer:
             self.best.offer(loss, self.step, self.ema_denoiser.network.state_dict())
 
     def _losses(self, batch: Batch, random: torch.Generator) -> Losses:
-        options = self.options
-        if not self._uses_beliefs or (options.form == "sampled" and options.classification_weight == 0):
-            return drawn_label_losses(self.model, batch, random)
-        return dmis_losses(
-            self.model,
-            self.ema_denoiser,
-            batch,
-            ClassifierSettings(self.temperature, self.log_prior, self.interval, options.elr_strength),
-            random,
-            form="expected" if self._cold else options.form,
-            top_k=None if self.denoiser.one_pass else options.top_k,
-            classification_weight=options.classification_weight,
-        )
+        settings = ClassifierSettings(self.temperature, self.log_prior, self.interval, self.options.elr_strength)
+        return self.objective.losses(self.model, self.ema_denoiser, batch, settings, random, cold=self._cold)
 
     def _batch(self, indices: Tensor, random: torch.Generator) -> Batch:
         """Look the beliefs up (refreshing a share of them first), augment, add noise."""
         x_0 = self.images[indices]
         candidates, trusted = self.candidates[indices], self.trusted[indices]
         likelihood = label_likelihood(candidates, trusted, self.transition)
-        if self._uses_beliefs:
+        if self.objective.uses_beliefs:
             count = math.ceil(self.options.refresh_share * len(indices))
             self._refresh(self.bank.most_overdue(indices, count), random)
         target = self.bank[indices]
-        given = candidates * ~self.ignored[indices, None] / candidates.sum(1, keepdim=True)
-        pi = given_label(target, likelihood) if self._uses_beliefs and not self._cold else given
+        if self.beliefs is not None:
+            pi = self.beliefs[indices].float()
+        elif self.objective.uses_beliefs and not self._cold:
+            pi = given_label(target, likelihood)
+        else:
+            pi = candidates * ~self.ignored[indices, None] / candidates.sum(1, keepdim=True)
         seen, labels = augment(x_0, self.options.augment(), random)
         sigma = self.noise.sample(len(seen), random, self.device)
         x_t = seen + sigma[:, None, None, None] * torch.randn(seen.shape, generator=random).to(self.device)
-        return Batch(seen, x_t, sigma, labels, pi, target, candidates, trusted, likelihood)
+        return Batch(seen, x_t, sigma, labels, pi, target, candidates, trusted, likelihood, indices)
 
     @torch.no_grad()
     def _refresh(self, indices: Tensor, random: torch.Generator) -> None:
@@ -246,10 +254,6 @@ class Trainer:
         self.log_prior = class_prior(known, posterior, self.transition).log()
 
     @property
-    def _uses_beliefs(self) -> bool:
-        return self.options.objective == "dmis"
-
-    @property
     def _cold(self) -> bool:
         return self.step < self.options.cold_start * self.options.steps
 
@@ -268,14 +272,13 @@ class Trainer:
         torch._foreach_lerp_(list(average), list(current), 1 - beta)
 
     def _first_transition(self) -> Tensor:
-        """The given matrix, or before any estimate the identity mixed with 20 % uniform."""
+        """The given or prepared matrix, or before any estimate the identity mixed with 20 % uniform."""
         c = self.data.supervision.num_classes
-        if self.options.transition == "estimate":
+        if self.aids.transition is not None:
+            return self.aids.transition.to(self.device)
+        if isinstance(self.options.transition, str):
             return (0.8 * torch.eye(c) + 0.2 / c).to(self.device)
-        matrix = torch.tensor(self.options.transition)
-        if matrix.shape != (c, c) or bool((matrix < 0).any()) or not torch.allclose(matrix.sum(1), torch.ones(c)):
-            raise UserError(f"train.transition must be {c}x{c} with rows that sum to 1, found {list(matrix.shape)}.")
-        return matrix.to(self.device)
+        return given_transition(self.options.transition, c).to(self.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """Tensors and JSON from which `restore` continues bit for bit."""
@@ -296,13 +299,16 @@ class Trainer:
             "seed": self.seed,
             "data": self.data.images.fingerprint(),
             "labels": self.data.supervision.fingerprint(),
+            "beliefs": None if self.beliefs is None else sha256(self.beliefs.cpu().numpy().tobytes()).hexdigest(),
         }
         return tensors, meta
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Continue from `state()`. Raises `UserError` if that was another run's."""
         _, mine = self.state()
-        changed = [key for key in ("options", "network", "seed", "data", "labels") if meta.get(key) != mine[key]]
+        theirs = {**meta, **_completed(meta)}
+        compared = ("options", "network", "seed", "data", "labels", "beliefs")
+        changed = [key for key in compared if theirs.get(key) != mine[key]]
         if changed:
             raise UserError(
                 f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh."
@@ -332,7 +338,10 @@ class Trainer:
         return generator
 
     def generator(self) -> Generator:
-        """The EMA network with its label model; the temperature is fitted on the held-out images, if there are any."""
+        """The EMA network with its label model; the temperature is fitted on the held-out images, if there are any.
+
+        With given beliefs it stays as it was: such a generator draws, and is not asked for classes.
+        """
         generator = Generator(
             self.ema_denoiser,
             self.network,
@@ -344,7 +353,7 @@ class Trainer:
             self.bf16,
             {"objective": self.options.objective, "seed": self.seed, "steps": self.step},
         )
-        if not len(self.held_indices):  # a few images only: nothing to fit on
+        if self.beliefs is not None or not len(self.held_indices):  # with a few images there is nothing to fit on
             return generator
         errors = generator.errors(self.data.images.images[self.held_indices])
         supervision = self.data.supervision.take(self.held_indices)
@@ -358,3 +367,14 @@ class Trainer:
         logits = logits_from_errors(errors, generator.temperature, log_prior)
         generator.meta["held_out_loss"] = held_out_loss(logits, likelihood)
         return generator
+
+
+def _completed(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's options, those that came after it at their defaults; nothing where they cannot be read."""
+    try:
+        return {
+            "options": TrainOptions.model_validate(meta["options"]).model_dump(mode="json"),
+            "network": NetworkOptions.model_validate(meta["network"]).model_dump(mode="json"),
+        }
+    except (KeyError, ValueError):
+        return {}

@@ -6,7 +6,7 @@ Shared by `dmis` and `vanilla`, which differ in how their generator is trained.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -18,9 +18,10 @@ from condense import rng
 from condense.condensed_set import CondensedSet, Cost
 from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
+from condense.generator.classifier import SIGMA_MAX
 from condense.generator.model import Generator
-from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.session import train_generator
+from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
+from condense.generator.stages import beliefs, train_stages
 from condense.machine import best_device
 from condense.methods._assemble import assemble, check_ipc
 from condense.methods._select import Choice, Features, choose
@@ -28,6 +29,7 @@ from condense.options import Options
 from condense.run import JSON, Run, peak_memory_bytes
 
 MAX_ROUNDS = 4
+SURE = 0.9  # least belief in a class of an image that stands for it
 
 
 class DrawOptions(Options):
@@ -36,6 +38,12 @@ class DrawOptions(Options):
     pool: float = Field(5.0, ge=1, description="samples drawn a class, as a multiple of ipc")
     sampler_steps: int = Field(18, ge=2, description="steps N of Heun's sampler (2N-1 evaluations)")
     guidance: float = Field(0.0, ge=0, description="strength of class guidance; 0 is plain conditional sampling")
+    prototype_sigma: float | None = Field(
+        None,
+        gt=0,
+        le=SIGMA_MAX,
+        description="noise level at which sampling starts from noised class prototypes; pure noise when empty",
+    )
     agree: bool = Field(True, description="drop samples that the generator's classifier gives to another class")
     choose: Choice = Field("kmeans", description="none, surest, kmeans or herding among the samples left")
     features: Literal["pixels", "network"] = Field(
@@ -51,6 +59,9 @@ class GeneratorOptions(Options):
     generator: Path | None = Field(None, description="run folder of a trained generator; trained when empty")
     network: NetworkOptions = NetworkOptions()
     train: TrainOptions = TrainOptions()
+    second_stage: SecondStage | None = Field(
+        None, description="a network that only draws, trained on what the first one believes; none when empty"
+    )
     draw: DrawOptions = DrawOptions()
 
     def train_options(self, objective: Literal["dmis", "vanilla"]) -> TrainOptions:
@@ -73,12 +84,20 @@ def condense_with_generator(
     """
     check_ipc(ipc)
     if options.generator is None:
-        generator = train_generator(train, options.network, options.train_options(method), seed, run)
+        home = run
+        generator = train_stages(train, options.network, options.train_options(method), options.second_stage, seed, run)
     else:
-        generator = _reused(options.generator, method)
+        if not options.generator.is_dir():
+            raise UserError(f"There is no run folder {options.generator}; give the folder of a `dmis train`.")
+        home = Run(options.generator, progress=run.progress)
+        generator = _reused(home, method)
     generator.check_data(train.images)
-    before, started = generator.denoiser.evaluations, time.perf_counter()
-    images, notes = draw_and_choose(generator, ipc, options.draw, seed, run)
+    before, started = generator.evaluations, time.perf_counter()
+    prototypes = None
+    if options.draw.prototype_sigma is not None:
+        known = beliefs(generator, train, seed, home)
+        prototypes = class_prototypes(train.images.images, known, pool_size(ipc, options.draw), seed)
+    images, notes = draw_and_choose(generator, ipc, options.draw, seed, run, prototypes)
     return assemble(
         train,
         images,
@@ -86,18 +105,17 @@ def condense_with_generator(
         method=method,
         options=options,
         seed=seed,
-        cost=_cost(generator, generator.denoiser.evaluations - before, time.perf_counter() - started),
-        notes={**notes, "generator": dict(generator.meta)},
+        cost=_cost(generator, generator.evaluations - before, time.perf_counter() - started),
+        notes={**notes, "generator": dict(generator.meta)}
+        | ({"second_stage": dict(generator.second.meta)} if generator.second else {}),
     )
 
 
-def _reused(folder: Path, method: str) -> Generator:
-    if not folder.is_dir():
-        raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
-    generator = Generator.load(Run(folder), best_device())
+def _reused(folder: Run, method: str) -> Generator:
+    generator = Generator.load(folder, best_device())
     if generator.meta["objective"] != method:
         raise UserError(
-            f"The generator in {folder} was trained with objective {generator.meta['objective']!r}, "
+            f"The generator in {folder.path} was trained with objective {generator.meta['objective']!r}, "
             f"the method is {method!r}; use the method of that name or train another generator."
         )
     return generator
@@ -105,25 +123,70 @@ def _reused(folder: Path, method: str) -> Generator:
 
 def _cost(generator: Generator, drawn: int, seconds: float) -> Cost:
     """What drawing took plus the generator's training, also when that was reused or done in several sittings."""
-    training = cast(Mapping[str, float], generator.meta)
+    stages = [generator] if generator.second is None else [generator, generator.second]
+    trainings = [cast(Mapping[str, float], stage.meta) for stage in stages]
     return Cost(
-        seconds=training["seconds"] + seconds,
-        network_evaluations=int(training["evaluations"]) + drawn,
-        peak_memory_bytes=max(peak_memory_bytes(), int(training["peak_memory_bytes"])),
-        images_seen=int(training["images_seen"]),
+        seconds=sum(training["seconds"] for training in trainings) + seconds,
+        network_evaluations=int(sum(training["evaluations"] for training in trainings)) + drawn,
+        peak_memory_bytes=max(peak_memory_bytes(), *(int(training["peak_memory_bytes"]) for training in trainings)),
+        images_seen=int(sum(training["images_seen"] for training in trainings)),
     )
 
 
+def pool_size(ipc: int, options: DrawOptions) -> int:
+    """Samples drawn a class in one round."""
+    return max(ipc, round(options.pool * ipc))
+
+
+def class_prototypes(images: Images, known: np.ndarray, count: int, seed: int) -> list[Images]:
+    """For each class `count` mean images of k-means clusters of the training images believed to be of it.
+
+    Images count from a belief of 0.9 on, or at least the `count` likeliest ones do. Clusters are of pixels, the largest
+    first; a class with fewer images than `count` repeats its own. Source: D4M, Su et al. (2024),
+    https://arxiv.org/abs/2407.15138, Sec. 3.2, there in a latent space and with the labels as given.
+
+    Args:
+        images: uint8 [n, H, W, C].
+        known: p(y | x, z) [n, c].
+        count: prototypes a class.
+        seed: of k-means.
+
+    Returns:
+        uint8 [count, H, W, C] for each class.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    prototypes = []
+    for y in range(known.shape[1]):
+        members = np.flatnonzero((known.argmax(1) == y) & (known[:, y] >= SURE))
+        if len(members) < count:
+            members = np.argsort(-known[:, y], kind="stable")[:count]
+        pixels = images[members].reshape(len(members), -1).astype(np.float32)
+        model = MiniBatchKMeans(
+            min(count, len(members)), n_init=3, batch_size=1024, random_state=rng.derive(seed, "prototypes", y) % 2**32
+        ).fit(pixels)
+        sizes = np.bincount(model.labels_, minlength=model.n_clusters)
+        centres = model.cluster_centers_[np.argsort(-sizes, kind="stable")].round().clip(0, 255).astype(np.uint8)
+        prototypes.append(centres[np.arange(count) % len(centres)].reshape(count, *images.shape[1:]))
+    return prototypes
+
+
 def draw_and_choose(
-    generator: Generator, ipc: int, options: DrawOptions, seed: int, run: Run
+    generator: Generator,
+    ipc: int,
+    options: DrawOptions,
+    seed: int,
+    run: Run,
+    prototypes: Sequence[Images] | None = None,
 ) -> tuple[Images, dict[str, JSON]]:
     """`ipc` images a class: uint8 [c * ipc, H, W, C] in class-major order, and notes for the record.
 
     Classes whose pool has fewer than `ipc` agreeing samples are drawn again, up to three times; if that does not
-    suffice the surest disowned samples fill the gap (their number is noted).
+    suffice the surest disowned samples fill the gap (their number is noted). `prototypes` are the images of each class
+    that sampling starts from, noised to `options.prototype_sigma`; one image is drawn from each.
     """
     num_classes = len(generator.classes)
-    size = max(ipc, round(options.pool * ipc))
+    size = pool_size(ipc, options)
     pools: list[Images] = [np.empty((0, *generator.image_shape[1:], generator.image_shape[0]), np.uint8)] * num_classes
     sureness = [np.empty((0, num_classes), np.float32)] * num_classes
     needed = list(range(num_classes))
@@ -136,6 +199,8 @@ def draw_and_choose(
                     rng.derive(seed, "pool", y, attempt),
                     num_steps=options.sampler_steps,
                     guidance=options.guidance,
+                    start=None if prototypes is None else prototypes[y],
+                    start_sigma=options.prototype_sigma or SIGMA_MAX,
                 )
                 pools[y] = np.concatenate([pools[y], drawn])
                 sureness[y] = np.concatenate([sureness[y], generator.posterior(drawn)])

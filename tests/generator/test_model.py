@@ -95,7 +95,7 @@ def test_images_of_another_shape_are_refused():
 def test_samples_are_heuns_as_pixels():
     generator, labels = generator_of(), np.array([2, 0])
     noise = torch.randn(2, 1, 8, 8, generator=rng.generator(4, "sampling"))
-    exact = heun(generator.denoiser, noise, torch.from_numpy(labels), num_steps=4)
+    exact = heun(generator.denoiser, 80 * noise, torch.from_numpy(labels), num_steps=4)
     drawn = generator.sample(labels, 4, num_steps=4)
     assert drawn.dtype == np.uint8
     np.testing.assert_array_equal(drawn, to_pixels(exact).permute(0, 2, 3, 1).numpy())

@@ -40,14 +40,14 @@ def test_samples_follow_the_exact_flow_and_twice_the_steps_cut_the_error_by_four
     noise = torch.randn(200, 1, 1, 2, generator=torch.Generator().manual_seed(0))
     exact = exact_flow(noise, mean, std)
     classes = torch.full((200,), label)
-    error = {n: float((heun(gaussians(), noise, classes, num_steps=n) - exact).abs().max()) for n in (18, 36)}
+    error = {n: float((heun(gaussians(), 80 * noise, classes, num_steps=n) - exact).abs().max()) for n in (18, 36)}
     assert error[18] < 0.1 * float((exact - mean).abs().max())
     assert error[36] < error[18] / 4
 
 
 def test_mean_and_variance_of_each_class():
     noise = torch.randn(4000, 1, 1, 2, generator=torch.Generator().manual_seed(1))
-    drawn = heun(gaussians(), noise, torch.arange(2).repeat(2000), num_steps=40)
+    drawn = heun(gaussians(), 80 * noise, torch.arange(2).repeat(2000), num_steps=40)
     for label, mean, std in ((0, 0.3, 0.2), (1, -0.5, 0.6)):
         own = drawn[label::2]
         assert own.mean() == pytest.approx(mean, abs=4 * std / math.sqrt(4000))
@@ -58,7 +58,7 @@ def test_a_class_of_two_components_keeps_its_moments_and_shares():
     means = torch.tensor([[-0.7, 0.4], [0.0, 0.0]]).reshape(2, 2, 1, 1, 1)
     oracle = MixtureDenoiser(torch.tensor([[0.3, 0.7], [0.5, 0.5]]), means, torch.tensor([[0.1, 0.2], [1.0, 1.0]]))
     noise = torch.randn(4000, 1, 1, 1, generator=torch.Generator().manual_seed(2))
-    drawn = heun(oracle, noise, torch.zeros(4000, dtype=torch.int64), num_steps=60).flatten()
+    drawn = heun(oracle, 80 * noise, torch.zeros(4000, dtype=torch.int64), num_steps=60).flatten()
     left = drawn[drawn < -0.25]
     assert len(left) / 4000 == pytest.approx(0.3, abs=0.03)
     assert left.mean() == pytest.approx(-0.7, abs=0.02) and left.std() == pytest.approx(0.1, abs=0.015)
@@ -91,7 +91,7 @@ def test_guidance_pushes_overlapping_classes_apart():
     noise = torch.randn(300, 1, 1, 2, generator=torch.Generator().manual_seed(3))
     gap = {}
     for guidance in (0.0, 1.0):
-        drawn = heun(gaussians(), noise, torch.arange(300) % 2, guidance=guidance)
+        drawn = heun(gaussians(), 80 * noise, torch.arange(300) % 2, guidance=guidance)
         gap[guidance] = float(drawn[::2].mean() - drawn[1::2].mean())
     assert gap[0.0] == pytest.approx(0.8, abs=0.1)
     assert gap[1.0] > gap[0.0] + 0.2

@@ -1,0 +1,81 @@
+"""A generator in one stage or two: one network that knows the classes, and maybe a second that only draws.
+
+Learning the classes asks for every class at once, which `AllClass` makes affordable; drawing one class well is what
+`Conditional` is built for. So the first network's beliefs p(y | x, z) about the training images are written down once,
+and the second is trained by EDM's loss on labels drawn from them, at the cost of a vanilla run. That is DMIS's
+generative term in its sampled form (https://arxiv.org/abs/2510.03016, Eq. 10) with the posterior of a finished
+classifier.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from condense import rng
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.generator.model import SECOND, Generator
+from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
+from condense.generator.session import train_generator
+from condense.machine import num_processes
+from condense.run import Run
+
+BELIEFS = "beliefs"
+_PART = 2000  # images between two looks at the progress
+
+
+def train_stages(
+    data: TrainingSet,
+    network: NetworkOptions,
+    options: TrainOptions,
+    second: SecondStage | None,
+    seed: int,
+    run: Run,
+) -> Generator:
+    """Train a generator and, where there is to be one, its second stage in a folder below.
+
+    Both continue from their checkpoints. The cost in `meta` is that of both.
+
+    Raises:
+        UserError: two stages under torchrun, which trains one generator a command.
+        Interrupted, RunFailed, WorkerDone: as `train_generator`.
+    """
+    if second is not None and num_processes() > 1:
+        raise UserError(
+            "Under torchrun one command trains one network; leave second_stage out, or train in one process."
+        )
+    generator = train_generator(data, network, options, seed, run)
+    if second is None:
+        return generator
+    known = beliefs(generator, data, seed, run)
+    folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
+    train = second.train.model_copy(update={"objective": options.objective})
+    generator.second = train_generator(
+        data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=torch.from_numpy(known)
+    )
+    return generator
+
+
+def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run) -> np.ndarray:
+    """What `generator` believes of each training image: p(y | x, z), float32 [n, c]; kept in the run folder.
+
+    A vanilla generator believes the labels as given: one-hot, or uniform over the candidates.
+    """
+    given = data.supervision.candidates
+    if generator.meta["objective"] == "vanilla":
+        return np.asarray(given / given.sum(1, keepdims=True), dtype=np.float32)
+    of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint()}
+    found = run.load(BELIEFS)
+    if found is not None and all(found[1].get(key) == value for key, value in of.items()):
+        return np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
+    generator.check_data(data.images)
+    parts = []
+    with run.track(len(data), "beliefs") as tracker:
+        for start in range(0, len(data), _PART):
+            part = data.take(np.arange(start, min(start + _PART, len(data))))
+            parts.append(generator.label_posterior(part.images.images, part.supervision, seed=seed))
+            tracker.update(start + len(part))
+    known = torch.from_numpy(np.concatenate(parts))
+    run.save(BELIEFS, {BELIEFS: known}, of)
+    return np.asarray(known.numpy(), dtype=np.float32)
