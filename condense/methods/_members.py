@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from condense.data.types import TrainingSet
+from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
 
 
-def class_members(train: TrainingSet, ipc: int) -> list[np.ndarray]:
-    """Indices of each class's images by observed label: int64 each, ascending.
+def class_members(train: TrainingSet, ipc: int) -> list[Labels]:
+    """Indices of each class's images by observed label: int64 each, ascending. Unlabelled images are left out.
 
     Raises:
-        UserError: a class has fewer than `ipc` images with a single label.
+        UserError: labels are partial, or a class has fewer than `ipc` images with a single label.
     """
-    observed = train.supervision.observed
-    members = [np.flatnonzero(observed == y) for y in range(train.images.num_classes)]
-    short = [(name, len(own)) for name, own in zip(train.images.classes, members, strict=True) if len(own) < ipc]
+    refuse_partial(train)
+    return members_of(train.supervision.observed, train.images.classes, ipc)
+
+
+def members_of(labels: Labels, classes: Sequence[str], ipc: int) -> list[Labels]:
+    """Indices of each class's images: int64 each, ascending.
+
+    Args:
+        labels: the class each image counts to, int64 [n]; -1 for none.
+        classes: names of the classes.
+        ipc: how many images every class must have.
+
+    Raises:
+        UserError: a class has fewer.
+    """
+    members = [np.flatnonzero(labels == y) for y in range(len(classes))]
+    short = [(name, len(own)) for name, own in zip(classes, members, strict=True) if len(own) < ipc]
     if short:
         found = ", ".join(f"{name!r} has {count}" for name, count in short[:3])
         raise UserError(
@@ -24,3 +40,16 @@ def class_members(train: TrainingSet, ipc: int) -> list[np.ndarray]:
             "or choose a method that makes images (dmis)."
         )
     return members
+
+
+def refuse_partial(train: TrainingSet) -> None:
+    """Raise `UserError` where images have several candidate labels: they belong to no class of real images."""
+    known = train.supervision
+    partial = np.flatnonzero(~known.single & ~known.unlabelled)
+    if partial.size:
+        names = [train.images.classes[y] for y in np.flatnonzero(known.candidates[partial[0]])]
+        raise UserError(
+            f"{partial.size} of {len(train)} images have several candidate labels (image {partial[0]}: "
+            f"{' or '.join(map(repr, names[:3]))}{' …' * (len(names) > 3)}), but this method sorts real images by "
+            "their one label; use dmis, rded or sre2l, or repair the labels first (--clean-first dmis)."
+        )

@@ -54,11 +54,28 @@ def herding(features: Features, count: int) -> Indices:
 
     Source: Welling (2009), https://doi.org/10.1145/1553374.1553517.
     """
-    mean, total = features.mean(0), np.zeros(features.shape[1], dtype=np.float64)
+    exact = features.astype(np.float64)
+    mean, total, squares = exact.mean(0), np.zeros(features.shape[1]), (exact**2).sum(1)
     chosen: list[int] = []
     for k in range(count):
-        gap = (((k + 1) * mean - total - features) ** 2).sum(1)
+        gap = squares - 2 * exact @ ((k + 1) * mean - total)  # less the norm of the target, which is the same for all
         gap[chosen] = np.inf
         chosen.append(int(gap.argmin()))
-        total += features[chosen[-1]]
+        total += exact[chosen[-1]]
+    return np.array(chosen, dtype=np.int64)
+
+
+def k_center(features: Features, count: int) -> Indices:
+    """First the image nearest to the mean, then always the one farthest from its nearest chosen one: int64 [count].
+
+    The greedy 2-approximation of the k-center problem. Source: Gonzalez (1985),
+    https://doi.org/10.1016/0304-3975(85)90224-5; Sener & Savarese (2018), https://arxiv.org/abs/1708.00489.
+    """
+    exact = features.astype(np.float64)
+    chosen = [int(((exact - exact.mean(0)) ** 2).sum(1).argmin())]
+    distance = np.full(len(exact), np.inf)  # to the nearest chosen image
+    while len(chosen) < count:
+        distance = np.minimum(distance, ((exact - exact[chosen[-1]]) ** 2).sum(1))
+        distance[chosen] = -np.inf  # copies of a chosen image stay eligible, itself does not
+        chosen.append(int(distance.argmax()))
     return np.array(chosen, dtype=np.int64)

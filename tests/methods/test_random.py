@@ -40,6 +40,17 @@ def test_too_few_images_of_a_class_are_refused_by_name():
         draw(training_set("labelled", per_class=4), 5)
 
 
+def test_partial_labels_are_refused_with_the_reason():
+    with pytest.raises(
+        UserError, match=r"have several candidate labels .* sorts real images by their one label"
+    ):
+        draw(training_set("partial"), 1)
+    mixture = training_set("mixture")
+    count = int((~mixture.supervision.single & ~mixture.supervision.unlabelled).sum())
+    with pytest.raises(UserError, match=f"{count} of 60 images"):
+        draw(mixture, 1)
+
+
 def test_images_without_a_single_label_do_not_count():
     train = training_set("unlabelled")
     made = draw(train, 3)

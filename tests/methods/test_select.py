@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from condense.methods._select import choose, herding, kmeans
+from condense.methods._select import choose, herding, k_center, kmeans
 
 
 def points(m, f, seed=0):
@@ -25,6 +25,32 @@ def test_herding_takes_the_best_next_image_every_time(seed):
 
 def test_herding_of_everything_is_everything():
     assert sorted(herding(points(6, 2), 6)) == list(range(6))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_k_center_takes_the_farthest_image_every_time(seed):
+    features = points(9, 3, seed)
+    chosen = [min(range(9), key=lambda i: np.linalg.norm(features[i] - features.mean(0)))]
+    for k in range(1, 6):
+        rest = [i for i in range(9) if i not in chosen]
+        chosen.append(max(rest, key=lambda i: min(np.linalg.norm(features[i] - features[j]) for j in chosen)))
+        assert k_center(features, k + 1).tolist() == chosen
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_k_center_covers_within_twice_the_optimum(seed):
+    features = points(8, 2, seed)
+
+    def radius(centres):
+        return np.linalg.norm(features[:, None] - features[None, list(centres)], axis=2).min(1).max()
+
+    best = min(radius(centres) for centres in itertools.combinations(range(8), 3))
+    assert radius(k_center(features, 3)) <= 2 * best + 1e-6
+
+
+def test_k_center_takes_copies_of_an_image_rather_than_an_image_twice():
+    features = np.ones((5, 2), dtype=np.float32)
+    assert sorted(k_center(features, 5)) == list(range(5))
 
 
 @pytest.mark.parametrize("seed", range(4))
