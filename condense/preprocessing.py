@@ -72,3 +72,10 @@ class Preprocessing:
     @staticmethod
     def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
         return like.new_tensor(values)[:, None, None]  # [C, 1, 1]
+
+
+def standardisation(pixels: npt.NDArray[np.uint8]) -> Preprocessing:
+    """Mean 0 and deviation 1 for each channel of uint8 images [n, H, W, C], as pixels in [0, 1]."""
+    mean = tuple(float(v) / 255 for v in pixels.mean((0, 1, 2), dtype=np.float64))
+    std = tuple(max(float(v) / 255, 1e-6) for v in pixels.std((0, 1, 2), dtype=np.float64))
+    return Preprocessing(mean, std)

@@ -10,10 +10,10 @@ import numpy as np
 
 from condense import __version__
 from condense.condensed_set import CondensedSet, Cost, Pixels, Provenance
-from condense.data.types import ImageData, Labels, TrainingSet
+from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
 from condense.options import Options
-from condense.preprocessing import Preprocessing
+from condense.preprocessing import Preprocessing, standardisation
 from condense.run import JSON, git_revision
 
 
@@ -26,14 +26,6 @@ def check_ipc(ipc: int) -> None:
 def class_major(num_classes: int, ipc: int) -> Labels:
     """Labels 0, 0, …, 1, 1, …: int64 [c * ipc]."""
     return np.repeat(np.arange(num_classes, dtype=np.int64), ipc)
-
-
-def standardisation(images: ImageData) -> Preprocessing:
-    """Mean and standard deviation of each channel, of pixels in [0, 1]."""
-    pixels = images.images
-    mean = tuple(float(v) / 255 for v in pixels.mean((0, 1, 2), dtype=np.float64))
-    std = tuple(max(float(v) / 255, 1e-6) for v in pixels.std((0, 1, 2), dtype=np.float64))
-    return Preprocessing(mean, std)
 
 
 def assemble(
@@ -58,7 +50,7 @@ def assemble(
         images=images,
         labels=class_major(train.images.num_classes, ipc),
         classes=train.images.classes,
-        preprocessing=preprocessing or standardisation(train.images),
+        preprocessing=preprocessing or standardisation(train.images.images),
         value_range=value_range,
         provenance=Provenance(
             method=method,
