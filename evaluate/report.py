@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
 from condense.data.types import Images, Mask
 from condense.evaluate import figures
+from condense.evaluate.page import class_rows, render
 from condense.files import atomic_write_text
-
-_MOST_COLUMNS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,28 +60,15 @@ def write_demo_report(path: Path, report: DemoReport) -> None:
 def render_demo_report(report: DemoReport) -> str:
     """The HTML text of `report`."""
     given = report.given_confusion
-    template = files("condense.evaluate").joinpath("demo_report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(
+    return render(
+        "demo_report.html.j2",
         report=report,
         labels_wrong=100 * (1 - given.trace() / given.sum()),
-        real_rows=_class_rows(report.real_images, report.classes, report.real_wrong),
-        synthetic={name: _class_rows(images, report.classes, None) for name, images in report.synthetic.items()},
+        real_rows=class_rows(report.real_images, report.classes, report.real_wrong),
+        synthetic={name: class_rows(images, report.classes) for name, images in report.synthetic.items()},
         bars=figures.figure_data_uri(figures.accuracy_bars(report.condensed_accuracy)),
         given=figures.figure_data_uri(figures.confusion(given, report.classes, across="given label")),
         recovered=figures.figure_data_uri(
             figures.confusion(report.recovered_confusion, report.classes, across="recovered label")
         ),
     )
-
-
-def _class_rows(images: Images, classes: Sequence[str], wrong: Mask | None) -> list[tuple[str, str]]:
-    """For each class its name and its images [k, H, W, C] out of [c·k, H, W, C] as one picture."""
-    per_class = len(images) // len(classes)
-    rows = []
-    for index, name in enumerate(classes):
-        part = slice(index * per_class, (index + 1) * per_class)
-        marked = None if wrong is None else wrong[part]
-        picture = figures.picture_rows(images[part], min(per_class, _MOST_COLUMNS), marked)
-        rows.append((name, figures.png_data_uri(picture)))
-    return rows

@@ -1,0 +1,187 @@
+"""The cells of a benchmark as lines of a CSV file, and as a table of methods over their seeds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from condense.errors import UserError
+from condense.evaluate.reference import Published, find
+from condense.evaluate.stats import Summary, summarise
+from condense.files import atomic_write_text
+
+Status = Literal["done", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell: what was asked for, and how it ended. Accuracies are in percent.
+
+    Attributes:
+        cell: name of its folder.
+        setting: data, size and noise in one name.
+        method: how the set was made.
+        data: name or path of the data set.
+        noise: injected into its labels.
+        ipc: images per class.
+        seed: of the making and the scoring.
+        clean_first: who repaired the labels beforehand.
+        protocol: how networks were trained on the set.
+        network: which.
+        status: "missing" before it has been run to its end.
+        accuracies: one a network.
+        mean: of them.
+        std: their sample standard deviation; None for one network.
+        ci95: half width of the 95 % interval; None for one network.
+        seconds: to make the set, training included.
+        peak_memory_bytes: while making it.
+        bytes: size of the set's file.
+        labels_recovered: share of training labels right after the generator, or who repaired them, saw them.
+        classifier_accuracy: on test images, of the generator itself.
+        error: why it failed.
+    """
+
+    cell: str
+    setting: str
+    method: str
+    data: str
+    noise: str
+    ipc: int
+    seed: int
+    clean_first: str
+    protocol: str
+    network: str
+    status: Status
+    accuracies: tuple[float, ...] = ()
+    mean: float | None = None
+    std: float | None = None
+    ci95: float | None = None
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    bytes: int | None = None
+    labels_recovered: float | None = None
+    classifier_accuracy: float | None = None
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The method, and who repaired its labels: "dm" or "dm, labels by oracle"."""
+        return self.method if self.clean_first == "none" else f"{self.method}, labels by {self.clean_first}"
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
+_WHOLE = {"ipc", "seed", "peak_memory_bytes", "bytes"}
+_REAL = {"mean", "std", "ci95", "seconds", "labels_recovered", "classifier_accuracy"}
+
+
+def write_csv(path: Path, results: Sequence[Result]) -> None:
+    """Write one line a cell; accuracies are separated by blanks, what is not known is empty. Raises `atomic_path`'s."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        line = dataclasses.asdict(result)
+        writer.writerow(line | {"accuracies": " ".join(map(repr, result.accuracies))})
+    atomic_write_text(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[Result]:
+    """What `write_csv` wrote.
+
+    Raises:
+        UserError: the file is missing or of another kind.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise UserError(f"{path} does not have the columns of a benchmark's results; make it anew.")
+            return [_result(line) for line in reader]
+    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as a benchmark's results ({error}); make it anew.") from error
+
+
+def _result(line: dict[str, str]) -> Result:
+    values: dict[str, object] = dict(line)
+    values |= {name: int(line[name]) if line[name] else None for name in _WHOLE}
+    values |= {name: float(line[name]) if line[name] else None for name in _REAL}
+    values["accuracies"] = tuple(map(float, line["accuracies"].split()))
+    return Result(**values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method at one setting and size, over all seeds.
+
+    Attributes:
+        label: the method, and who repaired its labels.
+        method: the method.
+        setting: data, size and noise in one name.
+        ipc: images per class.
+        summary: accuracy in percent over seeds and networks; None where no cell is done.
+        num_sets: cells that are done.
+        num_failed: cells that failed.
+        seconds: to make a set, mean over the cells.
+        best: whether no other method has a higher mean at this setting and size.
+        published: the number printed for it in a paper, if there is one.
+    """
+
+    label: str
+    method: str
+    setting: str
+    ipc: int
+    summary: Summary | None
+    num_sets: int
+    num_failed: int
+    seconds: float | None
+    best: bool
+    published: Published | None
+
+
+def entries(results: Sequence[Result]) -> list[Entry]:
+    """One entry for each method, setting and size, in the order of the results."""
+    groups: dict[tuple[str, str, int], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.label, result.setting, result.ipc), []).append(result)
+    made = [_entry(group) for group in groups.values()]
+    highest: dict[tuple[str, int], float] = {}
+    for entry in made:
+        if entry.summary is not None:
+            column = (entry.setting, entry.ipc)
+            highest[column] = max(highest.get(column, 0.0), entry.summary.mean)
+    return [
+        dataclasses.replace(
+            entry,
+            best=entry.summary is not None and entry.summary.mean == highest[(entry.setting, entry.ipc)],
+        )
+        for entry in made
+    ]
+
+
+def _entry(group: Sequence[Result]) -> Entry:
+    first, done = group[0], [result for result in group if result.status == "done"]
+    accuracies = [accuracy for result in done for accuracy in result.accuracies]
+    seconds = [result.seconds for result in done if result.seconds is not None]
+    return Entry(
+        label=first.label,
+        method=first.method,
+        setting=first.setting,
+        ipc=first.ipc,
+        summary=summarise(accuracies) if accuracies else None,
+        num_sets=len(done),
+        num_failed=sum(result.status == "failed" for result in group),
+        seconds=sum(seconds) / len(seconds) if seconds else None,
+        best=False,
+        published=_published(first) if first.clean_first == "none" else None,
+    )
+
+
+def _published(result: Result) -> Published | None:
+    """A paper's number, of the same network where there is one."""
+    same = find(result.data, result.noise, result.method, ipc=result.ipc, network=result.network)
+    return same or find(result.data, result.noise, result.method, ipc=result.ipc)
