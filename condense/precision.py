@@ -18,6 +18,11 @@ def fast_bf16(device: torch.device) -> bool:
     return False
 
 
+def wants_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: "bf16" always, "auto" where `device` is quick at it, anything else never."""
+    return precision == "bf16" or (precision == "auto" and fast_bf16(device))
+
+
 def _cpu_has_bf16() -> bool:
     # AVX512-BF16 and AMX are x86 extensions; torch names the vector set it dispatches to "AVX512" there.
     x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")

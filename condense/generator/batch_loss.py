@@ -27,6 +27,7 @@ class Batch:
         candidates: bool [B, c].
         trusted: bool [B].
         likelihood: p(z | y) [B, c].
+        indices: which training images these are, int64 [B].
     """
 
     x_0: Tensor
@@ -38,6 +39,7 @@ class Batch:
     candidates: Tensor
     trusted: Tensor
     likelihood: Tensor
+    indices: Tensor
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,17 @@ class Losses:
     classification: Tensor
 
 
-def drawn_label_losses(model: nn.Module, batch: Batch, random: torch.Generator) -> Losses:
+def drawn_label_losses(
+    model: nn.Module, batch: Batch, random: torch.Generator, coherence: Tensor | None = None
+) -> Losses:
     """EDM's loss with one label an image, drawn from pi (one-hot pi: the vanilla loss); no classification term.
 
-    An image whose pi is zero throughout (unlabelled, during the cold start) has no loss.
+    An image whose pi is zero throughout (unlabelled, during the cold start) has no loss. Where a `coherence` of every
+    image with every class is given, [B, c], the network is told that of the drawn label (CAD).
     """
     labels = draw(batch.pi, random)[:, None]
-    denoised = model(batch.x_t, batch.sigma, labels, batch.augment)
+    told = () if coherence is None else (coherence.gather(1, labels)[:, 0],)
+    denoised = model(batch.x_t, batch.sigma, labels, batch.augment, *told)
     used = batch.pi.any(1).float()
     generative = used * loss_weight(batch.sigma) * squared_errors(denoised, batch.x_0)[:, 0]
     return Losses(generative, torch.zeros_like(generative))
@@ -128,6 +134,27 @@ def dmis_losses(
         _generative(denoised, errors, kept, batch, form),
         objectives.two_pass_surrogate(errors, gradient.gather(1, classes), scale),
     )
+
+
+def transition_aware_losses(model: nn.Module, class_posterior: Tensor, batch: Batch, top_k: int | None) -> Losses:
+    """TDSM: the mixture loss with w_y = T[y, z] h_y / sum, h = p(y | x_t) another network's; no classification term.
+
+    Source: Na et al. (2024), https://arxiv.org/abs/2402.17517, Eq. 9; with `top_k` the k largest weights alone,
+    renormalised, as the authors leave small ones out.
+
+    Args:
+        model: the trained network; `class_posterior` decides which classes it is asked for.
+        class_posterior: h [B, c].
+        batch: its `pi` is not used.
+        top_k: classes an image; None for all.
+    """
+    weights, classes = given_label(class_posterior, batch.likelihood), None
+    if top_k is not None:
+        weights, classes = weights.topk(min(top_k, weights.shape[1]), dim=1)
+        weights = weights / weights.sum(1, keepdim=True)
+    denoised = model(batch.x_t, batch.sigma, classes, batch.augment)
+    generative = objectives.mixture_loss(denoised, batch.x_0, weights, loss_weight(batch.sigma))
+    return Losses(generative, torch.zeros_like(generative))
 
 
 def _generative_weights(

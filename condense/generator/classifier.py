@@ -20,6 +20,7 @@ from torch import Tensor
 
 from condense.errors import UserError
 from condense.generator.denoiser import Denoiser, NoiseDistribution, loss_weight, squared_errors
+from condense.generator.objectives import forward_loss
 
 EDM_NOISE = NoiseDistribution()
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
@@ -146,5 +147,4 @@ def fit_temperature(errors: Tensor, likelihood: Tensor, log_prior: Tensor, guess
 
 def held_out_loss(logits: Tensor, likelihood: Tensor) -> float:
     """Negative log likelihood of imprecise labels, -mean log sum_y p(z | y) softmax(logits)_y, in nats."""
-    log_joint = logits.log_softmax(1) + likelihood.clamp_min(1e-12).log().to(logits.device)
-    return -float(log_joint.logsumexp(1).mean())
+    return float(forward_loss(logits, likelihood.to(logits.device)).mean())

@@ -60,7 +60,19 @@ class Denoiser(nn.Module):
         """True where one pass gives every class."""
         return isinstance(self.network, AllClass)
 
-    def forward(self, x: Tensor, sigma: Tensor, classes: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    @property
+    def coherent(self) -> bool:
+        """True where the network also takes how far the label is to be believed."""
+        return self.network.unet.embed_coherence is not None
+
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        classes: Tensor | None = None,
+        augment: Tensor | None = None,
+        coherence: Tensor | None = None,
+    ) -> Tensor:
         """Denoised images of the given classes.
 
         Args:
@@ -68,6 +80,7 @@ class Denoiser(nn.Module):
             sigma: noise levels [B], > 0.
             classes: int64 [B, k]; None for all classes in order.
             augment: augmentation labels [B, 4] or None.
+            coherence: r [B] in [0, 1] of a `coherent` network; None for 1, as at sampling.
 
         Returns:
             float32 [B, k, C, H, W]; k = c when `classes` is None.
@@ -75,13 +88,21 @@ class Denoiser(nn.Module):
         sigma = sigma.float().reshape(-1, 1, 1, 1)
         total = sigma**2 + SIGMA_DATA**2
         c_skip, c_out, c_in = SIGMA_DATA**2 / total, sigma * SIGMA_DATA / total.sqrt(), 1 / total.sqrt()
-        raw = self._network(c_in * x, sigma.flatten().log() / 4, classes, augment)
+        raw = self._network(c_in * x, sigma.flatten().log() / 4, classes, augment, coherence)
         return (c_skip * x).unsqueeze(1) + c_out.unsqueeze(1) * raw.float()
 
-    def _network(self, x: Tensor, c_noise: Tensor, classes: Tensor | None, augment: Tensor | None) -> Tensor:
+    def _network(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        classes: Tensor | None,
+        augment: Tensor | None,
+        coherence: Tensor | None,
+    ) -> Tensor:
+        told: tuple[Tensor, ...] = () if coherence is None else (coherence,)
         if isinstance(self.network, AllClass):
             self.evaluations += len(x)
-            images: Tensor = self.network(x, c_noise, augment)
+            images: Tensor = self.network(x, c_noise, augment, *told)
             return images if classes is None else images[torch.arange(len(x), device=x.device)[:, None], classes]
         if classes is None:
             classes = torch.arange(self.num_classes, device=x.device).expand(len(x), -1)
@@ -89,7 +110,8 @@ class Denoiser(nn.Module):
         self.evaluations += len(x) * k
         repeated = x.repeat_interleave(k, 0), c_noise.repeat_interleave(k, 0)
         augment = None if augment is None else augment.repeat_interleave(k, 0)
-        flat: Tensor = self.network(*repeated, augment, classes.reshape(-1))
+        told = tuple(r.repeat_interleave(k, 0) for r in told)
+        flat: Tensor = self.network(*repeated, augment, classes.reshape(-1), *told)
         return flat.reshape(len(x), k, *flat.shape[1:])
 
     def all_classes(self, x: Tensor, sigma: Tensor, augment: Tensor | None = None) -> Tensor:

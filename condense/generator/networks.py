@@ -128,11 +128,18 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """x [B, C, H, W], c_noise [B], augment [B, 4] or None, classes [B] or None -> [B, out_channels, H, W].
 
-    Any H and W work: the input is padded to a multiple of the total stride and the output cropped.
+    Any H and W work: the input is padded to a multiple of the total stride and the output cropped. With `coherent`
+    there is one more input, r [B] in [0, 1], how far the label is to be believed; where it is not given it is 1.
     """
 
     def __init__(
-        self, shape: UNetShape, in_channels: int, out_channels: int, num_classes: int = 0, out_scale: float = 1e-5
+        self,
+        shape: UNetShape,
+        in_channels: int,
+        out_channels: int,
+        num_classes: int = 0,
+        out_scale: float = 1e-5,
+        coherent: bool = False,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -175,8 +182,16 @@ class UNet(nn.Module):
                 self.decoder.append(Block(width, width, embedding, resample="up", dropout=shape.dropout))
         self.norm_out = _norm(width)
         self.conv_out = _conv(width, out_channels * area, scale=out_scale)
+        self.embed_coherence = nn.Linear(1, shape.channels) if coherent else None
 
-    def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        augment: Tensor | None,
+        classes: Tensor | None = None,
+        coherence: Tensor | None = None,
+    ) -> Tensor:
         """Raw output F of the network; see the class."""
         embedding = noise_embedding(c_noise, self.shape.channels)
         if augment is not None:
@@ -184,6 +199,9 @@ class UNet(nn.Module):
         if self.embed_class is not None:
             assert classes is not None
             embedding = embedding + self.embed_class(classes) * math.sqrt(self.num_classes)
+        if self.embed_coherence is not None:
+            coherence = x.new_ones(len(x)) if coherence is None else coherence
+            embedding = embedding + self.embed_coherence(coherence[:, None])
         embedding = self.embed(embedding)
 
         height, width = x.shape[-2:]
@@ -205,27 +223,29 @@ class UNet(nn.Module):
 class AllClass(nn.Module):
     """A class-free trunk whose last convolution emits every class's image: one pass gives [B, c, C, H, W]."""
 
-    def __init__(self, shape: UNetShape, channels: int, num_classes: int) -> None:
+    def __init__(self, shape: UNetShape, channels: int, num_classes: int, coherent: bool = False) -> None:
         super().__init__()
         self.num_classes = num_classes
         # Heads that start equal are a saddle of the classification loss: their errors differ by |D_y - D_y'|^2.
-        self.unet = UNet(shape, channels, channels * num_classes, out_scale=0.5)
+        self.unet = UNet(shape, channels, channels * num_classes, out_scale=0.5, coherent=coherent)
 
-    def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, coherence: Tensor | None = None) -> Tensor:
         """[B, C, H, W] -> [B, c, C, H, W]."""
-        images: Tensor = self.unet(x, c_noise, augment)
+        images: Tensor = self.unet(x, c_noise, augment, coherence=coherence)
         return images.reshape(len(x), self.num_classes, *x.shape[1:])
 
 
 class Conditional(nn.Module):
     """DDPM++ with a class embedding: one pass gives the image of one class, [B, C, H, W]."""
 
-    def __init__(self, shape: UNetShape, channels: int, num_classes: int) -> None:
+    def __init__(self, shape: UNetShape, channels: int, num_classes: int, coherent: bool = False) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.unet = UNet(shape, channels, channels, num_classes)
+        self.unet = UNet(shape, channels, channels, num_classes, coherent=coherent)
 
-    def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, c_noise: Tensor, augment: Tensor | None, classes: Tensor, coherence: Tensor | None = None
+    ) -> Tensor:
         """[B, C, H, W] with classes [B] -> [B, C, H, W]."""
-        images: Tensor = self.unet(x, c_noise, augment, classes)
+        images: Tensor = self.unet(x, c_noise, augment, classes, coherence)
         return images

@@ -24,6 +24,15 @@ def mixture_loss(denoised: Tensor, x_0: Tensor, pi: Tensor, weight: Tensor) -> T
     return weight * (mixed - x_0).square().flatten(1).sum(1)
 
 
+def forward_loss(logits: Tensor, likelihood: Tensor) -> Tensor:
+    """-log sum_y p(z | y) f_y with f = softmax(logits) (forward correction): [B, c], [B, c] -> [B].
+
+    With a noisy label, p(z | y) = T[y, z], it is the cross-entropy of T^T f; its minimiser is the clean posterior.
+    Source: Patrini et al. (2017), https://arxiv.org/abs/1609.03683, Theorem 2.
+    """
+    return -(logits.float().log_softmax(1) + likelihood.clamp_min(1e-12).log()).logsumexp(1)
+
+
 def candidate_loss(logits: Tensor, target: Tensor, candidates: Tensor) -> Tensor:
     """-sum_{y in S} q_y log f_y with q = target restricted to S and renormalised (PRODEN form): [B].
 

@@ -43,7 +43,7 @@ def random_batch(seed=0):
     target = torch.randn(6, C, generator=random).softmax(1)
     likelihood = label_likelihood(candidates, trusted, 0.6 * torch.eye(C) + 0.1)
     pi = given_label(target, likelihood)
-    return Batch(x_0, x_t, sigma, None, pi, target, candidates, trusted, likelihood)
+    return Batch(x_0, x_t, sigma, None, pi, target, candidates, trusted, likelihood, torch.arange(6))
 
 
 def losses_of(model, batch, *, top_k, form="expected", weight=0.8, teacher=None, seed=3):

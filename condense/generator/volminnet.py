@@ -1,0 +1,116 @@
+"""VolMinNet: the label transition matrix T learnt together with a classifier, without anchor points.
+
+Among all T that explain the noisy labels, T^T f(x), the true one has the smallest volume when the classes are
+sufficiently scattered; so the loss is the cross-entropy of T^T f plus a small multiple of log det T.
+Source: Li et al. (2021), "Provably End-to-end Label-noise Learning without Anchor Points",
+https://arxiv.org/abs/2102.02400, Eqs. 3 and 4.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from condense import rng
+from condense.classifiers import networks
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.generator.augment import augment
+from condense.generator.helper import Helper, HelperData, identity, train_helper
+from condense.generator.model import autocast
+from condense.generator.objectives import forward_loss
+from condense.generator.options import TrainOptions
+from condense.generator.posterior import label_likelihood
+from condense.precision import wants_bf16
+from condense.run import Run
+
+NAME = "volminnet"
+START = -2.0  # off-diagonal entries before normalising are sigmoid(START) = 0.12
+MATRIX_RATE = 10.0  # the matrix has few parameters, which must go far: its learning rate in the network's
+
+
+class TransitionMatrix(nn.Module):
+    """A row-stochastic matrix whose diagonal is the largest entry of each row: (I + sigmoid(w) off it) / row sums."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((num_classes, num_classes), START))
+
+    def forward(self) -> Tensor:
+        """T, float32 [c, c], rows = true class."""
+        eye = torch.eye(len(self.weight), device=self.weight.device)
+        raw = eye + (1 - eye) * self.weight.sigmoid()
+        return raw / raw.sum(1, keepdim=True)
+
+
+class VolMinNet(nn.Module):
+    """A classifier of clean images and the matrix that turns its posterior into that of the noisy label."""
+
+    def __init__(self, classifier: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.transition = TransitionMatrix(num_classes)
+
+    def loss(self, x: Tensor, candidates: Tensor, volume_weight: float) -> Tensor:
+        """Mean of -log (T^T f)_z, plus `volume_weight` log det T.
+
+        Args:
+            x: images [B, C, H, W].
+            candidates: one-hot noisy labels, bool [B, c].
+            volume_weight: lambda of the paper.
+        """
+        transition = self.transition()
+        untrusted = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        likelihood = label_likelihood(candidates, untrusted, transition)
+        loss: Tensor = forward_loss(self.classifier(x), likelihood).mean() + volume_weight * transition.logdet()
+        return loss
+
+
+def estimate_by_volume(
+    data: TrainingSet, options: TrainOptions, seed: int, run: Run, device: torch.device
+) -> tuple[Tensor, float]:
+    """T [c, c] of the images with one untrusted label, and the seconds it took.
+
+    Raises:
+        UserError: no label is untrusted; otherwise as `train_helper`.
+    """
+    used = data.supervision.noisy
+    if not used.any():
+        raise UserError("VolMinNet needs noisy labels, and none here may be wrong; leave train.transition out.")
+    num_classes = data.images.num_classes
+    classifier = networks.build(
+        "convnet3",
+        in_channels=data.images.channels,
+        image_size=data.images.image_shape[1],
+        num_classes=num_classes,
+        seed=rng.derive(seed, NAME),
+    )
+    module = VolMinNet(classifier, num_classes).to(device)
+    parts = HelperData(data, used, options, seed, device)
+    bf16, rate = wants_bf16(options.precision, device), options.helper.learning_rate
+
+    def step_loss(step: int) -> Tensor:
+        indices = parts.batch(step)
+        x, _ = augment(parts.images[indices], options.augment(), rng.generator(seed, f"{NAME}-step", step))
+        with autocast(device, bf16):
+            return module.loss(x, parts.candidates[indices], options.helper.volume_weight)
+
+    def held_out_loss() -> float:
+        with autocast(device, bf16):
+            return float(module.loss(parts.images[parts.held], parts.candidates[parts.held], 0.0))
+
+    groups = [
+        {"params": list(module.classifier.parameters()), "lr": rate},
+        {"params": list(module.transition.parameters()), "lr": MATRIX_RATE * rate},
+    ]
+    helper = Helper(
+        NAME,
+        module,
+        torch.optim.Adam(groups),
+        step_loss,
+        held_out_loss if len(parts.held) else None,
+        identity(data, options, seed, augment=[options.augment_probability, options.flip]),
+    )
+    seconds = train_helper(helper, options, run)
+    transition: Tensor = module.transition()
+    return transition.detach(), seconds
