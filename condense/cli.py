@@ -266,7 +266,9 @@ def train(
     config: Config = None,
     data: Data = None,
     noise: Noise = None,
-    method: Annotated[str | None, typer.Option("--method", help="Objective, dmis or vanilla. [default: dmis]")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
+    ] = None,
     run_folder: RunFolder = None,
     seed: Seed = None,
     settings: Settings = None,

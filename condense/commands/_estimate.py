@@ -35,7 +35,9 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
     for options in (plan.labeller, plan.options):
         if isinstance(options, GeneratorOptions):
             network, cost = _generator(options, plan, draws=draws and options is plan.options)
-            parameters, evaluations = num_parameters(network, plan.train), evaluations + cost
+            coherent = options.train.objective == "cad"
+            parameters = num_parameters(network, plan.train, coherent=coherent)
+            evaluations += cost
     return {
         "recipe": plan.written(),
         "image_shape": list(plan.train.images.images.shape[1:]),
@@ -46,10 +48,10 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
     }
 
 
-def num_parameters(network: NetworkOptions, train: TrainingSet) -> int:
-    """Number of weights of the denoiser for these images."""
+def num_parameters(network: NetworkOptions, train: TrainingSet, *, coherent: bool = False) -> int:
+    """Number of weights of the denoiser for these images; `coherent` as in `build_denoiser`."""
     with torch.device("meta"):
-        denoiser = build_denoiser(network, train.images.image_shape, train.images.num_classes, 0)
+        denoiser = build_denoiser(network, train.images.image_shape, train.images.num_classes, 0, coherent=coherent)
     return sum(weight.numel() for weight in denoiser.parameters())
 
 
@@ -98,9 +100,12 @@ def _passes(network: NetworkOptions, num_classes: int) -> int:
 
 def _loss_passes(options: TrainOptions, passes: int, *, cold: bool) -> int:
     """Evaluations an image of one step's loss, see `condense.generator.batch_loss`."""
-    if options.objective == "vanilla" or (options.form == "sampled" and options.classification_weight == 0):
+    drawn = options.objective == "dmis" and options.form == "sampled" and options.classification_weight == 0
+    if drawn or options.objective in ("vanilla", "cad"):
         return 1
     top_k = options.top_k if passes > 1 else None
+    if options.objective == "tdsm":
+        return passes if top_k is None else min(top_k, passes)
     with_gradient = passes if top_k is None else passes + min(top_k, passes)
     teacher = passes if options.form == "mixture" and not cold else 0
     return with_gradient + teacher

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -19,6 +19,7 @@ from condense.commands._data import load_source, training_set
 from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
 from condense.generator.model import FILE
+from condense.generator.options import ObjectiveName
 from condense.methods._generate import GeneratorOptions
 from condense.options import Options
 from condense.recipe import (
@@ -35,7 +36,7 @@ from condense.recipe import (
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
-OBJECTIVES = ("dmis", "vanilla")
+OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Condensing with a generator: draw a pool a class, drop what the generator itself disowns, choose representatives.
 
-Shared by `dmis` and `vanilla`, which differ in how their generator is trained.
+Shared by `dmis`, `vanilla`, `tdsm` and `cad`, which differ in how their generator is trained.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
 from condense.generator.model import Generator
-from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
+from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions
 from condense.generator.stages import beliefs, train_stages
 from condense.machine import best_device
 from condense.methods._assemble import assemble, check_ipc
@@ -51,6 +51,14 @@ class DrawOptions(Options):
     )
 
 
+class PlainDraw(DrawOptions):
+    """Every sample is taken as it comes, unless asked otherwise."""
+
+    pool: float = Field(1.0, ge=1, description="samples drawn a class, as a multiple of ipc")
+    agree: bool = Field(False, description="drop samples that the generator's classifier gives to another class")
+    choose: Choice = Field("none", description="none, surest, kmeans or herding among the samples left")
+
+
 class GeneratorOptions(Options):
     """Options of a generator-based method."""
 
@@ -64,7 +72,7 @@ class GeneratorOptions(Options):
     )
     draw: DrawOptions = DrawOptions()
 
-    def train_options(self, objective: Literal["dmis", "vanilla"]) -> TrainOptions:
+    def train_options(self, objective: ObjectiveName) -> TrainOptions:
         """`train` with the method's own objective: the method decides it, not the recipe."""
         return self.train.model_copy(update={"objective": objective})
 
@@ -75,7 +83,7 @@ def condense_with_generator(
     options: GeneratorOptions,
     seed: int,
     run: Run,
-    method: Literal["dmis", "vanilla"],
+    method: ObjectiveName,
 ) -> CondensedSet:
     """Train or load the generator, then draw and choose.
 

@@ -9,21 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
-
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
-from condense.methods._generate import DrawOptions, GeneratorOptions, condense_with_generator
-from condense.methods._select import Choice
+from condense.methods._generate import GeneratorOptions, PlainDraw, condense_with_generator
 from condense.run import Run
-
-
-class PlainDraw(DrawOptions):
-    """Every sample is taken as it comes, unless asked otherwise."""
-
-    pool: float = Field(1.0, ge=1, description="samples drawn a class, as a multiple of ipc")
-    agree: bool = Field(False, description="drop samples that the generator's classifier gives to another class")
-    choose: Choice = Field("none", description="none, surest, kmeans or herding among the samples left")
 
 
 class Options(GeneratorOptions):

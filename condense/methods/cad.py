@@ -1,0 +1,38 @@
+"""CAD: the same generator trained by EDM on the labels as given, and told how far each label is to be believed.
+
+Source: Dufour et al. (2024), "Don't drop your samples!", https://arxiv.org/abs/2405.20324. The coherence r in [0, 1] of
+an image and its label is an input beside the class; samples are drawn at r = 1. Where r comes from is our choice, see
+`condense.generator.coherence`. Partial labels: a random candidate a step, with its own r; unlabelled images are left
+out. Left out: guidance between r = 1 and r = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.generator.options import FoldOptions
+from condense.methods._generate import GeneratorOptions, PlainDraw, condense_with_generator
+from condense.run import Run
+
+
+class Options(GeneratorOptions):
+    """A generator told how far each label is to be believed."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "train": {"steps": 40, "coherence": FoldOptions.QUICK},
+        "draw": {"sampler_steps": 6},
+    }
+
+    draw: PlainDraw = PlainDraw()
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """`ipc` generated images a class.
+
+    Raises:
+        UserError: no image has a label.
+    """
+    return condense_with_generator(train, ipc, options, seed, run, "cad")
