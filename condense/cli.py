@@ -58,6 +58,10 @@ Noise = Annotated[
     str | None,
     typer.Option("--noise", metavar="KIND:RATE", help="Make clean labels imprecise first, e.g. sym:0.4."),
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="FILE[::NAME]", help="Take the given labels from a file, e.g. CIFAR-10N's."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything. [default: 0]")]
 RunFolder = Annotated[
     Path | None,
@@ -201,7 +205,7 @@ def init(
     """Write a recipe with every option explained."""
     from condense.commands.init import init as command
 
-    request = _request(None, None, _named(_data(data, root, image_size, download, None), method=method))
+    request = _request(None, None, _named(_data(data, root, image_size, download), method=method))
     _answer(
         lambda: command(path, request, force=force),
         as_json,
@@ -215,6 +219,7 @@ def inspect(
     grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, a class a row (.png).")] = None,
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
     noise: Noise = None,
+    labels: Labels = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
@@ -225,27 +230,18 @@ def inspect(
     from condense.commands import _show
     from condense.commands.inspect import inspect as command
 
-    _answer(
-        lambda: command(
-            target,
-            grid_png=grid,
-            columns=columns,
-            noise=noise or "none",
-            seed=seed,
-            root=root,
-            image_size=image_size,
-            download=download,
-        ),
-        as_json,
-        _show.facts,
-    )
+    recipe = _data_recipe(_data(target, root, image_size, download, noise, labels))
+    _answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed), as_json, _show.facts)
 
 
 @app.command()
 def corrupt(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
-    noise: Annotated[str, typer.Option("--noise", metavar="KIND:RATE", help="E.g. sym:0.4, partial:0.5.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="What to write.")],
+    noise: Annotated[
+        str | None, typer.Option("--noise", metavar="KIND:RATE", help="E.g. sym:0.4, partial:0.5.")
+    ] = None,
+    labels: Labels = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
@@ -257,7 +253,7 @@ def corrupt(
     from condense.commands import _show
     from condense.commands.corrupt import corrupt_labels as command
 
-    recipe = _data_recipe(_data(data, root, image_size, download, noise))
+    recipe = _data_recipe(_data(data, root, image_size, download, noise, labels))
     _answer(lambda: command(recipe, seed=seed, out=out, force=force), as_json, _show.facts)
 
 
@@ -266,6 +262,7 @@ def train(
     config: Config = None,
     data: Data = None,
     noise: Noise = None,
+    labels: Labels = None,
     method: Annotated[
         str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
     ] = None,
@@ -285,7 +282,7 @@ def train(
     from condense.commands import _show
     from condense.commands import train as commands
 
-    named = _named(_data(data, root, image_size, download, noise), method=method, seed=seed)
+    named = _named(_data(data, root, image_size, download, noise, labels), method=method, seed=seed)
     request = _request(config, settings, named)
     if dry_run:
         _answer(lambda: commands.dry_run(request), as_json, _show_dry_run)
@@ -302,6 +299,7 @@ def condense(
     config: Config = None,
     data: Data = None,
     noise: Noise = None,
+    labels: Labels = None,
     method: Annotated[
         str | None, typer.Option("--method", help="How to condense: dmis, vanilla, random, … [default: dmis]")
     ] = None,
@@ -343,7 +341,7 @@ def condense(
     from condense.commands import condense as commands
 
     named = _named(
-        _data(data, root, image_size, download, noise),
+        _data(data, root, image_size, download, noise, labels),
         method=method,
         ipc=ipc,
         clean_first=clean_first,
@@ -396,7 +394,7 @@ def evaluate(
     from condense.commands.evaluate import evaluate as command
 
     how = _given(protocol="hard-quick" if quick else protocol, repeats=repeats)
-    named = _named(_data(data, root, image_size, download, None), evaluate=how or None, seed=seed)
+    named = _named(_data(data, root, image_size, download), evaluate=how or None, seed=seed)
     request = _request(config, settings, named)
 
     def score() -> list[Score]:
@@ -470,10 +468,15 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def _data(
-    name: str | None, root: Path | None, image_size: int | None, download: bool, noise: str | None
+    name: str | None,
+    root: Path | None,
+    image_size: int | None,
+    download: bool,
+    noise: str | None = None,
+    labels: str | None = None,
 ) -> dict[str, Any]:
     """The recipe's section on data, as far as options give it."""
-    return _given(name=name, root=root, image_size=image_size, download=download or None, noise=noise)
+    return _given(name=name, root=root, image_size=image_size, download=download or None, noise=noise, labels=labels)
 
 
 def _named(data: dict[str, Any], **values: Any) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class DataRecipe(Options):
     root: Path | None = Field(None, description="folder or file where a named data set lies")
     image_size: int | None = Field(None, ge=4, description="side to which images are brought")
     download: bool = Field(False, description="whether a named data set may be fetched")
+    labels: str | None = Field(None, description="FILE or FILE::NAME of the given labels, in place of the data's own")
     noise: str = Field("none", description="KIND:RATE injected into clean labels, e.g. sym:0.4")
     noise_seed: int | None = Field(None, ge=0, description="seed of the noise; the recipe's seed when empty")
 

@@ -1,31 +1,72 @@
-"""Images and the labels that training gets, shared by all commands that take `--data` and `--noise`."""
+"""Images and the labels that training gets, shared by all commands that take `--data`, `--labels` and `--noise`."""
 
 from __future__ import annotations
 
-from condense.data import arrays, corrupt, sources
-from condense.data.types import Corruption, Source, Supervision, TrainingSet
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from condense.data import arrays, label_file, sources
+from condense.data.corrupt import imprecise_share
+from condense.data.noise import imprecise
+from condense.data.noise_spec import parse_noise
+from condense.data.types import Corruption, Source, TrainingSet, check_every_class
 from condense.errors import UserError
 from condense.recipe import DataRecipe
 
 
+@dataclass(frozen=True)
+class Given:
+    """A data set as it is worked on.
+
+    Attributes:
+        source: images, labels as given, and the truth for scoring; thinned out where a long tail was asked for.
+        corruption: how the labels came to be what they are.
+    """
+
+    source: Source
+    corruption: Corruption
+
+    def training_set(self) -> TrainingSet:
+        """Images and imprecise labels, without the truth."""
+        return TrainingSet(self.source.train, self.source.supervision, self.corruption)
+
+
 def load_source(data: DataRecipe) -> Source:
-    """Read the data set a recipe names. Raises as `condense.data.sources.load`."""
+    """Read the data set a recipe names, as found. Raises as `condense.data.sources.load`."""
     return sources.load(data.name, root=data.root, image_size=data.image_size, download=data.download)
 
 
-def given_labels(source: Source, noise: str, seed: int) -> tuple[Supervision, Corruption]:
-    """The labels as training gets them, and how they were made.
+def given_labels(source: Source, data: DataRecipe, seed: int) -> Given:
+    """The data with the labels that the recipe names, or with the noise it asks for.
+
+    Args:
+        source: the data as found.
+        data: label file and noise.
+        seed: of the noise.
 
     Raises:
-        UserError: noise was asked for and there are no clean labels to inject it into.
+        UserError: the labels cannot be used; noise was asked for and there are no clean labels to inject it into, or
+            the labels come from a file; nobody labelled a class.
     """
-    if corrupt.parse(noise).kind == "none":
-        return source.supervision, arrays.recorded_corruption(source.train)
-    if source.truth is None:
-        raise UserError(f"{source.train.name} has no clean labels, so {noise!r} cannot be injected; leave it out.")
-    return corrupt.apply(noise, source.truth, source.train, seed)
+    noise = parse_noise(data.noise)
+    corruption = arrays.recorded_corruption(source.train)
+    if data.labels is not None:
+        if not noise.keeps_labels:
+            raise UserError(
+                f"The labels come from {data.labels}, so the noise {data.noise!r} cannot be injected as well; "
+                "leave one of --labels and --noise out."
+            )
+        source = source.with_supervision(label_file.read(data.labels, source))
+        corruption = Corruption(f"labels:{Path(data.labels).name}", 0, _share(source))
+    if not noise.keeps_all:
+        before = corruption.spec
+        source, corruption = imprecise(source, noise, seed)
+        if noise.keeps_labels and before != "none":
+            corruption = replace(corruption, spec=f"{noise}+{before}")
+    if data.labels is not None or not noise.keeps_all:
+        check_every_class(source.supervision, source.train.classes, source.train.name)
+    return Given(source, corruption)
 
 
-def training_set(source: Source, noise: str, seed: int) -> TrainingSet:
-    """Images and imprecise labels, without the truth. Raises as `given_labels`."""
-    return TrainingSet(source.train, *given_labels(source, noise, seed))
+def _share(source: Source) -> float | None:
+    return None if source.truth is None else imprecise_share(source.supervision, source.truth)

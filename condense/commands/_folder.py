@@ -93,4 +93,4 @@ def _compared(path: Path, plan: Plan) -> list[tuple[str, object, object]]:
         ) from error
     now = plan.written()
     top = [(key, before.get(key), now[key]) for key in ("method", "seed", "clean_first")]
-    return top + [(f"data.{key}", data.get(key), now["data"][key]) for key in ("noise", "noise_seed")]
+    return top + [(f"data.{key}", data.get(key), now["data"][key]) for key in ("labels", "noise", "noise_seed")]

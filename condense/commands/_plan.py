@@ -15,7 +15,7 @@ from typing import Any, get_args
 import yaml
 
 from condense import methods
-from condense.commands._data import load_source, training_set
+from condense.commands._data import given_labels, load_source
 from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
 from condense.generator.model import FILE
@@ -60,7 +60,7 @@ class Plan:
 
     Attributes:
         recipe: resolved; its `options` and `labeller` hold every field.
-        source: the data, its truth for scoring included.
+        source: the data as worked on, its truth for scoring included.
         train: what training gets.
         method: the method's module.
         options: its options.
@@ -97,8 +97,8 @@ def make_plan(request: Request) -> Plan:
     recipe, options, labeller = resolve_options(file, asked, method, min(source.train.image_shape[1:]))
     for generator in (options, labeller):
         _check_generator(getattr(generator, "generator", None))
-    train = training_set(source, data.noise, recipe.noise_seed)
-    return Plan(recipe, source, train, method, options, labeller)
+    given = given_labels(source, data, recipe.noise_seed)
+    return Plan(recipe, given.source, given.training_set(), method, options, labeller)
 
 
 def resolve_options(

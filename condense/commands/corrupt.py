@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from condense.commands._data import given_labels, load_source
-from condense.data import arrays, corrupt
+from condense.data import arrays
+from condense.data.noise_spec import parse_noise
 from condense.errors import UserError
 from condense.recipe import DataRecipe
 from condense.run import atomic_path, prepare_output
 
 
 def corrupt_labels(data: DataRecipe, *, seed: int, out: Path, force: bool = False) -> dict[str, Any]:
-    """Write the images of `data` with labels made imprecise by its `noise`, the clean ones beside them.
+    """Write the images of `data` with labels made imprecise by its `noise`, or taken from a file of labels.
+
+    Where the clean labels are known they are written beside them.
 
     Args:
-        data: what to read, and the noise.
+        data: what to read, and the noise or the labels.
         seed: of the noise.
         out: an .npz file.
         force: whether an existing file is replaced.
@@ -30,17 +33,17 @@ def corrupt_labels(data: DataRecipe, *, seed: int, out: Path, force: bool = Fals
     """
     if out.suffix.lower() != ".npz":
         raise UserError(f"{out} would not be read back; give --out a name that ends in .npz.")
-    if corrupt.parse(data.noise).kind == "none":
-        raise UserError("No noise was asked for; give a kind and rate, e.g. --noise sym:0.4.")
+    if parse_noise(data.noise).keeps_all and data.labels is None:
+        raise UserError("No noise was asked for; give a kind and rate, e.g. --noise sym:0.4, or a file of --labels.")
     prepare_output(out, force=force)
-    source = load_source(data)
-    supervision, corruption = given_labels(source, data.noise, seed)
+    given = given_labels(load_source(data), data, seed)
+    source, corruption = given.source, given.corruption
     with atomic_path(out) as temporary:
-        arrays.write_npz(temporary, source, supervision, corruption)
+        arrays.write_npz(temporary, source, source.supervision, corruption)
     return {
         "path": str(out),
         "images": len(source.train),
-        "supervision": supervision.kind,
+        "supervision": source.supervision.kind,
         "corruption": corruption.spec,
         "overall_rate": corruption.overall_rate,
     }

@@ -8,38 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from condense.commands._data import given_labels
+from condense.commands._data import given_labels, load_source
 from condense.condensed import is_condensed_set, read
 from condense.condensed_set import CondensedSet
-from condense.data import sources
 from condense.data.types import Corruption, Images, Labels, Source, Supervision, Truth
 from condense.grid import grid, save_png
+from condense.recipe import DataRecipe
 
 _SHOWN_SIDE = 64  # pixels; smaller images are enlarged to about this
 
 
 def inspect(
-    target: str,
+    data: DataRecipe,
     *,
     grid_png: Path | None = None,
     columns: int = 10,
-    noise: str = "none",
     seed: int = 0,
-    root: Path | None = None,
-    image_size: int | None = None,
-    download: bool = False,
 ) -> dict[str, Any]:
     """Describe a condensed set, or a data set given by name or path, as JSON.
 
     Args:
-        target: an .h5 condensed set; or what `condense.data.sources.load` takes.
+        data: its name is an .h5 condensed set, or what `condense.data.sources.load` takes; all else is for data sets.
         grid_png: where to write a picture of the first images of each class, a class a row.
         columns: images a row in it.
-        noise: for a data set: labels to make imprecise first, e.g. "sym:0.4".
-        seed: of that noise.
-        root: where a named data set lies.
-        image_size: side to which the images of a data set are brought.
-        download: whether a named data set may be fetched.
+        seed: of the noise that the data's labels are made imprecise with.
 
     Returns:
         kind "condensed set" or "data set", then what there is to say of it.
@@ -47,16 +39,16 @@ def inspect(
     Raises:
         UserError: it cannot be read; noise was asked for without clean labels.
     """
-    if is_condensed_set(Path(target)):
-        condensed = read(Path(target))
+    path = Path(data.name)
+    if is_condensed_set(path):
+        condensed = read(path)
         if grid_png is not None:
             _save_rows(grid_png, condensed.pictures(), condensed.labels, columns)
-        return _describe_set(Path(target), condensed)
-    source = sources.load(target, root=root, image_size=image_size, download=download)
-    supervision, corruption = given_labels(source, noise, seed)
+        return _describe_set(path, condensed)
+    given = given_labels(load_source(data), data, seed)
     if grid_png is not None:
-        _save_rows(grid_png, source.train.images, supervision.observed, columns)
-    return _describe_data(source, supervision, corruption)
+        _save_rows(grid_png, given.source.train.images, given.source.supervision.observed, columns)
+    return _describe_data(given.source, given.corruption)
 
 
 def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, Any]:
@@ -85,8 +77,8 @@ def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, Any]:
     }
 
 
-def _describe_data(source: Source, supervision: Supervision, corruption: Corruption) -> dict[str, Any]:
-    train = source.train
+def _describe_data(source: Source, corruption: Corruption) -> dict[str, Any]:
+    train, supervision = source.train, source.supervision
     observed = supervision.observed
     counts = np.bincount(observed[observed >= 0], minlength=train.num_classes)
     return {

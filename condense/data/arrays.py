@@ -38,6 +38,7 @@ from condense.data.types import (
     Source,
     Supervision,
     Truth,
+    check_every_class,
     check_labels,
     class_names,
 )
@@ -135,7 +136,7 @@ def _source(arrays: Arrays, path: Path, given: npt.NDArray[Any] | None, trusted:
     ):
         if length != len(train):
             raise UserError(f"{path} has {len(train)} training images, but {length} {what}; each image needs one.")
-    _check_every_class(supervision, classes)
+    check_every_class(supervision, classes, str(path))
     if not {"test_images", "test_labels"} & arrays.keys():
         return Source(train, supervision, truth, None, None)
     return Source(train, supervision, truth, *_test(arrays, train, path))
@@ -211,12 +212,3 @@ def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
     numbers = np.concatenate([array.ravel() for array in labels])
     check_labels(numbers, len(numbers), "labels")  # a wild number must not become a billion class names
     return class_names(int(numbers.max()) + 1 if numbers.size else 0)
-
-
-def _check_every_class(supervision: Supervision, classes: tuple[str, ...]) -> None:
-    missing = [classes[y] for y in np.flatnonzero(~supervision.candidates.any(axis=0))]
-    if missing:
-        raise UserError(
-            f"class {missing[0]!r} has no training images ({len(missing)} of {len(classes)} have none); "
-            "add some, or leave the class out of class_names and renumber the labels."
-        )

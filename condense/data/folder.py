@@ -49,10 +49,11 @@ def load(path: Path, *, image_size: int | None = None) -> Source:
     form = pictures.common_form([*listing.train_files, *listing.test_files], image_size)
     name, provenance = path.resolve().name, {"source": "folder", "path": str(path)}
     train = ImageData(pictures.read(listing.train_files, form), listing.classes, name, "train", provenance)
+    files = tuple(file.relative_to(path).as_posix() for file in listing.train_files)
     if not listing.test_files:
-        return Source(train, listing.supervision, None, None, None)
+        return Source(train, listing.supervision, None, None, None, files)
     test = ImageData(pictures.read(listing.test_files, form), listing.classes, name, "test", provenance)
-    return Source(train, listing.supervision, None, test, Truth(listing.test_labels))
+    return Source(train, listing.supervision, None, test, Truth(listing.test_labels), files)
 
 
 def class_folders(path: Path) -> dict[str, list[Path]]:

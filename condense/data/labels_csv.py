@@ -6,7 +6,9 @@
     images/003.png,,train           unknown
     images/004.png,dog,test         test labels are single and taken as right
 
-The column `split` may be missing: then all rows are training images.
+The column `split` may be missing: then all rows are training images. A column `trusted` (yes or no) may say for each
+row whether its labels surely hold the true one, e.g. no for sets of annotators. A table that `dmis relabel` wrote
+(file,given,suggested,…) is read with its suggested labels, which may still be wrong.
 """
 
 from __future__ import annotations
@@ -18,19 +20,22 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from condense.data.label_cells import parse_trust, split_candidates
 from condense.data.types import Supervision
 from condense.errors import UserError
 
 NAME = "labels.csv"
+LABEL_COLUMNS = ("label", "suggested")  # the first one that the table has
 _SPLITS = ("train", "test", "val")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: the image file, its candidate labels (none: unknown), its split, and the line number."""
+    """One line: the image file, its candidate labels (none: unknown), their trust, the split, and the line number."""
 
     file: Path
     labels: tuple[str, ...]
+    trusted: bool
     split: str
     line: int
 
@@ -57,14 +62,14 @@ def read(folder: Path) -> list[Row]:
 
 
 def supervision(rows: Sequence[Row], classes: Sequence[str]) -> Supervision:
-    """Rows as knowledge: one label is untrusted (maybe wrong), several are trusted, none means all classes.
+    """Rows as knowledge; no label means all classes.
 
     Raises:
         UserError: a label is no class of `classes`.
     """
     index = {name: number for number, name in enumerate(classes)}
     candidates = np.zeros((len(rows), len(classes)), dtype=np.bool_)
-    trusted = np.array([len(row.labels) != 1 for row in rows], dtype=np.bool_)
+    trusted = np.array([row.trusted for row in rows], dtype=np.bool_)
     for number, row in enumerate(rows):
         unknown = [label for label in row.labels if label not in index]
         if unknown:
@@ -79,18 +84,19 @@ def supervision(rows: Sequence[Row], classes: Sequence[str]) -> Supervision:
 
 def _rows(table: csv.DictReader[str], folder: Path) -> Iterator[Row]:
     columns = table.fieldnames or []
-    if not {"file", "label"} <= set(columns):
+    label = next((name for name in LABEL_COLUMNS if name in columns), None)
+    if "file" not in columns or label is None:
         raise UserError(
             f"{folder / NAME} has the columns {', '.join(columns) or '(none)'}; "
             "its first line must be file,label or file,label,split."
         )
     for cells in table:
-        yield _row(cells, folder, table.line_num)
+        yield _row(cells, label, folder, table.line_num)
 
 
-def _row(cells: Mapping[str, str | None], folder: Path, line: int) -> Row:
+def _row(cells: Mapping[str, str | None], label_column: str, folder: Path, line: int) -> Row:
     where = f"{folder / NAME} line {line}"
-    name, label = cells["file"] or "", cells["label"]
+    name, label = cells["file"] or "", cells[label_column]
     if label is None:
         raise UserError(f"{where} has no label cell; write {name!r} followed by a comma, even if the label is unknown.")
     relative = PurePosixPath(name)
@@ -99,15 +105,13 @@ def _row(cells: Mapping[str, str | None], folder: Path, line: int) -> Row:
     file = folder / relative
     if not file.is_file():
         raise UserError(f"{where} names {name!r}, but {file} does not exist; correct the name or remove the line.")
-    labels = tuple(part.strip() for part in label.split("|")) if label.strip() else ()
-    if not all(labels):
-        raise UserError(
-            f"{where}: the candidate list {label!r} has an empty entry; write labels separated by single |."
-        )
+    labels = split_candidates(label, where)
     split = (cells.get("split") or "train").strip()
     if split not in _SPLITS:
         raise UserError(f"{where} has the split {split!r}; use one of {', '.join(_SPLITS)}.")
-    return Row(file, labels, split, line)
+    stated = (cells.get("trusted") or "").strip()
+    trusted = bool(parse_trust(np.array([stated]), folder / NAME)[0]) if stated else len(labels) != 1
+    return Row(file, labels, trusted, split, line)
 
 
 def _refuse_repeats(rows: Iterable[Row], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Read arrays out of an .npz that may come from anywhere: headers first, never a pickle.
+"""Read arrays out of an .npz or .npy that may come from anywhere: headers first, never a pickle.
 
 numpy's own `load` allocates whatever a header claims; here the claim is first held against what the file
 stores and against the memory there is.
@@ -41,6 +41,19 @@ def read(path: Path, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
     present = [name for name in names(path) if name in wanted]
     with _archive(path) as archive:
         return {name: _array(archive, name, path) for name in present}
+
+
+def read_single(path: Path) -> npt.NDArray[Any]:
+    """The one array of an .npy file. Raises as `read`."""
+    try:
+        with path.open("rb") as stream:
+            shape, dtype = _header(stream)
+            _check_header(shape, dtype, path.stat().st_size, str(path))
+            stream.seek(0)
+            array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+            return array
+    except _DAMAGE as error:
+        raise UserError(f"{path} is damaged or no .npy file ({error}); write it again with numpy.save.") from error
 
 
 def _archive(path: Path) -> zipfile.ZipFile:

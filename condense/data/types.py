@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-SupervisionKind = Literal["labelled", "noisy", "partial", "unlabelled", "mixture"]
+SupervisionKind = Literal["labelled", "noisy", "partial", "noisy-partial", "unlabelled", "mixture"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Supervision:
     """What is known of each image's label.
 
     Noisy: one candidate, not trusted. Partial: several, trusted. Unlabelled: all, trusted. Labelled: one, trusted.
-    Mixtures need nothing more.
+    Noisy partial, as several annotators give it: one or several, not trusted. Mixtures need nothing more.
 
     Attributes:
         candidates: bool [n, c], True where the class is still possible.
@@ -152,6 +152,11 @@ class Supervision:
         return np.asarray(self.single & ~self.trusted)
 
     @property
+    def doubtful(self) -> Mask:
+        """Bool [n]: images whose label or candidates may miss the true class."""
+        return np.asarray(~self.trusted & ~self.unlabelled)
+
+    @property
     def unlabelled(self) -> Mask:
         """Bool [n]: images about whose label nothing is known."""
         return np.asarray(self.candidates.all(axis=1))
@@ -166,7 +171,7 @@ class Supervision:
         """The kind all images share, or "mixture".
 
         One image of another kind makes a mixture, except that labelled and unlabelled images together are called
-        "unlabelled" (semi-supervised).
+        "unlabelled" (semi-supervised), and single labels among the sets of annotators "noisy-partial".
         """
         noisy, unlabelled = self.noisy, self.unlabelled
         labelled = self.single & self.trusted
@@ -175,9 +180,11 @@ class Supervision:
             return "labelled"
         if noisy.all():
             return "noisy"
+        if self.doubtful.all():
+            return "noisy-partial"
         if not noisy.any() and not partial.any():
             return "unlabelled"
-        if not noisy.any() and not unlabelled.all() and partial.any():
+        if not self.doubtful.any() and not unlabelled.all() and partial.any():
             return "partial"
         return "mixture"
 
@@ -205,6 +212,10 @@ class Truth:
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
+    def take(self, indices: npt.NDArray[np.integer]) -> Truth:
+        """The labels of `indices` [m], in that order."""
+        return Truth(self.labels[indices])
+
 
 @dataclass(frozen=True)
 class Corruption:
@@ -214,7 +225,7 @@ class Corruption:
         spec: the request, e.g. "sym:0.4"; "none" for labels as found.
         seed: seed of the corruption.
         overall_rate: share of images in [0, 1] whose given label is wrong (noisy), that have more than
-            one candidate (partial), or that lost their label (unlabelled).
+            one candidate (partial), or that lost their label (unlabelled); None where the truth is not known.
     """
 
     spec: str
@@ -255,6 +266,7 @@ class Source:
         truth: clean training labels where the source is a clean benchmark, else None.
         test: test images, None where the source has none.
         test_truth: their labels.
+        files: for each training image its file, relative to the folder it came from; None where there are no files.
     """
 
     train: ImageData
@@ -262,6 +274,21 @@ class Source:
     truth: Truth | None
     test: ImageData | None
     test_truth: Truth | None
+    files: tuple[str, ...] | None = None
+
+    def take(self, indices: npt.NDArray[np.integer]) -> Source:
+        """The same with the training images restricted to `indices` [m], in that order."""
+        return replace(
+            self,
+            train=self.train.take(indices),
+            supervision=self.supervision.take(indices),
+            truth=None if self.truth is None else self.truth.take(indices),
+            files=None if self.files is None else tuple(self.files[index] for index in indices.tolist()),
+        )
+
+    def with_supervision(self, supervision: Supervision) -> Source:
+        """The same images with other labels as given."""
+        return replace(self, supervision=supervision)
 
 
 def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = "labels") -> None:
@@ -273,6 +300,20 @@ def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = 
         raise UserError(
             f"{what}: entry {int(wrong[0])} is {int(labels[wrong[0]])}, outside 0..{num_classes - 1} "
             f"({wrong.size} such entries)."
+        )
+
+
+def check_every_class(supervision: Supervision, classes: Sequence[str], name: str) -> None:
+    """Raise `UserError` unless each of the `classes` [c] is a label or candidate of some image.
+
+    Images about whose label nothing is known do not count: nothing could tell what the class looks like.
+    """
+    named = supervision.candidates[~supervision.unlabelled].any(axis=0)
+    missing = [classes[y] for y in np.flatnonzero(~named)]
+    if missing:
+        raise UserError(
+            f"{name}: no image is labelled {missing[0]!r} ({len(missing)} of {len(classes)} classes have no label); "
+            "label some, or leave the class out."
         )
 
 

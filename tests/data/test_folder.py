@@ -228,3 +228,24 @@ def test_broken_tables_are_refused_in_one_sentence(tmp_path, table, message):
     path.write_bytes(table if isinstance(table, bytes) else table.encode())
     with pytest.raises(UserError, match=message):
         load(tmp_path / "data")
+
+
+def test_a_table_may_say_which_sets_are_sure(tmp_path):
+    for value in range(4):
+        paint(tmp_path / f"{value}.png", value)
+    rows = "0.png,cat|dog,no\n1.png,cat|dog,\n2.png,cat,yes\n3.png,dog,\n"
+    (tmp_path / "labels.csv").write_text("file,label,trusted\n" + rows)
+    assert load(tmp_path).supervision.trusted.tolist() == [False, True, True, False]
+    (tmp_path / "labels.csv").write_text("file,label,trusted\n" + rows.replace("no", "perhaps"))
+    with pytest.raises(UserError, match="found 'perhaps'"):
+        load(tmp_path)
+
+
+def test_a_table_of_relabel_gives_the_suggested_labels(tmp_path):
+    for value in range(2):
+        paint(tmp_path / f"{value}.png", value)
+    header = "file,given,suggested,confidence,likely_wrong\n"
+    (tmp_path / "labels.csv").write_text(header + "0.png,cat,dog,0.9,yes\n1.png,,cat,0.6,no\n")
+    source = load(tmp_path)
+    assert source.supervision.observed.tolist() == [1, 0] and source.supervision.kind == "noisy"
+    assert source.files == ("0.png", "1.png")

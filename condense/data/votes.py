@@ -1,0 +1,43 @@
+"""Several annotators an image: their answers together are candidates that may miss the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from condense.data.types import Supervision
+from condense.errors import UserError
+
+NO_ANSWER = -1
+
+
+def from_votes(votes: npt.NDArray[np.integer], num_classes: int) -> Supervision:
+    """Every class that somebody named is a candidate; nobody's answer is surely right, so nothing is trusted.
+
+    An image nobody answered for is unlabelled.
+
+    Args:
+        votes: whole numbers [n, a], a class in [0, c) or `NO_ANSWER`.
+        num_classes: c.
+
+    Raises:
+        UserError: an answer is neither.
+    """
+    if votes.ndim != 2 or not np.issubdtype(votes.dtype, np.integer):
+        raise UserError(
+            f"Answers of several annotators must be whole numbers [n, annotators], found {votes.dtype} "
+            f"{list(votes.shape)}."
+        )
+    answered = votes != NO_ANSWER
+    wrong = np.argwhere(answered & ((votes < 0) | (votes >= num_classes)))
+    if len(wrong):
+        image, annotator = wrong[0]
+        raise UserError(
+            f"Annotator {annotator} answers {votes[image, annotator]} for image {image}, outside 0..{num_classes - 1} "
+            f"({len(wrong)} such answers); {NO_ANSWER} stands for no answer."
+        )
+    candidates = np.zeros((len(votes), num_classes), dtype=np.bool_)
+    rows, annotators = np.nonzero(answered)
+    candidates[rows, votes[rows, annotators]] = True
+    silent = ~answered.any(axis=1)
+    return Supervision(candidates | silent[:, None], silent)
