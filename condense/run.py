@@ -32,6 +32,7 @@ __all__ = [
     "Tracker",
     "atomic_path",
     "atomic_write_text",
+    "check_same_run",
     "git_revision",
     "interrupt_guard",
     "machine",
@@ -88,15 +89,16 @@ class Run:
         except OSError as error:
             raise write_error(error, target) from error
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, counter: str = "step") -> None:
         """Drop the lines of metrics.jsonl that a resumed run will write again: those with "step" > `step`.
 
-        A last line cut short by a crash goes too. Lines without a step stay.
+        A last line cut short by a crash goes too. Lines without a step stay. A method of several stages gives
+        each its own `counter`, e.g. "epoch".
         """
         if self.path is None or not (target := self.path / "metrics.jsonl").exists():
             return
         lines = target.read_text(encoding="utf-8", errors="replace").splitlines()
-        atomic_write_text(target, "".join(f"{line}\n" for line in lines if _is_up_to(line, step)))
+        atomic_write_text(target, "".join(f"{line}\n" for line in lines if _is_up_to(line, step, counter)))
 
     @contextmanager
     def track(self, total: int, description: str, initial: int = 0) -> Iterator[Tracker]:
@@ -172,6 +174,13 @@ class interrupt_guard:
         self.requested = True
 
 
+def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str) -> None:
+    """Raise `UserError` unless the meta of a saved file has all of `now`, e.g. seed, options and fingerprints."""
+    changed = [key for key, value in now.items() if before.get(key) != value]
+    if changed:
+        raise UserError(f"The {what} is of a run with other {', '.join(changed)}; use the same or start afresh.")
+
+
 def pack_optimizer(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split a torch optimiser's `state_dict()` into tensors and JSON for `Run.save`.
 
@@ -231,8 +240,8 @@ def _not_finite(value: float | int | str) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _is_up_to(line: str, step: int) -> bool:
+def _is_up_to(line: str, step: int, counter: str) -> bool:
     try:
-        return bool(json.loads(line).get("step", step) <= step)
+        return bool(json.loads(line).get(counter, step) <= step)
     except (ValueError, AttributeError):
         return False

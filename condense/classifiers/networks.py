@@ -166,6 +166,13 @@ _NETWORKS = {
 NAMES: tuple[str, ...] = tuple(_NETWORKS)
 
 
+def check_name(name: str) -> None:
+    """Raise `UserError` with the nearest names unless `name` is one of `NAMES`."""
+    if name not in _NETWORKS:
+        close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.3) or list(NAMES)
+        raise UserError(f'no network is called "{name}"; nearest: {", ".join(close)}.')
+
+
 def build(name: str, *, in_channels: int, image_size: int, num_classes: int, seed: int) -> Network:
     """A fresh network on the CPU, torch's default initialisation drawn from `seed` alone.
 
@@ -179,9 +186,7 @@ def build(name: str, *, in_channels: int, image_size: int, num_classes: int, see
     Raises:
         UserError: the name is unknown, or the images are too small for the network.
     """
-    if name not in _NETWORKS:
-        close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.3) or list(NAMES)
-        raise UserError(f'no network is called "{name}"; nearest: {", ".join(close)}.')
+    check_name(name)
     entry = _NETWORKS[name]
     if image_size < entry.smallest:
         raise UserError(

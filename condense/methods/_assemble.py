@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from condense import __version__
-from condense.condensed_set import CondensedSet, Cost, Pixels, Provenance
+from condense.condensed_set import CondensedSet, Cost, Floats, Pixels, Provenance
 from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
 from condense.options import Options
@@ -38,6 +38,7 @@ def assemble(
     seed: int,
     cost: Cost,
     source_index: Labels | None = None,
+    soft_labels: Floats | None = None,
     notes: Mapping[str, JSON] | None = None,
     preprocessing: Preprocessing | None = None,
     value_range: tuple[float, float] = (0.0, 255.0),
@@ -69,4 +70,5 @@ def assemble(
             notes=notes or {},
         ),
         source_index=source_index,
+        soft_labels=soft_labels,
     )

@@ -1,0 +1,210 @@
+"""The teacher: a network trained on the images and imprecise labels at hand, for its features or its judgement.
+
+Labels may be single or candidate sets; the loss of an image x with candidates S is that of PRODEN with weights
+renewed at every step, whose gradient is that of
+
+    -log Σ_{y in S} f_y(x),
+
+the cross-entropy where S is one class. Unlabelled images are left out. Whatever is wrong with the labels the
+teacher learns too, and every method that asks it inherits; train it on true labels for comparison
+(`--clean-first oracle`) or give another one (`teacher.folder`).
+Source: Lv et al. (2020), PRODEN, https://arxiv.org/abs/2002.08053, Eq. 5-8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from condense.augment import check_strategy, independent
+from condense.classifiers import networks
+from condense.classifiers.fit import Augment, FitOptions, predict
+from condense.data.types import ImageData, Images
+from condense.errors import UserError
+from condense.machine import best_device
+from condense.options import Options
+from condense.preprocessing import Preprocessing
+from condense.run import Run
+
+FILE = "teacher"
+_BATCH = 512
+
+
+class TeacherOptions(Options):
+    """The network trained on all images, and how."""
+
+    folder: Path | None = Field(None, description="run folder of a trained teacher; trained when empty")
+    network: str = Field("convnet3", description="its architecture, e.g. convnet3, resnet18; -bn for batch norm")
+    epochs: int = Field(20, ge=1, description="passes over the images")
+    batch_size: int = Field(256, ge=2, description="images a step")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd with momentum 0.9, or adamw")
+    learning_rate: float = Field(0.01, gt=0, description="learning rate at the start")
+    weight_decay: float = Field(5e-4, ge=0, description="on all weights")
+    schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
+    augment: str = Field(
+        "", description="applied to every image, one after the other, e.g. crop_flip; digits are never flipped"
+    )
+    checkpoint_every: int = Field(5, ge=1, description="epochs between checkpoints")
+
+    @field_validator("network")
+    @classmethod
+    def _network_exists(cls, name: str) -> str:
+        networks.check_name(name)
+        return name
+
+    @field_validator("augment")
+    @classmethod
+    def _augment_exists(cls, strategy: str) -> str:
+        if strategy:
+            check_strategy(strategy)
+        return strategy
+
+    def fit_options(self, *, bf16: bool) -> FitOptions:
+        """The same as the plain dataclass that `fit` takes."""
+        return FitOptions(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            bf16=bf16,
+        )
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network with all that is needed to ask it.
+
+    Attributes:
+        network: in evaluation mode, without gradients of its weights.
+        preprocessing: what its images go through.
+        image_shape: (C, H, W) of its images.
+        classes: class names, in the order of its logits.
+        meta: network, epochs, loss (of the last epoch), seconds and images_seen of the training, for the record.
+    """
+
+    network: networks.Network
+    preprocessing: Preprocessing
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    meta: Mapping[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
+    def inputs(self, images: Images) -> Tensor:
+        """What the network sees of uint8 images [n, H, W, C]: float32 [n, C, H, W] on its device."""
+        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return self.preprocessing.normalise(pixels)
+
+    def logits(self, images: Images) -> Tensor:
+        """Logits float32 [n, c], on the CPU, of uint8 images [n, H, W, C]."""
+        return self._batched(images, lambda x: predict(self.network, x, _BATCH))
+
+    def features(self, images: Images) -> npt.NDArray[np.float32]:
+        """What the last layer sees of uint8 images [n, H, W, C]: float32 [n, F]."""
+        found = self._batched(images, lambda x: predict(self.network.trunk, x, _BATCH))
+        return np.asarray(found.numpy(), dtype=np.float32)
+
+    def soft_labels(self, images: Images, temperature: float) -> npt.NDArray[np.float32]:
+        """softmax(logits / temperature) of uint8 images [n, H, W, C]: float32 [n, c], rows adding up to 1."""
+        return np.asarray((self.logits(images) / temperature).softmax(1).numpy(), dtype=np.float32)
+
+    def _batched(self, images: Images, ask: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.cat([ask(self.inputs(images[i : i + _BATCH])) for i in range(0, len(images), _BATCH)])
+
+    def check_data(self, data: ImageData) -> None:
+        """Raise `UserError` unless `data` has the classes and the image shape the teacher was trained on."""
+        if (self.classes, self.image_shape) != (data.classes, data.image_shape):
+            raise UserError(
+                f"The teacher knows {len(self.classes)} classes ({', '.join(self.classes[:3])}, …) on images [C, H, W] "
+                f"{list(self.image_shape)}, {data.name} has {data.num_classes} ({', '.join(data.classes[:3])}, …) on "
+                f"{list(data.image_shape)}; give a teacher of the same, or leave teacher.folder empty to train one."
+            )
+
+
+def candidate_loss(logits: Tensor, candidates: Tensor) -> Tensor:
+    """-log Σ_{y in S} f_y averaged over the batch: logits [B, c], candidates bool [B, c] with one True a row."""
+    inside = logits.masked_fill(~candidates, -math.inf).logsumexp(1)
+    return (logits.logsumexp(1) - inside).mean()
+
+
+def augmentation(strategy: str) -> Augment | None:
+    """Every operation of `strategy` on every image, one after the other; None for the empty strategy."""
+    if not strategy:
+        return None
+    operations = check_strategy(strategy)
+
+    def apply(x: Tensor, generator: torch.Generator) -> Tensor:
+        for name in operations:
+            x = independent(x, name, generator)
+        return x
+
+    return apply
+
+
+def load_teacher(folder: Path) -> Teacher:
+    """The trained teacher in a run folder.
+
+    Raises:
+        UserError: there is no such folder, no teacher in it, its training is unfinished, or the file is damaged.
+    """
+    found = Run(folder).load(FILE) if folder.is_dir() else None
+    if found is None:
+        raise UserError(
+            f"{folder} holds no teacher ({FILE}.safetensors); give the run folder of herding, kcenter, rded or sre2l, "
+            "or leave teacher.folder empty to train one."
+        )
+    tensors, meta = found
+    try:
+        if meta["epoch"] < meta["options"]["epochs"]:
+            raise UserError(
+                f"The teacher in {folder} stopped at epoch {meta['epoch']} of {meta['options']['epochs']}; finish that "
+                "run with --resume."
+            )
+        return restored(tensors, meta)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder}: {FILE}.safetensors does not describe a teacher ({error}).") from error
+
+
+def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:
+    """A teacher from what training saved, on the best device."""
+    channels, height, width = (int(size) for size in meta["image_shape"])
+    network = networks.build(
+        meta["options"]["network"],
+        in_channels=channels,
+        image_size=height,
+        num_classes=len(meta["classes"]),
+        seed=0,
+    )
+    network.load_state_dict(network_weights(tensors))
+    return Teacher(
+        network.to(best_device()).eval().requires_grad_(False),
+        Preprocessing(tuple(meta["mean"]), tuple(meta["std"])),
+        (channels, height, width),
+        tuple(str(name) for name in meta["classes"]),
+        {
+            "network": meta["options"]["network"],
+            "epochs": int(meta["epoch"]),
+            "loss": meta["loss"],
+            "seconds": float(meta["seconds"]),
+            "images_seen": int(meta["images_seen"]),
+        },
+    )
+
+
+def network_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's part of what training saved."""
+    return {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}

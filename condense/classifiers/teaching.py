@@ -1,0 +1,166 @@
+"""How a teacher is trained inside a run: progress, metrics, checkpoints, resuming, Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condense import rng
+from condense.augment import allowed
+from condense.classifiers import networks
+from condense.classifiers.fit import Epoch, fit, make_optimizer
+from condense.classifiers.teacher import (
+    FILE,
+    Teacher,
+    TeacherOptions,
+    augmentation,
+    candidate_loss,
+    load_teacher,
+    network_weights,
+    restored,
+)
+from condense.data.types import TrainingSet
+from condense.errors import Interrupted, UserError
+from condense.machine import best_device
+from condense.precision import fast_bf16
+from condense.preprocessing import standardisation
+from condense.run import JSON, Run, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
+
+Tensors = dict[str, Tensor]
+
+
+def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run) -> Teacher:
+    """The teacher that `options.folder` holds, else one trained on `train` and kept in the run folder.
+
+    A checkpoint already in the run folder is continued, bit for bit on a CPU. On Ctrl-C the state is saved first.
+
+    Raises:
+        UserError: there is no teacher in the folder, or one of other classes or image sizes; the checkpoint is of
+            other options or data; images are not square; a class is no image's candidate.
+        RunFailed: the loss became NaN.
+        Interrupted: stopped after saving; run the same again to go on.
+    """
+    if options.folder is not None:
+        teacher = load_teacher(options.folder)
+        teacher.check_data(train.images)
+        return teacher
+    _check_trainable(train)
+    identity: dict[str, JSON] = {
+        "options": options.model_dump(mode="json", exclude={"folder", "checkpoint_every"}),
+        "seed": seed,
+        "data": train.images.fingerprint(),
+        "labels": train.supervision.fingerprint(),
+    }
+    found = run.load(FILE)
+    if found is not None:
+        check_same_run(found[1], identity, "teacher in this run folder")
+    if found is None or found[1]["epoch"] < options.epochs:
+        found = _train(_Training(train, options, seed), run, identity, found)
+    return restored(*found)
+
+
+class _Training:
+    """Network, optimiser and data of a teacher in training, and how they are kept."""
+
+    def __init__(self, train: TrainingSet, options: TeacherOptions, seed: int) -> None:
+        known = np.flatnonzero(~train.supervision.unlabelled)
+        channels, height, _ = train.images.image_shape
+        self.train, self.options, self.seed = train, options, rng.derive(seed, "teacher")
+        self.device = best_device()
+        self.preprocessing = standardisation(train.images.images)
+        pixels = torch.from_numpy(train.images.images[known]).permute(0, 3, 1, 2).float() / 255
+        self.images = self.preprocessing.normalise(pixels)
+        self.candidates = torch.from_numpy(train.supervision.candidates[known])
+        self.network = networks.build(
+            options.network,
+            in_channels=channels,
+            image_size=height,
+            num_classes=train.images.num_classes,
+            seed=self.seed,
+        ).to(self.device)
+        self.fit_options = options.fit_options(bf16=fast_bf16(self.device))
+        self.optimizer = make_optimizer(self.network, self.fit_options)
+
+    def restore(self, tensors: Tensors, meta: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.network.load_state_dict(network_weights(tensors))
+        self.optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+
+    def epochs(self, first: int) -> Iterator[Epoch]:
+        """Train from epoch `first` on, yielding after each."""
+        return fit(
+            self.network,
+            self.images,
+            self.candidates,
+            self.fit_options,
+            seed=self.seed,
+            augment=augmentation(allowed(self.options.augment, self.train.images.name)),
+            loss=candidate_loss,
+            device=self.device,
+            optimizer=self.optimizer,
+            first_epoch=first,
+        )
+
+    def state(self, epoch: Epoch) -> tuple[Tensors, dict[str, JSON]]:
+        """Weights, optimiser and description after `epoch`; the optimiser is left out after the last."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        packed, rest = pack_optimizer(self.optimizer.state_dict())
+        finished = epoch.epoch == self.options.epochs
+        meta: dict[str, JSON] = {
+            "epoch": epoch.epoch,
+            "loss": epoch.loss,
+            "images_seen": epoch.epoch * len(self.images),
+            "image_shape": list(self.train.images.image_shape),
+            "classes": list(self.train.images.classes),
+            "mean": list(self.preprocessing.mean),
+            "std": list(self.preprocessing.std),
+            "optimizer": {} if finished else rest,
+        }
+        return tensors if finished else tensors | packed, meta
+
+
+def _train(
+    training: _Training, run: Run, identity: Mapping[str, JSON], found: tuple[Tensors, dict[str, Any]] | None
+) -> tuple[Tensors, dict[str, Any]]:
+    """Train to the last epoch, from the state found or afresh; returns the last state as saved."""
+    total = training.options.epochs
+    done, seconds_before = 0, 0.0
+    if found is not None:
+        training.restore(*found)
+        done, seconds_before = int(found[1]["epoch"]), float(found[1]["seconds"])
+    run.rewind(done, "teacher_epoch")
+    started = time.perf_counter()
+    with interrupt_guard() as guard, run.track(total, "teacher", initial=done) as tracker:
+        for epoch in training.epochs(done + 1):
+            tracker.update(epoch.epoch, loss=epoch.loss)
+            run.metric(teacher_epoch=epoch.epoch, teacher_loss=epoch.loss)
+            stop, last = guard.requested, epoch.epoch == total
+            if not (stop or last or epoch.epoch % training.options.checkpoint_every == 0):
+                continue
+            tensors, meta = training.state(epoch)
+            meta |= {**identity, "seconds": seconds_before + time.perf_counter() - started}
+            run.save(FILE, tensors, meta)
+            if stop and not last:
+                raise Interrupted(
+                    f"Stopped at epoch {epoch.epoch} of {total} of the teacher; the state is saved"
+                    + (f" in {run.path}: go on with --resume." if run.path else ".")
+                )
+    return tensors, meta
+
+
+def _check_trainable(train: TrainingSet) -> None:
+    _, height, width = train.images.image_shape
+    if height != width:
+        raise UserError(f"The networks need square images, found {height}x{width}; give --image-size.")
+    known = train.supervision
+    orphans = np.flatnonzero(~known.candidates[~known.unlabelled].any(0))
+    if orphans.size:
+        raise UserError(
+            f"No labelled image can be of class {train.images.classes[orphans[0]]!r} ({orphans.size} such classes), so "
+            "no teacher can learn it; drop the class or label some of its images."
+        )

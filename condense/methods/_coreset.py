@@ -1,0 +1,65 @@
+"""Condensing by choice: the real images whose features stand for their class. Shared by `herding` and `kcenter`.
+
+The features are those of a network trained on the whole training set. Where labels are noisy, so are the classes
+chosen from, their means, and the network itself: the choice is made as published, by observed label, and
+`--clean-first oracle` shows what the noise costs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from condense.classifiers.teacher import TeacherOptions
+from condense.classifiers.teaching import teacher_for
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.methods._assemble import assemble, check_ipc
+from condense.methods._members import class_members
+from condense.methods._select import Features, Indices
+from condense.methods._taught import cost_with
+from condense.options import Options
+from condense.run import Run
+
+Pick = Callable[[Features, int], Indices]
+
+
+class CoresetOptions(Options):
+    """Options of a method that chooses by features."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}}
+
+    teacher: TeacherOptions = TeacherOptions()
+
+
+def coreset(
+    train: TrainingSet, ipc: int, options: CoresetOptions, seed: int, run: Run, *, method: str, pick: Pick
+) -> CondensedSet:
+    """`ipc` real images a class, chosen by `pick` from the features [m, F] of each class by observed label.
+
+    Raises:
+        UserError: a class has fewer than `ipc` images, labels are partial, or as `teacher_for`.
+    """
+    check_ipc(ipc)
+    members = class_members(train, ipc)
+    teacher = teacher_for(train, options.teacher, seed, run)
+    started, chosen = time.perf_counter(), []
+    with run.track(len(members), method) as tracker:
+        for y, own in enumerate(members):
+            chosen.append(own[pick(teacher.features(train.images.images[own]), ipc)])
+            tracker.update(y + 1)
+    index = np.concatenate(chosen)
+    return assemble(
+        train,
+        train.images.images[index],
+        ipc,
+        method=method,
+        options=options,
+        seed=seed,
+        cost=cost_with(teacher, time.perf_counter() - started, passes=sum(map(len, members))),
+        source_index=index,
+        notes={"teacher": dict(teacher.meta)},
+    )

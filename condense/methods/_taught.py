@@ -1,0 +1,30 @@
+"""What methods with a teacher have in common: their cost, and the record of soft labels."""
+
+from __future__ import annotations
+
+from condense.classifiers.teacher import Teacher
+from condense.condensed_set import Cost, Floats
+from condense.run import JSON, peak_memory_bytes
+
+
+def cost_with(teacher: Teacher, seconds: float, passes: int) -> Cost:
+    """The cost of a method that took `seconds` and `passes` of an image through the network after the teacher's own.
+
+    The training of a teacher that was given counts too, so that methods stay comparable.
+    """
+    images_seen = int(teacher.meta["images_seen"])
+    return Cost(
+        seconds=teacher.meta["seconds"] + seconds,
+        network_evaluations=images_seen + passes,
+        peak_memory_bytes=peak_memory_bytes(),
+        images_seen=images_seen,
+    )
+
+
+def notes_with(teacher: Teacher, soft_labels: Floats, temperature: float) -> dict[str, JSON]:
+    """What the record tells of the teacher and of the soft labels it gave: float32 [n, c]."""
+    return {
+        "teacher": dict(teacher.meta),
+        "soft_label_temperature": temperature,
+        "soft_label_bytes": soft_labels.nbytes,
+    }

@@ -1,0 +1,22 @@
+"""Herding: the real images whose features' mean follows that of their class, chosen one by one.
+
+Source: Welling (2009), https://doi.org/10.1145/1553374.1553517; as a baseline of condensation in Zhao, Mopuri &
+Bilen (2021), https://arxiv.org/abs/2006.05929, Table 1.
+"""
+
+from __future__ import annotations
+
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.methods._coreset import CoresetOptions, coreset
+from condense.methods._select import herding
+from condense.run import Run
+
+
+class Options(CoresetOptions):
+    """The network whose features are matched."""
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """`ipc` real images a class by greedy mean matching."""
+    return coreset(train, ipc, options, seed, run, method="herding", pick=herding)

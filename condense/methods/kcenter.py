@@ -1,0 +1,24 @@
+"""K-center: the real images that leave no image of their class far from a chosen one.
+
+The first is the nearest to the class mean, each further one the farthest from those chosen. It seeks the unusual,
+and wrongly labelled images are unusual in their class: expect it to suffer from noise more than random choice does.
+Source: Sener & Savarese (2018), https://arxiv.org/abs/1708.00489; as a baseline of condensation in Zhao, Mopuri &
+Bilen (2021), https://arxiv.org/abs/2006.05929, Table 1.
+"""
+
+from __future__ import annotations
+
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.methods._coreset import CoresetOptions, coreset
+from condense.methods._select import k_center
+from condense.run import Run
+
+
+class Options(CoresetOptions):
+    """The network in whose features images are near or far."""
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """`ipc` real images a class by farthest-first choice."""
+    return coreset(train, ipc, options, seed, run, method="kcenter", pick=k_center)
