@@ -132,30 +132,40 @@ def check_comparable(condensed: CondensedSet, test: ImageData, truth: Truth) -> 
     """Refuse a set that does not belong to the test data.
 
     Raises:
-        UserError: number, names or order of the classes, or the image shape differ; or labels do not fit.
+        UserError: as `check_same_kind`, or the labels do not fit the images.
     """
-    if condensed.num_classes != test.num_classes:
-        raise UserError(
-            f"the condensed set has {condensed.num_classes} classes, the test data {test.name} has "
-            f"{test.num_classes}; evaluate on the data it was made from ({condensed.provenance.data_name})."
-        )
-    if condensed.classes != test.classes:
-        place = next(i for i in range(test.num_classes) if condensed.classes[i] != test.classes[i])
-        raise UserError(
-            f'class {place} is "{condensed.classes[place]}" in the condensed set but "{test.classes[place]}" '
-            f"in the test data {test.name}; both need the same class names in the same order."
-        )
-    made, needed = condensed.images.shape[1:], test.images.shape[1:]
-    if made != needed:
-        raise UserError(
-            f"the condensed images are {_shape(made)}, the test images of {test.name} {_shape(needed)}; "
-            "load the test data at the size the set was made at."
-        )
-    if needed[0] != needed[1]:
-        raise UserError(f"images of {test.name} are {_shape(needed)}; the networks need square ones.")
+    check_same_kind(condensed, test)
     if len(truth) != len(test):
         raise UserError(f"{test.name}: {len(test)} test images but {len(truth)} labels.")
     check_labels(truth.labels, test.num_classes, "test labels")
+
+
+def check_same_kind(condensed: CondensedSet, images: ImageData) -> None:
+    """Refuse a set whose images are of another kind than real `images`, of either split.
+
+    Raises:
+        UserError: number, names or order of the classes, or the image shape differ; or the images are not square.
+    """
+    split = "test" if images.split == "test" else "training"
+    if condensed.num_classes != images.num_classes:
+        raise UserError(
+            f"the condensed set has {condensed.num_classes} classes, the {split} data {images.name} has "
+            f"{images.num_classes}; use the data it was made from ({condensed.provenance.data_name})."
+        )
+    if condensed.classes != images.classes:
+        place = next(i for i in range(images.num_classes) if condensed.classes[i] != images.classes[i])
+        raise UserError(
+            f'class {place} is "{condensed.classes[place]}" in the condensed set but "{images.classes[place]}" '
+            f"in the {split} data {images.name}; both need the same class names in the same order."
+        )
+    made, needed = condensed.images.shape[1:], images.images.shape[1:]
+    if made != needed:
+        raise UserError(
+            f"the condensed images are {_shape(made)}, the {split} images of {images.name} {_shape(needed)}; "
+            f"load the {split} data at the size the set was made at."
+        )
+    if needed[0] != needed[1]:
+        raise UserError(f"images of {images.name} are {_shape(needed)}; the networks need square ones.")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from condense.condensed_set import CondensedSet
 from condense.data import arrays, label_file, sources
 from condense.data.corrupt import imprecise_share
 from condense.data.noise import imprecise
@@ -66,6 +67,14 @@ def given_labels(source: Source, data: DataRecipe, seed: int) -> Given:
     if data.labels is not None or not noise.keeps_all:
         check_every_class(source.supervision, source.train.classes, source.train.name)
     return Given(source, corruption)
+
+
+def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
+    """`data` with the name of what the set was made from. Raises `UserError` where that is no known name."""
+    name = condensed.provenance.data_name
+    if name not in sources.NAMES:
+        raise UserError(f"The set was made from {name!r}, which is no known name; say where that data is with --data.")
+    return data.model_copy(update={"name": name})
 
 
 def _share(source: Source) -> float | None:

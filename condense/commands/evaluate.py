@@ -9,11 +9,10 @@ import torch
 
 from condense.classifiers import networks
 from condense.classifiers.fit import Epoch
-from condense.commands._data import load_source
+from condense.commands._data import load_source, own_data
 from condense.commands._plan import Request, read_layers
 from condense.condensed import read
 from condense.condensed_set import CondensedSet
-from condense.data import sources
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol, protocol
@@ -47,7 +46,7 @@ def evaluate(path: Path, request: Request, *, network_names: Sequence[str] = (),
     names = network_names or [wanted.network]
     for name in names:
         _check_network(name, condensed)
-    data = recipe.data if "name" in layers.get("data", {}) else _own_data(condensed, recipe.data)
+    data = recipe.data if "name" in layers.get("data", {}) else own_data(condensed, recipe.data)
     test, truth = test_split(condensed, data)
     run = Run(None, progress=progress)
     return [score_set(condensed, test, truth, rules, name, wanted.repeats, recipe.seed, run) for name in names]
@@ -58,16 +57,6 @@ def _check_network(name: str, condensed: CondensedSet) -> None:
     _, side, _, channels = condensed.images.shape
     with torch.device("meta"):
         networks.build(name, in_channels=channels, image_size=side, num_classes=condensed.num_classes, seed=0)
-
-
-def _own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
-    """`data` with the name of what the set was made from, where that is a known name."""
-    name = condensed.provenance.data_name
-    if name not in sources.NAMES:
-        raise UserError(
-            f"The set was made from {name!r}, which is no known name; say where its test images are with --data."
-        )
-    return data.model_copy(update={"name": name})
 
 
 def test_split(condensed: CondensedSet, data: DataRecipe) -> tuple[ImageData, Truth]:
