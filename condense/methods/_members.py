@@ -20,23 +20,25 @@ def class_members(train: TrainingSet, ipc: int) -> list[Labels]:
     return members_of(train.supervision.observed, train.images.classes, ipc)
 
 
-def members_of(labels: Labels, classes: Sequence[str], ipc: int) -> list[Labels]:
+def members_of(labels: Labels, classes: Sequence[str], ipc: int, *, patches: int = 1) -> list[Labels]:
     """Indices of each class's images: int64 each, ascending.
 
     Args:
         labels: the class each image counts to, int64 [n]; -1 for none.
         classes: names of the classes.
-        ipc: how many images every class must have.
+        ipc: images wanted of each class.
+        patches: real images that each of those takes.
 
     Raises:
-        UserError: a class has fewer.
+        UserError: a class has fewer than ipc·patches.
     """
     members = [np.flatnonzero(labels == y) for y in range(len(classes))]
-    short = [(name, len(own)) for name, own in zip(classes, members, strict=True) if len(own) < ipc]
+    short = [(name, len(own)) for name, own in zip(classes, members, strict=True) if len(own) < ipc * patches]
     if short:
         found = ", ".join(f"{name!r} has {count}" for name, count in short[:3])
+        tiles = f" of {patches} real ones each" if patches > 1 else ""
         raise UserError(
-            f"Too few images with a single label: {found}, ipc is {ipc}; lower ipc, drop the class, "
+            f"Too few images with a single label: {found}, ipc is {ipc}{tiles}; lower ipc, drop the class, "
             "or choose a method that makes images (dmis)."
         )
     return members

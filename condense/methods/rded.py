@@ -1,0 +1,144 @@
+"""RDED: the crops of real images a teacher is surest about, tiled, with the teacher's soft labels.
+
+For each class a pool of random real images is cropped several times; of each image the crop with the lowest
+cross-entropy under the teacher is kept, of those the ipc·factor² lowest are taken, and factor² of them tile an
+image. Below 64 pixels the factor is 1, so that RDED is a plain choice of crops.
+Source: Sun et al. (2024), https://arxiv.org/abs/2312.03526, Section 4 and Algorithm 1.
+
+Departures. Students are trained on the stored soft labels of the whole images, where the paper asks the teacher anew
+for every augmented one. Images are normalised by the training data's own mean and deviation, not ImageNet's; classes
+go by name, so that a teacher's order cannot be mistaken; any number of images a class, image size, and 1 or 3
+channels are served. The paper does not tell how its small-image teachers were trained: the schedule here is ours.
+
+Noise. The pool of a class goes by observed label, and a teacher that fitted wrong labels is sure of them as well.
+With candidate sets an image belongs to the candidate the teacher, trained on candidates, finds likeliest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.nn.functional import cross_entropy
+
+from condense import rng
+from condense.classifiers.teacher import Teacher, TeacherOptions
+from condense.classifiers.teaching import teacher_for
+from condense.condensed_set import CondensedSet
+from condense.data.types import Images, Labels, TrainingSet
+from condense.errors import UserError
+from condense.methods._assemble import assemble, check_ipc
+from condense.methods._crops import random_crops, resized, tiled
+from condense.methods._members import members_of
+from condense.methods._taught import cost_with, notes_with
+from condense.options import Options as BaseOptions
+from condense.run import Run
+
+LARGE = 64
+
+
+class TeacherOfCrops(TeacherOptions):
+    """The network that judges crops and gives soft labels."""
+
+    network: str = Field("convnet3-bn", description="its architecture, e.g. convnet3-bn, resnet18-bn")
+    epochs: int = Field(50, ge=1, description="passes over the images")
+    batch_size: int = Field(128, ge=2, description="images a step")
+    augment: str = Field("crop_flip", description="applied to every image, one after the other; digits are not flipped")
+
+
+class Options(BaseOptions):
+    """Crops, and the teacher that judges them."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}, "pool": 20, "crops": 2}
+
+    teacher: TeacherOfCrops = TeacherOfCrops()
+    pool: int = Field(300, ge=1, description="real images a class that are cropped; at least ipc times factor squared")
+    crops: int = Field(5, ge=1, description="random crops of each")
+    factor: int | None = Field(
+        None, ge=1, description="patches along an image's side; when empty 1 below 64 px, else 2"
+    )
+    temperature: float = Field(1.0, gt=0, description="of the teacher's softmax in the soft labels")
+
+    def factor_for(self, side: int) -> int:
+        """Patches along the side of an image of `side` pixels. Raises `UserError` where it cannot be divided so."""
+        factor = self.factor or (1 if side < LARGE else 2)
+        if side % factor:
+            raise UserError(f"Images of {side} pixels cannot be tiled {factor} by {factor}; choose another factor.")
+        return factor
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """`ipc` images a class, tiled from the crops the teacher is surest about.
+
+    Raises:
+        UserError: a class has fewer than ipc·factor² images, factor does not divide the side, or as `teacher_for`.
+    """
+    check_ipc(ipc)
+    factor = options.factor_for(train.images.image_shape[1])
+    known, classes, needed = train.supervision, train.images.classes, ipc * factor**2
+    if (known.single | known.unlabelled).all():
+        members_of(known.observed, classes, ipc, patches=factor**2)  # told before a teacher is trained
+    teacher = teacher_for(train, options.teacher, seed, run)
+    members = members_of(likeliest_candidates(teacher, train), classes, ipc, patches=factor**2)
+    started, images, passes = time.perf_counter(), [], 0
+    with run.track(len(members), "rded") as tracker:
+        for y, own in enumerate(members):
+            generator = np.random.default_rng(rng.derive(seed, "pool", y))
+            pool = generator.choice(own, min(len(own), max(options.pool, needed)), replace=False)
+            crops = random_crops(
+                train.images.images[pool],
+                options.crops,
+                train.images.image_shape[1] // factor,
+                rng.generator(seed, "crops", y),
+            )
+            images.append(tiled(surest(teacher, crops, y, needed), factor))
+            passes += crops.shape[0] * crops.shape[1]
+            tracker.update(y + 1)
+    made = np.concatenate(images)
+    soft_labels = teacher.soft_labels(made, options.temperature)
+    return assemble(
+        train,
+        made,
+        ipc,
+        method="rded",
+        options=options,
+        seed=seed,
+        cost=cost_with(teacher, time.perf_counter() - started, passes + len(made)),
+        soft_labels=soft_labels,
+        notes=notes_with(teacher, soft_labels, options.temperature),
+    )
+
+
+def surest(teacher: Teacher, crops: Images, y: int, count: int) -> Images:
+    """Of each image the crop with the lowest cross-entropy to class `y`, and of those the `count` lowest, best first.
+
+    Args:
+        teacher: judges the crops as they will be stored, enlarged to the size it was trained on.
+        crops: uint8 [m, k, s, s, C], k crops of each of m images.
+        y: the class.
+        count: at most m.
+
+    Returns:
+        uint8 [count, s, s, C].
+    """
+    flat = crops.reshape(-1, *crops.shape[2:])
+    logits = teacher.logits(resized(flat, teacher.image_shape[1]))
+    loss = cross_entropy(logits, torch.full((len(flat),), y), reduction="none").numpy().reshape(crops.shape[:2])
+    best = loss.argmin(1)
+    order = np.argsort(loss.min(1), kind="stable")[:count]
+    return np.ascontiguousarray(crops[order, best[order]])
+
+
+def likeliest_candidates(teacher: Teacher, train: TrainingSet) -> Labels:
+    """The class each image counts to: int64 [n], its likeliest candidate; -1 where nothing is known of its label."""
+    known = train.supervision
+    labels = known.observed
+    asked = np.flatnonzero(~known.single & ~known.unlabelled)
+    if asked.size:
+        logits = teacher.logits(train.images.images[asked]).numpy()
+        labels[asked] = np.where(known.candidates[asked], logits, -np.inf).argmax(1)
+    return labels
