@@ -309,7 +309,7 @@ def check_every_class(supervision: Supervision, classes: Sequence[str], name: st
     Images about whose label nothing is known do not count: nothing could tell what the class looks like.
     """
     named = supervision.candidates[~supervision.unlabelled].any(axis=0)
-    missing = [classes[y] for y in np.flatnonzero(~named)]
+    missing = [classes[y] for y in np.flatnonzero(~named).tolist()]
     if missing:
         raise UserError(
             f"{name}: no image is labelled {missing[0]!r} ({len(missing)} of {len(classes)} classes have no label); "

@@ -43,15 +43,16 @@ def candidate_loss(logits: Tensor, target: Tensor, candidates: Tensor) -> Tensor
     return -(q * logits.log_softmax(1)).sum(1)
 
 
-def early_learning_loss(logits: Tensor, target: Tensor, observed: Tensor, strength: float = 1.0) -> Tensor:
-    """-log f_observed + strength log(1 - <f, target>) (ELR form; DMIS, Eq. 15): [B].
+def early_learning_loss(logits: Tensor, target: Tensor, candidates: Tensor, strength: float = 1.0) -> Tensor:
+    """`candidate_loss` + strength log(1 - <f, target>): [B].
 
+    With one candidate it is the ELR form (DMIS, Eq. 15), -log f_observed + strength log(1 - <f, target>), which lets
+    the belief win against a wrong label; with several it lets it win against a set that misses the truth.
     Source: Liu et al. (2020), https://arxiv.org/abs/2007.00151, Eq. 9. `target` [B, c] is the EMA network's posterior.
     The inner product is clamped below 1.
     """
-    log_f = logits.log_softmax(1)
-    agreement = (log_f.exp() * target.detach()).sum(1).clamp_max(1 - 1e-4)
-    return -log_f.gather(1, observed[:, None])[:, 0] + strength * torch.log1p(-agreement)
+    agreement = (logits.softmax(1) * target.detach()).sum(1).clamp_max(1 - 1e-4)
+    return candidate_loss(logits, target, candidates) + strength * torch.log1p(-agreement)
 
 
 def early_learning_target(logits: Tensor, target: Tensor, observed: Tensor) -> Tensor:
@@ -68,13 +69,12 @@ def early_learning_target(logits: Tensor, target: Tensor, observed: Tensor) -> T
 def classification_loss(
     logits: Tensor, target: Tensor, candidates: Tensor, trusted: Tensor, elr_strength: float = 1.0
 ) -> Tensor:
-    """Early-learning loss for images with one untrusted label, candidate loss for the others: [B]."""
-    noisy = ~trusted & (candidates.sum(1) == 1)
-    observed = candidates.float().argmax(1)
+    """Early-learning loss for images whose labels may miss the truth, candidate loss for the others: [B]."""
+    mask = candidates.float()
     return torch.where(
-        noisy,
-        early_learning_loss(logits, target, observed, elr_strength),
-        candidate_loss(logits, target, candidates.float()),
+        ~trusted & ~candidates.all(1),
+        early_learning_loss(logits, target, mask, elr_strength),
+        candidate_loss(logits, target, mask),
     )
 
 

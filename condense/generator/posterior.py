@@ -8,13 +8,14 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from condense.data.types import Supervision
+from condense.generator.label_sets import fit_odds, set_likelihood
 
 
 def label_likelihood(candidates: Tensor, trusted: Tensor, transition: Tensor) -> Tensor:
     """p(z | y) up to a factor that does not depend on y.
 
     Trusted images (labelled, partial, unlabelled): 1 on the candidate set, 0 elsewhere. Others: the probability
-    T[y, k] that the true class y is observed as k, summed over the candidates k.
+    T[y, k] that the true class y is observed as k; for several candidates see `label_sets`.
 
     Args:
         candidates: bool [B, c].
@@ -25,7 +26,11 @@ def label_likelihood(candidates: Tensor, trusted: Tensor, transition: Tensor) ->
         float32 [B, c].
     """
     mask = candidates.float()
-    return torch.where(trusted[:, None], mask, mask @ transition.float().T)
+    likelihood = torch.where(trusted[:, None], mask, mask @ transition.float().T)
+    sets = ~trusted & (candidates.sum(1) > 1)
+    if bool(sets.any()):
+        likelihood = likelihood.index_put((sets,), set_likelihood(candidates[sets], transition))
+    return likelihood
 
 
 def given_label(class_posterior: Tensor, likelihood: Tensor) -> Tensor:
@@ -83,11 +88,11 @@ def estimate_transition(
     T[y, k] is proportional to the number of them believed to be y and labelled k. Counting all images softly would
     flatten T while f is still vague, and counting with p(y | x, z) (EM) would favour the labels as given; confident
     images do neither. Source: the confident joint of Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, with
-    one threshold for all classes.
+    one threshold for all classes. Sets of several candidates that may miss the truth count too, by `fit_odds`.
 
     Args:
         posterior: f(x) [n, c], made without looking at the label.
-        supervision: labels of the same n images; only untrusted single labels are used.
+        supervision: labels of the same n images; only those that may be wrong are used.
         prior: T [c, c] before any image is seen.
         confidence: least f_y of an image that is counted.
         strength: images a row that the prior is worth.
@@ -96,22 +101,31 @@ def estimate_transition(
         float32 [c, c], rows = true class, each summing to 1; `prior` where no label is untrusted.
     """
     top, believed = posterior.float().max(1)
-    counted = torch.from_numpy(supervision.noisy).to(posterior.device) & (top >= confidence)
+    counted = torch.from_numpy(supervision.doubtful).to(posterior.device) & (top >= confidence)
     observed = torch.from_numpy(supervision.candidates).to(posterior.device)[counted].float()
     counts = strength * prior.float()
     counts = counts.index_add(0, believed[counted], observed)
+    how_many = observed.sum(1).long()
+    if bool((how_many > 1).any()):
+        sizes = torch.nn.functional.one_hot(how_many).float()
+        num_sets = sizes.new_zeros(len(prior), sizes.shape[1]).index_add(0, believed[counted], sizes)
+        num_sets[:, 1] += strength
+        return fit_odds(counts, num_sets)
     return counts / counts.sum(1, keepdim=True)
 
 
 def class_prior(supervision: Supervision, posterior: Tensor, transition: Tensor) -> Tensor:
     """Class prior r [c], summing to 1 (DMIS, App. C.2).
 
-    Noisy labels: solve observed = T^T r with r >= 0. Partial: histogram of the best candidate of each set.
-    Labelled and unlabelled: counts of the labelled part. Mixtures add the parts' counts.
+    Noisy labels: solve observed = T^T r with r >= 0. Candidate sets: histogram of the likeliest class given each set.
+    Labelled and unlabelled: counts of the labelled part. Mixtures add the parts' counts. Among sets of annotators
+    single labels are those they agreed on, for which T is too pessimistic: they count like sets.
     """
     device = posterior.device
     num_classes = supervision.num_classes
-    noisy, unlabelled = supervision.noisy, supervision.unlabelled
+    unlabelled = supervision.unlabelled
+    sets_may_miss = bool((supervision.doubtful & ~supervision.single).any())
+    noisy = supervision.noisy & (not sets_may_miss)
     counts = np.zeros(num_classes)
     if noisy.any():
         observed = supervision.candidates[noisy].sum(0).astype(float)
@@ -119,8 +133,10 @@ def class_prior(supervision: Supervision, posterior: Tensor, transition: Tensor)
         counts += solved * (observed.sum() / max(solved.sum(), 1e-12))
     rest = np.flatnonzero(~noisy & ~unlabelled)
     if rest.size:
-        restricted = posterior[torch.from_numpy(rest).to(device)].float().cpu().numpy() * supervision.candidates[rest]
-        counts += np.bincount(restricted.argmax(1), minlength=num_classes)
+        candidates = torch.from_numpy(supervision.candidates[rest]).to(device)
+        likelihood = label_likelihood(candidates, torch.from_numpy(supervision.trusted[rest]).to(device), transition)
+        believed = given_label(posterior[torch.from_numpy(rest).to(device)], likelihood).argmax(1)
+        counts += np.bincount(believed.cpu().numpy(), minlength=num_classes)
     if not counts.any():
         counts += 1
     smoothed = counts + 0.01 * counts.sum() / num_classes

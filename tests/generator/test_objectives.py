@@ -50,7 +50,7 @@ def test_no_gradient_flows_through_pi_or_target():
         objectives.mixture_loss(denoised.requires_grad_(), x_0, pi, weight)
         + objectives.expected_loss(squared_errors(denoised, x_0), pi, weight)
         + objectives.candidate_loss(logits, pi, torch.ones(6, 4))
-        + objectives.early_learning_loss(logits, pi, torch.zeros(6, dtype=torch.int64))
+        + objectives.early_learning_loss(logits, pi, F.one_hot(torch.zeros(6, dtype=torch.int64), pi.shape[1]))
     )
     everything.sum().backward()
     assert pi.grad is None
@@ -62,7 +62,8 @@ def test_early_learning_gradient_is_f_minus_r():
     logits = torch.randn(50, 5, generator=random, dtype=torch.float64).requires_grad_()
     target = torch.randn(50, 5, generator=random, dtype=torch.float64).softmax(1)
     observed = torch.randint(5, (50,), generator=random)
-    (gradient,) = torch.autograd.grad(objectives.early_learning_loss(logits, target, observed).sum(), logits)
+    chosen = F.one_hot(observed, 5)
+    (gradient,) = torch.autograd.grad(objectives.early_learning_loss(logits, target, chosen).sum(), logits)
     r = objectives.early_learning_target(logits.detach(), target, observed)
     torch.testing.assert_close(gradient, logits.detach().softmax(1) - r)
     torch.testing.assert_close(r.sum(1), torch.ones(50, dtype=torch.float64))
@@ -71,12 +72,12 @@ def test_early_learning_gradient_is_f_minus_r():
 
 def test_early_learning_without_strength_is_cross_entropy_and_full_agreement_is_finite():
     logits, observed = torch.tensor([[9.0, 0.0], [40.0, 0.0]]), torch.tensor([1, 0])
-    target = logits.softmax(1)
+    target, chosen = logits.softmax(1), F.one_hot(observed, 2)
     torch.testing.assert_close(
-        objectives.early_learning_loss(logits, target, observed, 0.0),
+        objectives.early_learning_loss(logits, target, chosen, 0.0),
         F.cross_entropy(logits, observed, reduction="none"),
     )
-    assert objectives.early_learning_loss(logits, target, observed).isfinite().all()
+    assert objectives.early_learning_loss(logits, target, chosen).isfinite().all()
 
 
 def test_candidate_loss_by_hand():
@@ -96,14 +97,28 @@ def test_candidate_loss_of_one_class_is_cross_entropy_whatever_was_believed(beli
 
 def test_each_image_gets_the_loss_of_its_kind():
     random = torch.Generator().manual_seed(3)
-    logits, target = torch.randn(4, 3, generator=random), torch.rand(4, 3, generator=random).softmax(1)
-    candidates = torch.tensor([[0, 1, 0], [0, 1, 0], [1, 0, 1], [1, 1, 1]], dtype=torch.bool)
-    trusted = torch.tensor([False, True, True, True])
+    logits, target = torch.randn(6, 3, generator=random), torch.rand(6, 3, generator=random).softmax(1)
+    candidates = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0], [1, 0, 1], [1, 1, 1], [1, 1, 1]], dtype=torch.bool)
+    trusted = torch.tensor([False, False, True, True, True, False])
     loss = objectives.classification_loss(logits, target, candidates, trusted, 0.7)
-    observed = torch.tensor([1, 1, 0, 0])
-    noisy = objectives.early_learning_loss(logits, target, observed, 0.7)
+    doubting = objectives.early_learning_loss(logits, target, candidates.float(), 0.7)
     trusting = objectives.candidate_loss(logits, target, candidates.float())
-    assert loss.tolist() == [noisy[0], *trusting[1:].tolist()]
+    assert loss.tolist() == [*doubting[:2].tolist(), *trusting[2:].tolist()]
+
+
+def test_a_set_that_misses_the_truth_can_be_overcome():
+    """Where the belief is sure of a class outside the set, the trusting loss pulls away from it with all its might."""
+    target = torch.tensor([[0.98, 0.01, 0.01]])
+    candidates = torch.tensor([[0.0, 1.0, 1.0]])
+
+    def pull(loss):
+        logits = torch.tensor([[2.0, 0.0, 0.0]], requires_grad=True)
+        (gradient,) = torch.autograd.grad(loss(logits).sum(), logits)
+        return -float(gradient[0, 0])
+
+    assert pull(lambda logits: objectives.candidate_loss(logits, target, candidates)) < -0.5
+    assert abs(pull(lambda logits: objectives.early_learning_loss(logits, target, candidates))) < 0.1
+    assert pull(lambda logits: objectives.early_learning_loss(logits, target, candidates, 3.0)) > 0.5
 
 
 def test_surrogate_has_the_gradient_of_what_it_stands_for():

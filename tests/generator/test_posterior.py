@@ -63,7 +63,7 @@ def test_likelihood_of_each_kind():
     transition = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.8, 0.0], [0.1, 0.1, 0.8]])
     candidates = torch.tensor([[0, 1, 0], [0, 1, 0], [1, 0, 1], [1, 1, 1], [1, 1, 0]], dtype=torch.bool)
     trusted = torch.tensor([True, False, True, True, False])
-    expected = [[0, 1, 0], [0.3, 0.8, 0.1], [1, 0, 1], [1, 1, 1], [0.9, 1.0, 0.2]]
+    expected = [[0, 1, 0], [0.3, 0.8, 0.1], [1, 0, 1], [1, 1, 1], [2.0, 3.0, 3 * 0.01 / 0.17]]
     torch.testing.assert_close(label_likelihood(candidates, trusted, transition), torch.tensor(expected))
 
 
