@@ -311,8 +311,8 @@ def condense(
         str | None,
         typer.Option(
             "--clean-first",
-            metavar="none|dmis|oracle",
-            help="Repair the labels first: by a DMIS generator (--generator, else trained), or by the truth.",
+            metavar="none|dmis|cleanlab|oracle",
+            help="Repair the labels first: by a DMIS generator (--generator, else trained), by cleanlab, by the truth.",
         ),
     ] = None,
     quick: Annotated[

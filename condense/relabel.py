@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+import importlib.util
 
-from condense.data.types import Corruption, Supervision, TrainingSet, Truth
+import numpy as np
+import torch
+
+from condense.classifiers.cross import FoldOptions, out_of_fold
+from condense.data.types import Corruption, Labels, Supervision, TrainingSet, Truth
+from condense.errors import UserError
 from condense.generator.model import Generator
+from condense.run import Run
 
 
 def repaired_by(generator: Generator, train: TrainingSet, seed: int = 0) -> TrainingSet:
@@ -23,7 +29,45 @@ def repaired_by_oracle(truth: Truth, train: TrainingSet) -> TrainingSet:
     return _relabelled(train, truth.labels, "oracle")
 
 
-def _relabelled(train: TrainingSet, labels: np.ndarray, by: str) -> TrainingSet:
+def repaired_by_cleanlab(
+    train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
+) -> tuple[TrainingSet, float]:
+    """Labels that confident learning takes for wrong replaced by the likeliest class of an out-of-fold classifier.
+
+    Source: Northcutt, Jiang & Chuang (2021), https://arxiv.org/abs/1911.00068, in cleanlab's `find_label_issues`.
+    Trusted labels stay.
+
+    Returns:
+        The same images with other labels, and the seconds the classifiers took.
+
+    Raises:
+        UserError: as `check_cleanlab` and `out_of_fold`.
+        Interrupted: stopped by Ctrl-C after the finished folds were saved.
+    """
+    check_cleanlab(train.supervision)
+    from cleanlab.filter import find_label_issues
+
+    given = train.supervision.observed
+    targets = train.supervision.candidates.astype(np.float32)
+    judged, seconds = out_of_fold(train.images.images, targets, options, seed, run, device=device)
+    probabilities = judged.numpy()
+    doubted = find_label_issues(given, probabilities, n_jobs=1) & ~train.supervision.trusted
+    return _relabelled(train, np.where(doubted, probabilities.argmax(1), given), "cleanlab"), seconds
+
+
+def check_cleanlab(supervision: Supervision) -> None:
+    """Raise `UserError` where cleanlab is not installed or an image has no single label for it to doubt."""
+    if importlib.util.find_spec("cleanlab") is None:
+        raise UserError("cleanlab is not installed; pip install 'dmis[noise]', or use --clean-first dmis.")
+    several = int((~supervision.single).sum())
+    if several:
+        raise UserError(
+            f"cleanlab doubts single labels, and {several} of {len(supervision)} images have none or several; use "
+            "--clean-first dmis."
+        )
+
+
+def _relabelled(train: TrainingSet, labels: Labels, by: str) -> TrainingSet:
     supervision = Supervision.from_labels(labels, train.images.num_classes, trusted=False)
     corruption = Corruption(f"{train.corruption.spec}, labels repaired by {by}", train.corruption.seed, None)
     return TrainingSet(train.images, supervision, corruption)

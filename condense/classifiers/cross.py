@@ -24,6 +24,7 @@ from condense.errors import Interrupted, UserError
 from condense.machine import is_worker
 from condense.options import Options
 from condense.precision import fast_bf16
+from condense.preprocessing import standardisation
 from condense.run import JSON, Run, interrupt_guard
 
 FILE = "out-of-fold"
@@ -71,7 +72,8 @@ def out_of_fold(
     labelled = np.flatnonzero(targets.sum(1) > 0)
     if len(labelled) < options.folds:
         raise UserError(f"{len(labelled)} labelled images cannot be divided into {options.folds} folds; lower folds.")
-    x, y = _normalised(images), torch.from_numpy(targets).float()
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    x, y = standardisation(images).normalise(pixels), torch.from_numpy(targets).float()
     fold = torch.from_numpy(fold_of(len(images), options.folds, seed))
     identity: dict[str, JSON] = {
         "options": options.model_dump(mode="json"),
@@ -122,13 +124,6 @@ def _fit_options(options: FoldOptions, device: torch.device) -> FitOptions:
         schedule="cosine",
         bf16=fast_bf16(device),
     )
-
-
-def _normalised(images: npt.NDArray[np.uint8]) -> Tensor:
-    """Float32 [n, C, H, W], each channel with mean 0 and deviation 1."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
-    return (x - mean) / std.clamp_min(1e-6)
 
 
 def _fingerprint(images: npt.NDArray[np.uint8], targets: npt.NDArray[np.float32]) -> str:

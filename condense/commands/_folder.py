@@ -20,7 +20,8 @@ RUNS = Path("runs")
 
 def derived_name(plan: Plan) -> str:
     """A name that tells data, method and whose labels, e.g. "digits-dmis"; safe as a file name."""
-    by = {"none": "", "dmis": "-relabelled", "oracle": "-true-labels"}[plan.recipe.clean_first]
+    repaired = {"none": "", "dmis": "-relabelled", "cleanlab": "-cleanlab", "oracle": "-true-labels"}
+    by = repaired[plan.recipe.clean_first]
     return re.sub(r"[^\w.-]+", "-", f"{plan.source.train.name}-{plan.recipe.method}{by}").strip("-.")
 
 

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import yaml
 
 from condense import methods
+from condense.classifiers.cross import FoldOptions
 from condense.commands._data import given_labels, load_source
 from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
@@ -64,7 +65,7 @@ class Plan:
         train: what training gets.
         method: the method's module.
         options: its options.
-        labeller: options of the generator that repairs the labels first, if one does.
+        labeller: options of the generator or of the classifiers that repair the labels first, if some do.
     """
 
     recipe: Recipe
@@ -72,7 +73,7 @@ class Plan:
     train: TrainingSet
     method: methods.Method
     options: Options
-    labeller: GeneratorOptions | None
+    labeller: GeneratorOptions | FoldOptions | None
 
     def written(self) -> dict[str, Any]:
         """The resolved recipe as a recipe file has it: plain values, the method's options on the top level."""
@@ -103,7 +104,7 @@ def make_plan(request: Request) -> Plan:
 
 def resolve_options(
     file: Mapping[str, Any], asked: Mapping[str, Any], method: methods.Method, image_side: int
-) -> tuple[Recipe, Options, GeneratorOptions | None]:
+) -> tuple[Recipe, Options, GeneratorOptions | FoldOptions | None]:
     """The recipe with every option filled in, for images of `image_side` pixels.
 
     Sections about generators that a method does not have are used for the labeller alone; in a recipe file they
@@ -116,7 +117,7 @@ def resolve_options(
         image_side: smaller side of the images in pixels.
 
     Returns:
-        Recipe, options of the method, options of the labeller where `clean_first` is "dmis".
+        Recipe, options of the method, options of the labeller where `clean_first` is "dmis" or "cleanlab".
 
     Raises:
         UserError: an unknown key or a value out of range.
@@ -139,7 +140,10 @@ def resolve_options(
     if recipe.method in OBJECTIVES:
         recipe = recipe.model_copy(update={"options": merge(recipe.options, {"train": {"objective": recipe.method}})})
     options = parse(method.Options, recipe.options, f"recipe for method {recipe.method!r}")
-    labeller = None
+    labeller: GeneratorOptions | FoldOptions | None = None
+    if recipe.clean_first == "cleanlab":
+        asked_folds = merge(FoldOptions.QUICK if quick else {}, recipe.labeller)
+        labeller = parse(FoldOptions, asked_folds, "recipe section 'labeller',")
     if labelled_by_generator:
         budget = GeneratorOptions.QUICK if quick else {}
         asked_labeller = merge(sizes, budget, for_labeller, recipe.labeller, {"train": {"objective": "dmis"}})

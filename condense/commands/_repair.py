@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from condense import rng
+from condense.classifiers.cross import FoldOptions
 from condense.commands._plan import Plan
 from condense.condensed_set import Cost
 from condense.data.types import TrainingSet
@@ -14,15 +15,16 @@ from condense.errors import UserError
 from condense.generator.model import Generator
 from condense.generator.session import train_generator
 from condense.machine import best_device, num_processes
-from condense.relabel import repaired_by, repaired_by_oracle
-from condense.run import JSON, Run
+from condense.methods._generate import GeneratorOptions
+from condense.relabel import check_cleanlab, repaired_by, repaired_by_cleanlab, repaired_by_oracle
+from condense.run import JSON, Run, peak_memory_bytes
 
 FOLDER = "labeller"
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """Training data with other labels, what that took, and a note of the generator for the record."""
+    """Training data with other labels, what that took, and a note for the record of who did it."""
 
     train: TrainingSet
     cost: Cost = field(default_factory=Cost)
@@ -36,20 +38,44 @@ def check_repair(plan: Plan) -> None:
             f"{plan.source.train.name} has no clean labels, so no oracle can repair them; "
             "use --clean-first dmis, which learns them."
         )
+    if plan.recipe.clean_first == "cleanlab":
+        check_cleanlab(plan.train.supervision)
 
 
 def repair(plan: Plan, run: Run) -> Repaired:
-    """The plan's training data, its labels repaired as the plan wants. Raises as `train_generator`."""
+    """The plan's training data, its labels repaired as the plan wants.
+
+    Raises as `check_repair`, `train_generator` and `repaired_by_cleanlab`.
+    """
     check_repair(plan)
     if plan.recipe.clean_first == "oracle":
         assert plan.source.truth is not None
-        return Repaired(repaired_by_oracle(plan.source.truth, plan.train))
-    if plan.labeller is None:
-        return Repaired(plan.train)
-    generator = _labeller(plan, run)
+        train = repaired_by_oracle(plan.source.truth, plan.train)
+        return Repaired(train, notes={**_notes(plan, train), "uses_true_labels": True})
+    if isinstance(plan.labeller, FoldOptions):
+        return _repaired_by_cleanlab(plan, plan.labeller, run)
+    if isinstance(plan.labeller, GeneratorOptions):
+        return _repaired_by_generator(plan, plan.labeller, run)
+    return Repaired(plan.train)
+
+
+def _notes(plan: Plan, train: TrainingSet) -> dict[str, JSON]:
+    changed = train.supervision.observed != plan.train.supervision.observed
+    return {"labels_repaired_by": plan.recipe.clean_first, "labels_changed": float(changed.mean())}
+
+
+def _repaired_by_cleanlab(plan: Plan, options: FoldOptions, run: Run) -> Repaired:
+    seed, folder = labeller_seed(plan.recipe.seed), _folder(run)
+    train, seconds = repaired_by_cleanlab(plan.train, options, seed, folder, device=best_device())
+    seen = options.epochs * len(plan.train) * (options.folds - 1)
+    cost = Cost(seconds=seconds, peak_memory_bytes=peak_memory_bytes(), images_seen=seen)
+    return Repaired(train, cost, _notes(plan, train))
+
+
+def _repaired_by_generator(plan: Plan, options: GeneratorOptions, run: Run) -> Repaired:
+    generator = _labeller(plan, options, run)
     before = generator.denoiser.evaluations
     train = repaired_by(generator, plan.train, plan.recipe.seed)
-    changed = train.supervision.observed != plan.train.supervision.observed
     meta = cast(Mapping[str, float], generator.meta)
     return Repaired(
         train,
@@ -59,7 +85,7 @@ def repair(plan: Plan, run: Run) -> Repaired:
             peak_memory_bytes=int(meta["peak_memory_bytes"]),
             images_seen=int(meta["images_seen"]),
         ),
-        {"labeller": generator.meta, "labels_changed": float(changed.mean())},
+        {"labeller": generator.meta, **_notes(plan, train)},
     )
 
 
@@ -68,9 +94,11 @@ def labeller_seed(seed: int) -> int:
     return rng.derive(seed, "labeller")
 
 
-def _labeller(plan: Plan, run: Run) -> Generator:
-    options = plan.labeller
-    assert options is not None
+def _folder(run: Run) -> Run:
+    return Run(None if run.path is None else run.path / FOLDER, progress=run.progress)
+
+
+def _labeller(plan: Plan, options: GeneratorOptions, run: Run) -> Generator:
     if options.generator is not None:
         return Generator.load(Run(options.generator), best_device())  # `repaired_by` checks that it fits
     if num_processes() > 1:
@@ -78,5 +106,4 @@ def _labeller(plan: Plan, run: Run) -> Generator:
             "Under torchrun one command trains one generator; train the one that repairs the labels with `dmis train`, "
             "then give it with --generator."
         )
-    folder = Run(None if run.path is None else run.path / FOLDER, progress=run.progress)
-    return train_generator(plan.train, options.network, options.train, labeller_seed(plan.recipe.seed), folder)
+    return train_generator(plan.train, options.network, options.train, labeller_seed(plan.recipe.seed), _folder(run))
