@@ -44,12 +44,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """The classifier inside training: temperature, log prior [c], interval of sigma it is read in, ELR strength."""
+    """The classifier inside training: temperature, log prior [c], interval of sigma it is read in, and its loss.
+
+    `elr_strength` None: forward correction by p(z | y) in the early-learning loss's place.
+    """
 
     temperature: float
     log_prior: Tensor
     interval: tuple[float, float]
-    elr_strength: float
+    elr_strength: float | None
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,10 @@ def _generative(denoised: Tensor, errors: Tensor, pi: Tensor, batch: Batch, form
 
 def _classification(errors: Tensor, batch: Batch, settings: ClassifierSettings) -> Tensor:
     logits = -errors * (loss_weight(batch.sigma) / settings.temperature)[:, None] + settings.log_prior
-    return objectives.classification_loss(logits, batch.target, batch.candidates, batch.trusted, settings.elr_strength)
+    labels = batch.target, batch.candidates, batch.trusted
+    if settings.elr_strength is None:
+        return objectives.classification_loss(logits, *labels, likelihood=batch.likelihood)
+    return objectives.classification_loss(logits, *labels, settings.elr_strength)
 
 
 def _error_gradient(errors: Tensor, batch: Batch, settings: ClassifierSettings) -> Tensor:

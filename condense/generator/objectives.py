@@ -67,15 +67,23 @@ def early_learning_target(logits: Tensor, target: Tensor, observed: Tensor) -> T
 
 
 def classification_loss(
-    logits: Tensor, target: Tensor, candidates: Tensor, trusted: Tensor, elr_strength: float = 1.0
+    logits: Tensor,
+    target: Tensor,
+    candidates: Tensor,
+    trusted: Tensor,
+    elr_strength: float = 1.0,
+    likelihood: Tensor | None = None,
 ) -> Tensor:
-    """Early-learning loss for images whose labels may miss the truth, candidate loss for the others: [B]."""
+    """The loss of images whose labels may miss the truth, and candidate loss for the others: [B].
+
+    The former is `forward_loss` where the likelihood p(z | y) [B, c] is given, else `early_learning_loss`.
+    """
     mask = candidates.float()
-    return torch.where(
-        ~trusted & ~candidates.all(1),
-        early_learning_loss(logits, target, mask, elr_strength),
-        candidate_loss(logits, target, mask),
-    )
+    if likelihood is None:
+        doubtful = early_learning_loss(logits, target, mask, elr_strength)
+    else:
+        doubtful = forward_loss(logits, likelihood)
+    return torch.where(~trusted & ~candidates.all(1), doubtful, candidate_loss(logits, target, mask))
 
 
 def two_pass_surrogate(errors: Tensor, gradient: Tensor, scale: Tensor) -> Tensor:

@@ -61,6 +61,11 @@ class TrainOptions(Options):
     high_noise_share: float = Field(0.25, ge=0, le=1, description="share of noise levels log-uniform on [1, 80]")
     cold_start: float = Field(0.1, ge=0, le=1, description="first share of the steps; trusts the labels given")
     classification_weight: float = Field(1.0, ge=0, description="weight of the classification term")
+    noisy_loss: Literal["elr", "forward"] = Field(
+        "elr",
+        description="classification term of labels that may be wrong: early-learning regularisation, or the likelihood "
+        "of the label under the transition matrix",
+    )
     elr_strength: float = Field(1.0, ge=0, description="early-learning regularisation of noisy labels")
     temperature: float = Field(1.0, gt=0, description="temperature of the training classifier")
     posterior_sigmas: tuple[float, ...] = Field(

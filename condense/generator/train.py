@@ -206,7 +206,8 @@ class Trainer:
             self.best.offer(loss, self.step, self.ema_denoiser.network.state_dict())
 
     def _losses(self, batch: Batch, random: torch.Generator) -> Losses:
-        settings = ClassifierSettings(self.temperature, self.log_prior, self.interval, self.options.elr_strength)
+        elr_strength = self.options.elr_strength if self.options.noisy_loss == "elr" else None
+        settings = ClassifierSettings(self.temperature, self.log_prior, self.interval, elr_strength)
         return self.objective.losses(self.model, self.ema_denoiser, batch, settings, random, cold=self._cold)
 
     def _batch(self, indices: Tensor, random: torch.Generator) -> Batch:
