@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from condense.classifiers.cross import FoldOptions
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
-from condense.generator.options import FoldOptions
 from condense.methods._generate import GeneratorOptions, PlainDraw, condense_with_generator
 from condense.run import Run
 
