@@ -422,6 +422,135 @@ def evaluate(
 
 
 @app.command()
+def benchmark(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
+    settings: Settings = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Cells at once. [default: one with a GPU, else one a core, at most 4]"),
+    ] = None,
+    hours: Annotated[float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this.")] = None,
+    executor: Annotated[str, typer.Option("--executor", metavar="local|slurm", help="Where cells run.")] = "local",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option("--slurm", metavar="KEY=VALUE", help="For submitit, e.g. slurm_partition=gpu; repeatable."),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a grid of methods, settings, sizes and seeds.
+
+    Run again, it does what is missing.
+    """
+    from condense.commands import _show
+    from condense.commands import benchmark as commands
+    from condense.commands._jobs import choose_executor
+
+    if dry_run:
+        _answer(lambda: commands.dry_run(recipe, out, settings or ()), as_json, _show.cells)
+        return
+
+    def tell(line: str) -> None:
+        if not quiet:
+            print(line, file=sys.stderr)
+
+    _answer(
+        lambda: commands.benchmark(
+            recipe,
+            out,
+            settings=settings or (),
+            executor=choose_executor(executor, out, jobs, slurm or ()),
+            hours=hours,
+            tell=tell,
+        ),
+        as_json,
+        _show.facts,
+    )
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a benchmark's report anew."""
+    from condense.commands import _show
+    from condense.commands.benchmark import report as command
+
+    _answer(lambda: command(out), as_json, _show.facts)
+
+
+@app.command()
+def relabel(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    config: Config = None,
+    noise: Noise = None,
+    labels: Labels = None,
+    generator: Annotated[
+        Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the results. [default: NAME-relabelled]")
+    ] = None,
+    run_folder: RunFolder = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    resume: Resume = False,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find wrong labels and suggest better ones.
+
+    Writes labels.csv, posteriors.npz and a page of the most suspicious images. Trains the generator if none is given.
+    """
+    from condense.commands import _show
+    from condense.commands.relabel import relabel_data as command
+
+    named = _named(_data(data, root, image_size, download, noise, labels), generator=generator, seed=seed)
+    request = _request(config, settings, named)
+    _answer(
+        lambda: command(request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet),
+        as_json,
+        _show.relabelling,
+    )
+
+
+@app.command()
+def generate(
+    generator: Annotated[Path, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Images per class.")],
+    out: Annotated[Path, typer.Option("--out", help="An .h5 or .npz file, or a folder of pictures.")],
+    agree: Annotated[
+        bool, typer.Option("--agree", help="Replace samples that the generator's classifier gives to another class.")
+    ] = False,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Steps of the sampler.")] = 18,
+    guidance: Annotated[float, typer.Option("--guidance", min=0.0, help="Strength of class guidance.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the images drawn before a stop.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw any number of images a class from a trained generator."""
+    from condense.commands import _show
+    from condense.commands.generate import Wanted
+    from condense.commands.generate import generate as command
+
+    wanted = Wanted(count, agree, steps, guidance, seed)
+    _answer(
+        lambda: command(generator, wanted, out, resume=resume, force=force, progress=not quiet),
+        as_json,
+        _show.facts,
+    )
+
+
+@app.command()
 def export(
     path: Set,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder to write.")],
@@ -434,6 +563,39 @@ def export(
     from condense.commands.export import export as command
 
     _answer(lambda: command(path, out, format, force=force), as_json, _show.facts)
+
+
+@app.command()
+def audit(
+    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
+    data: Data = None,
+    labels: Labels = None,
+    noise: Noise = None,
+    classifier: Annotated[
+        str, typer.Option("--classifier", metavar="NETWORK|none", help="Judges what the truth does not tell.")
+    ] = "convnet3",
+    steps: Annotated[int, typer.Option("--steps", help="Batches of 128 it is trained for.")] = 400,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Are the labels right, the images copies?"""
+    from condense.commands import _show
+    from condense.commands.audit import audit as command
+
+    recipe = _data_recipe(_data(data, root, image_size, download, noise, labels))
+    _answer(
+        lambda: command(
+            target, recipe, classifier=classifier, steps=steps, seed=seed, html=html, force=force, progress=not quiet
+        ),
+        as_json,
+        _show.audit,
+    )
 
 
 @app.command()

@@ -23,7 +23,7 @@ from condense.preprocessing import Preprocessing, standardisation
 Floats = npt.NDArray[np.float32]
 
 BATCH = 128
-STEPS = 600
+STEPS = 400
 
 
 @dataclass(frozen=True, eq=False)

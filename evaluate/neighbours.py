@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -89,8 +89,8 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.addmm(squares, a, b.T, alpha=-2).clamp_min_(0)
 
 
-def first_copies(images: Array) -> Labels:
-    """For each image of [n, ...] the number of the first one with the same pixels: int64 [n]."""
+def first_copies(images: Iterable[Array]) -> Labels:
+    """For each of n images the number of the first one with the same pixels: int64 [n]."""
     seen: dict[bytes, int] = {}
     digests = (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images)
     return np.array([seen.setdefault(digest, i) for i, digest in enumerate(digests)], dtype=np.int64)

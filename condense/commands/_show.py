@@ -19,9 +19,57 @@ def rows(lines: Sequence[Sequence[str]]) -> None:
         print("  ".join(cells).rstrip())
 
 
+def cells(found: Sequence[Mapping[str, str]]) -> None:
+    """The cells of a benchmark and how far each is."""
+    rows([[cell["status"], cell["cell"]] for cell in found])
+    print(f"{len(found)} cells, {sum(cell['status'] != 'done' for cell in found)} to be run")
+
+
+def audit(result: Mapping[str, Any]) -> None:
+    """The findings of `dmis audit`: single values, then what concerns each class."""
+    facts(_single(result))
+    judged = result.get("judged") or {}
+    if "share_agreed_per_class" in judged:
+        print()
+        each = zip(result["classes"], judged["share_agreed_per_class"], judged["images_seen_per_class"], strict=True)
+        rows([["class", "label agreed", "images seen as it"], *([name, f"{a:.2f}", str(n)] for name, a, n in each)])
+    if "transition" in judged:
+        print()
+        own = [row[y] for y, row in enumerate(judged["transition"])]
+        each = zip(result["classes"], result["labels_per_class"], own, strict=True)
+        rows([["class", "labels", "right, estimated"], *([name, str(n), f"{a:.2f}"] for name, n, a in each)])
+    if result.get("memorisation", {}).get("flagged"):
+        told = result["memorisation"]
+        print(f"\nMemorised: {told['copies']} of {result['images']} images are copies of training images.")
+
+
+def _single(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without lists, which are too long to read."""
+    kept = {name: value for name, value in values.items() if not isinstance(value, list)}
+    return {name: _single(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
+
+
 def accuracy(mean: float, ci95: float | None) -> str:
     """E.g. "92.5 ± 0.4 %", the 95 % interval where there is one."""
     return f"{mean:.1f} %" if ci95 is None else f"{mean:.1f} ± {ci95:.1f} %"
+
+
+def relabelling(result: Mapping[str, Any]) -> None:
+    """What `dmis relabel` found: numbers, and the transition matrix in percent for up to 20 classes."""
+    facts({name: value for name, value in result.items() if name not in ("classes", "transition")})
+    classes, transition = result["classes"], result["transition"]
+    if len(classes) <= 20:
+        print("\nEstimated transition matrix: of the images of a class (rows), the percentage given each label.")
+        rows(
+            [
+                ["", *classes],
+                *(
+                    [name, *(f"{100 * share:.0f}" for share in row)]
+                    for name, row in zip(classes, transition, strict=True)
+                ),
+            ]
+        )
+    print(f"Next: look at {result['report']}, then train with --labels {result['labels']}")
 
 
 def _lines(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

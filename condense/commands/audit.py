@@ -1,0 +1,74 @@
+"""`dmis audit`: are the labels of a condensed set, or of training data, right; are its images copies?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from condense.classifiers import networks
+from condense.commands._audit_data import audit_data
+from condense.commands._audit_set import audit_set
+from condense.commands._data import given_labels, load_source
+from condense.condensed import is_condensed_set, read
+from condense.errors import UserError
+from condense.evaluate.audit_report import AuditReport, write_audit_report
+from condense.evaluate.judge import STEPS
+from condense.files import prepare_output
+from condense.recipe import DataRecipe
+from condense.run import Run
+
+NO_CLASSIFIER = "none"
+
+
+def audit(
+    target: str,
+    data: DataRecipe,
+    *,
+    classifier: str = "convnet3",
+    steps: int = STEPS,
+    seed: int = 0,
+    html: Path | None = None,
+    force: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Audit a condensed set beside the data it was made from, or a data set by itself.
+
+    Args:
+        target: an .h5 condensed set, or a data set as `condense.data.sources.load` takes it.
+        data: for a set, where its training data are, unless it tells; for a data set, its labels and noise.
+        classifier: of `networks.NAMES`, which judges what the truth does not tell; or "none".
+        steps: batches it is trained for (for a data set, once for each half).
+        seed: of the classifier, of samples, and of noise whose seed is not told otherwise.
+        html: where to write a report.
+        force: whether an existing report is replaced.
+        progress: whether bars are drawn on stderr.
+
+    Returns:
+        kind "condensed set" or "data set", then the findings; shares lie in [0, 1].
+
+    Raises:
+        UserError: something cannot be read or does not belong together, or a name or number is out of range.
+    """
+    if classifier != NO_CLASSIFIER and classifier not in networks.NAMES:
+        raise UserError(
+            f"no classifier is called {classifier!r}; choose {NO_CLASSIFIER} or one of {', '.join(networks.NAMES)}."
+        )
+    if steps < 1:
+        raise UserError(f"a classifier cannot be trained for {steps} steps; give at least 1.")
+    if html is not None:
+        prepare_output(html, force=force)
+    network = None if classifier == NO_CLASSIFIER else classifier
+    result, report = _audited(target, data, network, steps, seed, Run(None, progress=progress))
+    if html is not None:
+        write_audit_report(html, report)
+    return result
+
+
+def _audited(
+    target: str, data: DataRecipe, network: str | None, steps: int, seed: int, run: Run
+) -> tuple[dict[str, Any], AuditReport]:
+    if is_condensed_set(Path(target)):
+        return audit_set(Path(target), read(Path(target)), data, network, steps, seed, run)
+    data = data.model_copy(update={"name": target})
+    given = given_labels(load_source(data), data, seed if data.noise_seed is None else data.noise_seed)
+    return audit_data(given, network, steps, seed, run)

@@ -1,0 +1,96 @@
+"""The audit's report: one HTML file with the findings, the confusion matrices and the pictures in question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from condense.data.types import Images, Mask
+from condense.evaluate import figures
+from condense.evaluate.page import render
+from condense.files import atomic_write_text
+from condense.run import JSON
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A confusion matrix to show: counts [c, c] and what its rows and columns are."""
+
+    caption: str
+    counts: npt.NDArray[np.int64]
+    down: str
+    across: str
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures to show, uint8 [n, H, W, C], `columns` a row; those `marked` (bool [n]) are framed in red."""
+
+    caption: str
+    images: Images
+    columns: int
+    marked: Mask | None
+
+
+@dataclass(frozen=True, eq=False)
+class AuditReport:
+    """What the report holds.
+
+    Attributes:
+        title: its heading.
+        classes: c class names.
+        result: what the command answers; lists in it are left out, they are in the pictures.
+        matrices: confusion matrices, in order.
+        pictures: rows of pictures, in order.
+    """
+
+    title: str
+    classes: Sequence[str]
+    result: Mapping[str, JSON]
+    matrices: Sequence[Matrix]
+    pictures: Sequence[Pictures]
+
+
+def write_audit_report(path: Path, report: AuditReport) -> None:
+    """Write `report` as one HTML file that refers to nothing outside itself; raises as `atomic_path`."""
+    atomic_write_text(path, render_audit_report(report))
+
+
+def render_audit_report(report: AuditReport) -> str:
+    """The HTML text of `report`."""
+    matrices = [
+        (matrix.caption, figures.figure_data_uri(
+            figures.confusion(matrix.counts, report.classes, across=matrix.across, down=matrix.down)
+        ))
+        for matrix in report.matrices
+    ]  # fmt: skip
+    pictures = [
+        (shown.caption, figures.png_data_uri(figures.picture_rows(shown.images, shown.columns, shown.marked)))
+        for shown in report.pictures
+    ]
+    return render(
+        "audit_report.html.j2", report=report, facts=list(_facts(report.result)), matrices=matrices, pictures=pictures
+    )
+
+
+def _facts(values: Mapping[str, JSON], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values in words, nested ones as "memorisation: copies"."""
+    for name, value in values.items():
+        words = prefix + name.replace("_", " ")
+        match value:
+            case Mapping():
+                yield from _facts(value, f"{words}: ")
+            case bool():
+                yield words, "yes" if value else "no"
+            case None:
+                yield words, "not known"
+            case int():
+                yield words, f"{value:,}"
+            case float():
+                yield words, f"{value:.4g}"
+            case str():
+                yield words, value
