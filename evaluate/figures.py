@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,23 @@ INK = "#1c2430"
 QUIET = "#667085"
 RED = (214, 40, 40)
 # One colour a method throughout a report; methods not named here take the others in turn.
-COLOURS = {"random": "#98a2b3", "vanilla": "#e08e36", "dmis": "#2563a8"}
-OTHER_COLOURS = ("#3a8f6b", "#8a5fb0", "#b5536b", "#5c8a99", "#9a8237", "#6b6f3a")
+COLOURS = {
+    "random": "#98a2b3",
+    "herding": "#667085",
+    "kcenter": "#3f4a5c",
+    "dmis": "#2563a8",
+    "vanilla": "#e08e36",
+    "tdsm": "#0e9aa7",
+    "cad": "#b98a00",
+    "dc": "#9ccb86",
+    "dsa": "#5aa469",
+    "dm": "#237a4b",
+    "mtt": "#6b6f3a",
+    "rded": "#8a5fb0",
+    "sre2l": "#c86fa8",
+}
+OTHER_COLOURS = ("#b5536b", "#5c8a99", "#9a8237", "#4d5fd1", "#7d4b32", "#d0503f")
+_MARKERS = "osD^vP*Xhp<>d"
 
 _FRAME = 3
 _SMALLEST_SIDE = 48
@@ -96,6 +112,67 @@ def accuracy_bars(bars: Mapping[str, tuple[float, float | None]]) -> Figure:
     axes.grid(axis="x", color="#e4e7ec", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
+    return figure
+
+
+@dataclass(frozen=True)
+class Line:
+    """Accuracies of one method in a plot.
+
+    Attributes:
+        label: in the legend.
+        method: decides the colour.
+        dashed: whether the line is dashed, e.g. for repaired labels.
+        points: (x, mean, half width of the 95 % interval or None), accuracies in percent.
+    """
+
+    label: str
+    method: str
+    dashed: bool
+    points: Sequence[tuple[float, float, float | None]]
+
+
+def accuracy_lines(lines: Sequence[Line], across: str, ticks: Sequence[int] = ()) -> Figure:
+    """Accuracies in percent over a logarithmic axis, with 95 % intervals where there are any.
+
+    Args:
+        lines: one a method, drawn from left to right.
+        across: what the axis is, e.g. "images per class".
+        ticks: where it is marked; at powers of ten when empty.
+    """
+    rows = -(-len(lines) // 3)
+    figure = Figure(figsize=(5.2, 3.6 + 0.22 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    methods = list(dict.fromkeys(line.method for line in lines))
+    own_colours = dict(zip(methods, colours(methods), strict=True))
+    for line in lines:
+        x, mean, ci95 = zip(*sorted(line.points), strict=True)
+        axes.errorbar(
+            x,
+            mean,
+            yerr=[0 if half is None else half for half in ci95],
+            label=line.label,
+            color=own_colours[line.method],
+            marker=_MARKERS[methods.index(line.method) % len(_MARKERS)],
+            markersize=5,
+            linestyle="--" if line.dashed else "-",
+            linewidth=1.5,
+            elinewidth=0.9,
+            capsize=2,
+        )
+    axes.set_xscale("log")
+    if ticks:
+        axes.set_xticks(ticks, list(map(str, ticks)))
+    else:
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(across, fontsize=9.5, color=QUIET)
+    axes.set_ylabel("test accuracy (%)", fontsize=9.5, color=QUIET)
+    axes.tick_params(labelsize=9, colors=QUIET, length=0)
+    axes.grid(color="#e4e7ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False, labelcolor=INK)
     return figure
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from condense.commands._folder import open_run
+from condense.commands._labels import confusion
 from condense.commands._plan import GENERATOR_SECTIONS, Plan, Request, make_plan
 from condense.commands.condense import make_set
 from condense.commands.evaluate import score_set, test_split
@@ -162,8 +163,8 @@ def _report(
         real_wrong=wrong,
         synthetic={method: condensed.pictures() for method, condensed in made.items()},
         ipc=recipe.ipc,
-        given_confusion=_confusion(truth.labels, given, num_classes),
-        recovered_confusion=_confusion(truth.labels, found, num_classes),
+        given_confusion=confusion(truth.labels, given, num_classes),
+        recovered_confusion=confusion(truth.labels, found, num_classes),
         classifier_accuracy=result["classifier_accuracy"],
         labels_recovered=result["labels_recovered"],
         condensed_accuracy={
@@ -183,8 +184,3 @@ def _real_rows(images: Images, given: Labels, truth: Labels, num_classes: int) -
     shown = min(MOST_SHOWN, *np.bincount(given, minlength=num_classes).tolist())
     chosen = np.concatenate([np.flatnonzero(given == y)[:shown] for y in range(num_classes)])
     return images[chosen], given[chosen] != truth[chosen]
-
-
-def _confusion(true: Labels, other: Labels, num_classes: int) -> Labels:
-    """Counts int64 [c, c], rows are true classes."""
-    return np.bincount(true * num_classes + other, minlength=num_classes**2).reshape(num_classes, num_classes)

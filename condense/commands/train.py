@@ -71,7 +71,7 @@ def test_accuracy(generator: Generator, plan: Plan) -> float | None:
     test, truth = plan.source.test, plan.source.test_truth
     if test is None or truth is None:
         return None
-    chosen = _chosen(len(test), plan.recipe.seed)
+    chosen = scored_images(len(test), plan.recipe.seed)
     posterior = generator.posterior(test.images[chosen], seed=plan.recipe.seed)
     return 100 * float((posterior.argmax(1) == truth.labels[chosen]).mean())
 
@@ -80,7 +80,7 @@ def labels_recovered(generator: Generator, plan: Plan) -> float | None:
     """Share in percent of (at most 10,000) training images whose likeliest class, label weighed in, is right."""
     if plan.source.truth is None:
         return None
-    chosen = _chosen(len(plan.train), plan.recipe.seed)
+    chosen = scored_images(len(plan.train), plan.recipe.seed)
     found = recovered_labels(generator, plan.train.take(chosen), plan.recipe.seed)
     return 100 * float((found == plan.source.truth.labels[chosen]).mean())
 
@@ -91,7 +91,7 @@ def recovered_labels(generator: Generator, train: TrainingSet, seed: int) -> Lab
     return np.asarray(posterior.argmax(1), dtype=np.int64)
 
 
-def _chosen(count: int, seed: int) -> Labels:
+def scored_images(count: int, seed: int) -> Labels:
     """All indices, or `MOST_SCORED` of them at random, ascending."""
     if count <= MOST_SCORED:
         return np.arange(count)

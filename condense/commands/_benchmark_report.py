@@ -1,0 +1,83 @@
+"""What a benchmark's report needs, gathered from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from condense.commands._cell import learner_folder, read_labels, whole_set
+from condense.commands._grid import BenchmarkRecipe, Cell
+from condense.commands._plan import as_yaml
+from condense.condensed_set import CondensedSet
+from condense.data.types import Images
+from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, Pictures
+from condense.evaluate.protocols import protocol
+from condense.evaluate.results import Result
+from condense.machine import machine
+
+MOST_SHOWN = 10  # images a class in the report
+
+
+def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> BenchmarkReport:
+    """The report's values: pictures of one set a method and setting, confusions of what learnt the labels."""
+    done = [(cell, result) for cell, result in zip(cells, results, strict=True) if result.status == "done"]
+    names = list(dict.fromkeys(cell.setting for cell in cells))
+    return BenchmarkReport(
+        title=recipe.title or f"Benchmark: {', '.join(dict.fromkeys(data.name for data in recipe.settings))}",
+        settings=_settings(recipe, cells),
+        results=results,
+        pictures=list(_pictures(out, done)),
+        confusions=[found for name in names for found in _confusions(out, [d for d in done if d[0].setting == name])],
+        recipe=as_yaml(recipe.model_dump(mode="json", exclude_defaults=True)),
+        commands=["dmis benchmark RECIPE --out DIR", "dmis report DIR"],
+    )
+
+
+def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    wanted, rules = recipe.evaluate, protocol(recipe.evaluate.protocol)
+    here = machine()
+    return [
+        ("data and labels", "; ".join(dict.fromkeys(cell.setting for cell in cells))),
+        ("methods", ", ".join(recipe.methods)),
+        ("images per class", ", ".join(map(str, recipe.ipc))),
+        ("seeds", ", ".join(map(str, recipe.seeds))),
+        ("labels repaired by", ", ".join(recipe.clean_first)),
+        ("budgets", "the smallest of each method (quick)" if recipe.quick else "each method's own, see the recipe"),
+        ("judged by", f"{wanted.repeats} x {wanted.network} a set, protocol {rules.name}, version {rules.version}"),
+        ("protocol", rules.source),
+        ("report written on", f"{here['device']} ({here['cpu']}, {here['cores']} cores), torch {here['torch']}"),
+    ]
+
+
+def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Pictures]:
+    """Of each method and setting the first seed's set: the largest that is shown whole, else the smallest."""
+    for setting, label in dict.fromkeys((cell.setting, result.label) for cell, result in done):
+        own = [both for both in done if (both[0].setting, both[1].label) == (setting, label)]
+        ipcs = {result.ipc for _, result in own}
+        shown = max((ipc for ipc in ipcs if ipc <= MOST_SHOWN), default=min(ipcs))
+        cell = next(cell for cell, result in own if result.ipc == shown)
+        condensed = whole_set(cell.folder(out))
+        if condensed is not None and condensed.images.shape[3] in (1, 3):
+            yield Pictures(setting, label, shown, condensed.classes, _first_of_each_class(condensed))
+
+
+def _first_of_each_class(condensed: CondensedSet) -> Images:
+    """uint8 [c·k, H, W, C], at most ten of each class."""
+    pictures = condensed.pictures()
+    by_class = pictures.reshape(condensed.num_classes, condensed.ipc, *pictures.shape[1:])[:, :MOST_SHOWN]
+    return by_class.reshape(-1, *pictures.shape[1:])
+
+
+def _confusions(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Confusion]:
+    """Of each generator of one setting that learnt labels as given, for the first seed."""
+    seen: set[str] = set()
+    for cell, result in done:
+        folder = learner_folder(out, cell)
+        found = None if folder is None else read_labels(folder)
+        label = "the one that repairs labels" if cell.labeller is not None else result.method
+        if found is not None and label not in seen:
+            seen.add(label)
+            given = None if found["given"] is None else np.asarray(found["given"])
+            yield Confusion(cell.setting, label, found["classes"], given, np.asarray(found["recovered"]))

@@ -1,0 +1,176 @@
+"""A benchmark's recipe, and the independent cells it stands for."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from condense import methods
+from condense.data import sources
+from condense.errors import UserError
+from condense.evaluate.results import Result
+from condense.options import Options
+from condense.recipe import DataRecipe, EvaluateRecipe, Recipe, merge, parse
+
+CELLS, SHARED = "cells", "shared"
+
+
+class BenchmarkRecipe(Options):
+    """A grid: every method, for every setting, size and seed, with labels as given or repaired."""
+
+    title: str = Field("", description="heading of the report")
+    methods: list[str] | Literal["all"] = Field("all", description="methods by name, or all there are")
+    settings: list[DataRecipe] = Field(min_length=1, description="data and noise, as in a recipe's section `data`")
+    ipc: list[int] = Field([10], min_length=1, description="images per class")
+    seeds: list[int] = Field([0], min_length=1, description="seeds of the noise, the making and the scoring")
+    clean_first: list[str] = Field(["none"], min_length=1, description="who repairs the labels beforehand")
+    quick: bool = Field(False, description="whether every default is the method's smallest budget")
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options of a method, by its name")
+    labeller: dict[str, Any] = Field(default_factory=dict, description="the generator that repairs labels")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One set to make and score.
+
+    Attributes:
+        name: of its folder.
+        setting: data, size and noise in one name for people.
+        recipe: as a recipe file has it; `dmis condense -c` would take it.
+        shared: name of the generator that all sizes of this method, setting and seed use; None without one.
+        labeller: name of the generator that repairs the labels of this setting and seed; None without one.
+    """
+
+    name: str
+    setting: str
+    recipe: Mapping[str, Any]
+    shared: str | None
+    labeller: str | None
+
+    def folder(self, out: Path) -> Path:
+        """Where the cell lies below the benchmark's folder."""
+        return out / CELLS / self.name
+
+    def result(self) -> Result:
+        """The cell as a line of the results, before it has been run."""
+        recipe, data, wanted = self.recipe, self.recipe["data"], self.recipe["evaluate"]
+        return Result(
+            cell=self.name,
+            setting=self.setting,
+            method=recipe["method"],
+            data=data["name"],
+            noise=_labels(data["noise"], data.get("labels")),
+            ipc=recipe["ipc"],
+            seed=recipe["seed"],
+            clean_first=recipe["clean_first"],
+            protocol=wanted["protocol"],
+            network=wanted["network"],
+            status="missing",
+        )
+
+
+def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
+    """The recipe, checked as far as it can be without its data; `methods` is a list afterwards.
+
+    Raises:
+        UserError: an unknown key, method or option, or a value out of range.
+    """
+    if "settings" not in layers:
+        raise UserError(
+            "A benchmark's recipe lists its `settings`, e.g. settings: [{name: digits, noise: 'sym:0.4'}]; "
+            "a recipe without them is for `dmis condense -c`."
+        )
+    recipe = parse(BenchmarkRecipe, layers, "benchmark's recipe")
+    names = list(methods.names()) if recipe.methods == "all" else recipe.methods
+    if not names:
+        raise UserError("The benchmark's recipe names no methods; write methods: all, or a list.")
+    for name in names:
+        parse(methods.load(name).Options, recipe.options.get(name, {}), f"benchmark's options for {name!r}")
+    if unused := set(recipe.options) - set(names):
+        raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
+    return recipe.model_copy(update={"methods": names})
+
+
+def expand(recipe: BenchmarkRecipe) -> list[Cell]:
+    """All cells, those of the first seed first; their names depend on nothing but what they are.
+
+    Raises:
+        UserError: two cells are the same, or a value is out of range.
+    """
+    cells = list(_cells(recipe))
+    counts = collections.Counter(cell.name for cell in cells)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(f"The benchmark has the cell {twice[0]} {counts[twice[0]]} times; name each of its parts once.")
+    return cells
+
+
+def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
+    for seed in recipe.seeds:
+        for data in recipe.settings:
+            for by in recipe.clean_first:
+                for method in recipe.methods:
+                    for ipc in recipe.ipc:
+                        yield _cell(recipe, data, method, by, ipc, seed)
+
+
+def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: int, seed: int) -> Cell:
+    named = {
+        "data": _asked(data) | {"name": data.name, "noise": data.noise},
+        "method": method,
+        "ipc": ipc,
+        "seed": seed,
+        "clean_first": by,
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        **({"quick": True} if recipe.quick else {}),
+        **({"labeller": recipe.labeller} if recipe.labeller and by != "none" else {}),
+    }
+    parse(Recipe, named, "benchmark's recipe")
+    own = recipe.options.get(method, {})
+    place = "_".join([_slug(_setting(data)), *_whose(data)])
+    group = "_".join([place, _slug(method), *([] if by == "none" else [f"by-{by}"])])
+    generates = "generator" in methods.load(method).Options.model_fields and "generator" not in own
+    return Cell(
+        name=f"{group}_ipc{ipc}_seed{seed}",
+        setting=_setting(data),
+        recipe=merge(own, named),
+        shared=f"{group}_seed{seed}" if generates else None,
+        labeller=f"{place}_labeller_seed{seed}" if by == "dmis" and "generator" not in recipe.labeller else None,
+    )
+
+
+def _setting(data: DataRecipe) -> str:
+    """E.g. "cifar10 sym:0.4", "imagenette 64px asym:0.4"."""
+    name = data.name if data.name in sources.NAMES else Path(data.name.partition("::")[0]).name
+    size = [] if data.image_size is None else [f"{data.image_size}px"]
+    seed = [] if data.noise_seed is None else [f"noise seed {data.noise_seed}"]
+    return " ".join([name, *size, _labels(data.noise, data.labels), *seed])
+
+
+def _labels(noise: str, file: str | None) -> str:
+    """What is wrong with the labels: the noise injected, or the name of a file of labels."""
+    return noise if file is None else f"labels {Path(file).name}"
+
+
+def _whose(data: DataRecipe) -> list[str]:
+    """Six characters for where files lie, so that two folders of the same name are told apart; none for names."""
+    places = [text for text in (data.name, data.labels) if text is not None and text not in sources.NAMES]
+    return [hashlib.sha256("|".join(places).encode()).hexdigest()[:6]] if places else []
+
+
+def _asked(model: Options) -> dict[str, Any]:
+    """What differs from the defaults, so that a later version with more fields knows the cell again."""
+    return model.model_dump(mode="json", exclude_defaults=True)
+
+
+def _slug(text: str) -> str:
+    """Safe as a file name."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")

@@ -1,0 +1,189 @@
+"""`dmis benchmark`: a grid of independent cells, run until none is missing; and `dmis report`, its report anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from condense.commands._benchmark_report import gather
+from condense.commands._cell import has_generator, read_error, read_result, record_error, run_cell, run_labeller
+from condense.commands._grid import SHARED, BenchmarkRecipe, Cell, expand, read_benchmark
+from condense.commands._jobs import Executor, Job, LocalExecutor
+from condense.commands._plan import read_config
+from condense.commands._schedule import Task, run_tasks
+from condense.errors import Interrupted, RunFailed, UserError
+from condense.evaluate.benchmark_report import HTML, write_benchmark_report
+from condense.evaluate.results import Result, write_csv
+from condense.files import atomic_write_text
+from condense.recipe import merge, parse_overrides
+
+RECIPE, RESULTS = "benchmark.json", "results.csv"
+
+Tell = Callable[[str], None]
+
+
+def benchmark(
+    config: str,
+    out: Path,
+    *,
+    settings: Sequence[str] = (),
+    executor: Executor | None = None,
+    hours: float | None = None,
+    tell: Tell = lambda line: None,
+) -> dict[str, Any]:
+    """Run every cell that is not done yet, then write results.csv and the report.
+
+    Args:
+        config: a recipe file, or the name of a recipe that ships with the package.
+        out: folder of the benchmark.
+        settings: `a.b=c` each, laid over the recipe.
+        executor: where cells run; processes on this machine when None.
+        hours: after which no more cells are started.
+        tell: hears one line about each cell that ends.
+
+    Returns:
+        out, report, results, and how many cells there are, done, failed and missing.
+
+    Raises:
+        UserError: the recipe cannot be used, or cells in `out` were made by another one.
+        RunFailed: a cell failed; the others were run and the report is written.
+        Interrupted: stopped by Ctrl-C; run the same again to go on.
+    """
+    recipe, cells, before = _looked_at(config, out, settings)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(out / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
+    book = _Book(out, before, tell)
+    stopped = run_tasks(
+        _tasks(out, [cell for cell, result in zip(cells, before, strict=True) if result.status != "done"]),
+        executor or LocalExecutor(),
+        out,
+        may_start=book.may_start,
+        ended=book.ended,
+        seconds=None if hours is None else 3600 * hours,
+    )
+    told = _counts(out, book.results())
+    if stopped:
+        raise Interrupted(f"Stopped with {told['done']} of {told['cells']} cells done; run the same again to go on.")
+    _write(out, recipe, cells, book.results())
+    if told["failed"]:
+        raise RunFailed(
+            f"{told['failed']} of {told['cells']} cells failed, see {out / HTML}; run the same again to try them again."
+        )
+    return told
+
+
+def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Name and status of every cell; nothing is written. Raises `UserError` as `benchmark`."""
+    return [{"cell": result.cell, "status": result.status} for result in _looked_at(config, out, settings)[2]]
+
+
+def report(out: Path) -> dict[str, Any]:
+    """Write results.csv and the report of a benchmark's folder anew.
+
+    Returns:
+        As `benchmark`.
+
+    Raises:
+        UserError: `out` is no benchmark's folder.
+    """
+    try:
+        layers = json.loads((out / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{out} is no folder of a benchmark: {RECIPE} is missing or damaged.") from error
+    recipe = read_benchmark(layers)
+    cells = expand(recipe)
+    results = [read_result(out, cell) for cell in cells]
+    _write(out, recipe, cells, results)
+    return _counts(out, results)
+
+
+def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
+    recipe = read_benchmark(merge(read_config(config), parse_overrides(settings)))
+    cells = expand(recipe)
+    return recipe, cells, [read_result(out, cell) for cell in cells]
+
+
+def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> None:
+    write_csv(out / RESULTS, results)
+    write_benchmark_report(out, gather(out, recipe, cells, results))
+
+
+def _counts(out: Path, results: Sequence[Result]) -> dict[str, Any]:
+    counted = {status: sum(result.status == status for result in results) for status in ("done", "failed", "missing")}
+    return {"out": str(out), "report": str(out / HTML), "results": str(out / RESULTS), "cells": len(results), **counted}
+
+
+def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
+    """What to do: who repairs labels before the cells that need them, a generator's first cell before its others."""
+    tasks: dict[str, Task] = {}
+    leaders: dict[str, str] = {}
+    for cell in missing:
+        needs = []
+        if cell.labeller is not None and not has_generator(out / SHARED / cell.labeller):
+            tasks.setdefault(cell.labeller, Task(cell.labeller, run_labeller, cell))
+            needs.append(cell.labeller)
+        if cell.shared is not None and not has_generator(out / SHARED / cell.shared):
+            leader = leaders.setdefault(cell.shared, cell.name)
+            needs += [leader] if leader != cell.name else []
+        tasks[cell.name] = Task(cell.name, run_cell, cell, tuple(needs))
+    return list(tasks.values())
+
+
+class _Book:
+    """Keeps the results, on disk too, while cells end."""
+
+    def __init__(self, out: Path, before: Sequence[Result], tell: Tell) -> None:
+        self._out = out
+        self._tell = tell
+        self._results = {result.cell: result for result in before}
+        self._write()
+
+    def results(self) -> list[Result]:
+        """All cells, in the order of the recipe."""
+        return list(self._results.values())
+
+    def may_start(self, task: Task) -> bool:
+        """Whether what the task shares with others that ended is there; if not, it has failed for that reason."""
+        reason = self._lacks(task)
+        if reason is None:
+            return True
+        record_error(task.cell.folder(self._out), reason)
+        self._keep(task.cell, dataclasses.replace(task.cell.result(), status="failed", error=reason))
+        return False
+
+    def ended(self, task: Task, job: Job) -> None:
+        """Take down how a task ended; a process that left no result has failed."""
+        if task.work is run_labeller:
+            folder = self._out / SHARED / task.name
+            if not has_generator(folder) and read_error(folder) is None:
+                record_error(folder, job.how_it_ended())
+            self._tell(f"{task.name}: {read_error(folder) or 'trained'}")
+            return
+        result = read_result(self._out, task.cell)
+        if result.status == "missing":
+            record_error(task.cell.folder(self._out), job.how_it_ended())
+            result = read_result(self._out, task.cell)
+        self._keep(task.cell, result)
+
+    def _lacks(self, task: Task) -> str | None:
+        for need in task.needs:
+            folder = self._out / SHARED / (task.cell.labeller if need == task.cell.labeller else task.cell.shared or "")
+            if not has_generator(folder):
+                error = read_error(folder) or self._results[need].error
+                return f"The generator it shares with {need} could not be trained: {error}"
+        return None
+
+    def _keep(self, cell: Cell, result: Result) -> None:
+        self._results[cell.name] = result
+        self._write()
+        over = sum(result.status != "missing" for result in self._results.values())
+        said = f"{result.mean:.1f} %" if result.mean is not None else f"failed: {result.error}"
+        self._tell(f"[{over}/{len(self._results)}] {cell.name}: {said}")
+
+    def _write(self) -> None:
+        write_csv(self._out / RESULTS, self.results())

@@ -1,0 +1,183 @@
+"""A benchmark's report: one HTML file with everything inside, and its table as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from condense.data.types import Images
+from condense.evaluate import figures
+from condense.evaluate.page import class_rows, render
+from condense.evaluate.reference import CAUTION
+from condense.evaluate.results import Entry, Result, entries
+from condense.evaluate.tables import latex_table, markdown_report, shown
+from condense.files import atomic_write_text
+
+HTML, MARKDOWN, LATEX = "report.html", "report.md", "table.tex"
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images of one condensed set: uint8 [c·k, H, W, 1 or 3], k of each class, class-major."""
+
+    setting: str
+    label: str
+    ipc: int
+    classes: Sequence[str]
+    images: Images
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Where labels went: counts int [c, c], rows true classes, columns given or recovered labels.
+
+    `given` is None where images have no single label.
+    """
+
+    setting: str
+    label: str
+    classes: Sequence[str]
+    given: npt.NDArray[np.integer] | None
+    recovered: npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkReport:
+    """What the report shows.
+
+    Attributes:
+        title: heading.
+        settings: (name, value) pairs, as text.
+        results: all cells, in the order of the recipe.
+        pictures: one set of each method and setting.
+        confusions: of generators and of those who repaired labels.
+        recipe: the benchmark's recipe as YAML.
+        commands: shell commands that make the same again.
+    """
+
+    title: str
+    settings: Sequence[tuple[str, str]]
+    results: Sequence[Result]
+    pictures: Sequence[Pictures]
+    confusions: Sequence[Confusion]
+    recipe: str
+    commands: Sequence[str]
+
+
+def write_benchmark_report(folder: Path, report: BenchmarkReport) -> None:
+    """Write report.html, report.md and table.tex into `folder`, each in one step; raises as `atomic_path`."""
+    table = entries(report.results)
+    atomic_write_text(folder / HTML, render_benchmark_report(report))
+    failures = [(result.cell, result.error) for result in report.results if result.status == "failed"]
+    atomic_write_text(folder / MARKDOWN, markdown_report(report.title, report.settings, table, failures))
+    atomic_write_text(folder / LATEX, latex_table(table))
+
+
+def render_benchmark_report(report: BenchmarkReport) -> str:
+    """The HTML text of `report`."""
+    table = entries(report.results)
+    return render(
+        "benchmark_report.html.j2",
+        report=report,
+        caution=CAUTION,
+        shown=shown,
+        parts=[_part(setting, table, report) for setting in _unique(entry.setting for entry in table)],
+        failures=[result for result in report.results if result.status == "failed"],
+        counts={
+            status: sum(result.status == status for result in report.results)
+            for status in ("done", "failed", "missing")
+        },
+        seconds=sum(result.seconds or 0 for result in report.results),
+    )
+
+
+def _part(setting: str, table: Sequence[Entry], report: BenchmarkReport) -> dict[str, object]:
+    """What the template needs for one setting."""
+    own = [entry for entry in table if entry.setting == setting]
+    ipcs = sorted({entry.ipc for entry in own})
+    return {
+        "setting": setting,
+        "ipcs": ipcs,
+        "has_published": {ipc: any(entry.published for entry in own if entry.ipc == ipc) for ipc in ipcs},
+        "sources": _unique(_source(entry) for entry in own if entry.published),
+        "rows": {
+            label: {entry.ipc: entry for entry in own if entry.label == label}
+            for label in _unique(entry.label for entry in own)
+        },
+        "plots": _plots(own, ipcs),
+        "learners": _learners([result for result in report.results if result.setting == setting]),
+        "pictures": [
+            (found.label, found.ipc, class_rows(found.images, found.classes))
+            for found in report.pictures
+            if found.setting == setting
+        ],
+        "confusions": [_matrices(found) for found in report.confusions if found.setting == setting],
+    }
+
+
+def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
+    """Accuracy against images a class and against seconds, each (what it shows, data URI); none without results."""
+    done = [entry for entry in own if entry.summary is not None]
+    if not done:
+        return []
+    by_size = figures.accuracy_lines(_lines(done, "ipc"), "images per class", ticks=ipcs)
+    timed = [entry for entry in done if entry.seconds is not None]
+    by_cost = figures.accuracy_lines(_lines(timed, "seconds"), "seconds to make a set, training included")
+    return [
+        ("Accuracy against images per class", figures.figure_data_uri(by_size)),
+        ("Accuracy against cost", figures.figure_data_uri(by_cost)),
+    ]
+
+
+def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
+    lines = []
+    for label in _unique(entry.label for entry in done):
+        own = [entry for entry in done if entry.label == label]
+        points = [
+            (float(getattr(entry, across)), entry.summary.mean, entry.summary.ci95) for entry in own if entry.summary
+        ]
+        lines.append(figures.Line(label, own[0].method, label != own[0].method, points))
+    return lines
+
+
+def _learners(results: Sequence[Result]) -> Mapping[str, tuple[float | None, float | None]]:
+    """Mean share of labels recovered, and accuracy as a classifier, of each method that learns the labels."""
+    found = {}
+    for label in _unique(result.label for result in results):
+        own = [result for result in results if result.label == label and result.labels_recovered is not None]
+        if own:
+            found[label] = (
+                _mean([r.labels_recovered for r in own]),
+                _mean([r.classifier_accuracy for r in own]),
+            )
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _matrices(found: Confusion) -> dict[str, object]:
+    def drawn(counts: npt.NDArray[np.integer], across: str) -> str:
+        return figures.figure_data_uri(figures.confusion(counts, found.classes, across=across))
+
+    return {
+        "label": found.label,
+        "given": None if found.given is None else drawn(found.given, "given label"),
+        "recovered": drawn(found.recovered, "recovered label"),
+    }
+
+
+def _source(entry: Entry) -> str:
+    number = entry.published
+    assert number is not None
+    return f"{number.paper}, table {number.table}, tested on {number.network or 'a network it does not name'}"
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

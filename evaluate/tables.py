@@ -1,0 +1,93 @@
+"""A benchmark's table in Markdown and LaTeX: methods down, settings and images per class across."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from condense.evaluate.reference import CAUTION
+from condense.evaluate.results import Entry
+
+_LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
+_LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+
+
+def markdown_report(
+    title: str,
+    settings: Sequence[tuple[str, str]],
+    table: Sequence[Entry],
+    failures: Sequence[tuple[str, str]],
+) -> str:
+    """The report as Markdown: facts, one table a setting (best in bold, published numbers beside), what failed."""
+    lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in settings), ""]
+    for setting in dict.fromkeys(entry.setting for entry in table):
+        lines += [f"## {setting}", "", *_markdown_table([e for e in table if e.setting == setting]), ""]
+    if any(entry.published for entry in table):
+        lines += [f"Published: {CAUTION[0].lower()}{CAUTION[1:]}", ""]
+    if failures:
+        lines += ["## Failed", "", *(f"- `{cell}`: {error}" for cell, error in failures), ""]
+    return "\n".join(lines)
+
+
+def latex_table(table: Sequence[Entry]) -> str:
+    """A LaTeX tabular (package booktabs): best in bold, no published numbers."""
+    columns = list(dict.fromkeys((entry.setting, entry.ipc) for entry in table))
+    settings = list(dict.fromkeys(setting for setting, _ in columns))
+    widths = [sum(of == setting for of, _ in columns) for setting in settings]
+    heads = [
+        rf"\multicolumn{{{width}}}{{c}}{{{_tex(setting)}}}" for setting, width in zip(settings, widths, strict=True)
+    ]
+    found = {(entry.label, entry.setting, entry.ipc): entry for entry in table}
+    rows = [
+        " & ".join([_tex(label), *(_tex_cell(found.get((label, *column))) for column in columns)])
+        for label in dict.fromkeys(entry.label for entry in table)
+    ]
+    lines = [
+        "% test accuracy in percent with 95 % intervals; needs the package booktabs",
+        rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
+        r"\toprule",
+        " & ".join(["", *heads]) + r" \\",
+        " & ".join(["images per class", *(str(ipc) for _, ipc in columns)]) + r" \\",
+        r"\midrule",
+        *(rf"{row} \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def shown(entry: Entry | None) -> str:
+    """E.g. "92.5 ± 0.4"; "failed" or "–" where there is no number."""
+    if entry is None or entry.summary is None:
+        return "failed" if entry is not None and entry.num_failed else "–"
+    mean, ci95 = entry.summary.mean, entry.summary.ci95
+    return f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}"
+
+
+def _markdown_table(own: Sequence[Entry]) -> list[str]:
+    ipcs = sorted({entry.ipc for entry in own})
+    published = [ipc for ipc in ipcs if any(entry.published for entry in own if entry.ipc == ipc)]
+    heads = [head for ipc in ipcs for head in (f"IPC {ipc}", *(["published"] if ipc in published else []))]
+    rows = []
+    for label in dict.fromkeys(entry.label for entry in own):
+        cells = []
+        for ipc in ipcs:
+            entry = next((e for e in own if (e.label, e.ipc) == (label, ipc)), None)
+            text = shown(entry)
+            cells.append(f"**{text}**" if entry is not None and entry.best else text)
+            if ipc in published:
+                cells.append(f"{entry.published.mean:.1f}" if entry is not None and entry.published else "–")
+        rows.append(_markdown_row([label, *cells]))
+    return [_markdown_row(["method", *heads]), _markdown_row(["---", *["---:"] * len(heads)]), *rows]
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _tex_cell(entry: Entry | None) -> str:
+    text = shown(entry).replace("±", r"$\pm$").replace("–", "--")
+    return rf"\textbf{{{text}}}" if entry is not None and entry.best else text
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
