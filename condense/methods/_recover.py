@@ -1,0 +1,201 @@
+"""Recovering images from a network: pixels that it gives to their class and whose statistics it remembers.
+
+Source: Yin et al. (2023), SRe2L, https://arxiv.org/abs/2306.13092, Eq. 8-10.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from condense import rng
+from condense.classifiers.teacher import Teacher
+from condense.data.types import Images
+from condense.errors import Interrupted, RunFailed
+from condense.methods._statistics import watched_statistics
+from condense.options import Options
+from condense.run import JSON, Run, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
+
+CHECKPOINT = "checkpoint"
+METRIC_EVERY = 20
+_JITTER_SHARE = 7  # a roll of at most a seventh of the side: 4 pixels at 28 and 32, 1 at 8
+
+
+class RecoverOptions(Options):
+    """How pixels are optimised."""
+
+    iterations: int = Field(1000, ge=1, description="steps of Adam an image")
+    learning_rate: float = Field(0.25, gt=0, description="at the start; falls along a cosine")
+    statistics_weight: float = Field(0.01, ge=0, description="weight of the distance between batch norm statistics")
+    first_layer_weight: float = Field(10.0, ge=0, description="of the first batch norm within that distance")
+    jitter: int = Field(4, ge=0, description="largest roll in pixels; at most a seventh of the side")
+    joint: int = Field(100, ge=1, description="images optimised together, which share their statistics; or more")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known after a step: its number, from 1 over all groups, and the two parts of the loss."""
+
+    step: int
+    cross_entropy: float
+    statistics: float
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What recovering yields.
+
+    Attributes:
+        images: uint8 [c * ipc, H, W, C] in class-major order.
+        seconds: time it took, earlier sittings included.
+        passes: images passed through the network.
+    """
+
+    images: Images
+    seconds: float
+    passes: int
+
+
+class Recovery:
+    """Images in the making, group by group; each group holds equally many of every class.
+
+    Batch statistics of a few images match nothing: with 10 classes and 1 image a class, one group still has
+    `joint` images (100), of which the first of each class is kept in the end.
+    """
+
+    def __init__(self, teacher: Teacher, ipc: int, options: RecoverOptions, seed: int) -> None:
+        self.teacher, self.ipc, self.options, self.seed = teacher, ipc, options, seed
+        num_classes = len(teacher.classes)
+        self.per_class = math.ceil(options.joint / num_classes)
+        self.groups = math.ceil(ipc / self.per_class)
+        self.labels = torch.arange(num_classes, device=teacher.device).repeat_interleave(self.per_class)
+        self.made: list[Tensor] = []
+        self.step = 0
+        pixel = torch.zeros(1, teacher.image_shape[0], 1, 1, device=teacher.device)
+        self.black, self.white = (teacher.preprocessing.normalise(pixel + value) for value in (0.0, 1.0))
+        self._begin_group()
+
+    @property
+    def total(self) -> int:
+        """Steps of all groups."""
+        return self.groups * self.options.iterations
+
+    def steps(self) -> Iterator[Step]:
+        """Go on to the end, yielding after every step."""
+        with watched_statistics(self.teacher.network, self.options.first_layer_weight) as distance:
+            while self.step < self.total:
+                iteration = self.step % self.options.iterations
+                for group in self.optimizer.param_groups:
+                    cosine = math.cos(math.pi * iteration / self.options.iterations)
+                    group["lr"] = self.options.learning_rate * 0.5 * (1 + cosine)
+                logits = self.teacher.network(self._jittered())
+                cross_entropy, statistics = F.cross_entropy(logits, self.labels), distance()
+                self.optimizer.zero_grad(set_to_none=True)
+                (cross_entropy + self.options.statistics_weight * statistics).backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
+                with torch.no_grad():
+                    self.x.copy_(self.x.clamp(self.black, self.white))
+                self.step += 1
+                if self.step % self.options.iterations == 0:
+                    self.made.append(self.x.detach().cpu())
+                    self._begin_group()
+                yield Step(self.step, float(cross_entropy.detach()), float(statistics.detach()))
+
+    def images(self) -> Images:
+        """The images made, `ipc` a class in class-major order: uint8 [c * ipc, H, W, C]."""
+        groups = [made.reshape(-1, self.per_class, *self.teacher.image_shape) for made in self.made]
+        x = torch.cat(groups, dim=1)[:, : self.ipc].flatten(0, 1)  # from [c, groups * per_class, C, H, W]
+        pixels = (self.teacher.preprocessing.denormalise(x) * 255).round().clamp(0, 255)
+        return np.asarray(pixels.permute(0, 2, 3, 1).to(torch.uint8).numpy())
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything needed to go on."""
+        tensors, optimizer = pack_optimizer(self.optimizer.state_dict())
+        tensors |= {f"made.{index}": made for index, made in enumerate(self.made)}
+        return {**tensors, "x": self.x.detach()}, {"step": self.step, "optimizer": optimizer}
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.step = int(meta["step"])
+        self.made = [tensors[f"made.{index}"] for index in range(self.step // self.options.iterations)]
+        self._begin_group()
+        with torch.no_grad():
+            self.x.copy_(tensors["x"])
+        self.optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+
+    def _begin_group(self) -> None:
+        generator = rng.generator(self.seed, "recover", len(self.made))
+        x = torch.randn(len(self.labels), *self.teacher.image_shape, generator=generator)
+        self.x = x.to(self.teacher.device).requires_grad_()
+        self.optimizer = torch.optim.Adam([self.x], self.options.learning_rate, betas=(0.5, 0.9))
+
+    def _jittered(self) -> Tensor:
+        largest = min(self.options.jitter, self.x.shape[2] // _JITTER_SHARE)
+        by = torch.randint(largest + 1, (2,), generator=rng.generator(self.seed, "jitter", self.step))
+        return self.x.roll(by.tolist(), (2, 3))
+
+
+def recover(
+    teacher: Teacher, ipc: int, options: RecoverOptions, seed: int, run: Run, identity: Mapping[str, JSON]
+) -> Recovered:
+    """Recover `ipc` images a class, continuing the run folder's checkpoint if there is one.
+
+    Args:
+        teacher: has batch norm.
+        ipc: images per class.
+        options: see `RecoverOptions`.
+        seed: of the first pixels and the jitter.
+        run: its folder keeps the state; on Ctrl-C it is saved first.
+        identity: what a checkpoint must have in common with this run.
+
+    Raises:
+        RunFailed: the loss is no longer finite; the last checkpoint stays.
+        Interrupted: stopped after saving; run the same again to go on.
+        UserError: the checkpoint is of another run.
+    """
+    recovery = Recovery(teacher, ipc, options, seed)
+    seconds_before = 0.0
+    if (found := run.load(CHECKPOINT)) is not None:
+        check_same_run(found[1], identity, "checkpoint in this run folder")
+        recovery.restore(*found)
+        seconds_before = float(found[1]["seconds"])
+    started = time.perf_counter()
+    run.rewind(recovery.step)
+    with interrupt_guard() as guard, run.track(recovery.total, "recover", initial=recovery.step) as tracker:
+        for step in recovery.steps():
+            _check_finite(step, options)
+            tracker.update(step.step, cross_entropy=step.cross_entropy, statistics=step.statistics)
+            stop, last = guard.requested, step.step == recovery.total
+            if last or step.step % METRIC_EVERY == 0:
+                run.metric(step=step.step, cross_entropy=step.cross_entropy, statistics=step.statistics)
+            if stop or last or step.step % options.checkpoint_every == 0:
+                tensors, meta = recovery.state()
+                run.save(CHECKPOINT, tensors, {**meta, **identity, "seconds": seconds_before + _since(started)})
+            if stop and not last:
+                raise Interrupted(
+                    f"Stopped at step {step.step} of {recovery.total}; the state is saved"
+                    + (f" in {run.path}: go on with --resume." if run.path else ".")
+                )
+    return Recovered(recovery.images(), seconds_before + _since(started), recovery.total * len(recovery.labels))
+
+
+def _since(started: float) -> float:
+    return time.perf_counter() - started
+
+
+def _check_finite(step: Step, options: RecoverOptions) -> None:
+    if not math.isfinite(step.cross_entropy + step.statistics):
+        raise RunFailed(
+            f"recovering: the loss became {step.cross_entropy + step.statistics} in step {step.step}; lower "
+            f"recover.learning_rate (now {options.learning_rate:g})."
+        )
