@@ -144,5 +144,5 @@ def _rdc_paper() -> Iterator[Published]:
 
 
 def _rows(name: str) -> Iterator[Mapping[str, str]]:
-    with files("condense.evaluate").joinpath("reference", name).open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)
+    text = files("condense.evaluate").joinpath("reference", name).read_text(encoding="utf-8")
+    yield from csv.DictReader(text.splitlines())

@@ -76,8 +76,9 @@ def _confusions(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Conf
     for cell, result in done:
         folder = learner_folder(out, cell)
         found = None if folder is None else read_labels(folder)
-        label = "the one that repairs labels" if cell.labeller is not None else result.method
-        if found is not None and label not in seen:
+        by = cell.recipe["clean_first"]
+        label = result.method if cell.labeller is None else f"{by}, to repair labels"
+        if found is not None and found["recovered"] is not None and label not in seen:
             seen.add(label)
             given = None if found["given"] is None else np.asarray(found["given"])
             yield Confusion(cell.setting, label, found["classes"], given, np.asarray(found["recovered"]))

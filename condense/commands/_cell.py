@@ -1,7 +1,7 @@
 """One cell of a benchmark in its folder: make the set, score it, or go on where an earlier try stopped.
 
     cells/NAME/  recipe.json  condensed.h5  score.json  log.txt  run/  (error.json where it failed)
-    shared/NAME/ the generator that all sizes of a method use, or that repairs the labels of a setting
+    shared/NAME/ the generator that all sizes of a method use, or who repaired the labels of a setting; labels.json
 
 A cell is done when score.json belongs to an undamaged condensed.h5. Every file is written in one step.
 """
@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from condense.commands._grid import SHARED, Cell
-from condense.commands._labels import learnt_labels
+from condense.commands._labels import told_by_generator, told_by_labels
 from condense.commands._plan import Plan, Request, make_plan
-from condense.commands._repair import labeller_seed
+from condense.commands._repair import repair
 from condense.commands.condense import make_set
 from condense.commands.evaluate import score_set
+from condense.commands.train import test_accuracy
 from condense.condensed import read, write
 from condense.condensed_set import CondensedSet
 from condense.errors import DmisError, Interrupted, UserError
@@ -32,7 +33,6 @@ from condense.evaluate.results import Result
 from condense.files import atomic_write_text
 from condense.generator.model import FILE as GENERATOR
 from condense.generator.model import Generator
-from condense.generator.session import train_generator
 from condense.machine import best_device
 from condense.recipe import merge
 from condense.run import Run
@@ -60,26 +60,31 @@ def run_cell(out: Path, cell: Cell) -> None:
         condensed = whole_set(folder)
         if condensed is None:
             print(f"{_now()} making the set")
-            condensed = make_set(plan, run)
+            condensed = make_set(plan, run, None if cell.labeller is None else Run(out / SHARED / cell.labeller))
             write(folder / SET, condensed, force=True)
-        if (learner := learner_folder(out, cell)) is not None:
-            _tell_labels(plan, learner)
+        learner = learner_folder(out, cell)
+        if learner is not None and read_labels(learner) is None:
+            _write_labels(learner, told_by_generator(plan, Generator.load(Run(learner), best_device())))
         print(f"{_now()} scoring the set")
         _score(plan, condensed, folder)
         print(f"{_now()} done")
 
 
 def run_labeller(out: Path, cell: Cell) -> None:
-    """Train the generator that repairs the labels of a cell's setting, as `run_cell` does for a cell."""
+    """Train who repairs the labels of a cell's setting, as `run_cell` does for a cell."""
     assert cell.labeller is not None
     folder = out / SHARED / cell.labeller
     with _recorded(folder):
+        _drop_damaged(folder)
         plan = make_plan(Request(named=cell.recipe))
-        assert plan.labeller is not None
-        print(f"{_now()} training")
-        options = plan.labeller
-        train_generator(plan.train, options.network, options.train, labeller_seed(plan.recipe.seed), Run(folder))
-        _tell_labels(plan, folder)
+        print(f"{_now()} repairing the labels")
+        found = repair(plan, Run(folder)).train.supervision.observed
+        truth = plan.source.truth
+        told = told_by_labels(plan.train, found, None if truth is None else truth.labels)
+        if has_generator(folder):
+            told["classifier_accuracy"] = test_accuracy(Generator.load(Run(folder), best_device()), plan)
+        _write_labels(folder, told)
+        print(f"{_now()} done")
 
 
 def read_result(out: Path, cell: Cell) -> Result:
@@ -135,6 +140,11 @@ def has_generator(folder: Path) -> bool:
         return False
 
 
+def is_repaired(folder: Path, cell: Cell) -> bool:
+    """Whether the labels of a cell's setting were repaired and who did it can be used again."""
+    return read_labels(folder) is not None and (cell.recipe["clean_first"] != "dmis" or has_generator(folder))
+
+
 def read_error(folder: Path) -> str | None:
     """Why the last try failed; None where it did not."""
     found = _read_json(folder / ERROR)
@@ -157,7 +167,7 @@ def learner_folder(out: Path, cell: Cell) -> Path | None:
 
 
 def read_labels(folder: Path) -> dict[str, Any] | None:
-    """What `learnt_labels` found of the generator in a folder."""
+    """What was learnt of the labels in a folder, see `_labels`."""
     return _read_json(folder / LABELS)
 
 
@@ -185,15 +195,15 @@ def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
     The first cell of a method, setting and seed trains the generator into the shared folder, the others use it.
     """
     recipe, run_folder = dict(cell.recipe), cell.folder(out) / "run"
-    if cell.labeller is not None:
+    if cell.labeller is not None and has_generator(out / SHARED / cell.labeller):
         recipe = merge(recipe, {"labeller": {"generator": str(out / SHARED / cell.labeller)}})
     if cell.shared is not None:
         shared = out / SHARED / cell.shared
         if has_generator(shared):
             recipe["generator"] = str(shared)
         else:
-            (shared / f"{GENERATOR}.safetensors").unlink(missing_ok=True)
             run_folder = shared
+    _drop_damaged(run_folder)
     plan = make_plan(Request(named=recipe))
     if plan.source.test is None or plan.source.test_truth is None:
         raise UserError(f"{plan.source.train.name} has no test images, so no set made from it can be scored.")
@@ -217,12 +227,18 @@ def _score(plan: Plan, condensed: CondensedSet, folder: Path) -> None:
     atomic_write_text(folder / SCORE, json.dumps(told, indent=2) + "\n")
 
 
-def _tell_labels(plan: Plan, folder: Path) -> None:
-    """Write what the generator in `folder` learnt of the labels, once, where the truth is known."""
-    if plan.source.truth is None or read_labels(folder) is not None:
-        return
-    generator = Generator.load(Run(folder), best_device())
-    atomic_write_text(folder / LABELS, json.dumps(learnt_labels(generator, plan)) + "\n")
+def _write_labels(folder: Path, told: dict[str, Any]) -> None:
+    atomic_write_text(folder / LABELS, json.dumps(told) + "\n")
+
+
+def _drop_damaged(folder: Path) -> None:
+    """Remove saved states that cannot be read, so that they are made anew."""
+    for file in folder.glob("*.safetensors"):
+        try:
+            Run(folder).load(file.stem)
+        except UserError as error:
+            print(f"{_now()} {error}")
+            file.unlink()
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

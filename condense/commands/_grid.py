@@ -20,6 +20,7 @@ from condense.options import Options
 from condense.recipe import DataRecipe, EvaluateRecipe, Recipe, merge, parse
 
 CELLS, SHARED = "cells", "shared"
+LABELLERS = ("dmis", "cleanlab")  # repair labels by something trained
 
 
 class BenchmarkRecipe(Options):
@@ -34,7 +35,7 @@ class BenchmarkRecipe(Options):
     quick: bool = Field(False, description="whether every default is the method's smallest budget")
     evaluate: EvaluateRecipe = EvaluateRecipe()
     options: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options of a method, by its name")
-    labeller: dict[str, Any] = Field(default_factory=dict, description="the generator that repairs labels")
+    labeller: dict[str, Any] = Field(default_factory=dict, description="options of who repairs labels")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Cell:
         setting: data, size and noise in one name for people.
         recipe: as a recipe file has it; `dmis condense -c` would take it.
         shared: name of the generator that all sizes of this method, setting and seed use; None without one.
-        labeller: name of the generator that repairs the labels of this setting and seed; None without one.
+        labeller: name of who is trained to repair the labels of this setting and seed; None without one.
     """
 
     name: str
@@ -138,12 +139,13 @@ def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: 
     place = "_".join([_slug(_setting(data)), *_whose(data)])
     group = "_".join([place, _slug(method), *([] if by == "none" else [f"by-{by}"])])
     generates = "generator" in methods.load(method).Options.model_fields and "generator" not in own
+    repairs = by in LABELLERS and "generator" not in recipe.labeller
     return Cell(
         name=f"{group}_ipc{ipc}_seed{seed}",
         setting=_setting(data),
         recipe=merge(own, named),
         shared=f"{group}_seed{seed}" if generates else None,
-        labeller=f"{place}_labeller_seed{seed}" if by == "dmis" and "generator" not in recipe.labeller else None,
+        labeller=f"{place}_labels-by-{by}_seed{seed}" if repairs else None,
     )
 
 

@@ -43,7 +43,7 @@ def check_repair(plan: Plan) -> None:
 
 
 def repair(plan: Plan, run: Run) -> Repaired:
-    """The plan's training data, its labels repaired as the plan wants.
+    """The plan's training data, its labels repaired as the plan wants; who repairs them is kept in `run`.
 
     Raises as `check_repair`, `train_generator` and `repaired_by_cleanlab`.
     """
@@ -65,8 +65,8 @@ def _notes(plan: Plan, train: TrainingSet) -> dict[str, JSON]:
 
 
 def _repaired_by_cleanlab(plan: Plan, options: FoldOptions, run: Run) -> Repaired:
-    seed, folder = labeller_seed(plan.recipe.seed), _folder(run)
-    train, seconds = repaired_by_cleanlab(plan.train, options, seed, folder, device=best_device())
+    seed = labeller_seed(plan.recipe.seed)
+    train, seconds = repaired_by_cleanlab(plan.train, options, seed, run, device=best_device())
     seen = options.epochs * len(plan.train) * (options.folds - 1)
     cost = Cost(seconds=seconds, peak_memory_bytes=peak_memory_bytes(), images_seen=seen)
     return Repaired(train, cost, _notes(plan, train))
@@ -94,7 +94,8 @@ def labeller_seed(seed: int) -> int:
     return rng.derive(seed, "labeller")
 
 
-def _folder(run: Run) -> Run:
+def labeller_run(run: Run) -> Run:
+    """Where a run keeps who repairs the labels: a folder of its own in the run's."""
     return Run(None if run.path is None else run.path / FOLDER, progress=run.progress)
 
 
@@ -106,4 +107,4 @@ def _labeller(plan: Plan, options: GeneratorOptions, run: Run) -> Generator:
             "Under torchrun one command trains one generator; train the one that repairs the labels with `dmis train`, "
             "then give it with --generator."
         )
-    return train_generator(plan.train, options.network, options.train, labeller_seed(plan.recipe.seed), _folder(run))
+    return train_generator(plan.train, options.network, options.train, labeller_seed(plan.recipe.seed), run)

@@ -43,6 +43,19 @@ def audit(result: Mapping[str, Any]) -> None:
         print(f"\nMemorised: {told['copies']} of {result['images']} images are copies of training images.")
 
 
+def metrics(result: Mapping[str, Any]) -> None:
+    """The answer of `dmis metrics`: what was compared, then every metric beside that of real images."""
+    facts({name: value for name, value in _single(result).items() if name not in ("mean", "std", "floor")})
+    print()
+    several = len(result["sets"]) > 1
+    head = ["", f"mean of {len(result['sets'])} sets", "std"] if several else ["", result["sets"][0]["method"]]
+    lines = []
+    for name, value in result["mean"].items():
+        spread = [_shown(result["std"][name])] if several else []
+        lines.append([name, _shown(value), *spread, _shown(result["floor"][name])])
+    rows([[*head, "real images"], *lines])
+
+
 def _single(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without lists, which are too long to read."""
     kept = {name: value for name, value in values.items() if not isinstance(value, list)}

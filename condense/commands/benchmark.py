@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from condense.commands._benchmark_report import gather
-from condense.commands._cell import has_generator, read_error, read_result, record_error, run_cell, run_labeller
+from condense.commands._cell import (
+    has_generator,
+    is_repaired,
+    read_error,
+    read_result,
+    record_error,
+    run_cell,
+    run_labeller,
+)
 from condense.commands._grid import SHARED, BenchmarkRecipe, Cell, expand, read_benchmark
 from condense.commands._jobs import Executor, Job, LocalExecutor
 from condense.commands._plan import read_config
@@ -124,7 +132,7 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
     leaders: dict[str, str] = {}
     for cell in missing:
         needs = []
-        if cell.labeller is not None and not has_generator(out / SHARED / cell.labeller):
+        if cell.labeller is not None and not is_repaired(out / SHARED / cell.labeller, cell):
             tasks.setdefault(cell.labeller, Task(cell.labeller, run_labeller, cell))
             needs.append(cell.labeller)
         if cell.shared is not None and not has_generator(out / SHARED / cell.shared):
@@ -160,9 +168,9 @@ class _Book:
         """Take down how a task ended; a process that left no result has failed."""
         if task.work is run_labeller:
             folder = self._out / SHARED / task.name
-            if not has_generator(folder) and read_error(folder) is None:
+            if not is_repaired(folder, task.cell) and read_error(folder) is None:
                 record_error(folder, job.how_it_ended())
-            self._tell(f"{task.name}: {read_error(folder) or 'trained'}")
+            self._tell(f"{task.name}: {read_error(folder) or 'done'}")
             return
         result = read_result(self._out, task.cell)
         if result.status == "missing":
@@ -171,11 +179,15 @@ class _Book:
         self._keep(task.cell, result)
 
     def _lacks(self, task: Task) -> str | None:
+        """Why a task cannot be done for want of what another one had to leave; None where nothing is lacking."""
+        cell = task.cell
         for need in task.needs:
-            folder = self._out / SHARED / (task.cell.labeller if need == task.cell.labeller else task.cell.shared or "")
-            if not has_generator(folder):
-                error = read_error(folder) or self._results[need].error
-                return f"The generator it shares with {need} could not be trained: {error}"
+            if need == cell.labeller:
+                folder = self._out / SHARED / need
+                if not is_repaired(folder, cell):
+                    return f"The labels could not be repaired: {read_error(folder)}"
+            elif cell.shared is not None and not has_generator(self._out / SHARED / cell.shared):
+                return f"The generator it shares with {need} could not be trained: {self._results[need].error}"
         return None
 
     def _keep(self, cell: Cell, result: Result) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from condense.commands import _estimate
 from condense.commands._folder import RUNS, check_run, derived_name, open_run
 from condense.commands._plan import Plan, Request, make_plan
-from condense.commands._repair import Repaired, check_repair, repair
+from condense.commands._repair import Repaired, check_repair, labeller_run, repair
 from condense.condensed import write
 from condense.condensed_set import CondensedSet, Cost
 from condense.run import Run, prepare_output
@@ -68,9 +68,15 @@ def dry_run(request: Request) -> dict[str, Any]:
     return _estimate.describe(plan, draws=True)
 
 
-def make_set(plan: Plan, run: Run) -> CondensedSet:
-    """Repair the labels where asked to, condense, and record the whole recipe and cost in the set."""
-    repaired = repair(plan, run)
+def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
+    """Repair the labels where asked to, condense, and record the whole recipe and cost in the set.
+
+    Args:
+        plan: what to do.
+        run: keeps checkpoints of the method.
+        labeller: keeps who repairs the labels; a folder within the run's when None.
+    """
+    repaired = repair(plan, labeller or labeller_run(run))
     made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
     return _recorded(made, plan, repaired)
 
