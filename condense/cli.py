@@ -599,6 +599,53 @@ def audit(
 
 
 @app.command()
+def metrics(
+    paths: Annotated[list[Path], typer.Argument(metavar="SET...", help="Condensed sets (.h5) of one size.")],
+    data: Data = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Features: convnet, efflite0, inception. [default: convnet]")
+    ] = None,
+    inception_weights: Annotated[
+        Path | None, typer.Option("--inception-weights", metavar="FILE", help="For the true FID.")
+    ] = None,
+    k: Annotated[list[int] | None, typer.Option("--k", help="Neighbours; repeatable. [default: 3 and 5]")] = None,
+    reference: Annotated[int, typer.Option("--reference", help="Most real images to compare with.")] = 10_000,
+    steps: Annotated[int, typer.Option("--steps", help="Batches of 128 for the space convnet.")] = 400,
+    cas: Annotated[
+        str, typer.Option("--cas", metavar="PROTOCOL|none", help="How to train on the set, to test on real images.")
+    ] = "hard-quick",
+    repeats: Annotated[int, typer.Option("--repeats", help="Networks trained for it.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hold sets against real images (FID and kin)."""
+    from condense.commands import _show
+    from condense.commands.metrics import MetricsOptions
+    from condense.commands.metrics import metrics as command
+
+    recipe = _data_recipe(_data(data, root, image_size, download))
+
+    def measure() -> dict[str, Any]:
+        options = MetricsOptions(
+            space=space or ("inception" if inception_weights else "convnet"),
+            inception_weights=inception_weights,
+            ks=tuple(sorted(set(k))) if k else (3, 5),
+            reference=reference,
+            steps=steps,
+            cas=None if cas == "none" else cas,
+            repeats=repeats,
+            seed=seed,
+        )
+        return command(paths, recipe, options, progress=not quiet)
+
+    _answer(measure, as_json, _show.metrics)
+
+
+@app.command()
 def validate(path: Set, as_json: AsJson = False) -> None:
     """Check that a set is whole (exit code 0 or 2)."""
     from condense.commands import _show

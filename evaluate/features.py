@@ -105,7 +105,7 @@ def efflite0(device: torch.device | str = "cpu") -> FeatureSpace:
         raise UserError(f"The weights of efflite0 do not fit timm {timm.__version__}; install timm 1.0.")
     model.load_state_dict(dict(zip(wanted, weights.values(), strict=True)))
     # channels_last: 4.5 times as quick in float32 on a CPU
-    model = model.eval().to(device, memory_format=torch.channels_last)
+    model = model.eval().to(device).to(memory_format=torch.channels_last)
 
     def embed(pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = F.interpolate(_coloured(pixels), (_IMAGE_SIDE, _IMAGE_SIDE), mode="bicubic", antialias=True).clamp(0, 1)

@@ -43,7 +43,8 @@ def _root_covariance(features: Features) -> tuple[npt.NDArray[np.float64], npt.N
     x = features.astype(np.float64)
     mean = x.mean(0)
     centred = (x - mean) / np.sqrt(len(x) - 1)
-    return mean, np.linalg.qr(centred, mode="r") if len(x) > x.shape[1] else centred
+    root = np.linalg.qr(centred, mode="r") if len(x) > x.shape[1] else centred
+    return mean, np.asarray(root, dtype=np.float64)
 
 
 def kernel_distance(real: Features, generated: Features, *, device: torch.device | str = "cpu") -> float:

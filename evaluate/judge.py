@@ -63,7 +63,7 @@ class Judge:
             self.embed(to_pixels(images[start : start + 256]).to(device))[1].softmax(1).cpu().numpy()
             for start in range(0, len(images), 256)
         ]
-        return np.concatenate(parts)
+        return np.concatenate(parts, dtype=np.float32)
 
     def accuracy(self, images: ImageData, truth: Truth) -> float:
         """Share of `images` in [0, 1] whose true class is the likeliest."""
@@ -147,7 +147,7 @@ def _labelled(supervision: Supervision, truth: Truth | None, num_classes: int) -
     if truth is not None:
         return np.eye(num_classes, dtype=np.float32)[truth.labels], np.ones(len(truth), dtype=np.bool_)
     targets = targets_of(supervision)
-    return targets, targets.any(axis=1)
+    return targets, np.asarray(targets.any(axis=1))
 
 
 def known_labels(supervision: Supervision, truth: Truth | None) -> tuple[Labels, str]:

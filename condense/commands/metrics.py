@@ -1,0 +1,246 @@
+"""`dmis metrics`: how near condensed sets come to real images, and how well networks learn from them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from condense.commands._data import Given
+from condense.commands._real import real_data, trained_judge
+from condense.commands.evaluate import score_set
+from condense.condensed import read
+from condense.condensed_set import CondensedSet
+from condense.data.types import Images, Labels
+from condense.errors import UserError
+from condense.evaluate import features
+from condense.evaluate.ddranking import compression_ratio, set_bytes
+from condense.evaluate.features import FeatureSpace
+from condense.evaluate.judge import STEPS, known_labels
+from condense.evaluate.protocols import protocol
+from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
+from condense.evaluate.score import check_same_kind
+from condense.evaluate.stats import summarise
+from condense.machine import best_device
+from condense.preprocessing import standardisation
+from condense.recipe import DataRecipe
+from condense.run import Run
+
+NETWORK = "convnet3"  # of the space "convnet" and of CAS
+
+
+@dataclass(frozen=True)
+class MetricsOptions:
+    """How sets are measured.
+
+    Attributes:
+        space: feature space, of `features.NAMES`.
+        inception_weights: the file of weights that the space "inception" needs.
+        ks: neighbours of Density and Coverage.
+        reference: most real images to compare with.
+        steps: batches the classifier of the space "convnet" is trained for.
+        cas: protocol of the networks trained for CAS, or None to leave it out.
+        repeats: how many of them.
+        seed: of the choice of real images, of the classifier, and of CAS.
+
+    Raises:
+        UserError: a name is unknown or a number out of range.
+    """
+
+    space: str = "convnet"
+    inception_weights: Path | None = None
+    ks: tuple[int, ...] = KS
+    reference: int = 10_000
+    steps: int = STEPS
+    cas: str | None = "hard-quick"
+    repeats: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.space not in features.NAMES:
+            raise UserError(f"no feature space is called {self.space!r}; choose {', '.join(features.NAMES)}.")
+        if (self.space == "inception") != (self.inception_weights is not None):
+            raise UserError(
+                "The feature space inception and --inception-weights FILE belong together; the file is "
+                "weights-inception-2015-12-05-6726825d.pth of torch-fidelity's releases."
+            )
+        if min(self.ks) < 1 or self.reference < 2 or self.repeats < 1:
+            raise UserError(
+                f"k is {min(self.ks)}, the reference {self.reference} images, repeats {self.repeats}; "
+                "k and repeats must be at least 1, the reference at least 2."
+            )
+        if self.cas is not None:
+            protocol(self.cas)
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """What all sets are measured against."""
+
+    given: Given
+    space: FeatureSpace
+    labels: Labels
+    real: Sample
+    options: MetricsOptions
+    run: Run
+
+    @property
+    def images(self) -> Images:
+        return self.given.source.train.images
+
+    def measure(self, images: Images, labels: Labels) -> Metrics:
+        """All generation metrics of images uint8 [n, H, W, C], named after the space."""
+        classes = self.given.source.train.classes
+        found = _sample(self.space, images, labels, self.run)
+        values = quality(self.real, found, classes, ks=self.options.ks, device=self.space.device)
+        return {self.space.titled(name): value for name, value in values.items()}
+
+
+def _sample(space: FeatureSpace, images: Images, labels: Labels, run: Run) -> Sample:
+    """What the space makes of images uint8 [n, H, W, C]."""
+    with run.track(len(images), space.name) as tracker:
+        found, logits = space.extract(images, tracker.update)
+    return Sample(found, logits, labels)
+
+
+def metrics(
+    paths: Sequence[Path], data: DataRecipe, options: MetricsOptions, *, progress: bool = False
+) -> dict[str, Any]:
+    """Measure condensed sets of one size, e.g. of several seeds, and as many real images beside them.
+
+    Learned pixels are clipped and rounded to 8 bits first. CAS is test accuracy in percent after training on the set.
+
+    Args:
+        paths: the sets, all of one data set and with equally many images.
+        data: where the training data are, unless the sets tell.
+        options: see `MetricsOptions`.
+        progress: whether bars are drawn on stderr.
+
+    Returns:
+        What was compared with what; "sets": one entry each, with its "metrics"; "mean" and "std" over them (std None
+        for one set); "floor": the same metrics of as many real images that are not in the reference.
+
+    Raises:
+        UserError: a set is damaged or of other data, packages or weights are missing, or images are too few.
+        RunFailed: a training diverged.
+    """
+    started = time.perf_counter()
+    sets = [read(path) for path in paths]
+    given = real_data(sets[0], data, options.seed)
+    _check_alike(paths, sets, given)
+    bench, stand_in = _bench(sets[0], given, options, Run(None, progress=progress))
+    entries = [_measured(path, made, bench) for path, made in zip(paths, sets, strict=True)]
+    found = [entry["metrics"] for entry in entries]
+    return {
+        "space": bench.space.name,
+        "network": bench.space.description,
+        "data": given.source.train.name,
+        "labels": known_labels(given.source.supervision, given.source.truth)[1],
+        "reference_images": len(bench.real),
+        "images": len(sets[0]),
+        "cas_protocol": options.cas,
+        "sets": entries,
+        "mean": _over_sets(found, "mean"),
+        "std": _over_sets(found, "std"),
+        "floor_images": len(stand_in),
+        "floor": _floor(sets[0], stand_in, bench),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: Given) -> None:
+    for path, made in zip(paths, sets, strict=True):
+        check_same_kind(made, given.source.train)
+        if len(made) != len(sets[0]):
+            raise UserError(
+                f"{path} has {len(made)} images, {paths[0]} {len(sets[0])}; metrics depend on the number of images, "
+                "so measure sets of different sizes one at a time."
+            )
+
+
+def _bench(made: CondensedSet, given: Given, options: MetricsOptions, run: Run) -> tuple[_Bench, Labels]:
+    """The reference in its feature space, and the real images that stand in for a set."""
+    source = given.source
+    if options.cas is not None and (source.test is None or source.test_truth is None):
+        raise UserError(f"{source.train.name} has no test images, so there is no CAS; leave it out with --cas none.")
+    labels, _ = known_labels(source.supervision, source.truth)
+    reference, stand_in = split_real(labels, made.num_classes, made.ipc, options.reference, options.seed)
+    few = np.flatnonzero(np.bincount(labels[reference], minlength=made.num_classes) <= max(options.ks))
+    if few.size:
+        raise UserError(
+            f"Class {made.classes[few[0]]!r} has too few real images for k = {max(options.ks)} beside the {made.ipc} "
+            "that stand in for the set; lower --k, raise --reference, or measure a smaller set."
+        )
+    space = _space(given, options, run)
+    real = _sample(space, source.train.images[reference], labels[reference], run)
+    return _Bench(given, space, labels, real, options, run), stand_in
+
+
+def _space(given: Given, options: MetricsOptions, run: Run) -> FeatureSpace:
+    if options.space == "efflite0":
+        return features.efflite0(best_device())
+    if options.inception_weights is not None:
+        return features.inception(options.inception_weights, best_device())
+    return features.convnet(trained_judge(given, NETWORK, options.steps, options.seed, run))
+
+
+def _measured(path: Path, made: CondensedSet, bench: _Bench) -> dict[str, Any]:
+    started = time.perf_counter()
+    found = bench.measure(made.pictures(), made.labels)
+    if bench.options.cas is not None:
+        found["CAS"] = _cas(made, bench)
+    return {
+        "path": str(path),
+        "method": made.provenance.method,
+        "metrics": found,
+        "bytes": set_bytes(made),
+        "compression_ratio": compression_ratio(made, bench.given.source.train),
+        "cost": asdict(made.provenance.cost),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _floor(made: CondensedSet, stand_in: Labels, bench: _Bench) -> Metrics:
+    """The metrics of real images; their CAS too where every class could give as many as the set has."""
+    chosen = stand_in[np.argsort(bench.labels[stand_in], kind="stable")]
+    found = bench.measure(bench.images[chosen], bench.labels[chosen])
+    if bench.options.cas is not None:
+        found["CAS"] = None
+        if len(chosen) == len(made):
+            real = replace(
+                made,
+                images=bench.images[chosen],
+                preprocessing=standardisation(bench.images),
+                value_range=(0.0, 255.0),
+                soft_labels=None,
+                source_index=None,
+                weights=None,
+            )
+            found["CAS"] = _cas(real, bench)
+    return found
+
+
+def _cas(made: CondensedSet, bench: _Bench) -> float:
+    """Classification accuracy score: train on the set, test on real images; percent.
+
+    Source: Ravuri & Vinyals (2019), https://arxiv.org/abs/1905.10887.
+    """
+    source, options = bench.given.source, bench.options
+    assert source.test is not None and source.test_truth is not None and options.cas is not None
+    rules = protocol(options.cas)
+    return score_set(
+        made, source.test, source.test_truth, rules, NETWORK, options.repeats, options.seed, bench.run
+    ).mean
+
+
+def _over_sets(found: Sequence[Mapping[str, float | None]], which: str) -> Metrics:
+    """Mean or standard deviation of each metric over the sets; None where a set has none."""
+    values = {name: [entry[name] for entry in found] for name in found[0]}
+    known = {name: [v for v in column if v is not None] for name, column in values.items()}
+    return {
+        name: getattr(summarise(column), which) if len(column) == len(found) else None for name, column in known.items()
+    }
