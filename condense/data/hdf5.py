@@ -1,8 +1,8 @@
-"""Read arrays out of a plain HDF5 data file (condensed sets have their own reader)."""
+"""Arrays in a plain HDF5 data file (condensed sets have their own reader and writer)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from condense.data.memory import check_fits
+from condense.data.types import Images, Labels
 from condense.errors import UserError
+
+_CHUNK_BYTES = 2**20
 
 
 def names(path: Path) -> list[str]:
@@ -59,3 +62,33 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged or no HDF5 file ({error}); write it again.") from error
+
+
+def write(
+    path: Path,
+    pieces: Iterable[tuple[Images, Labels]],
+    shape: tuple[int, int, int, int],
+    classes: Sequence[str],
+) -> None:
+    """Write images and labels that come in pieces as a data set that `condense.data.sources.load` reads.
+
+    The file is written in place: wrap the call in `condense.files.atomic_path`.
+
+    Args:
+        path: the new file.
+        pieces: images uint8 [m, H, W, C] and labels int64 [m], together n.
+        shape: (n, H, W, C).
+        classes: c class names.
+    """
+    with h5py.File(path, "w") as file:
+        rows = min(shape[0], max(1, _CHUNK_BYTES // int(np.prod(shape[1:]))))
+        images = file.create_dataset(
+            "train_images", shape, np.uint8, chunks=(rows, *shape[1:]), compression="gzip", shuffle=True
+        )
+        labels = file.create_dataset("train_labels", shape[:1], np.int64)
+        file["class_names"] = np.array(classes, dtype=h5py.string_dtype())
+        start = 0
+        for some_images, some_labels in pieces:
+            images[start : start + len(some_images)] = some_images
+            labels[start : start + len(some_labels)] = some_labels
+            start += len(some_labels)

@@ -1,4 +1,4 @@
-"""Read arrays out of an .npz or .npy that may come from anywhere: headers first, never a pickle.
+"""Arrays in .npz and .npy files. Those read may come from anywhere: headers first, never a pickle.
 
 numpy's own `load` allocates whatever a header claims; here the claim is first held against what the file
 stores and against the memory there is.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from condense.data.memory import check_fits
+from condense.data.types import Images, Labels
 from condense.errors import UserError
 
 _SUFFIX = ".npy"
@@ -54,6 +55,35 @@ def read_single(path: Path) -> npt.NDArray[Any]:
             return array
     except _DAMAGE as error:
         raise UserError(f"{path} is damaged or no .npy file ({error}); write it again with numpy.save.") from error
+
+
+def write(
+    path: Path,
+    pieces: Iterable[tuple[Images, Labels]],
+    shape: tuple[int, int, int, int],
+    classes: Sequence[str],
+) -> None:
+    """Write images and labels that come in pieces as a data set that `condense.data.sources.load` reads.
+
+    The file is written in place: wrap the call in `condense.files.atomic_path`.
+
+    Args:
+        path: the new file.
+        pieces: images uint8 [m, H, W, C] and labels int64 [m], together n.
+        shape: (n, H, W, C).
+        classes: c class names.
+    """
+    labels: list[Labels] = []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open(f"train_images{_SUFFIX}", "w", force_zip64=True) as stream:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(cast(BinaryIO, stream), header)
+            for some_images, some_labels in pieces:
+                stream.write(np.ascontiguousarray(some_images).tobytes())
+                labels.append(some_labels)
+        for name, array in (("train_labels", np.concatenate(labels)), ("class_names", np.array(classes))):
+            with archive.open(name + _SUFFIX, "w") as stream:
+                np.lib.format.write_array(cast(BinaryIO, stream), array, allow_pickle=False)
 
 
 def _archive(path: Path) -> zipfile.ZipFile:

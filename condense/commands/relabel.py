@@ -1,0 +1,156 @@
+"""`dmis relabel`: a data set's labels repaired by a generator, as a table that every other command reads."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from condense.commands._folder import RUNS, derived_name, open_run
+from condense.commands._plan import Plan, Request, make_plan
+from condense.commands._relabel_report import suspects_report
+from condense.data.corrupt import imprecise_share
+from condense.data.types import Truth
+from condense.errors import UserError
+from condense.evaluate.relabel_report import write_relabel_report
+from condense.generator.model import Generator
+from condense.generator.session import train_generator
+from condense.generator.suggestions import Suggestions, suggest
+from condense.machine import best_device
+from condense.methods._generate import GeneratorOptions
+from condense.run import Run, atomic_path, prepare_output
+
+TABLE, BELIEFS, REPORT = "labels.csv", "posteriors.npz", "suspects.html"
+COLUMNS = ("file", "given", "suggested", "confidence", "likely_wrong")
+
+
+def relabel_data(
+    request: Request,
+    *,
+    out: Path | None = None,
+    run_folder: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train a DMIS generator on a data set, or take a trained one, and write what it makes of the labels.
+
+    `labels.csv` has a row for each training image: its file (or number, from 0), the labels given (a|b: candidates;
+    empty: none), the class suggested, argmax p(y | image, given), its probability, and whether the given label is
+    likely wrong: yes where the suggested class is none of the given ones. `posteriors.npz` holds p(y | image, given)
+    as `posterior`, p(y | image) as `image_posterior`, the estimated `transition` matrix, `class_names` and `files`.
+
+    Args:
+        request: the recipe and what is laid over it; its option `generator` names a trained one.
+        out: folder for the table, the posteriors and the page of suspects; named after the data when None.
+        run_folder: for the generator; below runs/ when None.
+        resume: whether to go on from a checkpoint in the run folder.
+        force: whether what is in `out`, and without `resume` an earlier run, is replaced.
+        progress: whether bars are drawn on stderr.
+
+    Returns:
+        labels, posteriors, report (paths); images, would_change, likely_wrong (numbers); classes and transition; found
+        (see `judged`), None where the truth is not known; seconds.
+
+    Raises:
+        UserError: something asked for cannot be used.
+        RunFailed: the training or the disk failed.
+        Interrupted: stopped by Ctrl-C after the state was saved.
+    """
+    started = time.perf_counter()
+    plan = make_plan(request)
+    if not isinstance(plan.options, GeneratorOptions) or plan.recipe.method != "dmis":
+        raise UserError(f"Labels are repaired by the method dmis, not {plan.recipe.method!r}; leave the method out.")
+    out = out or Path(f"{plan.source.train.name}-relabelled")
+    if out.is_file():
+        raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
+    prepare_output(out, force=force)
+    generator, run = _generator(plan, plan.options, run_folder, resume=resume, force=force, progress=progress)
+    found = suggest(generator, plan.train, plan.recipe.seed, run)
+    out.mkdir(exist_ok=True)
+    files = plan.source.files or tuple(map(str, range(len(plan.train))))
+    _write_table(out / TABLE, found, files, generator.classes)
+    _write_beliefs(out / BELIEFS, found, files, generator)
+    result: dict[str, Any] = {
+        "labels": str(out / TABLE),
+        "posteriors": str(out / BELIEFS),
+        "report": str(out / REPORT),
+        "images": len(plan.train),
+        "would_change": int(found.changed.sum()),
+        "likely_wrong": int(found.likely_wrong.sum()),
+        "classes": list(generator.classes),
+        "transition": generator.transition.cpu().double().tolist(),
+        "found": None if plan.source.truth is None else judged(found, plan.source.truth),
+    }
+    result["seconds"] = time.perf_counter() - started
+    write_relabel_report(out / REPORT, suspects_report(plan, found, files, result))
+    return result
+
+
+def judged(found: Suggestions, truth: Truth) -> dict[str, float | None]:
+    """How well wrong labels were found, where the truth is known; shares in [0, 1], None where there are none.
+
+    Returns:
+        wrong (share of images whose given labels miss the truth), precision and recall of likely_wrong, auroc of the
+        suspicion, both among labels that may be wrong; right_before and right_after, shares of images whose one given,
+        and whose suggested, label is right.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    doubtful = found.supervision.doubtful
+    wrong = ~found.supervision.candidates[np.arange(len(truth)), truth.labels]
+    marked, hit = found.likely_wrong, found.likely_wrong & wrong
+    mixed = doubtful.any() and 0 < wrong[doubtful].sum() < doubtful.sum()
+    return {
+        "wrong": float(wrong.mean()),
+        "precision": float(hit.sum() / marked.sum()) if marked.any() else None,
+        "recall": float(hit.sum() / wrong.sum()) if wrong.any() else None,
+        "auroc": float(roc_auc_score(wrong[doubtful], found.suspicion[doubtful])) if mixed else None,
+        "right_before": 1 - imprecise_share(found.supervision, truth),
+        "right_after": float((found.suggested == truth.labels).mean()),
+    }
+
+
+def _generator(
+    plan: Plan, options: GeneratorOptions, run_folder: Path | None, *, resume: bool, force: bool, progress: bool
+) -> tuple[Generator, Run]:
+    if options.generator is not None:
+        generator = Generator.load(Run(options.generator), best_device())
+        generator.check_data(plan.train.images)
+        return generator, Run(None, progress=progress)
+    folder = run_folder or RUNS / f"{derived_name(plan)}-relabel"
+    run = open_run(folder, plan, resume=resume, force=force, progress=progress)
+    return train_generator(plan.train, options.network, options.train, plan.recipe.seed, run), run
+
+
+def _write_table(path: Path, found: Suggestions, files: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    unlabelled = found.supervision.unlabelled
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for row, file in enumerate(files):
+            given = [] if unlabelled[row] else np.flatnonzero(found.supervision.candidates[row]).tolist()
+            table.writerow(
+                (
+                    file,
+                    "|".join(classes[y] for y in given),
+                    classes[found.suggested[row]],
+                    f"{found.confidence[row]:.4f}",
+                    "yes" if found.likely_wrong[row] else "no",
+                )
+            )
+
+
+def _write_beliefs(path: Path, found: Suggestions, files: tuple[str, ...], generator: Generator) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            posterior=found.posterior,
+            image_posterior=found.from_image,
+            transition=generator.transition.cpu().numpy(),
+            class_names=np.array(generator.classes),
+            files=np.array(files),
+        )

@@ -1,0 +1,215 @@
+"""`dmis relabel`: the table and where it leads, a user's folder, its page, its judgement, and mistakes."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Dmis
+from PIL import Image
+
+from condense.commands._plan import Request, make_plan
+from condense.commands.relabel import COLUMNS, judged
+from condense.data import label_file, sources
+from condense.data.types import Supervision, Truth
+from condense.evaluate.relabel_report import RelabelReport, Suspect, render_relabel_report
+from condense.generator.suggestions import Suggestions
+
+FEW = "longtail:50+sym:0.4"  # 380 of the digits
+FAST = ("--set", "train.steps=5", "--set", "train.batch_size=16", "--set", "network.channels=8")
+
+
+def table(folder: str | Path) -> list[dict[str, str]]:
+    with (Path(folder) / "labels.csv").open(newline="", encoding="utf-8") as stream:
+        rows = csv.DictReader(stream)
+        assert tuple(rows.fieldnames or ()) == COLUMNS
+        return list(rows)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's pictures: eight dark and eight light ones, one of each in the other's folder."""
+    for value, name in ((40, "dark"), (200, "light")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for index in range(8):
+            shade = 240 - value if index == 0 else value
+            Image.new("L", (8, 8), shade + index).save(tmp_path / "pictures" / name / f"{index}.png")
+    return tmp_path / "pictures"
+
+
+def test_named_data_with_a_trained_generator(dmis: Dmis, trained: Path) -> None:
+    relabel = ("relabel", "digits", "--noise", FEW, "--generator", trained, "--out", "out")
+    answer = dmis(*relabel, "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    rows, beliefs = table("out"), np.load("out/posteriors.npz")
+    given = make_plan(Request(named={"data": {"name": "digits", "noise": FEW}})).source
+    assert told["images"] == len(rows) == len(given.train) < 500 and [row["file"] for row in rows[:3]] == [
+        "0",
+        "1",
+        "2",
+    ]
+    posterior, names = beliefs["posterior"], beliefs["class_names"].tolist()
+    np.testing.assert_allclose(posterior.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(beliefs["image_posterior"].sum(1), 1, atol=1e-5)
+    assert [row["suggested"] for row in rows] == [names[y] for y in posterior.argmax(1)]
+    np.testing.assert_allclose([float(row["confidence"]) for row in rows], posterior.max(1), atol=6e-5)
+    assert [row["likely_wrong"] for row in rows] == ["yes" if r["given"] != r["suggested"] else "no" for r in rows]
+    assert told["likely_wrong"] == told["would_change"] == sum(row["likely_wrong"] == "yes" for row in rows)
+    np.testing.assert_allclose(np.array(told["transition"]), beliefs["transition"], atol=1e-6)
+    np.testing.assert_allclose(np.sum(told["transition"], 1), 1, atol=1e-5)
+    assert [int(row["given"]) for row in rows] == given.supervision.observed.tolist()
+    truth = given.truth.labels
+    assert told["found"]["wrong"] == pytest.approx(np.mean(given.supervision.observed != truth))
+    assert told["found"]["right_after"] == pytest.approx(np.mean([int(r["suggested"]) for r in rows] == truth))
+    again = dmis(*relabel)
+    assert again.code == 2 and "--force" in again.err
+    people = dmis(*relabel, "--force").out
+    assert "would change" in people and "Estimated transition matrix" in people and "--labels out/labels.csv" in people
+
+
+def test_the_table_leads_back_into_training(dmis: Dmis, trained: Path) -> None:
+    assert dmis("corrupt", "digits", "--noise", FEW, "--out", "few.npz").code == 0
+    assert dmis("relabel", "few.npz", "--generator", trained, "--out", "out").code == 0
+    source, rows = sources.load("few.npz"), table("out")
+    suggested = label_file.read("out/labels.csv", source)
+    assert suggested.observed.tolist() == [int(row["suggested"]) for row in rows] and suggested.kind == "noisy"
+    given = label_file.read("out/labels.csv::given", source)
+    assert given.observed.tolist() == [int(row["given"]) for row in rows]
+    told = json.loads(dmis("inspect", "few.npz", "--labels", "out/labels.csv", "--json").out)
+    assert told["corruption"] == "labels:labels.csv"
+    assert told["corruption_rate"] == pytest.approx(np.mean(suggested.observed != source.truth.labels))
+    train = ("train", "--data", "few.npz", "--labels", "out/labels.csv", *FAST, "--run", "run", "--json")
+    assert dmis(*train).code == 0
+    assert json.loads(Path("run/recipe.json").read_text())["data"]["labels"] == "out/labels.csv"
+    other = dmis("train", "--data", "few.npz", *FAST, "--run", "run", "--resume")
+    assert other.code == 2 and "data.labels" in other.err
+    both = dmis(*train, "--force", "--noise", "sym:0.4")
+    assert both.code == 2 and "leave one of --labels and --noise out" in both.err
+
+
+def test_a_users_folder_with_and_without_a_table(dmis: Dmis, folder: Path) -> None:
+    answer = dmis("relabel", folder, *FAST, "--json")
+    assert answer.code == 0, answer.err
+    told, rows = json.loads(answer.out), table("pictures-relabelled")
+    assert told["found"] is None and told["classes"] == ["dark", "light"]
+    assert [row["file"] for row in rows][:2] == ["dark/0.png", "dark/1.png"]
+    assert [row["given"] for row in rows] == ["dark"] * 8 + ["light"] * 8
+    assert Path("runs/pictures-dmis-relabel/generator.safetensors").is_file()
+    lines = ["dark/0.png,", "dark/1.png,dark|light", *(f"dark/{k}.png,dark" for k in (2, 3)), "light/1.png,light"]
+    (folder / "labels.csv").write_text("file,label\n" + "\n".join(lines) + "\n")
+    assert dmis("relabel", folder, *FAST, "--out", "out", "--run", "other").code == 0
+    assert [row["given"] for row in table("out")] == ["", "", "dark", "dark", "light"]  # both of two classes: unknown
+    (folder / "labels.csv").write_text(Path("out/labels.csv").read_text())
+    source = sources.load(str(folder))
+    names = [source.train.classes[y] for y in source.supervision.observed]
+    assert names == [row["suggested"] for row in table("out")]
+    told = json.loads(dmis("inspect", folder, "--labels", "out/labels.csv::given", "--json").out)
+    assert told["images_without_label"] == 2
+
+
+def test_arrays_are_relabelled_too(dmis: Dmis, trained: Path) -> None:
+    for number, noise in enumerate(("mix:clean=0.2,sym:0.4=0.3,partial:0.3=0.3,unlabeled=0.2", "annotators:0.3")):
+        assert dmis("corrupt", "digits", "--noise", f"longtail:50+{noise}", "--out", f"{number}.npz").code == 0
+        answer = dmis("relabel", f"{number}.npz", "--generator", trained, "--json")
+        told = json.loads(answer.out)
+        source, rows = sources.load(f"{number}.npz"), table("digits-relabelled")
+        given = [row["given"] for row in rows]
+        several = source.supervision.candidates.sum(1)
+        assert [len(cell.split("|")) if cell else 10 for cell in given] == several.tolist()
+        sure = source.supervision.trusted
+        assert not any(row["likely_wrong"] == "yes" for row, trusted in zip(rows, sure, strict=True) if trusted)
+        assert told["would_change"] >= told["likely_wrong"]
+        shutil.rmtree("digits-relabelled")
+
+
+def certain(classes: list[int], num_classes: int = 3) -> np.ndarray:
+    return (0.9 * np.eye(num_classes) + 0.1 / num_classes).astype(np.float32)[classes]
+
+
+def test_judgement_by_hand() -> None:
+    """Six labels, two wrong; one of them is found, and one right label is suspected."""
+    given = Supervision.from_labels(np.array([0, 0, 1, 1, 2, 2]), 3, trusted=False)
+    beliefs = certain([0, 1, 1, 0, 2, 2])
+    told = judged(Suggestions(given, beliefs, beliefs), Truth(np.array([0, 1, 1, 1, 2, 0])))
+    assert told["wrong"] == pytest.approx(2 / 6)
+    assert (told["precision"], told["recall"]) == (0.5, 0.5)
+    # suspicions .067 .967 .067 .967 .067 .067: pairs (wrong, right) won 3 + 0, tied 1 + 3 of 8
+    assert told["auroc"] == pytest.approx((3 + 0.5 * 1 + 0 + 0.5 * 3) / 8)
+    assert told["right_before"] == pytest.approx(4 / 6) and told["right_after"] == pytest.approx(4 / 6)
+
+
+def test_labels_that_are_surely_right_are_never_suspected() -> None:
+    trusted = Supervision.from_labels(np.array([0, 1]), 3, trusted=True)
+    beliefs = np.eye(3, dtype=np.float32)[[0, 1]]
+    told = judged(Suggestions(trusted, certain([2, 2]), beliefs), Truth(np.array([0, 1])))
+    assert told == {
+        **{"wrong": 0.0, "precision": None, "recall": None, "auroc": None},
+        **{"right_before": 1.0, "right_after": 1.0},
+    }
+
+
+def report(found: dict[str, float | None] | None, num_suspects: int) -> RelabelReport:
+    image = np.zeros((8, 8, 1), dtype=np.uint8)
+    suspects = [
+        Suspect(image, f"<{n}>.png", "cat", "dog", 0.987, "cat" if n == 0 else "dog") for n in range(num_suspects)
+    ]
+    return RelabelReport(
+        *("pets: labels to look at", 1234, 60, 50, found, suspects, ("cat", "dog"), np.eye(2)),
+        *([("data", "pets")], "out/labels.csv"),
+    )
+
+
+def test_the_page_holds_everything_and_refers_to_nothing_outside() -> None:
+    found = {"precision": 0.5, "recall": None, "right_before": 0.6, "right_after": 0.9, "auroc": 0.9, "wrong": 0.4}
+    html = render_relabel_report(report(found, 3))
+    assert html.count("data:image/png;base64,") == 4 and not re.findall(r'(?:src|href)="(?!data:)', html)
+    assert "&lt;0&gt;.png" in html and "<0>" not in html
+    assert html.count('class="marked"') == 1 and "1,234" in html and "99 %" in html and "50.0" in html
+    assert "The first 3 of 50" in html
+    quiet = render_relabel_report(report(None, 0))
+    assert "No label is likely wrong" in quiet and "red frame" not in quiet
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["digits", "--noise", "sym:0.4", "--generator", "nowhere"], "nowhere holds no trained generator"),
+        (["digits", "--labels", "nowhere.npy"], "no label file nowhere.npy"),
+        (["digits", "--labels", "long.npy"], "1298 entries, more than the 1297 training images"),
+        (["digits", "--labels", "short.npy"], "3 entries, fewer"),
+        (["digits", "--labels", "wild.npy"], "entry 0 is 10, outside 0..9"),
+        (["digits", "--labels", "empty.npy"], "empty candidate set"),
+        (["digits", "--labels", "nine.npy"], "no image is labelled '9'"),
+        (["digits", "--labels", "none.npy"], "no image is labelled '0' (10 of 10"),
+        (["digits", "--labels", "names.csv::anna,ben"], "row 2 names 'zwei', which is no class here"),
+        (["digits", "--set", "method=random"], "repaired by the method dmis"),
+        (["digits", "--out", "file"], "file is a file"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(arguments: list[str], said: str, dmis: Dmis) -> None:
+    truth = sources.load("digits").truth.labels
+    np.save("long.npy", np.append(truth, 1))
+    np.save("short.npy", truth[:3])
+    np.save("wild.npy", np.append(10, truth[1:]))
+    np.save("empty.npy", np.eye(10, dtype=bool)[truth] & (np.arange(1297) != 7)[:, None])
+    np.save("nine.npy", truth % 9)
+    np.save("none.npy", truth * 0 - 1)
+    Path("names.csv").write_text("anna,ben\n" + "1,1\n1,zwei\n" + "1,1\n" * 1295)
+    Path("file").write_text("kept")
+    before = sorted(Path().iterdir())
+    answer = dmis("relabel", *arguments)
+    (sentence,) = answer.err.splitlines()
+    assert answer.code == 2 and answer.out == "" and said in sentence
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.slow
+def test_wrong_labels_of_digits_are_found(dmis: Dmis) -> None:
+    """A third of the default budget, about two minutes on one core."""
+    answer = dmis("relabel", "digits", "--noise", "sym:0.4", "--set", "train.steps=300", "--json")
+    found = json.loads(answer.out)["found"]
+    assert found["auroc"] > 0.9 and found["right_after"] > found["right_before"] + 0.2
