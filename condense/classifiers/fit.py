@@ -7,7 +7,7 @@ epoch; showing progress, saving and stopping belong to the caller.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,13 @@ from condense.errors import RunFailed, UserError
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+PART_BYTES = 100_000
+"""On a CPU a batch passes in parts of at most so many bytes a channel of the images, 64 of 28x28 in bfloat16.
+
+The maps of a whole batch leave the cache and are new pages at every step: 100 images of 28x28 take ConvNet-3
+0.26 s in parts instead of 0.30 s (bfloat16), and 0.45 s instead of 0.60 s (float32), on one core.
+"""
 
 
 @dataclass(frozen=True)
@@ -116,37 +123,117 @@ def fit(
     Raises:
         RunFailed: the loss is no longer finite.
     """
-    device = torch.device(device)
     # NCHW on purpose: on a CPU, group norm's backward pass is several times slower in channels_last.
     network.to(device).train()
-    images, targets = images.to(device), targets.to(device)
     optimizer = make_optimizer(network, options) if optimizer is None else optimizer
+
+    def forward(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        return [network(x) for x in inputs]
+
+    batches = Batches(images.to(device), targets.to(device), options, (seed,), augment)
+    for (epoch,) in run_epochs(forward, batches, loss, optimizer, first_epoch, whole=has_batch_norm(network)):
+        yield epoch
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What the networks see: the same images, each network in an order and augmentation of its own.
+
+    Attributes:
+        images: float32 [n, C, H, W], normalised, on the device of the networks.
+        targets: [n] or [n, c], there too.
+        options: for the batch size and the number of epochs.
+        seeds: one a network.
+        augment: applied to every batch, with a CPU generator.
+    """
+
+    images: Tensor
+    targets: Tensor
+    options: FitOptions
+    seeds: tuple[int, ...]
+    augment: Augment | None
+
+    def of_epoch(self, epoch: int) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """For every step the inputs and the targets, a tensor each a network. Depends on (seeds, epoch) alone."""
+        images, targets = self.images, self.targets
+        generators = [rng.generator(seed, "fit", epoch) for seed in self.seeds]
+        orders = [torch.randperm(len(images), generator=generator) for generator in generators]
+        for chosen in zip(*(torch.split(order, self.options.batch_size) for order in orders), strict=True):
+            rows = [indices.to(images.device) for indices in chosen]
+            inputs = [images[indices] for indices in rows]
+            if self.augment is not None:
+                inputs = [self.augment(x, generator) for x, generator in zip(inputs, generators, strict=True)]
+            yield inputs, [targets[indices] for indices in rows]
+
+
+def run_epochs(
+    forward: Callable[[Sequence[Tensor]], Sequence[Tensor]],
+    batches: Batches,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    first_epoch: int = 1,
+    *,
+    whole: bool,
+) -> Iterator[tuple[Epoch, ...]]:
+    """The loop itself, for one network or several at once: yields after every epoch what is known of each.
+
+    Args:
+        forward: inputs [B, C, H, W], one a network, to as many logits [B, c].
+        batches: see `Batches`.
+        loss: as in `fit`.
+        optimizer: over the parameters of all networks; each network's loss must reach its own alone.
+        first_epoch: the number of the first epoch to run.
+        whole: whether a batch must pass in one piece, as for batch norm.
+
+    Raises:
+        RunFailed: a loss is no longer finite.
+    """
+    options, device = batches.options, batches.images.device
     for epoch in range(first_epoch, options.epochs + 1):
         _set_learning_rate(optimizer, options, epoch)
-        generator = rng.generator(seed, "fit", epoch)
-        total = torch.zeros((), device=device)
-        for batch in torch.split(torch.randperm(len(images), generator=generator), options.batch_size):
-            batch = batch.to(device)
-            x = images[batch] if augment is None else augment(images[batch], generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-                logits = network(x)
-            mean_loss = loss(logits.float(), targets[batch])
+        totals = torch.zeros(len(batches.seeds), device=device)
+        for inputs, targets in batches.of_epoch(epoch):
             optimizer.zero_grad(set_to_none=True)
-            mean_loss.backward()  # type: ignore[no-untyped-call]
+            count = len(inputs[0])
+            length = count if whole else _part_length(inputs, PART_BYTES, bf16=options.bf16)
+            for start in range(0, count, length):
+                part = slice(start, start + length)
+                with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+                    logits = forward([x[part] for x in inputs])
+                sums = torch.stack([loss(f.float(), y[part]) * len(f) for f, y in zip(logits, targets, strict=True)])
+                (sums.sum() / count).backward()  # type: ignore[no-untyped-call]
+                totals += sums.detach()
             optimizer.step()
-            total += mean_loss.detach() * len(batch)
-        yield Epoch(epoch, _finite(float(total) / len(images), epoch, options))
+        means = (totals / len(batches.images)).tolist()
+        yield tuple(Epoch(epoch, _finite(mean, epoch, options)) for mean in means)
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether what the network makes of an image in training depends on the others of the batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def _part_length(inputs: Sequence[Tensor], most_bytes: int, *, bf16: bool) -> int:
+    """How many images pass through the networks together; parts are as equal as can be."""
+    count, pixels = len(inputs[0]), math.prod(inputs[0].shape[2:])
+    if inputs[0].device.type != "cpu":
+        return count
+    most = max(1, most_bytes // (len(inputs) * pixels * (2 if bf16 else 4)))
+    return math.ceil(count / max(1, math.ceil(count / most)))
 
 
 def make_optimizer(network: nn.Module, options: FitOptions) -> torch.optim.Optimizer:
     """The optimiser `options` names, over all parameters of `network`."""
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+        return torch.optim.AdamW(
+            network.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
+        )
     return torch.optim.SGD(
         network.parameters(),
         options.learning_rate,
         momentum=options.momentum,
         weight_decay=options.weight_decay,
+        fused=True,
     )
 
 
@@ -176,6 +263,8 @@ def predict(network: nn.Module, images: Tensor, batch_size: int = 256, *, bf16: 
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
+    if device.type == "cpu":  # without maps kept for a backward pass, half as much is best
+        batch_size = min(batch_size, _part_length([images], PART_BYTES // 2, bf16=bf16))
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         logits = [network(batch.to(device)).float().cpu() for batch in torch.split(images, batch_size)]
     network.train(was_training)

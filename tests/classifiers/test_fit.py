@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from condense.classifiers import fit as fitting
 from condense.classifiers import networks
 from condense.classifiers.fit import Epoch, FitOptions, fit, learning_rate, make_optimizer, predict
 from condense.errors import RunFailed, UserError
@@ -185,6 +186,30 @@ def test_another_loss_is_minimised():
 
     epochs = list(fit(network, x, y, FitOptions(5, 20), seed=0, loss=loss))
     assert epochs[0].loss == pytest.approx(squared, rel=1e-5) and epochs[-1].loss < 0.5 * squared
+
+
+@pytest.mark.parametrize("targets", [None, torch.eye(3)[torch.arange(20) % 3]])
+def test_a_batch_in_parts_gives_the_same_step(monkeypatch, targets):
+    whole, losses = train(targets=targets)
+    monkeypatch.setattr(fitting, "PART_BYTES", 3 * 8 * 8 * 4)  # three images of 8x8 in float32
+    seen = []
+    network = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=0)
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    x, y = digits_like()
+    epochs = list(fit(network, x, y if targets is None else targets, QUICK, seed=0))
+    assert seen[:7] == [3, 3, 2, 3, 3, 2, 2]  # batches of 8, 8 and 4
+    torch.testing.assert_close(flat(network), flat(whole), rtol=0, atol=1e-5)
+    assert [e.loss for e in epochs] == pytest.approx([e.loss for e in losses], rel=1e-4)
+    torch.testing.assert_close(predict(network, x), network.eval()(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_sees_the_whole_batch(monkeypatch):
+    monkeypatch.setattr(fitting, "PART_BYTES", 1)
+    network = networks.build("convnet3-bn", in_channels=1, image_size=8, num_classes=3, seed=0)
+    seen = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    list(fit(network, *digits_like(), FitOptions(epochs=1, batch_size=8), seed=0))
+    assert seen == [8, 8, 4]
 
 
 def test_infinite_loss_stops_with_advice():

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from condense.classifiers import networks
+from condense.classifiers import layers, networks
 from condense.errors import UserError
 
 
@@ -52,7 +52,7 @@ def test_features_feed_the_head(name, channels, size, features):
 
 
 def test_instance_norm_by_hand():
-    norm = networks.instance_norm(6)
+    norm = layers.instance_norm(6)
     with torch.no_grad():
         norm.weight.copy_(torch.randn(6))
         norm.bias.copy_(torch.randn(6))
@@ -74,7 +74,7 @@ def test_instance_norm_networks_treat_every_image_by_itself():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_pooling_equals_torch(shape, dtype):
     x = torch.randn(shape, dtype=dtype, requires_grad=True)
-    ours, theirs = networks.HalvingPool()(x), F.avg_pool2d(x, 2)
+    ours, theirs = layers.HalvingPool()(x), F.avg_pool2d(x, 2)
     torch.testing.assert_close(ours, theirs)
     weight = torch.randn_like(ours)
     (grad_ours,) = torch.autograd.grad((ours * weight).sum(), x)
@@ -84,7 +84,40 @@ def test_pooling_equals_torch(shape, dtype):
 
 def test_pooling_can_be_differentiated_twice():
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: networks.HalvingPool()(x).pow(3), x)
+    assert torch.autograd.gradgradcheck(lambda x: layers.HalvingPool()(x).pow(3), x)
+
+
+@pytest.mark.parametrize(("groups", "size", "padding"), [(1, 8, 1), (1, 5, 3), (4, 6, 1)])
+def test_convolution_of_images_equals_torch(groups, size, padding):
+    ours = layers.ImageConv2d(groups, 8, 3, padding=padding, groups=groups)
+    theirs = torch.nn.Conv2d(groups, 8, 3, padding=padding, groups=groups)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, groups, size, size).bfloat16().float()
+    for dtype in (torch.float32, torch.bfloat16):
+        results = []
+        for layer in (ours, theirs):
+            with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+                y = layer(x)
+            assert y.dtype == dtype
+            weight = torch.linspace(-1, 1, y.numel()).view(y.shape)
+            gradients = torch.autograd.grad((y.float() * weight).sum(), list(layer.parameters()))
+            results.append([y.float(), *(gradient / y[:, 0].numel() for gradient in gradients)])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_convolution_of_images_in_bfloat16_can_be_differentiated_twice():
+    layer = layers.ImageConv2d(1, 4, 3, padding=1)
+    x = torch.randn(2, 1, 6, 6, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    (gradient,) = torch.autograd.grad(y.float().pow(2).sum(), layer.weight, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.pow(2).sum(), x)
+    exact = torch.nn.Conv2d(1, 4, 3, padding=1)
+    exact.load_state_dict(layer.state_dict())
+    (gradient,) = torch.autograd.grad(exact(x).pow(2).sum(), exact.weight, create_graph=True)
+    (expected,) = torch.autograd.grad(gradient.pow(2).sum(), x)
+    assert F.cosine_similarity(second.flatten(), expected.flatten(), dim=0) > 0.99
 
 
 @pytest.mark.parametrize("name", ["resnet18-bn", "resnet34-bn"])
