@@ -143,7 +143,13 @@ class Generator:
         return np.asarray(logits.softmax(1).numpy(), dtype=np.float32)
 
     def label_posterior(
-        self, images: Images, supervision: Supervision, *, seed: int = 0, pairs: int = 1
+        self,
+        images: Images,
+        supervision: Supervision,
+        schedule: Schedule = DEFAULT_SCHEDULE,
+        *,
+        seed: int = 0,
+        pairs: int = 1,
     ) -> npt.NDArray[np.float32]:
         """p(y | x, z), which also weighs the given label: float32 [n, c]."""
         likelihood = label_likelihood(
@@ -151,7 +157,7 @@ class Generator:
             torch.from_numpy(supervision.trusted),
             self.transition.cpu(),
         )
-        posterior = torch.from_numpy(self.posterior(images, seed=seed, pairs=pairs))
+        posterior = torch.from_numpy(self.posterior(images, schedule, seed=seed, pairs=pairs))
         return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ import torch
 from condense import rng
 from condense.data.types import TrainingSet
 from condense.errors import UserError
+from condense.generator.classifier import centred_schedule
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.session import train_generator
@@ -22,6 +23,7 @@ from condense.machine import num_processes
 from condense.run import Run
 
 BELIEFS = "beliefs"
+_LOOKS = centred_schedule(2)  # half the default: every training image is looked at
 _PART = 2000  # images between two looks at the progress
 
 
@@ -74,7 +76,7 @@ def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run) -> np.
     with run.track(len(data), "beliefs") as tracker:
         for start in range(0, len(data), _PART):
             part = data.take(np.arange(start, min(start + _PART, len(data))))
-            parts.append(generator.label_posterior(part.images.images, part.supervision, seed=seed))
+            parts.append(generator.label_posterior(part.images.images, part.supervision, _LOOKS, seed=seed))
             tracker.update(start + len(part))
     known = torch.from_numpy(np.concatenate(parts))
     run.save(BELIEFS, {BELIEFS: known}, of)
