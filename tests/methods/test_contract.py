@@ -20,6 +20,10 @@ from condense.run import Run
 
 IPC = 2
 BUDGETS = {
+    "dc": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 4},
+    "dm": {"iterations": 2, "real_batch": 4},
+    "dsa": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 4},
+    "mtt": {"iterations": 1, "experts": 1, "student_steps": 1, "start_epochs": 1, "expert_gap": 1},
     "dmis": {
         "network": {"channels": 8, "multipliers": [1], "blocks": 1, "patch": 2},
         "train": {"steps": 4, "batch_size": 32},

@@ -1,0 +1,25 @@
+"""The augmentation option of methods that learn images: checked, fitted to the data set, applied image by image."""
+
+from __future__ import annotations
+
+from condense.augment import allowed, check_strategy, independent
+from condense.classifiers.fit import Augment
+
+NONE = "none"
+
+
+def check_augmentation(strategy: str) -> str:
+    """`strategy` as it is. Raises `UserError` unless it is "none" or names operations of `condense.augment`."""
+    if strategy != NONE:
+        check_strategy(strategy)
+    return strategy
+
+
+def augmentation_for(strategy: str, data_name: str) -> str | None:
+    """What is left of `strategy` on this data set; None for nothing."""
+    return None if strategy == NONE else allowed(strategy, data_name) or None
+
+
+def per_image(strategy: str | None) -> Augment | None:
+    """One random operation of `strategy` a batch, its parameters drawn for each image; None for none."""
+    return None if strategy is None else lambda x, generator: independent(x, strategy, generator)

@@ -1,0 +1,149 @@
+"""Expert trajectories for MTT: networks trained on the real images, with a snapshot after every epoch.
+
+A snapshot is a file in experts/ in the run folder, written once, so that training goes on where it stopped and
+matching reads two snapshots at a time. Without a run folder they stay in memory.
+Source: Cazenavette et al. (2022), section 3.1, https://arxiv.org/abs/2203.11932.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condense import rng
+from condense.classifiers.fit import Augment, FitOptions, fit
+from condense.classifiers.networks import Network
+from condense.errors import Interrupted, RunFailed
+from condense.run import Run, interrupt_guard
+
+FOLDER = "experts"
+
+Parameters = dict[str, Tensor]
+
+
+class Snapshots:
+    """Parameters of every expert after every epoch, of which 0 is the start.
+
+    Args:
+        run: the run they belong to.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = Run(None if run.path is None else run.path / FOLDER)
+        self._memory: dict[str, tuple[Parameters, dict[str, Any]]] = {}
+
+    def clear(self) -> None:
+        """Remove what another run left in the folder."""
+        for file in [] if self._run.path is None else self._run.path.glob("*.safetensors"):
+            file.unlink()
+
+    def has(self, expert: int, epoch: int) -> bool:
+        """Whether there is this snapshot."""
+        name = _name(expert, epoch)
+        return name in self._memory if self._run.path is None else (self._run.path / f"{name}.safetensors").exists()
+
+    def put(self, expert: int, epoch: int, network: Network, seconds: float) -> None:
+        """Keep a copy of the network's parameters as they are now, and how long all training took until then."""
+        # In the order a file gives them back, so that sums over them come out alike.
+        copies = {name: value.detach().cpu().clone() for name, value in sorted(network.named_parameters())}
+        if self._run.path is None:
+            self._memory[_name(expert, epoch)] = copies, {"seconds": seconds}
+        self._run.save(_name(expert, epoch), copies, {"seconds": seconds})
+
+    def parameters(self, expert: int, epoch: int, device: torch.device | str = "cpu") -> Parameters:
+        """The parameters by name, on `device`. Raises `RunFailed` where the file is gone."""
+        return {name: value.to(device) for name, value in self._load(expert, epoch)[0].items()}
+
+    def seconds(self, expert: int, epoch: int) -> float:
+        """Seconds all training had taken at this snapshot."""
+        return float(self._load(expert, epoch)[1]["seconds"])
+
+    def _load(self, expert: int, epoch: int) -> tuple[Parameters, Mapping[str, Any]]:
+        name = _name(expert, epoch)
+        found = self._memory.get(name) if self._run.path is None else self._run.load(name)
+        if found is None:
+            raise RunFailed(f"{name}.safetensors is gone from {self._run.path}; --resume trains what is missing.")
+        return found
+
+
+def train_experts(
+    snapshots: Snapshots,
+    count: int,
+    new_network: Callable[[int], Network],
+    images: Tensor,
+    labels: Tensor,
+    options: FitOptions,
+    *,
+    augment: Augment | None,
+    seed: int,
+    run: Run,
+) -> float:
+    """Train `count` experts for `options.epochs` epochs, as far as their snapshots are missing.
+
+    Plain SGD at a constant rate has no state besides the weights, so an expert goes on from its last snapshot as if
+    it had not been interrupted.
+
+    Args:
+        snapshots: what there is, and where new ones go.
+        count: experts.
+        new_network: the untrained network of an expert.
+        images: normalised float32 [n, C, H, W].
+        labels: int64 [n].
+        options: schedule "constant" and no momentum.
+        augment: see `fit`.
+        seed: expert e and its order of images depend on (seed, e).
+        run: for progress.
+
+    Returns:
+        Seconds it took, in all sittings.
+
+    Raises:
+        Interrupted: stopped by Ctrl-C after an epoch.
+        RunFailed: the loss is no longer finite.
+    """
+    spent, total = 0.0, count * options.epochs
+    with interrupt_guard() as guard, run.track(total, "experts") as tracker:
+        for expert in range(count):
+            done = _last_epoch(snapshots, expert, options.epochs)
+            network = new_network(expert)
+            if done is None:
+                snapshots.put(expert, 0, network, spent)
+            else:
+                network.load_state_dict(snapshots.parameters(expert, done), strict=False)  # no batch statistics
+                spent = snapshots.seconds(expert, done)
+            started = time.perf_counter()
+            for epoch in fit(
+                network,
+                images,
+                labels,
+                options,
+                seed=rng.derive(seed, "expert", expert),
+                augment=augment,
+                device=images.device,
+                first_epoch=(done or 0) + 1,
+            ):
+                spent, started = spent + time.perf_counter() - started, time.perf_counter()
+                snapshots.put(expert, epoch.epoch, network, spent)
+                tracker.update(expert * options.epochs + epoch.epoch, loss=epoch.loss)
+                run.metric(expert=expert, epoch=epoch.epoch, expert_loss=epoch.loss)
+                if guard.requested:
+                    raise Interrupted(
+                        f"Stopped at epoch {epoch.epoch} of expert {expert + 1} of {count}; what there is is saved"
+                        + (f" in {run.path}: go on with --resume." if run.path else ".")
+                    )
+    return spent
+
+
+def _last_epoch(snapshots: Snapshots, expert: int, epochs: int) -> int | None:
+    """The last epoch up to which nothing is missing."""
+    missing = (epoch for epoch in range(epochs + 1) if not snapshots.has(expert, epoch))
+    first = next(missing, epochs + 1)
+    return first - 1 if first else None
+
+
+def _name(expert: int, epoch: int) -> str:
+    return f"{expert:04d}-{epoch:03d}"

@@ -1,0 +1,214 @@
+"""Learning images whose gradients resemble those of real ones: the algorithm of `dc` and `dsa`.
+
+For each iteration, with a fresh network θ, `outer` times: one step of SGD on the images S along
+
+    Σ_y D(∇_θ L(S_y; θ), ∇_θ L(T_y; θ)),
+
+with T_y a batch of real images of class y and D of `_matching.gradient_distance`; then, except after the last one,
+`inner` epochs of SGD on θ with S as its data. Under `dsa` S_y and T_y pass through one augmentation, and the network
+is trained on augmented S.
+Sources: Zhao, Mopuri & Bilen (2021), Algorithm 1, https://arxiv.org/abs/2006.05929; Zhao & Bilen (2021),
+https://arxiv.org/abs/2102.08259.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from condense import rng
+from condense.classifiers.fit import FitOptions, fit
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.machine import best_device
+from condense.methods._assemble import assemble, check_ipc
+from condense.methods._augmentation import augmentation_for, per_image
+from condense.methods._by_ipc import nearest_row
+from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
+from condense.methods._matching import (
+    FROZEN_FROM,
+    freeze_batch_norm,
+    gradient_distance,
+    has_batch_norm,
+    weight_gradients,
+)
+from condense.methods._pairs import Pairs, check_finite
+from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
+from condense.precision import wants_bf16
+from condense.preprocessing import standardisation
+from condense.run import JSON, Run
+
+Start = Literal["noise", "real"]
+
+
+@dataclass(frozen=True)
+class Loops:
+    """Steps on the images an iteration, and epochs of the network between two of them."""
+
+    outer: int
+    inner: int
+
+
+PUBLISHED_LOOPS = {
+    1: Loops(1, 1),  # one step on the images, so the network is never trained
+    10: Loops(10, 50),
+    20: Loops(20, 25),
+    30: Loops(30, 20),
+    40: Loops(40, 15),
+    50: Loops(50, 10),
+}
+"""By images a class, as in the public code of DC and DSA."""
+
+
+class GradientMatchingOptions(LearnOptions):
+    """Options of `dc` and `dsa`; those left empty go by ipc."""
+
+    iterations: int = Field(1000, ge=1, description="fresh networks")
+    outer: int | None = Field(None, ge=1, description="steps on the images an iteration; by ipc when empty")
+    inner: int | None = Field(None, ge=1, description="epochs of the network between two of them; by ipc when empty")
+    lr_img: float = Field(0.1, gt=0, description="learning rate of the images, in normalised space")
+    lr_net: float = Field(0.01, gt=0, description="learning rate of the network, plain SGD")
+    real_batch: int = Field(256, ge=1, description="real images a class and step")
+    net_batch: int = Field(256, ge=1, description="learned images a step of the network")
+
+    def loops(self, table: Mapping[int, Loops], ipc: int) -> tuple[Loops, dict[str, JSON]]:
+        """The loops asked for or the table's, and a note of them."""
+        row, by_ipc = nearest_row(table, ipc)
+        loops = Loops(self.outer or by_ipc.outer, self.inner or by_ipc.inner)
+        given = self.outer is not None and self.inner is not None
+        return loops, {"outer": loops.outer, "inner": loops.inner, "loops_of_ipc": None if given else row}
+
+
+def match_gradients(
+    train: TrainingSet,
+    ipc: int,
+    options: GradientMatchingOptions,
+    seed: int,
+    run: Run,
+    *,
+    method: str,
+    start: Start,
+    loops: Loops,
+    augment: str,
+    notes: Mapping[str, JSON],
+) -> CondensedSet:
+    """Learn `ipc` images a class.
+
+    Args:
+        train: images with one label each.
+        ipc: images a class.
+        options: of the method.
+        seed: of all randomness.
+        run: where progress and checkpoints go.
+        method: its name, for the record.
+        start: where the images start.
+        loops: of an iteration.
+        augment: a strategy of `condense.augment`, or "none".
+        notes: for the record.
+
+    Raises:
+        UserError: labels are partial or missing, a class has too few images, or the checkpoint is another run's.
+        RunFailed: the loss is no longer finite.
+        Interrupted: stopped by Ctrl-C after saving.
+    """
+    check_ipc(ipc)
+    check_single_labels(train)
+    preprocessing = standardisation(train.images.images)
+    reals = RealImages(train, preprocessing, ipc if start == "real" else 1, best_device())
+    synthetic = Synthetic(initial_images(reals, ipc, start, seed), ipc, options.lr_img)
+    strategy = augmentation_for(augment, train.images.name)
+    pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
+    learning = Learning(
+        run,
+        identity(train, ipc, options, seed, method),
+        synthetic,
+        GradientMatching(pairs, options, loops),
+        steps=options.iterations * loops.outer,
+        checkpoint_every=options.checkpoint_every,
+    )
+    learning.finish()
+    return assemble(
+        train,
+        to_unit_pixels(synthetic.images, preprocessing),
+        ipc,
+        method=method,
+        options=options,
+        seed=seed,
+        cost=learning.cost(),
+        notes={**notes, "augmentation": strategy},
+        preprocessing=preprocessing,
+        value_range=UNIT_RANGE,
+    )
+
+
+class GradientMatching:
+    """One step: the network of the moment, trained on the images where it is not fresh, and one step on the images.
+
+    Args:
+        pairs: what is compared.
+        options: of the method.
+        loops: of an iteration.
+    """
+
+    def __init__(self, pairs: Pairs, options: GradientMatchingOptions, loops: Loops) -> None:
+        self.pairs, self.options, self.loops = pairs, options, loops
+        self.bf16 = wants_bf16(options.precision, pairs.reals.device)
+        self.network = pairs.fresh_network(options.backbone, 0)
+
+    def step(self, step: int) -> dict[str, float]:
+        """Step `step`: the sum of the distances of all classes as "loss"."""
+        iteration, outer = divmod(step, self.loops.outer)
+        if outer == 0:
+            self.network = self.pairs.fresh_network(self.options.backbone, iteration)
+        else:
+            self._train_network(step)
+        if has_batch_norm(self.network):
+            freeze_batch_norm(self.network, self.pairs.for_batch_norm(FROZEN_FROM, step))
+        loss = 0.0
+        for y, real, learned in self.pairs.of_step(step):
+            target = weight_gradients(self.network, real, y, create_graph=False, bf16=self.bf16)
+            own = weight_gradients(self.network, learned, y, create_graph=True)
+            distance = gradient_distance(own, target)
+            # Class by class, so that only one class's graph is kept; a class's distance reaches its images alone.
+            torch.autograd.backward(distance, inputs=[self.pairs.synthetic.images])
+            loss += float(distance.detach())
+        check_finite(loss, self.pairs.synthetic, step)
+        self.pairs.synthetic.update()
+        return {"loss": loss}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+        """The network's weights."""
+        return dict(self.network.state_dict()), {}
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+        """Go on with the network of the last step."""
+        self.network.load_state_dict(tensors)
+
+    def _train_network(self, step: int) -> None:
+        """`inner` epochs on the images as they are now."""
+        synthetic = self.pairs.synthetic
+        options = FitOptions(
+            epochs=self.loops.inner,
+            batch_size=self.options.net_batch,
+            learning_rate=self.options.lr_net,
+            momentum=0.0,
+            weight_decay=0.0,
+            schedule="constant",
+            bf16=self.bf16,
+        )
+        images = synthetic.images.detach()
+        for _ in fit(
+            self.network,
+            images,
+            synthetic.labels,
+            options,
+            seed=rng.derive(self.pairs.seed, "train network", step),
+            augment=per_image(self.pairs.strategy),
+            device=images.device,
+        ):
+            synthetic.count(0, len(images))

@@ -1,0 +1,237 @@
+"""The loop that learns images: progress, checkpoints, resuming, Ctrl-C and cost, whatever a step does.
+
+Shared by `dc`, `dsa`, `dm` and `mtt`; each brings a `Task`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from condense.classifiers import networks
+from condense.condensed_set import Cost
+from condense.data.types import TrainingSet
+from condense.errors import Interrupted, RunFailed, UserError
+from condense.options import Options
+from condense.run import (
+    JSON,
+    Run,
+    check_same_run,
+    interrupt_guard,
+    pack_optimizer,
+    peak_memory_bytes,
+    unpack_optimizer,
+)
+
+CHECKPOINT = "checkpoint"
+METRIC_EVERY = 20
+MOMENTUM = 0.5  # of every update of the images, in all four papers' code
+
+
+class LearnOptions(Options):
+    """What every method that learns images has."""
+
+    FREE: ClassVar[frozenset[str]] = frozenset({"iterations", "checkpoint_every"})
+    """Options that may change when a run is resumed: nothing done so far depends on them."""
+
+    backbone: str = Field(
+        "convnet3", description="the network to condense with, e.g. convnet3, resnet18; -bn for batch norm"
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="of passes over real images; auto is bf16 where the device is quick at it"
+    )
+    checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone_exists(cls, name: str) -> str:
+        networks.check_name(name)
+        return name
+
+
+class Synthetic:
+    """The learned images with their optimiser, SGD with momentum 0.5, and what learning them has taken.
+
+    Attributes:
+        images: float32 [c * ipc, C, H, W], normalised, class-major; a leaf that gathers gradients.
+        labels: int64 [c * ipc].
+        images_seen: training images shown to a network so far.
+        evaluations: images passed through any network so far, forward passes counted.
+    """
+
+    def __init__(self, initial: Tensor, ipc: int, learning_rate: float) -> None:
+        self.images = initial.detach().clone().requires_grad_()
+        self.ipc = ipc
+        self.labels = torch.arange(len(initial) // ipc, device=initial.device).repeat_interleave(ipc)
+        self.optimizer = torch.optim.SGD([self.images], lr=learning_rate, momentum=MOMENTUM)
+        self.images_seen = self.evaluations = 0
+
+    def of_class(self, y: int) -> Tensor:
+        """The images of class `y` [ipc, C, H, W]: a view, gradients pass through."""
+        return self.images[y * self.ipc : (y + 1) * self.ipc]
+
+    def update(self) -> None:
+        """One step along the gathered gradients, which are then forgotten."""
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def count(self, real: int, learned: int) -> None:
+        """Note that a network was shown `real` training images and `learned` learned ones."""
+        self.images_seen += real
+        self.evaluations += real + learned
+
+
+class Task(Protocol):
+    """What a method does in a step."""
+
+    def step(self, step: int) -> dict[str, float]:
+        """Do step number `step`, counted from 0, and tell "loss" and what else there is to show.
+
+        Raises:
+            RunFailed: it cannot be done; the images and the task's state are as before.
+        """
+        ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+        """What must be kept between steps besides the images: tensors and JSON."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+        """Go on from `state()`, given after `step` steps."""
+        ...
+
+
+def identity(train: TrainingSet, ipc: int, options: LearnOptions, seed: int, method: str) -> dict[str, JSON]:
+    """What a checkpoint must agree with to be resumed."""
+    return {
+        "method": method,
+        "ipc": ipc,
+        "seed": seed,
+        "options": options.model_dump(mode="json", exclude=set(options.FREE)),
+        "data": train.images.fingerprint(),
+        "labels": train.supervision.fingerprint(),
+    }
+
+
+class Learning:
+    """The steps of one run, from the checkpoint in its folder where there is one.
+
+    Args:
+        run: its folder.
+        whose: see `identity`.
+        synthetic: the images, as they are before the first step.
+        task: what a step does.
+        steps: how many there are to be in all.
+        checkpoint_every: steps between checkpoints.
+
+    Attributes:
+        fresh: whether there was no checkpoint.
+
+    Raises:
+        UserError: the checkpoint is of another run, or goes beyond `steps`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        whose: Mapping[str, JSON],
+        synthetic: Synthetic,
+        task: Task,
+        *,
+        steps: int,
+        checkpoint_every: int,
+    ) -> None:
+        self.run, self.whose, self.synthetic, self.task = run, whose, synthetic, task
+        self.steps, self.checkpoint_every = steps, checkpoint_every
+        self.done, self._seconds, self._peak = 0, 0.0, 0
+        found = run.load(CHECKPOINT)
+        self.fresh = found is None
+        if found is None:
+            self._save()
+        else:
+            self._restore(*found)
+
+    def finish(self) -> None:
+        """Do all steps that are left.
+
+        Raises:
+            Interrupted: stopped by Ctrl-C after saving; run the same again to go on.
+            RunFailed: a step could not be done; the state before it is saved.
+        """
+        self.run.rewind(self.done)
+        with interrupt_guard() as guard, self.run.track(self.steps, "learning images", initial=self.done) as tracker:
+            while self.done < self.steps:
+                shown = self._one_step()
+                last = self.done == self.steps
+                tracker.update(self.done, **shown)
+                if self.done % METRIC_EVERY == 0 or last:
+                    self.run.metric(step=self.done, **shown)
+                if self.done % self.checkpoint_every == 0 or last or guard.requested:
+                    self._save()
+                if guard.requested and not last:
+                    raise Interrupted(f"Stopped at step {self.done} of {self.steps}; the state is saved{self._where}.")
+
+    def cost(self) -> Cost:
+        """What the steps took, in all sittings."""
+        return Cost(
+            seconds=self._seconds,
+            network_evaluations=self.synthetic.evaluations,
+            peak_memory_bytes=max(self._peak, peak_memory_bytes()),
+            images_seen=self.synthetic.images_seen,
+        )
+
+    def _one_step(self) -> dict[str, float]:
+        started = time.perf_counter()
+        try:
+            shown = self.task.step(self.done)
+        except RunFailed as error:
+            self._save()
+            raise RunFailed(f"{error} The {self.done} steps before it are saved{self._where}.") from error
+        self.done += 1
+        self._seconds += time.perf_counter() - started
+        return shown
+
+    @property
+    def _where(self) -> str:
+        return f" in {self.run.path}: go on with --resume" if self.run.path else ""
+
+    def _save(self) -> None:
+        tensors, meta = self.task.state()
+        momentum, packed = pack_optimizer(self.synthetic.optimizer.state_dict())
+        self.run.save(
+            CHECKPOINT,
+            {"images": self.synthetic.images, **momentum, **{f"task.{name}": value for name, value in tensors.items()}},
+            {
+                **self.whose,
+                "step": self.done,
+                "seconds": self._seconds,
+                "images_seen": self.synthetic.images_seen,
+                "evaluations": self.synthetic.evaluations,
+                "peak_memory_bytes": max(self._peak, peak_memory_bytes()),
+                "optimizer": packed,
+                "task": meta,
+            },
+        )
+
+    def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        check_same_run(meta, self.whose, "checkpoint")
+        if meta["step"] > self.steps:
+            raise UserError(
+                f"The checkpoint has gone {meta['step']} steps, asked for are {self.steps}; raise iterations "
+                "or start afresh."
+            )
+        synthetic, optimizer = self.synthetic, self.synthetic.optimizer
+        rate = optimizer.param_groups[0]["lr"]
+        with torch.no_grad():
+            synthetic.images.copy_(tensors["images"])
+        optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+        optimizer.param_groups[0]["lr"] = rate  # may have been changed for the rest, where that is allowed
+        synthetic.images_seen, synthetic.evaluations = meta["images_seen"], meta["evaluations"]
+        self.done, self._seconds, self._peak = meta["step"], meta["seconds"], meta["peak_memory_bytes"]
+        own = {name.removeprefix("task."): value for name, value in tensors.items() if name.startswith("task.")}
+        self.task.restore(own, meta["task"], self.done)

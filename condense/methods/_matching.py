@@ -1,0 +1,91 @@
+"""What gradient and distribution matching compare: gradients of the weights, and mean features.
+
+Sources: Zhao, Mopuri & Bilen (2021), https://arxiv.org/abs/2006.05929; Zhao & Bilen (2023),
+https://arxiv.org/abs/2110.04181.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condense.classifiers.networks import Network
+
+EPS = 1e-6
+FROZEN_FROM = 16
+"""Real images a class from which batch norm takes its statistics."""
+CHUNK = 64
+"""Images a forward pass of `mean_features`: on a CPU larger maps leave the cache and cost a third more."""
+
+
+def matched_weights(network: nn.Module) -> list[Tensor]:
+    """The parameters whose gradients are compared: all but biases and norms' scales and shifts, which are 1-D."""
+    return [weight for weight in network.parameters() if weight.ndim > 1]
+
+
+def weight_gradients(network: Network, x: Tensor, y: int, *, create_graph: bool, bf16: bool = False) -> list[Tensor]:
+    """Gradients of the mean cross-entropy over images of one class.
+
+    Args:
+        network: normalised images to logits.
+        x: float32 [B, C, H, W], all of class `y`.
+        y: the class.
+        create_graph: whether the gradients are to be differentiated in x.
+        bf16: whether the forward and backward pass run under bfloat16 autocast.
+
+    Returns:
+        float32, one a matched weight, of its shape.
+    """
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+        logits = network(x)
+    loss = F.cross_entropy(logits.to(x.dtype), torch.full((len(x),), y, device=x.device))
+    return list(torch.autograd.grad(loss, matched_weights(network), create_graph=create_graph))
+
+
+def gradient_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Σ over layers and output rows i of 1 - aᵢ·bᵢ / (‖aᵢ‖ ‖bᵢ‖ + ε), ε = 1e-6; a scalar.
+
+    A row is what belongs to one output channel or unit. Source: Zhao, Mopuri & Bilen (2021), Eq. 9 and 10.
+
+    Args:
+        a: gradients, each [rows, …].
+        b: as many, of the same shapes.
+    """
+    total = a[0].new_zeros(())
+    for left, right in zip(a, b, strict=True):
+        left, right = left.flatten(1), right.flatten(1)  # [rows, inputs]
+        product = (left * right).sum(1)
+        total = total + (1 - product / (left.norm(dim=1) * right.norm(dim=1) + EPS)).sum()
+    return total
+
+
+def mean_features(network: Network, x: Tensor, *, bf16: bool = False) -> Tensor:
+    """Mean over the images [B, C, H, W] of what the last layer sees: float32 [F]."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+        sums = [network.features(part).to(x.dtype).sum(0) for part in torch.split(x, CHUNK)]
+    return torch.stack(sums).sum(0) / len(x)
+
+
+def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:
+    """Let batch norm use the statistics of `x` from now on, until `network.train()`.
+
+    A few synthetic images have no statistics worth the name, so they are those of real images. The public code of
+    DC adds a tenth of them to the initial ones; here they are taken as they are.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    network.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average: of one batch, its statistics
+    with torch.no_grad():
+        network(x)
+    for norm in norms:
+        norm.eval()
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether any layer normalises over the batch."""
+    return any(isinstance(module, nn.BatchNorm2d) for module in network.modules())

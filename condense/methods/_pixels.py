@@ -1,0 +1,140 @@
+"""Pixels as networks see them: real images drawn by class, where learned images start, and the way back to a set.
+
+Learned images live in normalised space, where nothing is clamped; a set keeps them as float32 pixels with 0 black
+and 1 white, which its stored preprocessing normalises again.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condense import rng
+from condense.classifiers import networks
+from condense.classifiers.networks import Network
+from condense.condensed_set import Floats
+from condense.data.types import ImageData, TrainingSet
+from condense.errors import UserError
+from condense.methods._members import class_members, refuse_partial
+from condense.preprocessing import Preprocessing
+
+UNIT_RANGE = (0.0, 1.0)
+ZCA_EPS = 0.1
+
+
+class RealImages:
+    """The training images on the device, normalised as they are taken, and which class each was observed to be.
+
+    Args:
+        train: every image has one label, see `check_single_labels`.
+        preprocessing: how pixels are normalised.
+        least: how many images every class must have, e.g. ipc where learning starts from them.
+        device: where images are needed.
+
+    Raises:
+        UserError: a class has fewer.
+    """
+
+    def __init__(
+        self, train: TrainingSet, preprocessing: Preprocessing, least: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.preprocessing = preprocessing
+        self.num_classes = train.images.num_classes
+        self.labels = torch.from_numpy(train.supervision.observed).to(device)
+        self._pixels = torch.from_numpy(train.images.images).permute(0, 3, 1, 2).contiguous().to(device)
+        self._members = [torch.from_numpy(own) for own in class_members(train, least)]
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return tuple(self._pixels.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self._pixels.device
+
+    def __getitem__(self, indices: Tensor | slice) -> Tensor:
+        """Normalised float32 [B, C, H, W]."""
+        return self.preprocessing.normalise(self._pixels[indices].float() / 255)
+
+    def network(self, name: str, seed: int) -> Network:
+        """An untrained network for these images and classes, on their device."""
+        channels, size, _ = self.image_shape
+        built = networks.build(
+            name,
+            in_channels=channels,
+            image_size=size,
+            num_classes=self.num_classes,
+            seed=seed,
+        )
+        return built.to(self.device)
+
+    def draw(self, y: int, count: int, generator: torch.Generator) -> Tensor:
+        """`count` images of class `y` without replacement, or all of them where there are fewer."""
+        own = self._members[y]
+        return self[own[torch.randperm(len(own), generator=generator)[:count]].to(self.device)]
+
+    def draw_each(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` images of every class, in class-major order."""
+        return torch.cat([self.draw(y, count, generator) for y in range(self.num_classes)])
+
+
+def check_single_labels(train: TrainingSet) -> None:
+    """Raise `UserError` unless every image has exactly one label, right or wrong, and is square."""
+    refuse_partial(train)
+    unlabelled = int(train.supervision.unlabelled.sum())
+    if unlabelled:
+        raise UserError(
+            f"{unlabelled} of {len(train)} images have no label, but this method compares learned images of a class "
+            "with real ones of that class; label them first (--clean-first dmis), leave them out, or use dmis."
+        )
+    _, height, width = train.images.image_shape
+    if height != width:
+        raise UserError(f"The networks need square images, found {height}x{width}; give --image-size.")
+
+
+def initial_images(reals: RealImages, ipc: int, start: Literal["noise", "real"], seed: int) -> Tensor:
+    """Where learning starts: float32 [c * ipc, C, H, W], class-major, on the device of `reals`.
+
+    Args:
+        reals: the training images, at least `ipc` a class for "real".
+        ipc: images a class.
+        start: standard normal "noise", or "real" images of the observed class.
+        seed: of the draw.
+    """
+    generator = rng.generator(seed, "initial images")
+    if start == "real":
+        return reals.draw_each(ipc, generator)
+    return torch.randn(reals.num_classes * ipc, *reals.image_shape, generator=generator).to(reals.device)
+
+
+def to_unit_pixels(x: Tensor, preprocessing: Preprocessing) -> Floats:
+    """Pixels float32 [n, H, W, C], 0 black and 1 white, from normalised images [n, C, H, W]; nothing is clipped."""
+    pixels = preprocessing.denormalise(x.detach()).permute(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels.cpu().numpy(), dtype=np.float32)
+
+
+def whitening(images: ImageData) -> Preprocessing:
+    """ZCA fitted on the pixels in [0, 1], with neither mean nor deviation taken out before.
+
+    (x - μ) U (S + ε)^(-1/2) Uᵀ with ε = 0.1 and U S Uᵀ the covariance of the flattened images.
+    Source: Cazenavette et al. (2022), https://arxiv.org/abs/2203.11932, whose code uses kornia's ZCAWhitening.
+    """
+    from kornia.enhance import ZCAWhitening  # takes seconds to import
+
+    pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2).float() / 255
+    zca = ZCAWhitening(eps=ZCA_EPS, compute_inv=True).fit(pixels)
+    return Preprocessing(
+        (0.0,) * images.channels,
+        (1.0,) * images.channels,
+        zca_mean=zca.mean_vector.flatten().numpy(),
+        zca_matrix=zca.transform_matrix.contiguous().numpy(),
+        zca_inverse=zca.transform_inv.contiguous().numpy(),
+    )

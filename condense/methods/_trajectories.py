@@ -1,0 +1,135 @@
+"""Matching trajectories: one step of MTT on the learned images and on the rate its students are trained with.
+
+Source: Cazenavette et al. (2022), Algorithm 1, https://arxiv.org/abs/2203.11932.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condense import rng
+from condense.classifiers.fit import Augment
+from condense.data.batches import EpochBatches
+from condense.errors import RunFailed
+from condense.methods._experts import Snapshots
+from condense.methods._learn import MOMENTUM, Synthetic
+from condense.methods._pixels import RealImages
+from condense.methods._unroll import Batch, Parameters, match_trajectory
+from condense.run import JSON
+
+
+@dataclass(frozen=True)
+class Row:
+    """What goes by the number of images a class; the names are those of `Options`."""
+
+    student_steps: int
+    expert_gap: int
+    start_epochs: int
+    lr_img: float
+    lr_lr: float
+    lr_init: float
+    zca: bool
+
+
+class TrajectoryMatching:
+    """One step: a student from a random snapshot, and a step on the images and on the student's rate.
+
+    Args:
+        reals: the training images, for the shape of the network.
+        synthetic: the learned images.
+        snapshots: of the experts.
+        row: how far, and at which rates.
+        backbone: the network's name.
+        experts: how many there are.
+        batch_size: learned images a step of the student.
+        augment: of the student's batches.
+        seed: expert, epoch, batches and augmentation depend on (seed, step).
+
+    Attributes:
+        rate: the student's learning rate, a scalar.
+        rates: [step, lr_img, lr_lr] from which on they were used; more than one entry after a resumption with others.
+    """
+
+    def __init__(
+        self,
+        reals: RealImages,
+        synthetic: Synthetic,
+        snapshots: Snapshots,
+        row: Row,
+        *,
+        backbone: str,
+        experts: int,
+        batch_size: int,
+        augment: Augment | None,
+        seed: int,
+    ) -> None:
+        self.synthetic, self.snapshots, self.row, self.seed = synthetic, snapshots, row, seed
+        self.network = reals.network(backbone, 0)  # its parameters are never used
+        self.experts, self.batch_size, self.augment = experts, batch_size, augment
+        self.rate = torch.tensor(row.lr_init, device=reals.device)
+        self.velocity = torch.zeros_like(self.rate)
+        self.rates: list[list[float]] = [[0, row.lr_img, row.lr_lr]]
+
+    def step(self, step: int) -> dict[str, float]:
+        """Step `step`: the normalised distance to the expert as "loss", and the student's "rate" after it."""
+        start, target = self._ends(step)
+        batch, steps = self._batches(step), self.row.student_steps
+        matched = match_trajectory(self.network, start, target, self.synthetic.images, self.rate, batch, steps)
+        velocity = MOMENTUM * self.velocity + matched.rate
+        rate = self.rate - self.row.lr_lr * velocity
+        loss = float(matched.loss)
+        self._check(loss, float(rate), step)
+        self.rate, self.velocity = rate, velocity
+        self.synthetic.images.grad = matched.images
+        self.synthetic.update()
+        # Once forwards, once more on the way back.
+        self.synthetic.count(0, 2 * steps * self.batch_size)
+        return {"loss": loss, "rate": float(rate)}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+        """The student's rate with its momentum; the rates of learning used so far."""
+        return {"rate": self.rate, "velocity": self.velocity}, {"rates": self.rates}
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+        """Go on from there, with the rates of learning now asked for."""
+        device, now = self.rate.device, self.rates[-1]
+        self.rate, self.velocity = tensors["rate"].to(device), tensors["velocity"].to(device)
+        self.rates = [list(entry) for entry in meta["rates"]]
+        if self.rates[-1][1:] != now[1:]:
+            self.rates.append([step, *now[1:]])
+
+    def _ends(self, step: int) -> tuple[Parameters, Parameters]:
+        """Parameters of a random expert at a random epoch, and `expert_gap` epochs later."""
+        generator, device = rng.generator(self.seed, "expert and epoch", step), self.rate.device
+        expert = int(torch.randint(self.experts, (), generator=generator))
+        epoch = int(torch.randint(self.row.start_epochs, (), generator=generator))
+        target = self.snapshots.parameters(expert, epoch + self.row.expert_gap, device)
+        return self.snapshots.parameters(expert, epoch, device), target
+
+    def _batches(self, step: int) -> Batch:
+        order = EpochBatches(len(self.synthetic.images), self.batch_size, rng.derive(self.seed, "student", step))
+
+        def batch(images: Tensor, n: int) -> tuple[Tensor, Tensor]:
+            chosen = order[n].to(images.device)
+            x = images[chosen]
+            if self.augment is not None:
+                x = self.augment(x, rng.generator(self.seed, "student augmentation", step, n))
+            return x, self.synthetic.labels[chosen]
+
+        return batch
+
+    def _check(self, loss: float, rate: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise RunFailed(f"The student diverged in step {step} (loss {loss}); lower lr_img or lr_lr.")
+        if not (math.isfinite(rate) and rate > 0):
+            raise RunFailed(
+                f"The student's learned rate would go from {float(self.rate):.3g} to {rate:.3g} in step {step}, and no "
+                f"network can be trained with that; lower lr_lr (now {self.row.lr_lr:g}) or lr_img "
+                f"(now {self.row.lr_img:g})."
+            )

@@ -1,0 +1,185 @@
+"""MTT: learned images on which a student trains along the path of experts trained on the real images.
+
+Experts are trained first (`_experts`). Each iteration then picks one and an epoch t < T⁺, trains a student from the
+expert's parameters at t for N steps on the images, at a learned rate, and moves images and rate so that it ends
+nearer to where the expert was at t + M (`_unroll`).
+
+Departures from the public code: an expert is trained as many epochs as are ever looked at, T⁺ - 1 + M, instead of 50,
+which at a constant learning rate gives the same snapshots; images above 32x32x3 are not whitened unless asked for.
+Source: Cazenavette, Wang, Torralba, Efros & Zhu (2022), "Dataset Distillation by Matching Training Trajectories",
+https://arxiv.org/abs/2203.11932. The defaults are those of its public code for CIFAR-10.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+
+from condense import rng
+from condense.augment import DSA
+from condense.classifiers.fit import FitOptions
+from condense.condensed_set import CondensedSet
+from condense.data.types import TrainingSet
+from condense.machine import best_device
+from condense.methods._assemble import assemble, check_ipc
+from condense.methods._augmentation import augmentation_for, check_augmentation, per_image
+from condense.methods._by_ipc import nearest_row
+from condense.methods._experts import Snapshots, train_experts
+from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
+from condense.methods._pixels import (
+    UNIT_RANGE,
+    RealImages,
+    check_single_labels,
+    initial_images,
+    to_unit_pixels,
+    whitening,
+)
+from condense.methods._trajectories import Row, TrajectoryMatching
+from condense.precision import wants_bf16
+from condense.preprocessing import standardisation
+from condense.run import Run
+
+LARGEST_WHITENED = 32 * 32 * 3  # values an image; ZCA's matrices hold the square of it
+
+
+ROWS = {
+    1: Row(50, 2, 2, 100.0, 1e-7, 0.01, True),
+    10: Row(30, 2, 20, 100.0, 1e-5, 0.001, True),
+    50: Row(30, 2, 40, 1000.0, 1e-5, 0.001, False),
+}
+
+
+class Options(LearnOptions):
+    """Options of trajectory matching; those left empty go by the row of ROWS nearest to ipc."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "iterations": 4,
+        "experts": 2,
+        "student_steps": 3,
+        "start_epochs": 2,
+        "expert_gap": 1,
+    }
+    FREE: ClassVar[frozenset[str]] = LearnOptions.FREE | {"lr_img", "lr_lr"}
+
+    iterations: int = Field(5000, ge=1, description="students")
+    experts: int = Field(100, ge=1, description="networks trained on the real images")
+    expert_lr: float = Field(0.01, gt=0, description="learning rate of the experts, plain SGD")
+    expert_batch: int = Field(256, ge=1, description="real images a step of an expert")
+    student_steps: int | None = Field(None, ge=1, description="N, steps of a student; by ipc when empty")
+    student_batch: int | None = Field(None, ge=1, description="learned images a step; all of them when empty")
+    expert_gap: int | None = Field(None, ge=1, description="M, the expert's epochs to match; by ipc when empty")
+    start_epochs: int | None = Field(None, ge=1, description="T+, students start before it; by ipc when empty")
+    lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
+    lr_lr: float | None = Field(None, ge=0, description="learning rate of the student's rate; by ipc when empty")
+    lr_init: float | None = Field(None, gt=0, description="the student's rate at first; by ipc when empty")
+    zca: bool | None = Field(None, description="whether images are whitened; by ipc and image size when empty")
+    init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
+    augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
+        DSA, description="operations of which one is drawn a batch, joined by _; digits are never flipped"
+    )
+
+    def row(self, ipc: int, values: int) -> tuple[int, Row]:
+        """What is asked for, filled up from the table for images of so many values; and the table's ipc."""
+        known, row = nearest_row(ROWS, ipc)
+        row = replace(row, zca=row.zca and values <= LARGEST_WHITENED)
+        asked = {name: getattr(self, name) for name in asdict(row) if getattr(self, name) is not None}
+        return known, replace(row, **asked)
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """Train the experts, then learn `ipc` images a class and the rate to train on them with.
+
+    Raises:
+        UserError: labels are partial or missing, a class has too few images, or the checkpoint is another run's.
+        RunFailed: an expert or the matching diverged, or the student's rate would no longer be positive.
+        Interrupted: stopped by Ctrl-C after saving.
+    """
+    check_ipc(ipc)
+    check_single_labels(train)
+    known, row = options.row(ipc, math.prod(train.images.image_shape))
+    preprocessing = whitening(train.images) if row.zca else standardisation(train.images.images)
+    reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
+    synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, row.lr_img)
+    strategy = augmentation_for(options.augment, train.images.name)
+    snapshots = Snapshots(run)
+    augment = per_image(strategy)
+    task = TrajectoryMatching(
+        reals,
+        synthetic,
+        snapshots,
+        row,
+        backbone=options.backbone,
+        experts=options.experts,
+        batch_size=options.student_batch or len(synthetic.images),
+        augment=augment,
+        seed=seed,
+    )
+    learning = Learning(
+        run,
+        identity(train, ipc, options, seed, "mtt"),
+        synthetic,
+        task,
+        steps=options.iterations,
+        checkpoint_every=options.checkpoint_every,
+    )
+    if learning.fresh:
+        snapshots.clear()
+    seconds = train_experts(
+        snapshots,
+        options.experts,
+        lambda expert: reals.network(options.backbone, rng.derive(seed, "expert network", expert)),
+        reals[:],
+        reals.labels,
+        _expert_options(options, row, reals.device),
+        augment=augment,
+        seed=seed,
+        run=run,
+    )
+    learning.finish()
+    shown = len(reals) * options.experts * _expert_epochs(row)
+    cost = learning.cost()
+    return assemble(
+        train,
+        to_unit_pixels(synthetic.images, preprocessing),
+        ipc,
+        method="mtt",
+        options=options,
+        seed=seed,
+        cost=replace(
+            cost,
+            seconds=cost.seconds + seconds,
+            network_evaluations=cost.network_evaluations + shown,
+            images_seen=cost.images_seen + shown,
+        ),
+        notes={
+            "learned_rate": float(task.rate),
+            **asdict(row),
+            "row_of_ipc": known,
+            "rates_from_step": task.rates,
+            "augmentation": strategy,
+        },
+        preprocessing=preprocessing,
+        value_range=UNIT_RANGE,
+    )
+
+
+def _expert_epochs(row: Row) -> int:
+    """The last epoch a student is ever matched with."""
+    return row.start_epochs - 1 + row.expert_gap
+
+
+def _expert_options(options: Options, row: Row, device: torch.device) -> FitOptions:
+    return FitOptions(
+        epochs=_expert_epochs(row),
+        batch_size=options.expert_batch,
+        learning_rate=options.expert_lr,
+        momentum=0.0,
+        weight_decay=0.0,
+        schedule="constant",
+        bf16=wants_bf16(options.precision, device),
+    )

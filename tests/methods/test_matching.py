@@ -1,0 +1,239 @@
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from condense.classifiers import networks
+from condense.methods._gradient_matching import GradientMatching, GradientMatchingOptions, Loops
+from condense.methods._learn import Synthetic
+from condense.methods._matching import (
+    freeze_batch_norm,
+    gradient_distance,
+    has_batch_norm,
+    matched_weights,
+    mean_features,
+    weight_gradients,
+)
+from condense.methods._pairs import Pairs
+from condense.methods._pixels import RealImages, initial_images
+from condense.methods.dm import DistributionMatching
+from condense.methods.dm import Options as DMOptions
+from condense.preprocessing import standardisation
+
+
+def network(name="convnet3", seed=0):
+    return networks.build(name, in_channels=1, image_size=8, num_classes=3, seed=seed)
+
+
+def images(count, seed=0):
+    return torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def by_hand(a, b):
+    """The distance in loops over layers and rows, as it is printed."""
+    total = torch.zeros(())
+    for left, right in zip(a, b, strict=True):
+        for i in range(len(left)):
+            u, v = left[i].reshape(-1), right[i].reshape(-1)
+            total = total + 1 - torch.dot(u, v) / (torch.sqrt((u * u).sum()) * torch.sqrt((v * v).sum()) + 1e-6)
+    return total
+
+
+def test_distance_is_one_minus_cosine_over_layers_and_rows():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(4, 3, 2, 2), (5, 7)]
+    a, b = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    torch.testing.assert_close(gradient_distance(a, b), by_hand(a, b))
+    torch.testing.assert_close(gradient_distance(a, [3 * x for x in a]), torch.tensor(0.0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(gradient_distance(a, [-x for x in a]), torch.tensor(18.0), rtol=1e-5, atol=0)
+
+
+def test_biases_and_norms_are_not_compared():
+    net = network()
+    left_out = [name for name, weight in net.named_parameters() if not any(weight is w for w in matched_weights(net))]
+    assert [weight.ndim for weight in matched_weights(net)] == [4, 4, 4, 2]
+    assert len(left_out) == 3 * 3 + 1 and all(dict(net.named_parameters())[name].ndim == 1 for name in left_out)
+
+
+def test_gradient_of_the_images_is_that_of_a_direct_computation():
+    net, real = network(), images(6, 1)
+    ours, theirs = (images(2).requires_grad_() for _ in range(2))
+
+    target = weight_gradients(net, real, 1, create_graph=False)
+    distance = gradient_distance(weight_gradients(net, ours, 1, create_graph=True), target)
+    distance.backward()
+
+    def loss(x):
+        log_p = net(x) - torch.log(torch.exp(net(x)).sum(1, keepdim=True))
+        return -log_p[:, 1].sum() / len(x)
+
+    weights = [p for p in net.parameters() if p.dim() != 1]
+    real_gradients = torch.autograd.grad(loss(real), weights)
+    direct = by_hand(torch.autograd.grad(loss(theirs), weights, create_graph=True), real_gradients)
+    (expected,) = torch.autograd.grad(direct, theirs)
+    torch.testing.assert_close(distance, direct, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.grad, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_gradient_of_the_images_against_finite_differences():
+    net, real, learned = network().double(), images(6, 1).double(), images(2).double().requires_grad_()
+    target = weight_gradients(net, real, 0, create_graph=False)
+
+    def distance(x):
+        return gradient_distance(weight_gradients(net, x, 0, create_graph=True), target)
+
+    (gradient,) = torch.autograd.grad(distance(learned), learned)
+    for place in [(0, 0, 1, 2), (1, 0, 7, 7), (1, 0, 4, 3)]:
+        step = torch.zeros_like(learned)
+        step[place] = 1e-6
+        slope = (distance(learned + step) - distance(learned - step)) / 2e-6
+        torch.testing.assert_close(gradient[place], slope.detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_mean_features_are_a_mean_whatever_the_number():
+    net = network()
+    for count in (3, 150):
+        with torch.no_grad():
+            x = images(count)
+            torch.testing.assert_close(mean_features(net, x), net.trunk(x).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_batch_norm_uses_the_statistics_of_the_real_images():
+    net, real, x = network("convnet3-bn"), images(30), images(5, 1) + 3
+    assert has_batch_norm(net) and not has_batch_norm(network())
+    freeze_batch_norm(net, real)
+    layers = list(net.trunk)
+    seen = layers[0](real)
+    mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3))
+    expected = (layers[0](x) - mean[:, None, None]) / (variance[:, None, None] + layers[1].eps).sqrt()
+    torch.testing.assert_close(layers[1](layers[0](x)), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(net(x)[:2], net(x[:2]), rtol=1e-4, atol=1e-5)  # no image looks at another
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    net(x)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    freeze_batch_norm(net, real + 1)  # not an average with what was before
+    torch.testing.assert_close(layers[1].running_mean, layers[0](real + 1).mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+
+def pairs(ipc=2, batch=5, strategy=None, lr=0.1, start="real"):
+    train = tiny.training_set("noisy")
+    reals = RealImages(train, standardisation(train.images.images), ipc)
+    return Pairs(reals, Synthetic(initial_images(reals, ipc, start, 0), ipc, lr), batch, strategy, seed=0)
+
+
+def test_a_step_on_the_images_sums_over_classes_and_keeps_momentum():
+    """Two steps of dc with one outer step each, against plain autograd and SGD with momentum 0.5 by hand."""
+    given = pairs()
+    task = GradientMatching(given, GradientMatchingOptions(precision="fp32"), Loops(1, 1))
+    s, v = given.synthetic.images.detach().clone(), torch.zeros(6, 1, 8, 8)
+    for step in range(2):
+        loss = task.step(step)["loss"]
+        net = given.fresh_network("convnet3", step)
+        weights = [p for p in net.parameters() if p.dim() != 1]
+        x = s.clone().requires_grad_()
+        total = torch.zeros(())
+        for y, real, _ in given.of_step(step):
+            label = torch.tensor([y])
+            learned = F.cross_entropy(net(x[2 * y : 2 * y + 2]), label.repeat(2))
+            a = torch.autograd.grad(learned, weights, create_graph=True)
+            b = torch.autograd.grad(F.cross_entropy(net(real), label.repeat(5)), weights)
+            total = total + by_hand(a, b)
+        (gradient,) = torch.autograd.grad(total, x)
+        v = 0.5 * v + gradient
+        s = s - 0.1 * v
+        assert loss == pytest.approx(float(total.detach()), rel=1e-4)
+        torch.testing.assert_close(given.synthetic.images.detach(), s, rtol=1e-3, atol=1e-3)
+
+
+def test_the_network_is_trained_between_the_outer_steps_but_not_after_the_last():
+    given, options = pairs(), GradientMatchingOptions(precision="fp32", net_batch=6)
+    task = GradientMatching(given, options, Loops(outer=3, inner=2))
+
+    def weights():
+        return torch.cat([p.detach().flatten() for p in task.network.parameters()])
+
+    def fresh(iteration):
+        return torch.cat([p.detach().flatten() for p in given.fresh_network("convnet3", iteration).parameters()])
+
+    task.step(0)
+    assert torch.equal(weights(), fresh(0))
+    before, learned = task.network.state_dict(), given.synthetic.images.detach().clone()
+    expected = network()
+    expected.load_state_dict(before)
+    for _ in range(2):  # a batch holds all images, so the order does not matter: plain gradient descent
+        gradients = torch.autograd.grad(
+            F.cross_entropy(expected(learned), given.synthetic.labels), list(expected.parameters())
+        )
+        with torch.no_grad():
+            for p, g in zip(expected.parameters(), gradients, strict=True):
+                p -= 0.01 * g
+    task.step(1)
+    torch.testing.assert_close(weights(), torch.cat([p.detach().flatten() for p in expected.parameters()]))
+    task.step(2)
+    assert not torch.equal(weights(), fresh(0))
+    task.step(3)  # the next iteration starts with a network nobody trained
+    assert torch.equal(weights(), fresh(1)) and not torch.equal(fresh(0), fresh(1))
+
+
+def test_step_of_dm_against_a_direct_computation():
+    given = pairs(ipc=2, batch=7, lr=1.0)
+    before = given.synthetic.images.detach().clone()
+    loss = DistributionMatching(given, DMOptions(precision="fp32")).step(4)["loss"]
+    net, x, total = given.fresh_network("convnet3", 4), before.clone().requires_grad_(), torch.zeros(())
+    hook: list[torch.Tensor] = []
+    net.head.register_forward_pre_hook(lambda module, inputs: hook.append(inputs[0]))
+    for y, real, _ in given.of_step(4):
+        net(real), net(x[2 * y : 2 * y + 2])
+        f_real, f_learned = hook[-2:]
+        assert f_real.shape == (7, 128)
+        total = total + ((f_real.sum(0) / 7).detach() - f_learned.sum(0) / 2).pow(2).sum()
+    (gradient,) = torch.autograd.grad(total, x)
+    assert loss == pytest.approx(float(total.detach()), rel=1e-4)
+    torch.testing.assert_close(given.synthetic.images.detach(), before - gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_pairs_share_their_augmentation_and_differ_by_class_and_step():
+    given = pairs(ipc=2, batch=20, strategy="crop_rotate_color")
+    plain = {y: (real, learned.detach()) for y, real, learned in pairs(ipc=2, batch=20).of_step(3)}
+    first, again, other = (
+        {y: (real, learned.detach()) for y, real, learned in given.of_step(step)} for step in (3, 3, 4)
+    )
+    for y in range(3):
+        assert torch.equal(first[y][0], again[y][0]) and torch.equal(first[y][1], again[y][1])
+        assert not torch.equal(first[y][1], plain[y][1])
+        assert not torch.equal(first[y][0], other[y][0])
+    same = Pairs(given.reals, given.synthetic, 20, "crop_rotate_color", 0)
+    with torch.no_grad():
+        for y, real, learned in same.of_step(3):  # the same images through both sides come out alike
+            given.synthetic.images[2 * y : 2 * y + 2] = plain[y][0][:2]
+            _, _, alike = next(p for p in given.of_step(3) if p[0] == y)
+            torch.testing.assert_close(alike, real[:2])
+            assert learned.shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["convnet3-bn", "resnet18"])
+def test_other_backbones_and_colour_images(name):
+    data, truth = tiny.pictures(6, size=16, channels=3)
+    train = tiny.TrainingSet(data, tiny.supervision("noisy", truth))
+    reals = RealImages(train, standardisation(data.images), 1)
+    given = Pairs(reals, Synthetic(initial_images(reals, 1, "noise", 0), 1, 0.1), 4, None, 0)
+    start = given.synthetic.images.detach().clone()
+    options = {"backbone": name, "precision": "fp32"}
+    for task in (
+        GradientMatching(given, GradientMatchingOptions(**options), Loops(1, 1)),
+        DistributionMatching(given, DMOptions(**options)),
+    ):
+        assert task.step(0)["loss"] > 0
+        moved = given.synthetic.images.detach()
+        assert moved.isfinite().all() and (moved != start).flatten(1).any(1).all()
+        start = moved.clone()
+
+
+def test_bf16_changes_a_gradient_less_than_another_batch_does():
+    net, x = network(), images(64)
+    exact, rough = (weight_gradients(net, x, 0, create_graph=False, bf16=bf16) for bf16 in (False, True))
+    other = weight_gradients(net, images(64, 5), 0, create_graph=False)
+    assert all(g.dtype == torch.float32 for g in rough)
+    assert float(gradient_distance(exact, rough)) < 0.1 * float(gradient_distance(exact, other))
+    assert isinstance(net.head, nn.Linear)
