@@ -65,7 +65,7 @@ def confusion(rows: Labels, columns: Labels, num_classes: int) -> Counts:
 
 def shares(counts: npt.NDArray[np.integer] | Matrix) -> Matrix:
     """Each row divided by its sum; empty rows stay 0."""
-    return counts / np.maximum(counts.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+    return np.asarray(counts / np.maximum(counts.sum(1, keepdims=True), np.finfo(np.float64).tiny))
 
 
 def agreement(labels: Labels, authority: Labels, num_classes: int) -> Agreement:

