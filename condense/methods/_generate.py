@@ -162,7 +162,7 @@ def class_prototypes(images: Images, known: np.ndarray, count: int, seed: int) -
     Returns:
         uint8 [count, H, W, C] for each class.
     """
-    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.cluster import KMeans
 
     prototypes = []
     for y in range(known.shape[1]):
@@ -170,9 +170,8 @@ def class_prototypes(images: Images, known: np.ndarray, count: int, seed: int) -
         if len(members) < count:
             members = np.argsort(-known[:, y], kind="stable")[:count]
         pixels = images[members].reshape(len(members), -1).astype(np.float32)
-        model = MiniBatchKMeans(
-            min(count, len(members)), n_init=3, batch_size=1024, random_state=rng.derive(seed, "prototypes", y) % 2**32
-        ).fit(pixels)
+        random_state = rng.derive(seed, "prototypes", y) % 2**32
+        model = KMeans(min(count, len(members)), n_init=1, random_state=random_state).fit(pixels)
         sizes = np.bincount(model.labels_, minlength=model.n_clusters)
         centres = model.cluster_centers_[np.argsort(-sizes, kind="stable")].round().clip(0, 255).astype(np.uint8)
         prototypes.append(centres[np.arange(count) % len(centres)].reshape(count, *images.shape[1:]))

@@ -11,7 +11,7 @@ from condense.data.types import ImageData, Supervision, TrainingSet, Truth
 from condense.errors import UserError
 from condense.generator.session import train_generator
 from condense.methods import dmis, vanilla
-from condense.methods._generate import MAX_ROUNDS, DrawOptions, _choose_class, draw_and_choose, embed
+from condense.methods._generate import MAX_ROUNDS, DrawOptions, _choose_class, class_prototypes, draw_and_choose, embed
 from condense.relabel import repaired_by, repaired_by_oracle
 from condense.run import Run
 
@@ -26,7 +26,7 @@ class Marked:
     def __init__(self, disowned):
         self.disowned, self.denoiser, self.asked = disowned, SimpleNamespace(evaluations=0), []
 
-    def sample(self, labels, seed, *, num_steps, guidance):
+    def sample(self, labels, seed, *, num_steps, guidance, start, start_sigma):
         self.asked.append((int(labels[0]), len(labels)))
         images = np.random.default_rng(seed % 2**32).integers(0, 255, (len(labels), 8, 8, 1), dtype=np.uint8)
         wrong = np.arange(len(labels)) < self.disowned.get(int(labels[0]), 0) * len(labels)
@@ -200,3 +200,33 @@ def test_torch_and_numpy_leave_no_trace_in_global_randomness():
     draw_and_choose(Marked({1: 0.5}), 2, PIXELS.model_copy(update={"choose": "kmeans"}), 0, Run(None))
     assert torch.equal(torch.random.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+
+
+def test_prototypes_are_cluster_means_of_the_images_believed_to_be_of_a_class():
+    generator = np.random.default_rng(0)
+    centres = np.array([[20, 60], [120, 160], [200, 240]])  # two clusters a class
+    images = np.repeat(centres.reshape(-1), 30)[:, None, None, None] + generator.integers(-3, 4, (180, 4, 4, 1))
+    known = np.repeat(np.eye(3), 60, 0) * 0.96 + 0.01
+    known[0] = [0.5, 0.4, 0.1]  # too uncertain to count
+    images[0] = 255
+    prototypes = class_prototypes(images.astype(np.uint8), known, 2, 0)
+    for y in range(3):
+        means = np.sort(prototypes[y].reshape(2, -1).mean(1))
+        np.testing.assert_allclose(means, centres[y], atol=1.5)
+
+
+def test_a_class_hardly_believed_in_takes_its_likeliest_images_as_prototypes():
+    images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) * np.full((1, 2, 2, 1), 60, np.uint8)
+    known = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    values = sorted(int(p[0, 0, 0]) for p in class_prototypes(images, known, 2, 0)[1])
+    assert values == [120, 180]
+
+
+def test_samples_stay_near_their_prototypes_where_these_are_hardly_noised():
+    options = train_options(steps=2)
+    generator = train_generator(training_set(), NETWORK, options, 0, Run(None))
+    start = np.full((5, 8, 8, 1), 200, np.uint8)
+    near = generator.sample(np.zeros(5, np.int64), 0, start=start, start_sigma=0.01)
+    assert np.abs(near.astype(int) - 200).max() < 8
+    far = generator.sample(np.zeros(5, np.int64), 0)
+    assert np.abs(far.astype(int) - 200).mean() > 20
