@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,7 +38,8 @@ def random_crops(images: Images, count: int, side: int, generator: torch.Generat
             for length, (top, left) in zip(lengths, corners, strict=True)
         ]
     )
-    return crops.unflatten(0, (len(images), count)).permute(0, 1, 3, 4, 2).contiguous().numpy()
+    channels_last = crops.permute(0, 2, 3, 1).reshape(len(images), count, side, side, -1)
+    return np.asarray(channels_last.numpy(), dtype=np.uint8)
 
 
 def resized(images: Images, side: int) -> Images:
@@ -45,7 +47,8 @@ def resized(images: Images, side: int) -> Images:
     if images.shape[1] == side:
         return images
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-    return _rounded(_interpolated(pixels.float(), side)).permute(0, 2, 3, 1).contiguous().numpy()
+    small = _rounded(_interpolated(pixels.float(), side)).permute(0, 2, 3, 1).contiguous()
+    return np.asarray(small.numpy(), dtype=np.uint8)
 
 
 def tiled(patches: Images, factor: int) -> Images:

@@ -183,7 +183,7 @@ def test_a_class_without_images_and_oblong_images_are_refused():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"network": "convnet"}, 'no network is called "convnet"; nearest: convnet3'),
+        ({"network": "convnet"}, 'no network is called "convnet"; nearest: .*convnet3'),
         ({"network": "resnet18bn"}, "nearest: resnet18-bn"),
         ({"augment": "crop_flop"}, 'names "flop"; join any of color, crop'),
         ({"epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'"),

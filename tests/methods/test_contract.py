@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from condense import methods
+from condense.condensed import read
 from condense.condensed_set import CondensedSet
 from condense.data import corrupt, digits
 from condense.data.types import TrainingSet, Truth
@@ -181,22 +182,27 @@ def test_names_that_resemble_nothing_are_refused(asked):
 TOY = '''
 """Toy: the first images of each class. Source: https://example.org."""
 import numpy as np
+from pydantic import Field
 from condense.methods._assemble import assemble
 from condense.condensed_set import Cost
 from condense.options import Options as Base
 
 class Options(Base):
-    """None."""
+    """Which images."""
+    QUICK = {"skip": 0}
+    skip: int = Field(1, description="images of each class to pass over")
 
 def condense(train, ipc, options, seed, run):
-    observed = train.supervision.observed
-    chosen = np.concatenate([np.flatnonzero(observed == y)[:ipc] for y in range(train.images.num_classes)])
+    start, observed = options.skip, train.supervision.observed
+    chosen = np.concatenate(
+        [np.flatnonzero(observed == y)[start : start + ipc] for y in range(train.images.num_classes)]
+    )
     return assemble(train, train.images.images[chosen], ipc, method="toy", options=options, seed=seed, cost=Cost(),
                     source_index=chosen)
 '''
 
 
-def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch):
+def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch, dmis):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "toy.py").write_text(TOY)
     monkeypatch.syspath_prepend(tmp_path)
@@ -204,6 +210,12 @@ def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch):
     method = methods.load("mine.toy")
     made = method.condense(train, 3, method.Options(), 0, Run(None))
     np.testing.assert_array_equal(made.labels, train.supervision.observed[made.source_index])
+    command = ("condense", "--method", "mine.toy", "--noise", "sym:0.4", "--ipc", 3)
+    assert dmis(*command, "--out", "whole.h5", "--run", "a").code == 0
+    assert dmis(*command, "--quick", "--out", "quick.h5", "--run", "b").code == 0
+    whole, quick = (read(tmp_path / f"{name}.h5").source_index for name in ("whole", "quick"))
+    assert whole.tolist() == made.source_index.tolist() and whole[:2].tolist() == quick[1:3].tolist()
+    assert "did you mean 'skip'" in dmis(*command, "--set", "skipp=2").err
 
 
 @pytest.mark.parametrize(
