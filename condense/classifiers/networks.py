@@ -1,9 +1,7 @@
-"""Downstream networks: ConvNet-3 and ResNet-18/34 for small images, with instance or batch norm.
+"""Downstream networks by name: what condensed sets are made and judged with.
 
-ConvNet-3 is the network condensed sets are made and judged with (Gidaris & Komodakis 2018,
-https://arxiv.org/abs/1804.09458; Zhao, Mopuri & Bilen 2021, https://arxiv.org/abs/2006.05929). The ResNets
-(He et al. 2016, https://arxiv.org/abs/1512.03385) have a 3x3 stem of stride 1 and no max pooling, as is usual
-for 32x32 images. Instance norm is the default: batch statistics of a few synthetic images mislead batch norm.
+Instance norm is the default where there is a choice ("-bn" is batch norm): batch statistics of a few synthetic
+images mislead batch norm.
 """
 
 from __future__ import annotations
@@ -11,84 +9,36 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from condense.classifiers.layers import HalvingPool, ImageConv2d, Network, Norm, batch_norm, instance_norm
+from condense.classifiers.convnets import alexnet, convnet, lenet, mlp, vgg11
+from condense.classifiers.layers import Network, Norm, batch_norm, instance_norm
+from condense.classifiers.resnets import resnet, wide_resnet
+from condense.classifiers.vit import PATCH, vit_tiny
 from condense.errors import UserError
 
-__all__ = ["NAMES", "Network", "build", "check_name"]
-
-WIDTH = 128
-DEPTH = 3
-
-
-def convnet(in_channels: int, image_size: int, num_classes: int, norm: Norm) -> Network:
-    """ConvNet-3: three times [3x3 convolution of 128, norm, ReLU, 2x2 average pooling], flatten, linear.
-
-    MNIST-like images (one channel, 28x28) are padded to 32x32 by the first convolution.
-    """
-    first_padding = 3 if (in_channels, image_size) == (1, 28) else 1
-    size = image_size + 2 * (first_padding - 1)
-    layers: list[nn.Module] = []
-    for depth in range(DEPTH):
-        convolution = (
-            nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
-            if depth
-            else ImageConv2d(in_channels, WIDTH, 3, padding=first_padding)
-        )
-        # In place, because a second map of this size costs more in page faults than the arithmetic does.
-        layers += [convolution, norm(WIDTH), nn.ReLU(inplace=True), HalvingPool()]
-        size //= 2
-    return Network(nn.Sequential(*layers, nn.Flatten()), WIDTH * size * size, num_classes)
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False),
-            norm(channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            norm(channels),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != channels:
-            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride, bias=False), norm(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in_channels, H, W] to [B, channels, H / stride, W / stride]."""
-        return F.relu(self.body(x) + self.shortcut(x))
-
-
-def resnet(in_channels: int, num_classes: int, num_blocks: tuple[int, ...], norm: Norm) -> Network:
-    """ResNet of basic blocks with 64, 128, 256, 512 channels; `num_blocks` of them a stage."""
-    width = 64
-    layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
-        norm(width),
-        nn.ReLU(),
-    ]
-    for stage, count in enumerate(num_blocks):
-        channels = 64 * 2**stage
-        for block in range(count):
-            layers.append(ResidualBlock(width, channels, 2 if stage and not block else 1, norm))
-            width = channels
-    return Network(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), width, num_classes)
+__all__ = ["CROSS", "NAMES", "Network", "build", "check_fits", "check_name"]
 
 
 @dataclass(frozen=True)
 class _Entry:
     make: Callable[[int, int, int], Network]  # (in_channels, image_size, num_classes)
-    smallest: int  # image size below which the last norm would see a single pixel, or a map would vanish
+    smallest: int = 1  # image size below which a map would vanish, or the last norm would see a single pixel
+    multiple_of: int = 1  # what the image size must be a multiple of
 
 
-def _resnet_entry(num_blocks: tuple[int, ...], norm: Norm) -> _Entry:
+def _convnet(depth: int, norm: Norm) -> _Entry:
+    return _Entry(partial(convnet, depth=depth, norm=norm), 2**depth)
+
+
+def _vgg11(norm: Norm) -> _Entry:
+    # Five halvings, the last norm before the last of them; 28 to 31 pixels are padded to 32.
+    return _Entry(partial(vgg11, norm=norm), 28)
+
+
+def _resnet(num_blocks: tuple[int, ...], norm: Norm) -> _Entry:
     def make(in_channels: int, image_size: int, num_classes: int) -> Network:
         return resnet(in_channels, num_classes, num_blocks, norm)
 
@@ -96,22 +46,35 @@ def _resnet_entry(num_blocks: tuple[int, ...], norm: Norm) -> _Entry:
     return _Entry(make, 9 if norm is instance_norm else 1)
 
 
-def _convnet_entry(norm: Norm) -> _Entry:
+def _wide_resnet(depth: int, widening: int, norm: Norm) -> _Entry:
     def make(in_channels: int, image_size: int, num_classes: int) -> Network:
-        return convnet(in_channels, image_size, num_classes, norm)
+        return wide_resnet(in_channels, num_classes, depth, widening, norm)
 
-    return _Entry(make, 2**DEPTH)
+    return _Entry(make, 5 if norm is instance_norm else 1)  # two halvings
 
 
-_NETWORKS = {
-    "convnet3": _convnet_entry(instance_norm),
-    "convnet3-bn": _convnet_entry(batch_norm),
-    "resnet18": _resnet_entry((2, 2, 2, 2), instance_norm),
-    "resnet18-bn": _resnet_entry((2, 2, 2, 2), batch_norm),
-    "resnet34": _resnet_entry((3, 4, 6, 3), instance_norm),
-    "resnet34-bn": _resnet_entry((3, 4, 6, 3), batch_norm),
+def _with_norms(name: str, entry: Callable[[Norm], _Entry]) -> dict[str, _Entry]:
+    return {name: entry(instance_norm), f"{name}-bn": entry(batch_norm)}
+
+
+_NETWORKS: dict[str, _Entry] = {
+    "mlp": _Entry(mlp),
+    **_with_norms("convnet1", partial(_convnet, 1)),
+    **_with_norms("convnet2", partial(_convnet, 2)),
+    **_with_norms("convnet3", partial(_convnet, 3)),
+    **_with_norms("convnet4", partial(_convnet, 4)),
+    "lenet": _Entry(lenet, 12),
+    "alexnet": _Entry(alexnet, 8),
+    **_with_norms("vgg11", _vgg11),
+    **_with_norms("resnet18", partial(_resnet, (2, 2, 2, 2))),
+    **_with_norms("resnet34", partial(_resnet, (3, 4, 6, 3))),
+    **_with_norms("wrn16-4", partial(_wide_resnet, 16, 4)),
+    **_with_norms("wrn40-10", partial(_wide_resnet, 40, 10)),
+    "vit-tiny": _Entry(vit_tiny, PATCH, multiple_of=PATCH),
 }
 NAMES: tuple[str, ...] = tuple(_NETWORKS)
+CROSS: tuple[str, ...] = ("mlp", "convnet3", "lenet", "alexnet", "vgg11", "resnet18", "vit-tiny")
+"""One network of each kind, for cross-architecture tables (the first six as in DC's Table 4)."""
 
 
 def check_name(name: str) -> None:
@@ -119,6 +82,25 @@ def check_name(name: str) -> None:
     if name not in _NETWORKS:
         close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.3) or list(NAMES)
         raise UserError(f'no network is called "{name}"; nearest: {", ".join(close)}.')
+
+
+def check_fits(name: str, image_size: int) -> None:
+    """Raise `UserError` unless images of `image_size` suit the network `name`."""
+    check_name(name)
+    if _fits(name, image_size):
+        return
+    entry = _NETWORKS[name]
+    multiple = f" and a multiple of {entry.multiple_of}" if entry.multiple_of > 1 else ""
+    others = [other for other in NAMES if _fits(other, image_size)]
+    raise UserError(
+        f"{name} needs images of at least {entry.smallest}x{entry.smallest}{multiple}, "
+        f"found {image_size}x{image_size}; choose {', '.join(others)}."
+    )
+
+
+def _fits(name: str, image_size: int) -> bool:
+    entry = _NETWORKS[name]
+    return image_size >= entry.smallest and image_size % entry.multiple_of == 0
 
 
 def build(name: str, *, in_channels: int, image_size: int, num_classes: int, seed: int) -> Network:
@@ -132,15 +114,9 @@ def build(name: str, *, in_channels: int, image_size: int, num_classes: int, see
         seed: equal seeds give equal weights; the global random state is neither read nor changed.
 
     Raises:
-        UserError: the name is unknown, or the images are too small for the network.
+        UserError: the name is unknown, or the images do not suit the network.
     """
-    check_name(name)
-    entry = _NETWORKS[name]
-    if image_size < entry.smallest:
-        raise UserError(
-            f"{name} needs images of at least {entry.smallest}x{entry.smallest}, "
-            f"found {image_size}x{image_size}; choose convnet3 (from 8x8 on) or resnet18-bn."
-        )
+    check_fits(name, image_size)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which reseeds every GPU too
-        return entry.make(in_channels, image_size, num_classes)
+        return _NETWORKS[name].make(in_channels, image_size, num_classes)

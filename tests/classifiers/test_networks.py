@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from condense.classifiers import layers, networks
+from condense.classifiers import layers, networks, resnets
 from condense.errors import UserError
 
 
@@ -25,10 +25,63 @@ def count(network):
         ("convnet3", 3, 64, 3_584 + 2 * 147_584 + 3 * 256 + 81_930),
         ("resnet18", 3, 32, 11_173_962),  # the usual ResNet-18 for CIFAR-10
         ("resnet34-bn", 3, 32, 21_282_122),
+        ("mlp", 1, 28, (784 + 1) * 128 + 129 * 128 + 1_290),
+        ("convnet1", 3, 32, 3_584 + 256 + 128 * 16**2 * 10 + 10),
+        ("convnet2-bn", 3, 32, 3_584 + 147_584 + 2 * 256 + 128 * 8**2 * 10 + 10),
+        ("convnet4", 3, 32, 3_584 + 3 * 147_584 + 4 * 256 + 128 * 2**2 * 10 + 10),
+        ("lenet", 3, 32, 62_006),  # torch's own tutorial network
+        ("lenet", 1, 28, 61_706),
+        ("alexnet", 3, 32, 9_728 + 614_592 + 442_624 + 442_560 + 331_968 + 30_730),  # convolutions, then 192·4²
+        ("vgg11-bn", 3, 32, 9_231_114),  # the usual VGG-11 for CIFAR-10
+        ("vgg11", 1, 28, 9_231_114 - 2 * 9 * 64),
+        ("wrn16-4", 3, 32, 2_748_890),  # 2.7 M in the paper, 2,748,890 in its public code
+        ("wrn40-10-bn", 3, 32, 55_841_754),  # 55.8 M in the paper
+        ("vit-tiny", 3, 32, 25_088 + 512 + 65 * 512 + 6 * 1_577_984 + 1_024 + 5_130),
     ],
 )
 def test_parameter_counts(name, in_channels, image_size, expected):
-    assert count(build(name, in_channels, image_size)) == expected
+    with torch.device("meta"):
+        assert count(build(name, in_channels, image_size)) == expected
+
+
+def wide_resnet_parameters(depth, k, classes):
+    """Convolutions and norms of WRN-depth-k for RGB images, after Table 1 of the paper."""
+    total, width = 3 * 9 * 16, 16
+    for channels in (16 * k, 32 * k, 64 * k):
+        for _ in range((depth - 4) // 6):
+            total += 2 * width + 9 * width * channels + 2 * channels + 9 * channels**2
+            total += width * channels if width != channels else 0
+            width = channels
+    return total + 2 * width + (width + 1) * classes
+
+
+@pytest.mark.parametrize(("depth", "k"), [(16, 4), (40, 10)])
+def test_wide_resnets_have_the_parameters_of_the_formula(depth, k):
+    with torch.device("meta"):
+        assert count(build(f"wrn{depth}-{k}", num_classes=7)) == wide_resnet_parameters(depth, k, 7)
+
+
+@pytest.mark.parametrize("name", [name for name in networks.NAMES if "-bn" not in name and "40" not in name])
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 64)])
+def test_every_network_takes_every_image_or_says_why_not(name, channels, size):
+    try:
+        networks.check_fits(name, size)
+    except UserError as error:
+        choices = str(error).partition("choose ")[2].rstrip(".").split(", ")
+        assert f"found {size}x{size}" in str(error) and name not in choices
+        assert set(choices) <= set(networks.NAMES) and choices
+        return
+    with torch.device("meta"):
+        network = build(name, channels, size, num_classes=7)
+        x = torch.empty(2, channels, size, size)
+        features = network.features(x)
+        assert features.shape == (2, network.head.in_features) and network(x).shape == (2, 7)
+
+
+def test_cross_table_has_a_network_of_each_kind():
+    assert set(networks.CROSS) <= set(networks.NAMES)
+    for name in networks.CROSS:
+        networks.check_fits(name, 32)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +187,34 @@ def test_resnet_equals_torchvision_with_a_small_stem(name):
         torch.testing.assert_close(ours(x), theirs(x))
 
 
+def test_vgg_equals_torchvision():
+    ours = build("vgg11-bn", 3, 32, seed=3).eval()
+    theirs = torchvision.models.vgg11_bn(init_weights=False).features.eval()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.trunk.state_dict().values(), strict=True)))
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.features(x), theirs(x).flatten(1))
+
+
+def test_wide_block_activates_before_the_shortcut():
+    """x with norm and ReLU by hand: an identity shortcut takes x itself, a convolution takes what ReLU gives."""
+    x = torch.randn(2, 4, 6, 6)
+    same, other = resnets.WideBlock(4, 4, 1, layers.instance_norm), resnets.WideBlock(4, 8, 2, layers.instance_norm)
+    active = F.relu(F.instance_norm(x))
+    torch.testing.assert_close(same(x), x + same.body(active))
+    torch.testing.assert_close(other(x), F.conv2d(active, other.shortcut.weight, stride=2) + other.body(active))
+
+
+def test_vision_transformer_sees_grey_patches():
+    network = build("vit-tiny", 1, 8).eval()
+    x = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x)[:1], network(x[:1]))
+        network.trunk.conv_proj.weight.zero_()
+        torch.testing.assert_close(network(x)[0], network(x)[1])
+    assert not any(module.p for module in network.modules() if isinstance(module, torch.nn.Dropout))
+
+
 def test_initialisation_depends_on_the_seed_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
@@ -150,8 +231,16 @@ def test_unknown_name_lists_near_ones():
         build("ResNet-18")
 
 
-@pytest.mark.parametrize(("name", "size", "needed"), [("convnet3", 7, 8), ("resnet18", 8, 9)])
+@pytest.mark.parametrize(
+    ("name", "size", "needed"),
+    [("convnet3", 7, 8), ("convnet4", 15, 16), ("resnet18", 8, 9), ("wrn16-4", 4, 5), ("lenet", 11, 12)],
+)
 def test_too_small_images_are_refused(name, size, needed):
     with pytest.raises(UserError, match=f"at least {needed}x{needed}, found {size}x{size}"):
         build(name, 1, size)
     build(name, 1, needed)
+
+
+def test_patches_must_tile_the_image():
+    with pytest.raises(UserError, match="at least 4x4 and a multiple of 4, found 30x30; choose mlp"):
+        build("vit-tiny", 3, 30)
