@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condense import rng
-from condense.classifiers.fit import FitOptions, fit
+from condense.classifiers.fit import FitOptions, fit, has_batch_norm
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.machine import best_device
@@ -34,7 +34,7 @@ from condense.methods._matching import (
     FROZEN_FROM,
     freeze_batch_norm,
     gradient_distance,
-    has_batch_norm,
+    target_gradients,
     weight_gradients,
 )
 from condense.methods._pairs import Pairs, check_finite
@@ -171,9 +171,8 @@ class GradientMatching:
             freeze_batch_norm(self.network, self.pairs.for_batch_norm(FROZEN_FROM, step))
         loss = 0.0
         for y, real, learned in self.pairs.of_step(step):
-            target = weight_gradients(self.network, real, y, create_graph=False, bf16=self.bf16)
-            own = weight_gradients(self.network, learned, y, create_graph=True)
-            distance = gradient_distance(own, target)
+            target = target_gradients(self.network, real, y, bf16=self.bf16)
+            distance = gradient_distance(weight_gradients(self.network, learned, y), target)
             # Class by class, so that only one class's graph is kept; a class's distance reaches its images alone.
             torch.autograd.backward(distance, inputs=[self.pairs.synthetic.images])
             loss += float(distance.detach())

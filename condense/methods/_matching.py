@@ -17,8 +17,8 @@ from condense.classifiers.networks import Network
 EPS = 1e-6
 FROZEN_FROM = 16
 """Real images a class from which batch norm takes its statistics."""
-CHUNK = 64
-"""Images a forward pass of `mean_features`: on a CPU larger maps leave the cache and cost a third more."""
+PART = 64
+"""Images that pass through a network together on a CPU: the maps of more leave the cache and cost a third more."""
 
 
 def matched_weights(network: nn.Module) -> list[Tensor]:
@@ -26,23 +26,32 @@ def matched_weights(network: nn.Module) -> list[Tensor]:
     return [weight for weight in network.parameters() if weight.ndim > 1]
 
 
-def weight_gradients(network: Network, x: Tensor, y: int, *, create_graph: bool, bf16: bool = False) -> list[Tensor]:
-    """Gradients of the mean cross-entropy over images of one class.
+def weight_gradients(network: Network, x: Tensor, y: int) -> list[Tensor]:
+    """Gradients of the mean cross-entropy over images of one class, themselves differentiable in the images.
 
     Args:
         network: normalised images to logits.
-        x: float32 [B, C, H, W], all of class `y`.
+        x: float [B, C, H, W], all of class `y`.
         y: the class.
-        create_graph: whether the gradients are to be differentiated in x.
-        bf16: whether the forward and backward pass run under bfloat16 autocast.
 
     Returns:
-        float32, one a matched weight, of its shape.
+        One a matched weight, of its shape and the type of `x`.
     """
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        logits = network(x)
-    loss = F.cross_entropy(logits.to(x.dtype), torch.full((len(x),), y, device=x.device))
-    return list(torch.autograd.grad(loss, matched_weights(network), create_graph=create_graph))
+    loss = F.cross_entropy(network(x), torch.full((len(x),), y, device=x.device))
+    return list(torch.autograd.grad(loss, matched_weights(network), create_graph=True))
+
+
+def target_gradients(network: Network, x: Tensor, y: int, *, bf16: bool) -> list[Tensor]:
+    """The values of `weight_gradients` for many images: constants, and where asked for by bfloat16 autocast."""
+    weights = matched_weights(network)
+    totals = [torch.zeros_like(weight) for weight in weights]
+    for part in _parts(x):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            logits = network(part)
+        labels = torch.full((len(part),), y, device=x.device)
+        loss = F.cross_entropy(logits.to(x.dtype), labels, reduction="sum") / len(x)
+        torch._foreach_add_(totals, torch.autograd.grad(loss, weights))
+    return totals
 
 
 def gradient_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -65,7 +74,7 @@ def gradient_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 def mean_features(network: Network, x: Tensor, *, bf16: bool = False) -> Tensor:
     """Mean over the images [B, C, H, W] of what the last layer sees: float32 [F]."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        sums = [network.features(part).to(x.dtype).sum(0) for part in torch.split(x, CHUNK)]
+        sums = [network.features(part).to(x.dtype).sum(0) for part in _parts(x)]
     return torch.stack(sums).sum(0) / len(x)
 
 
@@ -86,6 +95,5 @@ def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:
         norm.eval()
 
 
-def has_batch_norm(network: nn.Module) -> bool:
-    """Whether any layer normalises over the batch."""
-    return any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+def _parts(x: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(x, PART if x.device.type == "cpu" else len(x))

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from condense.augment import DSA
+from condense.classifiers.fit import has_batch_norm
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.machine import best_device
@@ -27,7 +28,7 @@ from condense.methods._assemble import assemble, check_ipc
 from condense.methods._augmentation import augmentation_for, check_augmentation
 from condense.methods._by_ipc import nearest_row
 from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
-from condense.methods._matching import FROZEN_FROM, freeze_batch_norm, has_batch_norm, mean_features
+from condense.methods._matching import FROZEN_FROM, freeze_batch_norm, mean_features
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
 from condense.precision import wants_bf16
