@@ -29,7 +29,7 @@ def noisy_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_set_of_real_images_is_compared_with_their_true_labels(noisy_set: Path, digits: Source, dmis: Dmis) -> None:
-    told = json.loads(dmis("audit", noisy_set, "--steps", "30", "--json", "-q").out)
+    told = json.loads(dmis("audit", noisy_set, "--steps", "20", "--json", "-q").out)
     made = read(noisy_set)
     assert digits.truth is not None and made.source_index is not None
     right = digits.truth.labels[made.source_index] == made.labels
@@ -40,7 +40,7 @@ def test_a_set_of_real_images_is_compared_with_their_true_labels(noisy_set: Path
     counts = np.array(told["judged"]["confusion"])
     assert counts.sum(1).tolist() == [4] * 10
     assert told["judged"]["share_agreed"] == pytest.approx(counts.trace() / 40) == pytest.approx(right.mean(), abs=0.2)
-    assert "true labels" in told["judged"]["classifier"] and told["judged"]["test_accuracy"] > 0.7
+    assert "true labels" in told["judged"]["classifier"] and told["judged"]["test_accuracy"] > 0.6
     assert told["bytes"] == 40 * 64 + 40 * 8
 
 

@@ -83,7 +83,7 @@ def test_inception_is_torch_fidelitys_network_with_the_files_weights(weights):
     space = features.inception(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
     assert space.titled("FD") == f"FD-inception-{digest}" and not space.original
-    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
     theirs = FeatureExtractorInceptionV3("theirs", ["2048"], feature_extractor_weights_path=str(weights))
     wanted = theirs(torch.from_numpy(images).permute(0, 3, 1, 2))[0]
     np.testing.assert_allclose(space.extract(images)[0], wanted, rtol=1e-5)

@@ -18,11 +18,11 @@ def float32(monkeypatch):
 def test_it_learns_the_true_labels_where_they_are_known_and_else_the_given_ones():
     images, truth = tiny.pictures(30)
     wrong = Supervision.from_labels((truth.labels + 1) % 3, 3, trusted=False)
-    knowing = train_judge(images, wrong, truth, steps=15)
+    knowing = train_judge(images, wrong, truth, steps=10)
     assert knowing.accuracy(images, truth) > 0.95 and knowing.labels == "true labels"
-    told = train_judge(images, wrong, None, steps=15)
+    told = train_judge(images, wrong, None, steps=10)
     assert told.accuracy(images, truth) < 0.05 and told.labels == "given labels"
-    assert told.describe() == "convnet3 trained for 15 steps on 90 images with their given labels"
+    assert told.describe() == "convnet3 trained for 10 steps on 90 images with their given labels"
 
 
 def test_answers_are_those_of_the_network_on_standardised_pixels():
