@@ -574,7 +574,9 @@ def audit(
     classifier: Annotated[
         str, typer.Option("--classifier", metavar="NETWORK|none", help="Judges what the truth does not tell.")
     ] = "convnet3",
-    steps: Annotated[int, typer.Option("--steps", help="Batches of 128 it is trained for.")] = 400,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Batches of 128 it is trained for. [default: 400]")
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     root: Root = None,
@@ -591,7 +593,14 @@ def audit(
     recipe = _data_recipe(_data(data, root, image_size, download, noise, labels))
     _answer(
         lambda: command(
-            target, recipe, classifier=classifier, steps=steps, seed=seed, html=html, force=force, progress=not quiet
+            target,
+            recipe,
+            classifier=classifier,
+            seed=seed,
+            html=html,
+            force=force,
+            progress=not quiet,
+            **_given(steps=steps),
         ),
         as_json,
         _show.audit,
@@ -609,12 +618,16 @@ def metrics(
         Path | None, typer.Option("--inception-weights", metavar="FILE", help="For the true FID.")
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="Neighbours; repeatable. [default: 3 and 5]")] = None,
-    reference: Annotated[int, typer.Option("--reference", help="Most real images to compare with.")] = 10_000,
-    steps: Annotated[int, typer.Option("--steps", help="Batches of 128 for the space convnet.")] = 400,
+    reference: Annotated[
+        int | None, typer.Option("--reference", help="Most real images to compare with. [default: 10000]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Batches of 128 for the space convnet. [default: 400]")
+    ] = None,
     cas: Annotated[
         str, typer.Option("--cas", metavar="PROTOCOL|none", help="How to train on the set, to test on real images.")
     ] = "hard-quick",
-    repeats: Annotated[int, typer.Option("--repeats", help="Networks trained for it.")] = 3,
+    repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained for it. [default: 3]")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
@@ -633,12 +646,9 @@ def metrics(
         options = MetricsOptions(
             space=space or ("inception" if inception_weights else "convnet"),
             inception_weights=inception_weights,
-            ks=tuple(sorted(set(k))) if k else (3, 5),
-            reference=reference,
-            steps=steps,
             cas=None if cas == "none" else cas,
-            repeats=repeats,
             seed=seed,
+            **_given(ks=tuple(sorted(set(k))) if k else None, reference=reference, steps=steps, repeats=repeats),
         )
         return command(paths, recipe, options, progress=not quiet)
 
