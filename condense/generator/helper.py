@@ -119,7 +119,7 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
                 _look(helper, best, step, run)
             if step % options.helper.look_every == 0 or last or guard.requested:
                 _save(helper, best, step, before + time.perf_counter() - started, run)
-            if guard.requested and not last:
+            if guard.requested:
                 raise Interrupted(
                     f"Stopped at step {step} of {steps} of {helper.name}; the state is saved"
                     + (f" in {run.path}: go on with --resume." if run.path else ".")

@@ -16,7 +16,7 @@ from condense.generator.coherence import estimate_coherence
 from condense.generator.helper import num_steps
 from condense.generator.noisy_classifier import NoisyClassifier, train_noisy_classifier
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.volminnet import estimate_by_volume
+from condense.generator.volminnet import estimate_by_volume, fresh_classifier
 from condense.run import Run
 
 FILES = (volminnet.NAME, noisy_classifier.NAME, cross.FILE)
@@ -58,7 +58,8 @@ def prepare(
     seconds: dict[str, float] = {}
     transition = None
     if options.transition == "volmin":
-        transition, seconds[volminnet.NAME] = estimate_by_volume(data, options, seed, run, device)
+        classifier_of_clean = fresh_classifier(data, seed)
+        transition, seconds[volminnet.NAME] = estimate_by_volume(data, classifier_of_clean, options, seed, run, device)
     classifier = None
     if options.objective == "tdsm":
         known = transition if transition is not None else _known_transition(options, data.images.num_classes)

@@ -25,16 +25,20 @@ from condense.precision import wants_bf16
 from condense.run import Run
 
 NAME = "volminnet"
-START = -2.0  # off-diagonal entries before normalising are sigmoid(START) = 0.12
 MATRIX_RATE = 10.0  # the matrix has few parameters, which must go far: its learning rate in the network's
 
 
 class TransitionMatrix(nn.Module):
-    """A row-stochastic matrix whose diagonal is the largest entry of each row: (I + sigmoid(w) off it) / row sums."""
+    """A row-stochastic matrix whose diagonal is the largest entry of each row: (I + sigmoid(w) off it) / row sums.
+
+    It starts with 1/2 on the diagonal (2/3 with two classes), noisier than labels usually are: only a classifier that
+    is sure of itself fits them then. Beside too clean a matrix it would learn to be as unsure as the labels are.
+    """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full((num_classes, num_classes), START))
+        start = torch.tensor(min(1 / (num_classes - 1), 0.5)).logit()
+        self.weight = nn.Parameter(start.expand(num_classes, num_classes).clone())
 
     def forward(self) -> Tensor:
         """T, float32 [c, c], rows = true class."""
@@ -52,7 +56,7 @@ class VolMinNet(nn.Module):
         self.transition = TransitionMatrix(num_classes)
 
     def loss(self, x: Tensor, candidates: Tensor, volume_weight: float) -> Tensor:
-        """Mean of -log (T^T f)_z, plus `volume_weight` log det T.
+        """Mean of -log (T^T f)_z, plus `volume_weight` log |det T|.
 
         Args:
             x: images [B, C, H, W].
@@ -62,14 +66,34 @@ class VolMinNet(nn.Module):
         transition = self.transition()
         untrusted = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         likelihood = label_likelihood(candidates, untrusted, transition)
-        loss: Tensor = forward_loss(self.classifier(x), likelihood).mean() + volume_weight * transition.logdet()
-        return loss
+        misfit = forward_loss(self.classifier(x), likelihood).mean()
+        volume: Tensor = torch.linalg.slogdet(transition).logabsdet
+        return misfit + volume_weight * volume
+
+
+def fresh_classifier(data: TrainingSet, seed: int) -> nn.Module:
+    """A ConvNet-3 for these images, its weights drawn from `seed`. Raises `UserError` where they are too small."""
+    return networks.build(
+        "convnet3",
+        in_channels=data.images.channels,
+        image_size=data.images.image_shape[1],
+        num_classes=data.images.num_classes,
+        seed=rng.derive(seed, NAME),
+    )
 
 
 def estimate_by_volume(
-    data: TrainingSet, options: TrainOptions, seed: int, run: Run, device: torch.device
+    data: TrainingSet, classifier: nn.Module, options: TrainOptions, seed: int, run: Run, device: torch.device
 ) -> tuple[Tensor, float]:
     """T [c, c] of the images with one untrusted label, and the seconds it took.
+
+    Args:
+        data: images and imprecise labels.
+        classifier: images in [-1, 1], [B, C, H, W], to logits [B, c]; trained in place.
+        options: budget (`helper`) and augmentation.
+        seed: of batches and augmentation.
+        run: keeps the state, see `train_helper`.
+        device: where to train.
 
     Raises:
         UserError: no label is untrusted; otherwise as `train_helper`.
@@ -77,15 +101,7 @@ def estimate_by_volume(
     used = data.supervision.noisy
     if not used.any():
         raise UserError("VolMinNet needs noisy labels, and none here may be wrong; leave train.transition out.")
-    num_classes = data.images.num_classes
-    classifier = networks.build(
-        "convnet3",
-        in_channels=data.images.channels,
-        image_size=data.images.image_shape[1],
-        num_classes=num_classes,
-        seed=rng.derive(seed, NAME),
-    )
-    module = VolMinNet(classifier, num_classes).to(device)
+    module = VolMinNet(classifier, data.images.num_classes).to(device)
     parts = HelperData(data, used, options, seed, device)
     bf16, rate = wants_bf16(options.precision, device), options.helper.learning_rate
 
