@@ -609,7 +609,7 @@ def audit(
 
 @app.command()
 def metrics(
-    paths: Annotated[list[Path], typer.Argument(metavar="SET...", help="Condensed sets (.h5) of one size.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="SET", help="Condensed sets (.h5) of one size.")],
     data: Data = None,
     space: Annotated[
         str | None, typer.Option("--space", help="Features: convnet, efflite0, inception. [default: convnet]")

@@ -34,13 +34,12 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Give
     filled: dict[str, Any] = {"image_size": data.image_size or condensed.images.shape[1]}
     if data.name == condensed.provenance.data_name and not {"noise", "labels"} & asked.model_fields_set:
         filled |= {"noise": before.get("noise", "none")}
-    for noise_seed in (asked.noise_seed, before.get("noise_seed"), recorded.get("seed"), seed):
-        if noise_seed is not None:
-            break
+    seeds = (asked.noise_seed, before.get("noise_seed"), recorded.get("seed"), seed)
+    noise_seed = next(int(known) for known in seeds if known is not None)
     data = data.model_copy(update=filled)
     source = load_source(data)
     check_same_kind(condensed, source.train)
-    return given_labels(source, data, int(noise_seed or 0))
+    return given_labels(source, data, noise_seed)
 
 
 def trained_judge(given: Given, network: str, steps: int, seed: int, run: Run) -> Judge:
