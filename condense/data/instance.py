@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
-from scipy.stats import truncnorm
 
 from condense import rng
 from condense.data.types import Images, Labels
@@ -20,6 +19,8 @@ SPREAD = 0.1
 
 def flip_rates(rate: float, num_images: int, seed: int) -> npt.NDArray[np.float64]:
     """Probability q_i of each image to be mislabelled, float64 [n] in [0, 1], of mean about `rate`."""
+    from scipy.stats import truncnorm  # a second to import
+
     low, high = (0 - rate) / SPREAD, (1 - rate) / SPREAD
     source = np.random.default_rng(rng.derive(seed, "instance rates"))
     rates: npt.NDArray[np.float64] = truncnorm.rvs(

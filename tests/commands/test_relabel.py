@@ -18,7 +18,7 @@ from condense.data.types import Supervision, Truth
 from condense.evaluate.relabel_report import RelabelReport, Suspect, render_relabel_report
 from condense.generator.suggestions import Suggestions
 
-FEW = "longtail:50+sym:0.4"  # 380 of the digits
+FEW = "longtail:1000+sym:0.4"  # 240 of the digits
 FAST = ("--set", "train.steps=5", "--set", "train.batch_size=16", "--set", "network.channels=8")
 
 
@@ -113,7 +113,7 @@ def test_a_users_folder_with_and_without_a_table(dmis: Dmis, folder: Path) -> No
 
 def test_arrays_are_relabelled_too(dmis: Dmis, trained: Path) -> None:
     for number, noise in enumerate(("mix:clean=0.2,sym:0.4=0.3,partial:0.3=0.3,unlabeled=0.2", "annotators:0.3")):
-        assert dmis("corrupt", "digits", "--noise", f"longtail:50+{noise}", "--out", f"{number}.npz").code == 0
+        assert dmis("corrupt", "digits", "--noise", f"longtail:1000+{noise}", "--out", f"{number}.npz").code == 0
         answer = dmis("relabel", f"{number}.npz", "--generator", trained, "--json")
         told = json.loads(answer.out)
         source, rows = sources.load(f"{number}.npz"), table("digits-relabelled")
