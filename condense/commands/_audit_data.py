@@ -71,7 +71,7 @@ def _true_labels(source: Source) -> dict[str, Any] | None:
     held = supervision.candidates[np.arange(len(truth)), truth]
     injected = confusion(truth, supervision.observed, supervision.num_classes)
     return {
-        "share_right": float(injected.trace() / max(injected.sum(), 1)),
+        "share_right": float(injected.trace() / injected.sum()) if injected.any() else None,
         "share_among_candidates": float(held.mean()),
         "images_per_class": np.bincount(truth, minlength=supervision.num_classes).tolist(),
         "confusion": injected.tolist(),

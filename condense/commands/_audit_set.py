@@ -74,7 +74,8 @@ def audit_set(
 def _injected(condensed: CondensedSet, given: Given) -> Agreement | None:
     """The given labels beside the truth, where both are known to be those the set was made from."""
     source = given.source
-    if source.truth is None or given.corruption.spec != condensed.provenance.corruption:
+    same = given.corruption.spec == condensed.provenance.corruption
+    if source.truth is None or not same or not source.supervision.single.any():
         return None
     return agreement(source.supervision.observed, source.truth.labels, condensed.num_classes)
 

@@ -114,6 +114,8 @@ def test_duplicates_in_training_data_and_test_images_among_them(digits: Source, 
 def test_partial_labels_have_no_transition_matrix(dmis: Dmis) -> None:
     told = json.loads(dmis("audit", "digits", "--noise", "partial:0.5", "--classifier", "none", "--json").out)
     assert told["supervision"] == "partial" and told["true_labels"]["share_among_candidates"] == 1
+    sets_only = json.loads(dmis("audit", "digits", "--noise", "partial:0.9", "--classifier", "none", "--json").out)
+    assert sets_only["true_labels"]["share_right"] is None and sum(sets_only["labels_per_class"]) == 0
 
 
 def test_the_report_is_one_file_and_is_not_overwritten(noisy_set: Path, dmis: Dmis) -> None:
