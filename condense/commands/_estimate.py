@@ -13,7 +13,8 @@ from condense.data.splits import held_out
 from condense.data.types import TrainingSet
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.methods._generate import DrawOptions, GeneratorOptions
+from condense.generator.stages import BELIEFS, LOOKS
+from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
 from condense.run import Run
 
 CLASSIFIER_PASSES = 2 * len(DEFAULT_SCHEDULE.sigmas)  # one antithetic pair a noise level
@@ -34,9 +35,9 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
     parameters, evaluations = None, 0
     for options in (plan.labeller, plan.options):
         if isinstance(options, GeneratorOptions):
-            network, cost = _generator(options, plan, draws=draws and options is plan.options)
+            networks, cost = _generator(options, plan, draws=draws and options is plan.options)
             coherent = options.train.objective == "cad"
-            parameters = num_parameters(network, plan.train, coherent=coherent)
+            parameters = sum(num_parameters(network, plan.train, coherent=coherent) for network in networks)
             evaluations += cost
     return {
         "recipe": plan.written(),
@@ -70,27 +71,44 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
     return steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes
 
 
-def drawing_evaluations(network: NetworkOptions, draw: DrawOptions, ipc: int, num_classes: int) -> int:
-    """Images passed through the network to draw every class's pool once and to judge it."""
-    passes = _passes(network, num_classes)
-    sampling = (2 * draw.sampler_steps - 1) * (passes if draw.guidance else 1)
-    return num_classes * max(ipc, round(draw.pool * ipc)) * (sampling + CLASSIFIER_PASSES * passes)
+def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str) -> int:
+    """Images passed through the first stage's network to write down what it believes, see `stages.beliefs`."""
+    looks = 0 if objective == "vanilla" else 2 * len(LOOKS.sigmas)
+    return len(train) * looks * _passes(network, train.images.num_classes)
 
 
-def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[NetworkOptions, int]:
-    """The network of one of the plan's generators and what it will cost; a trained one is only drawn from."""
+def drawing_evaluations(
+    judge: NetworkOptions, drawer: NetworkOptions, draw: DrawOptions, ipc: int, num_classes: int
+) -> int:
+    """Images passed through the networks to draw every class's pool once and to judge it."""
+    sampling = (2 * draw.sampler_steps - 1) * (_passes(drawer, num_classes) if draw.guidance else 1)
+    return num_classes * pool_size(ipc, draw) * (sampling + CLASSIFIER_PASSES * _passes(judge, num_classes))
+
+
+def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[list[NetworkOptions], int]:
+    """The networks of one of the plan's generators and what it will cost; a trained one is only drawn from."""
     seed = labeller_seed(plan.recipe.seed) if options is plan.labeller else plan.recipe.seed
+    num_classes, known = plan.train.images.num_classes, False
     if options.generator is None:
-        network = options.network
-        cost = training_evaluations(network, options.train, plan.train, seed)
+        networks = [options.network]
+        cost = training_evaluations(options.network, options.train, plan.train, seed)
+        if options.second_stage is not None and options is not plan.labeller:
+            second = options.second_stage
+            networks.append(second.network)
+            cost += belief_evaluations(options.network, plan.train, options.train.objective)
+            cost += second.train.steps * second.train.batch_size
+            known = True
     else:
-        network, cost = Generator.load(Run(options.generator)).network, 0
-    num_classes = plan.train.images.num_classes
+        generator, cost = Generator.load(Run(options.generator)), 0
+        networks = [generator.network] + ([generator.second.network] if generator.second else [])
+        known = (options.generator / f"{BELIEFS}.safetensors").exists()
     if options is plan.labeller:
-        cost += len(plan.train) * CLASSIFIER_PASSES * _passes(network, num_classes)
+        cost += len(plan.train) * CLASSIFIER_PASSES * _passes(networks[0], num_classes)
     if draws:
-        cost += drawing_evaluations(network, options.draw, plan.recipe.ipc, num_classes)
-    return network, cost
+        if options.draw.prototype_sigma is not None and not known:
+            cost += belief_evaluations(networks[0], plan.train, options.train.objective)
+        cost += drawing_evaluations(networks[0], networks[-1], options.draw, plan.recipe.ipc, num_classes)
+    return networks, cost
 
 
 def _passes(network: NetworkOptions, num_classes: int) -> int:

@@ -9,7 +9,12 @@ classifier.
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from typing import cast
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from condense import rng
@@ -23,7 +28,7 @@ from condense.machine import num_processes
 from condense.run import Run
 
 BELIEFS = "beliefs"
-_LOOKS = centred_schedule(2)  # half the default: every training image is looked at
+LOOKS = centred_schedule(2)  # half the default: every training image is looked at
 _PART = 2000  # images between two looks at the progress
 
 
@@ -50,34 +55,55 @@ def train_stages(
     generator = train_generator(data, network, options, seed, run)
     if second is None:
         return generator
-    known = beliefs(generator, data, seed, run)
+    believed = beliefs(generator, data, seed, run)
     folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
     train = second.train.model_copy(update={"objective": options.objective})
-    generator.second = train_generator(
-        data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=torch.from_numpy(known)
-    )
+    known = torch.from_numpy(believed.posterior)
+    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known)
+    drawer.meta["seconds"] = cast(float, drawer.meta["seconds"]) + believed.seconds
+    drawer.meta["evaluations"] = cast(int, drawer.meta["evaluations"]) + believed.evaluations
+    drawer.save(folder)
+    generator.second = drawer
     return generator
 
 
-def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run) -> np.ndarray:
-    """What `generator` believes of each training image: p(y | x, z), float32 [n, c]; kept in the run folder.
+@dataclass(frozen=True, eq=False)
+class Beliefs:
+    """What a generator believes of each training image.
+
+    Attributes:
+        posterior: p(y | x, z), float32 [n, c], rows summing to 1.
+        evaluations: images passed through the network to find it.
+        seconds: how long that took.
+    """
+
+    posterior: npt.NDArray[np.float32]
+    evaluations: int = 0
+    seconds: float = 0.0
+
+
+def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run) -> Beliefs:
+    """What `generator` believes of each training image; found once and kept in the run folder.
 
     A vanilla generator believes the labels as given: one-hot, or uniform over the candidates.
     """
     given = data.supervision.candidates
     if generator.meta["objective"] == "vanilla":
-        return np.asarray(given / given.sum(1, keepdims=True), dtype=np.float32)
+        return Beliefs((given / given.sum(1, keepdims=True)).astype(np.float32))
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint()}
     found = run.load(BELIEFS)
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
-        return np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
+        posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
+        return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     generator.check_data(data.images)
+    before, started = generator.denoiser.evaluations, time.perf_counter()
     parts = []
     with run.track(len(data), "beliefs") as tracker:
         for start in range(0, len(data), _PART):
             part = data.take(np.arange(start, min(start + _PART, len(data))))
-            parts.append(generator.label_posterior(part.images.images, part.supervision, _LOOKS, seed=seed))
+            parts.append(generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed))
             tracker.update(start + len(part))
-    known = torch.from_numpy(np.concatenate(parts))
-    run.save(BELIEFS, {BELIEFS: known}, of)
-    return np.asarray(known.numpy(), dtype=np.float32)
+    evaluations, seconds = generator.denoiser.evaluations - before, time.perf_counter() - started
+    posterior = np.concatenate(parts)
+    run.save(BELIEFS, {BELIEFS: torch.from_numpy(posterior)}, {**of, "evaluations": evaluations, "seconds": seconds})
+    return Beliefs(posterior, evaluations, seconds)

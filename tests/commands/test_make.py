@@ -82,6 +82,8 @@ def test_the_recipe_of_a_set_makes_it_again(dmis: Dmis, made: Path) -> None:
         ("--set", "train.form=mixture"),
         ("--set", "network.kind=conditional", "--set", "train.top_k=2", "--set", "train.form=mixture"),
         ("--set", "draw.guidance=1"),
+        ("--set", "draw.prototype_sigma=2"),
+        ("--set", "second_stage={network: {kind: conditional, channels: 8, multipliers: [1]}, train: {steps: 3}}"),
     ],
 )
 def test_dry_run_foretells_the_cost_and_writes_nothing(
