@@ -39,7 +39,7 @@ class Result:
         std: their sample standard deviation; None for one network.
         ci95: half width of the 95 % interval; None for one network.
         seconds: to make the set, training included.
-        peak_memory_bytes: while making it.
+        peak_memory_bytes: while making it; None where the method did not measure it.
         bytes: size of the set's file.
         labels_recovered: share of training labels right after the generator, or who repaired them, saw them.
         classifier_accuracy: on test images, of the generator itself.

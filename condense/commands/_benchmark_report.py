@@ -58,7 +58,7 @@ def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Pictur
         ipcs = {result.ipc for _, result in own}
         shown = max((ipc for ipc in ipcs if ipc <= MOST_SHOWN), default=min(ipcs))
         cell = next(cell for cell, result in own if result.ipc == shown)
-        condensed = whole_set(cell.folder(out))
+        condensed = whole_set(out, cell)
         if condensed is not None and condensed.images.shape[3] in (1, 3):
             yield Pictures(setting, label, shown, condensed.classes, _first_of_each_class(condensed))
 

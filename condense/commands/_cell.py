@@ -14,7 +14,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ RECIPE, SET, SCORE, ERROR, LOG, LABELS = (
     "log.txt",
     "labels.json",
 )
+_IDENTITY = ("method", "ipc", "seed", "clean_first")
 
 
 def run_cell(out: Path, cell: Cell) -> None:
@@ -57,13 +58,13 @@ def run_cell(out: Path, cell: Cell) -> None:
     with _recorded(folder):
         atomic_write_text(folder / RECIPE, json.dumps(cell.recipe, indent=2) + "\n")
         plan, run = _planned(out, cell)
-        condensed = whole_set(folder)
+        condensed = whole_set(out, cell)
         if condensed is None:
             print(f"{_now()} making the set")
             condensed = make_set(plan, run, None if cell.labeller is None else Run(out / SHARED / cell.labeller))
             write(folder / SET, condensed, force=True)
         learner = learner_folder(out, cell)
-        if learner is not None and read_labels(learner) is None:
+        if learner is not None and read_labels(learner) is None and has_generator(learner):
             _write_labels(learner, told_by_generator(plan, Generator.load(Run(learner), best_device())))
         print(f"{_now()} scoring the set")
         _score(plan, condensed, folder)
@@ -103,7 +104,7 @@ def read_result(out: Path, cell: Cell) -> Result:
         )
     if (error := read_error(folder)) is not None:
         return dataclasses.replace(cell.result(), status="failed", error=error)
-    score, condensed = _read_json(folder / SCORE), whole_set(folder)
+    score, condensed = _read_json(folder / SCORE), whole_set(out, cell)
     if score is None or condensed is None or score.get("sha256") != condensed.sha256():
         return cell.result()
     cost = condensed.provenance.cost
@@ -117,19 +118,22 @@ def read_result(out: Path, cell: Cell) -> Result:
         std=score["std"],
         ci95=score["ci95"],
         seconds=cost.seconds,
-        peak_memory_bytes=cost.peak_memory_bytes,
+        peak_memory_bytes=cost.peak_memory_bytes or None,
         bytes=(folder / SET).stat().st_size,
         labels_recovered=learnt.get("labels_recovered"),
         classifier_accuracy=learnt.get("classifier_accuracy"),
     )
 
 
-def whole_set(folder: Path) -> CondensedSet | None:
-    """The folder's condensed set; None where it is missing or damaged."""
+def whole_set(out: Path, cell: Cell) -> CondensedSet | None:
+    """The cell's condensed set; None where it is missing, damaged or another cell's."""
     try:
-        return read(folder / SET)
+        condensed = read(cell.folder(out) / SET)
     except UserError:
         return None
+    made = condensed.provenance.recipe
+    same = isinstance(made, Mapping) and all(made.get(key) == cell.recipe[key] for key in _IDENTITY)
+    return condensed if same else None
 
 
 def has_generator(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from condense.commands._cell import (
     record_error,
     run_cell,
     run_labeller,
+    whole_set,
 )
 from condense.commands._grid import SHARED, BenchmarkRecipe, Cell, expand, read_benchmark
 from condense.commands._jobs import Executor, Job, LocalExecutor
@@ -135,7 +136,8 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
         if cell.labeller is not None and not is_repaired(out / SHARED / cell.labeller, cell):
             tasks.setdefault(cell.labeller, Task(cell.labeller, run_labeller, cell))
             needs.append(cell.labeller)
-        if cell.shared is not None and not has_generator(out / SHARED / cell.shared):
+        makes = whole_set(out, cell) is None
+        if makes and cell.shared is not None and not has_generator(out / SHARED / cell.shared):
             leader = leaders.setdefault(cell.shared, cell.name)
             needs += [leader] if leader != cell.name else []
         tasks[cell.name] = Task(cell.name, run_cell, cell, tuple(needs))
