@@ -165,7 +165,7 @@ def _part(generator: Generator, wanted: Wanted, parts: Run, y: int, start: int, 
     name = f"class-{y}-from-{start}"
     found = parts.load(name)
     if found is None:
-        size = PART if wanted.agree else min(PART, missing)
+        size = min(PART, missing + (missing // 4 if wanted.agree else 0))
         images = generator.sample(
             np.full(size, y, dtype=np.int64),
             rng.derive(wanted.seed, "generate", y, start),
