@@ -72,9 +72,9 @@ class VolMinNet(nn.Module):
 
 
 def fresh_classifier(data: TrainingSet, seed: int) -> nn.Module:
-    """A ConvNet-3 for these images, its weights drawn from `seed`. Raises `UserError` where they are too small."""
+    """A ConvNet-3 with batch norm, its weights drawn from `seed`. Raises `UserError` where the images are too small."""
     return networks.build(
-        "convnet3",
+        "convnet3-bn",
         in_channels=data.images.channels,
         image_size=data.images.image_shape[1],
         num_classes=data.images.num_classes,
