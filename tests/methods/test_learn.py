@@ -19,12 +19,12 @@ from condense.run import Run, Tracker
 
 NAMES = ("dc", "dsa", "dm", "mtt")
 SMALL = {
-    "dc": {"iterations": 2, "outer": 3, "inner": 2, "real_batch": 8},
-    "dsa": {"iterations": 2, "outer": 3, "inner": 2, "real_batch": 8},
-    "dm": {"iterations": 6, "real_batch": 8},
-    "mtt": {"iterations": 6, "experts": 2, "student_steps": 2, "start_epochs": 2, "expert_gap": 1, "lr_img": 1.0},
+    "dc": {"iterations": 1, "outer": 3, "inner": 2, "real_batch": 8},
+    "dsa": {"iterations": 1, "outer": 3, "inner": 2, "real_batch": 8},
+    "dm": {"iterations": 3, "real_batch": 8},
+    "mtt": {"iterations": 3, "experts": 2, "student_steps": 2, "start_epochs": 2, "expert_gap": 1, "lr_img": 1.0},
 }
-STEPS = 6
+STEPS = 3
 
 
 class StoppedAt(Run):
@@ -71,8 +71,8 @@ def test_a_run_that_crashed_goes_on_bit_for_bit(uninterrupted, tmp_path):
     """Crashed in the middle of an iteration of dc and dsa, whose network must come back as it was."""
     name, whole, path = uninterrupted
     with pytest.raises(MemoryError):
-        make(name, StoppedAt(tmp_path, 5, crash), checkpoint_every=2)
-    assert checkpoint(tmp_path)[1]["step"] == 4
+        make(name, StoppedAt(tmp_path, 3, crash), checkpoint_every=2)
+    assert checkpoint(tmp_path)[1]["step"] == 2
     resumed = make(name, Run(tmp_path), checkpoint_every=2)
     np.testing.assert_array_equal(resumed.images, whole.images)
     ours, theirs = checkpoint(tmp_path), checkpoint(path)
@@ -86,9 +86,9 @@ def test_a_run_that_crashed_goes_on_bit_for_bit(uninterrupted, tmp_path):
 
 def test_ctrl_c_saves_the_step_it_stopped_at(uninterrupted, tmp_path):
     name, whole, _ = uninterrupted
-    with pytest.raises(Interrupted, match=r"Stopped at step 3 of 6; the state is saved in .*: go on with --resume"):
-        make(name, StoppedAt(tmp_path, 3, ctrl_c))
-    assert checkpoint(tmp_path)[1]["step"] == 3
+    with pytest.raises(Interrupted, match=r"Stopped at step 1 of 3; the state is saved in .*: go on with --resume"):
+        make(name, StoppedAt(tmp_path, 1, ctrl_c))
+    assert checkpoint(tmp_path)[1]["step"] == 1
     np.testing.assert_array_equal(make(name, Run(tmp_path)).images, whole.images)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "step" in line]
@@ -97,10 +97,10 @@ def test_ctrl_c_saves_the_step_it_stopped_at(uninterrupted, tmp_path):
 
 def test_a_finished_run_can_be_given_more_iterations(tmp_path):
     """Also: with a folder and without one, the set is the same."""
-    whole = make("dsa", iterations=3)
+    whole = make("dsa", iterations=2)
     make("dsa", Run(tmp_path))
-    np.testing.assert_array_equal(make("dsa", Run(tmp_path), iterations=3).images, whole.images)
-    with pytest.raises(UserError, match=r"checkpoint has gone 9 steps, asked for are 3; raise iterations"):
+    np.testing.assert_array_equal(make("dsa", Run(tmp_path), iterations=2).images, whole.images)
+    with pytest.raises(UserError, match=r"checkpoint has gone 6 steps, asked for are 3; raise iterations"):
         make("dsa", Run(tmp_path), iterations=1)
 
 
@@ -121,15 +121,15 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, changed, complaint):
 
 def test_cost_of_dm_and_dc_counted_by_hand():
     cost = make("dm").provenance.cost
-    assert cost.images_seen == 6 * 3 * 8  # steps, classes, batch
-    assert cost.network_evaluations == 6 * 3 * (8 + 2)
+    assert cost.images_seen == 3 * 3 * 8  # steps, classes, batch
+    assert cost.network_evaluations == 3 * 3 * (8 + 2)
     assert cost.seconds > 0 and cost.peak_memory_bytes > 1e6
     cost = make("dc").provenance.cost
-    inner = 2 * 2 * 2 * 6  # iterations, trainings each, epochs, images
-    assert cost.network_evaluations == 2 * 3 * 3 * (8 + 2) + inner
+    inner = 2 * 2 * 6  # trainings, epochs, images
+    assert cost.network_evaluations == 3 * 3 * (8 + 2) + inner
     sizes = np.bincount(tiny.training_set("noisy").supervision.observed)
-    frozen = 6 * np.minimum(sizes, 16).sum()  # for batch norm, in every step
-    assert make("dm", backbone="convnet3-bn").provenance.cost.images_seen == 6 * 3 * 8 + frozen
+    frozen = 3 * np.minimum(sizes, 16).sum()  # for batch norm, in every step
+    assert make("dm", backbone="convnet3-bn").provenance.cost.images_seen == 3 * 3 * 8 + frozen
 
 
 class Failing:
@@ -201,8 +201,8 @@ def test_noise_needs_no_images_to_start_from():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_backbones_are_refused_before_anything_runs(name):
-    with pytest.raises(UserError, match='no network is called "convnet4"; nearest: convnet3'):
-        parse(methods.load(name).Options, {"backbone": "convnet4"}, name)
+    with pytest.raises(UserError, match='no network is called "convnat3"; nearest: convnet3'):
+        parse(methods.load(name).Options, {"backbone": "convnat3"}, name)
     with pytest.raises(UserError, match="resnet18 needs images of at least"):
         make(name, backbone="resnet18")
 
