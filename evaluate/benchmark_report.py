@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from condense.data.types import Images
 from condense.evaluate import figures
 from condense.evaluate.page import class_rows, render
-from condense.evaluate.reference import CAUTION
+from condense.evaluate.reference import CAUTION, find
 from condense.evaluate.results import Entry, Result, entries
 from condense.evaluate.tables import latex_table, markdown_report, shown
 from condense.files import atomic_write_text
@@ -144,17 +144,21 @@ def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
     return lines
 
 
-def _learners(results: Sequence[Result]) -> Mapping[str, tuple[float | None, float | None]]:
-    """Mean share of labels recovered, and accuracy as a classifier, of each method that learns the labels."""
-    found = {}
-    for label in _unique(result.label for result in results):
+def _learners(results: Sequence[Result]) -> list[dict[str, object]]:
+    """Of each method that learns labels: mean share recovered, accuracy as a classifier, and what a paper printed."""
+    rows: list[dict[str, object]] = []
+    for label in _unique(result.label for result in results if result.labels_recovered is not None):
         own = [result for result in results if result.label == label and result.labels_recovered is not None]
-        if own:
-            found[label] = (
-                _mean([r.labels_recovered for r in own]),
-                _mean([r.classifier_accuracy for r in own]),
-            )
-    return found
+        first = own[0]
+        rows.append(
+            {
+                "label": label,
+                "recovered": _mean([result.labels_recovered for result in own]),
+                "classifier": _mean([result.classifier_accuracy for result in own]),
+                "published": find(first.data, first.noise, label, task="weak-supervision"),
+            }
+        )
+    return rows
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

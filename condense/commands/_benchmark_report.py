@@ -16,6 +16,7 @@ from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, Pictu
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
 from condense.machine import machine
+from condense.recipe import EvaluateRecipe
 
 MOST_SHOWN = 10  # images a class in the report
 
@@ -36,7 +37,7 @@ def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
 
 
 def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    wanted, rules = recipe.evaluate, protocol(recipe.evaluate.protocol)
+    judged = {"the others" if recipe.judged else "": recipe.evaluate, **recipe.judged}
     here = machine()
     return [
         ("data and labels", "; ".join(dict.fromkeys(cell.setting for cell in cells))),
@@ -45,10 +46,15 @@ def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str,
         ("seeds", ", ".join(map(str, recipe.seeds))),
         ("labels repaired by", ", ".join(recipe.clean_first)),
         ("budgets", "the smallest of each method (quick)" if recipe.quick else "each method's own, see the recipe"),
-        ("judged by", f"{wanted.repeats} x {wanted.network} a set, protocol {rules.name}, version {rules.version}"),
-        ("protocol", rules.source),
+        *((f"{name} judged by".strip(), _judge(wanted)) for name, wanted in reversed(judged.items())),
         ("report written on", f"{here['device']} ({here['cpu']}, {here['cores']} cores), torch {here['torch']}"),
     ]
+
+
+def _judge(wanted: EvaluateRecipe) -> str:
+    rules = protocol(wanted.protocol)
+    network = wanted.network or "the protocol's network"
+    return f"{wanted.repeats} x {network} a set, protocol {rules.name}, version {rules.version}: {rules.source}"
 
 
 def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Pictures]:

@@ -1,7 +1,7 @@
 """One cell of a benchmark in its folder: make the set, score it, or go on where an earlier try stopped.
 
     cells/NAME/  recipe.json  condensed.h5  score.json  log.txt  run/  (error.json where it failed)
-    shared/NAME/ the generator that all sizes of a method use, or who repaired the labels of a setting; labels.json
+    shared/NAME/ the generator or teacher of all sizes of a method, or who repaired a setting's labels; labels.json
 
 A cell is done when score.json belongs to an undamaged condensed.h5. Every file is written in one step.
 """
@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from condense.commands._grid import SHARED, Cell
+from condense.classifiers.teacher import load_teacher
+from condense.commands._grid import SHARED, Cell, Trained
 from condense.commands._labels import told_by_generator, told_by_labels
 from condense.commands._plan import Plan, Request, make_plan
 from condense.commands._repair import repair
@@ -45,6 +46,7 @@ RECIPE, SET, SCORE, ERROR, LOG, LABELS = (
     "log.txt",
     "labels.json",
 )
+FIRST = "first-cell.txt"
 _IDENTITY = ("method", "ipc", "seed", "clean_first")
 
 
@@ -64,7 +66,7 @@ def run_cell(out: Path, cell: Cell) -> None:
             condensed = make_set(plan, run, None if cell.labeller is None else Run(out / SHARED / cell.labeller))
             write(folder / SET, condensed, force=True)
         learner = learner_folder(out, cell)
-        if learner is not None and read_labels(learner) is None and has_generator(learner):
+        if learner is not None and read_labels(learner) is None and has_trained(learner, "generator"):
             _write_labels(learner, told_by_generator(plan, Generator.load(Run(learner), best_device())))
         print(f"{_now()} scoring the set")
         _score(plan, condensed, folder)
@@ -82,7 +84,7 @@ def run_labeller(out: Path, cell: Cell) -> None:
         found = repair(plan, Run(folder)).train.supervision.observed
         truth = plan.source.truth
         told = told_by_labels(plan.train, found, None if truth is None else truth.labels)
-        if has_generator(folder):
+        if has_trained(folder, "generator"):
             told["classifier_accuracy"] = test_accuracy(Generator.load(Run(folder), best_device()), plan)
         _write_labels(folder, told)
         print(f"{_now()} done")
@@ -98,7 +100,7 @@ def read_result(out: Path, cell: Cell) -> Result:
     asked = _read_json(folder / RECIPE)
     if asked is None:
         return cell.result()
-    if asked != json.loads(json.dumps(cell.recipe)):
+    if not cell.is_of(asked):
         raise UserError(
             f"{folder} was made by another recipe; choose another --out, or remove that folder to make the cell anew."
         )
@@ -113,6 +115,7 @@ def read_result(out: Path, cell: Cell) -> Result:
     return dataclasses.replace(
         cell.result(),
         status="done",
+        network=score["network"],
         accuracies=tuple(score["accuracies"]),
         mean=score["mean"],
         std=score["std"],
@@ -136,17 +139,22 @@ def whole_set(out: Path, cell: Cell) -> CondensedSet | None:
     return condensed if same else None
 
 
-def has_generator(folder: Path) -> bool:
-    """Whether an undamaged generator lies in a folder."""
+def has_trained(folder: Path, kind: Trained) -> bool:
+    """Whether an undamaged generator, or a teacher trained to its end, lies in a folder."""
     try:
-        return Run(folder).load(GENERATOR) is not None if folder.is_dir() else False
+        if kind == "teacher":
+            load_teacher(folder)
+            return True
+        return folder.is_dir() and Run(folder).load(GENERATOR) is not None
     except UserError:
         return False
 
 
 def is_repaired(folder: Path, cell: Cell) -> bool:
     """Whether the labels of a cell's setting were repaired and who did it can be used again."""
-    return read_labels(folder) is not None and (cell.recipe["clean_first"] != "dmis" or has_generator(folder))
+    return read_labels(folder) is not None and (
+        cell.recipe["clean_first"] != "dmis" or has_trained(folder, "generator")
+    )
 
 
 def read_error(folder: Path) -> str | None:
@@ -165,7 +173,7 @@ def learner_folder(out: Path, cell: Cell) -> Path | None:
     """Where the generator lies that learnt a cell's labels as given: its own, or the one that repaired them."""
     if cell.labeller is not None:
         return out / SHARED / cell.labeller
-    if cell.shared is not None and cell.recipe["clean_first"] == "none":
+    if cell.shared is not None and cell.trains == "generator" and cell.recipe["clean_first"] == "none":
         return out / SHARED / cell.shared
     return None
 
@@ -196,22 +204,31 @@ def _recorded(folder: Path) -> Iterator[None]:
 def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
     """The cell's plan, with what is shared filled in; and where its training is kept.
 
-    The first cell of a method, setting and seed trains the generator into the shared folder, the others use it.
+    The first cell of a method, setting and seed trains in the shared folder, the others use what it trained.
     """
     recipe, run_folder = dict(cell.recipe), cell.folder(out) / "run"
-    if cell.labeller is not None and has_generator(out / SHARED / cell.labeller):
+    if cell.labeller is not None and has_trained(out / SHARED / cell.labeller, "generator"):
         recipe = merge(recipe, {"labeller": {"generator": str(out / SHARED / cell.labeller)}})
-    if cell.shared is not None:
+    if cell.shared is not None and cell.trains is not None:
         shared = out / SHARED / cell.shared
-        if has_generator(shared):
-            recipe["generator"] = str(shared)
+        if has_trained(shared, cell.trains) and not _is_first(shared, cell):
+            given = {"generator": {"generator": str(shared)}, "teacher": {"teacher": {"folder": str(shared)}}}
+            recipe = merge(recipe, given[cell.trains])
         else:
             run_folder = shared
+            shared.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(shared / FIRST, cell.name + "\n")
     _drop_damaged(run_folder)
     plan = make_plan(Request(named=recipe))
     if plan.source.test is None or plan.source.test_truth is None:
         raise UserError(f"{plan.source.train.name} has no test images, so no set made from it can be scored.")
     return plan, Run(run_folder)
+
+
+def _is_first(shared: Path, cell: Cell) -> bool:
+    """Whether this cell trained in the shared folder, so that the rest of its checkpoints are there too."""
+    file = shared / FIRST
+    return file.is_file() and file.read_text(encoding="utf-8").strip() == cell.name
 
 
 def _score(plan: Plan, condensed: CondensedSet, folder: Path) -> None:

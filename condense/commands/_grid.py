@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from pydantic import Field
 from condense import methods
 from condense.data import sources
 from condense.errors import UserError
+from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
 from condense.options import Options
 from condense.recipe import DataRecipe, EvaluateRecipe, Recipe, merge, parse
 
 CELLS, SHARED = "cells", "shared"
+Trained = Literal["generator", "teacher"]  # options of methods that take the run folder of one
 LABELLERS = ("dmis", "cleanlab")  # repair labels by something trained
 
 
@@ -29,12 +32,17 @@ class BenchmarkRecipe(Options):
     title: str = Field("", description="heading of the report")
     methods: list[str] | Literal["all"] = Field("all", description="methods by name, or all there are")
     settings: list[DataRecipe] = Field(min_length=1, description="data and noise, as in a recipe's section `data`")
+    roots: dict[str, Path] = Field(default_factory=dict, description="where named data sets lie, by their name")
+    download: bool = Field(False, description="whether named data sets may be fetched")
     ipc: list[int] = Field([10], min_length=1, description="images per class")
     seeds: list[int] = Field([0], min_length=1, description="seeds of the noise, the making and the scoring")
     clean_first: list[str] = Field(["none"], min_length=1, description="who repairs the labels beforehand")
     quick: bool = Field(False, description="whether every default is the method's smallest budget")
     evaluate: EvaluateRecipe = EvaluateRecipe()
     options: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options of a method, by its name")
+    judged: dict[str, EvaluateRecipe] = Field(
+        default_factory=dict, description="methods scored in another way, by their name, e.g. on soft labels"
+    )
     labeller: dict[str, Any] = Field(default_factory=dict, description="options of who repairs labels")
 
 
@@ -46,7 +54,8 @@ class Cell:
         name: of its folder.
         setting: data, size and noise in one name for people.
         recipe: as a recipe file has it; `dmis condense -c` would take it.
-        shared: name of the generator that all sizes of this method, setting and seed use; None without one.
+        shared: name of what all sizes of this method, setting and seed train together; None where nothing is.
+        trains: what that is.
         labeller: name of who is trained to repair the labels of this setting and seed; None without one.
     """
 
@@ -54,7 +63,12 @@ class Cell:
     setting: str
     recipe: Mapping[str, Any]
     shared: str | None
+    trains: Trained | None
     labeller: str | None
+
+    def is_of(self, recipe: Mapping[str, Any]) -> bool:
+        """Whether a recipe asks for this cell; where the data lie may have changed."""
+        return _placeless(recipe) == _placeless(json.loads(json.dumps(self.recipe)))
 
     def folder(self, out: Path) -> Path:
         """Where the cell lies below the benchmark's folder."""
@@ -95,8 +109,10 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
         raise UserError("The benchmark's recipe names no methods; write methods: all, or a list.")
     for name in names:
         parse(methods.load(name).Options, recipe.options.get(name, {}), f"benchmark's options for {name!r}")
-    if unused := set(recipe.options) - set(names):
+    if unused := (set(recipe.options) | set(recipe.judged)) - set(names):
         raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
+    for wanted in (recipe.evaluate, *recipe.judged.values()):
+        protocol(wanted.protocol)
     return recipe.model_copy(update={"methods": names})
 
 
@@ -125,12 +141,12 @@ def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
 
 def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: int, seed: int) -> Cell:
     named = {
-        "data": _asked(data) | {"name": data.name, "noise": data.noise},
+        "data": _asked(data) | {"name": data.name, "noise": data.noise} | _found_at(recipe, data),
         "method": method,
         "ipc": ipc,
         "seed": seed,
         "clean_first": by,
-        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "evaluate": recipe.judged.get(method, recipe.evaluate).model_dump(mode="json"),
         **({"quick": True} if recipe.quick else {}),
         **({"labeller": recipe.labeller} if recipe.labeller and by != "none" else {}),
     }
@@ -138,15 +154,31 @@ def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: 
     own = recipe.options.get(method, {})
     place = "_".join([_slug(_setting(data)), *_whose(data)])
     group = "_".join([place, _slug(method), *([] if by == "none" else [f"by-{by}"])])
-    generates = "generator" in methods.load(method).Options.model_fields and "generator" not in own
+    trains = _trains(methods.load(method).Options, own)
     repairs = by in LABELLERS and "generator" not in recipe.labeller
     return Cell(
         name=f"{group}_ipc{ipc}_seed{seed}",
         setting=_setting(data),
         recipe=merge(own, named),
-        shared=f"{group}_seed{seed}" if generates else None,
+        shared=None if trains is None else f"{group}_seed{seed}",
+        trains=trains,
         labeller=f"{place}_labels-by-{by}_seed{seed}" if repairs else None,
     )
+
+
+def _found_at(recipe: BenchmarkRecipe, data: DataRecipe) -> dict[str, Any]:
+    """Where the data lie, and whether they may be fetched, as far as the recipe tells for all settings."""
+    root = recipe.roots.get(data.name) if data.root is None else data.root
+    return {**({} if root is None else {"root": str(root)}), **({"download": True} if recipe.download else {})}
+
+
+def _trains(options: type[Options], own: Mapping[str, Any]) -> Trained | None:
+    """What a method trains that does not depend on the images per class, unless it is given one."""
+    if "generator" in options.model_fields:
+        return None if "generator" in own else "generator"
+    if "teacher" in options.model_fields:
+        return None if "folder" in own.get("teacher", {}) else "teacher"
+    return None
 
 
 def _setting(data: DataRecipe) -> str:
@@ -171,6 +203,11 @@ def _whose(data: DataRecipe) -> list[str]:
 def _asked(model: Options) -> dict[str, Any]:
     """What differs from the defaults, so that a later version with more fields knows the cell again."""
     return model.model_dump(mode="json", exclude_defaults=True)
+
+
+def _placeless(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    data = {key: value for key, value in recipe.get("data", {}).items() if key not in ("root", "download")}
+    return {**recipe, "data": data}
 
 
 def _slug(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from condense.commands._benchmark_report import gather
 from condense.commands._cell import (
-    has_generator,
+    has_trained,
     is_repaired,
     read_error,
     read_result,
@@ -128,7 +128,7 @@ def _counts(out: Path, results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
-    """What to do: who repairs labels before the cells that need them, a generator's first cell before its others."""
+    """What to do: who repairs labels before the cells that need them, the first cell that trains before its others."""
     tasks: dict[str, Task] = {}
     leaders: dict[str, str] = {}
     for cell in missing:
@@ -137,11 +137,18 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
             tasks.setdefault(cell.labeller, Task(cell.labeller, run_labeller, cell))
             needs.append(cell.labeller)
         makes = whole_set(out, cell) is None
-        if makes and cell.shared is not None and not has_generator(out / SHARED / cell.shared):
-            leader = leaders.setdefault(cell.shared, cell.name)
+        if makes and _is_to_be_trained(out, cell):
+            leader = leaders.setdefault(str(cell.shared), cell.name)
             needs += [leader] if leader != cell.name else []
         tasks[cell.name] = Task(cell.name, run_cell, cell, tuple(needs))
     return list(tasks.values())
+
+
+def _is_to_be_trained(out: Path, cell: Cell) -> bool:
+    """Whether the cell shares something with other sizes that is not there yet."""
+    return (
+        cell.shared is not None and cell.trains is not None and not has_trained(out / SHARED / cell.shared, cell.trains)
+    )
 
 
 class _Book:
@@ -188,8 +195,8 @@ class _Book:
                 folder = self._out / SHARED / need
                 if not is_repaired(folder, cell):
                     return f"The labels could not be repaired: {read_error(folder)}"
-            elif cell.shared is not None and not has_generator(self._out / SHARED / cell.shared):
-                return f"The generator it shares with {need} could not be trained: {self._results[need].error}"
+            elif _is_to_be_trained(self._out, cell):
+                return f"The {cell.trains} it shares with {need} could not be trained: {self._results[need].error}"
         return None
 
     def _keep(self, cell: Cell, result: Result) -> None:

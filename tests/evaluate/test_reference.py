@@ -4,7 +4,8 @@ import collections
 
 import pytest
 
-from condense.data import corrupt, sources
+from condense.data import sources
+from condense.data.noise_spec import parse_noise
 from condense.evaluate import reference
 from condense.evaluate.reference import find, published
 
@@ -30,7 +31,7 @@ def test_data_and_noise_are_named_as_everywhere_in_the_package() -> None:
     human = {"cifar10n", "plcifar10", "cifar10n-random1", "cifar10n-worst"}
     for number in published():
         assert number.data in sources.NAMES
-        assert number.noise in human or str(corrupt.parse(number.noise)) == number.noise
+        assert number.noise in human or str(parse_noise(number.noise)) == number.noise
 
 
 def test_other_tasks_and_papers_are_found_too() -> None:

@@ -1,38 +1,14 @@
-import base64
 import dataclasses
-import io
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
+from pages import Page, picture
 
 from condense.errors import UserError
 from condense.evaluate import figures
 from condense.evaluate.report import DemoReport, render_demo_report, write_demo_report
 
 CLASSES = ("T-shirt/top", "<bag>", "shoe")
-
-
-class Page(HTMLParser):
-    """Collects texts, tags and every attribute that could point outside."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.texts, self.tags, self.links, self.open = [], [], [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.links += [v for k, v in attributes if k in ("src", "href", "srcset", "data", "action", "poster")]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
 
 
 def report(**changed):
@@ -56,12 +32,6 @@ def report(**changed):
         commands=["dmis demo", "dmis evaluate a.h5 --quick && echo done"],
     )
     return dataclasses.replace(plain, **changed)
-
-
-def picture(uri):
-    head, _, body = uri.partition(",")
-    assert head == "data:image/png;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(body))))
 
 
 def test_report_is_one_file_without_outside_references(tmp_path):

@@ -1,0 +1,111 @@
+"""A benchmark's lines and its table: nothing lost on the way through CSV, means and best over the right cells."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from condense.errors import UserError
+from condense.evaluate.results import COLUMNS, Result, entries, read_csv, write_csv
+from condense.evaluate.tables import latex_table, markdown_report, shown
+
+DONE = Result(
+    cell="fm_random_ipc10_seed0",
+    setting="fashion-mnist sym:0.4",
+    method="random",
+    data="fashion-mnist",
+    noise="sym:0.4",
+    ipc=10,
+    seed=0,
+    clean_first="none",
+    protocol="hard",
+    network="convnet3",
+    status="done",
+    accuracies=(50.0, 1 / 3, 70.25),
+    mean=40.1,
+    std=None,
+    ci95=2.5,
+    seconds=1.25,
+    peak_memory_bytes=123456789,
+    bytes=4321,
+    labels_recovered=99.5,
+)
+MISSING = dataclasses.replace(
+    DONE, status="missing", accuracies=(), mean=None, ci95=None, seconds=None, bytes=None, labels_recovered=None
+)
+
+
+def line(**changed: object) -> Result:
+    return dataclasses.replace(DONE, **changed)  # type: ignore[arg-type]
+
+
+def test_csv_gives_back_what_was_written(tmp_path: Path) -> None:
+    failed = dataclasses.replace(MISSING, status="failed", error='a "quoted", sentence;\nof two lines – ±', seed=3)
+    results = [DONE, MISSING, failed]
+    write_csv(tmp_path / "results.csv", results)
+    assert read_csv(tmp_path / "results.csv") == results
+    head = (tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert head.split(",") == list(COLUMNS) == [field.name for field in dataclasses.fields(Result)]
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", None])
+def test_another_file_is_no_result(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "results.csv").write_text(content)
+    with pytest.raises(UserError, match="make it anew"):
+        read_csv(tmp_path / "results.csv")
+
+
+def test_a_damaged_number_is_told(tmp_path: Path) -> None:
+    write_csv(tmp_path / "results.csv", [DONE])
+    text = (tmp_path / "results.csv").read_text()
+    (tmp_path / "results.csv").write_text(text.replace("123456789", "12 3"))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_csv(tmp_path / "results.csv")
+
+
+def test_entries_pool_seeds_and_mark_the_best_of_each_column() -> None:
+    results = [
+        line(accuracies=(50.0, 52.0), seconds=1.0),
+        line(accuracies=(54.0, 56.0), seconds=3.0, seed=1),
+        line(method="dmis", accuracies=(60.0, 61.0)),
+        line(method="dmis", clean_first="oracle", accuracies=(60.0, 60.0)),
+        line(method="dm", status="failed", accuracies=(), error="no"),
+        line(ipc=50, accuracies=(70.0,)),
+        line(ipc=50, seed=1, status="missing", accuracies=()),
+    ]
+    random, dmis, cleaned, failed, large = entries(results)
+    pooled = np.array([50.0, 52.0, 54.0, 56.0])
+    assert random.summary is not None and random.summary.mean == pooled.mean()
+    half = stats.t.ppf(0.975, 3) * pooled.std(ddof=1) / 2
+    assert random.summary.ci95 == pytest.approx(half) and (random.num_sets, random.seconds) == (2, 2.0)
+    assert [entry.best for entry in (random, dmis, cleaned, failed, large)] == [False, True, False, False, True]
+    assert (cleaned.label, cleaned.method) == ("dmis, labels by oracle", "dmis")
+    assert (failed.summary, failed.num_failed, large.num_sets) == (None, 1, 1)
+    published = [entry.published.mean if entry.published else None for entry in (random, dmis, cleaned, failed, large)]
+    assert published == [34.42, 70.18, None, 57.06, 52.36]
+    assert [shown(entry) for entry in (random, failed, large, None)] == [f"53.0 ± {half:.1f}", "failed", "70.0", "–"]
+
+
+def test_tables_say_the_same_in_markdown_and_latex() -> None:
+    table = entries(
+        [
+            line(accuracies=(50.0,)),
+            line(method="d_m&", accuracies=(80.0,)),
+            line(method="d_m&", ipc=1, status="failed", accuracies=()),
+            line(setting="digits 50%", data="digits", accuracies=(90.0,)),
+        ]
+    )
+    markdown = markdown_report("A | title", [("seeds", "0")], table, [("cell", "why")])
+    assert "| method | IPC 1 | IPC 10 | published |" in markdown
+    assert "| random | – | 50.0 | 34.4 |" in markdown and "| d_m& | failed | **80.0** | – |" in markdown
+    assert "- `cell`: why" in markdown and "several points" in markdown
+    rows = [row for row in markdown.splitlines() if row.startswith("|")]
+    assert {row.count("|") for row in rows} == {5, 3}  # three columns and the method, or one and the method
+    latex = latex_table(table)
+    assert r"d\_m\& & \textbf{80.0} & failed & -- \\" in latex
+    assert r"\multicolumn{2}{c}{fashion-mnist sym:0.4} & \multicolumn{1}{c}{digits 50\%}" in latex
+    assert latex.count("{") == latex.count("}") and r"\begin{tabular}{lccc}" in latex
