@@ -212,7 +212,10 @@ def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
     if cell.shared is not None and cell.trains is not None:
         shared = out / SHARED / cell.shared
         if has_trained(shared, cell.trains) and not _is_first(shared, cell):
-            given = {"generator": {"generator": str(shared)}, "teacher": {"teacher": {"folder": str(shared)}}}
+            given: dict[Trained, dict[str, Any]] = {
+                "generator": {"generator": str(shared)},
+                "teacher": {"teacher": {"folder": str(shared)}},
+            }
             recipe = merge(recipe, given[cell.trains])
         else:
             run_folder = shared
