@@ -43,6 +43,8 @@ print([name for name in {heavy} if name in sys.modules])
         "train",
         "condense",
         "evaluate",
+        "benchmark",
+        "report",
         "audit",
         "metrics",
         "relabel",
