@@ -171,6 +171,22 @@ def test_cells_are_scored_and_share_what_is_trained(finished: tuple[Path, list[s
     assert "random, labels by dmis" in page and "dmis, to repair labels" in page and "http" not in page
 
 
+def test_sizes_share_a_teacher_and_its_first_cell_goes_on_where_it_trained(tmp_path: Path) -> None:
+    out, options = tmp_path / "out", {"herding": {"teacher": {"epochs": 1}}}
+    config = recipe(tmp_path, methods=["herding"], options=options)
+    assert benchmark(config, out, executor=Inline())["done"] == 2
+    (shared,) = (out / "shared").iterdir()
+    first, second = (out / "cells" / f"digits-sym-0.4_herding_ipc{ipc}_seed0" for ipc in (1, 2))
+    assert (shared / "first-cell.txt").read_text().strip() == first.name
+    before, sets = files(shared), [read(cell / "condensed.h5") for cell in (first, second)]
+    assert sets[0].provenance.notes["teacher"] == sets[1].provenance.notes["teacher"]
+    for cell in (first, second):
+        (cell / "condensed.h5").unlink()
+    assert benchmark(config, out, executor=Inline())["done"] == 2
+    assert [read(cell / "condensed.h5").sha256() for cell in (first, second)] == [made.sha256() for made in sets]
+    assert before["teacher.safetensors"] == files(shared)["teacher.safetensors"]
+
+
 def test_a_grid_that_is_done_stays_as_it_is(copy: Path) -> None:
     out, told, before = copy / "out", list[str](), files(copy / "out")
     assert benchmark(str(copy / "grid.yaml"), out, executor=Inline(), tell=told.append)["done"] == 8

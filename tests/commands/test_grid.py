@@ -47,6 +47,14 @@ def test_sizes_share_a_generator_and_methods_share_who_repairs_labels() -> None:
     assert len(labellers) == 2 * 2
     pairs = [(c.recipe["ipc"], c.shared) for c in found if c.shared == "digits-sym-0.4_dmis_seed0"]
     assert pairs == [(1, "digits-sym-0.4_dmis_seed0"), (10, "digits-sym-0.4_dmis_seed0")]
+    taught = cells(methods=["herding", "rded", "dm"], clean_first=["none"])
+    assert {(cell.recipe["method"], cell.trains) for cell in taught} == {
+        ("herding", "teacher"),
+        ("rded", "teacher"),
+        ("dm", None),
+    }
+    own = cells(methods=["herding"], options={"herding": {"teacher": {"folder": "somewhere"}}})
+    assert {cell.shared for cell in own} == {None}
     given = cells(options={"dmis": {"generator": "somewhere"}}, labeller={"generator": "elsewhere"})
     assert {cell.shared for cell in given if cell.recipe["method"] == "dmis"} == {None}
     assert {cell.labeller for cell in given} == {None}
