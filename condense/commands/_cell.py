@@ -187,7 +187,7 @@ def read_labels(folder: Path) -> dict[str, Any] | None:
 def _recorded(folder: Path) -> Iterator[None]:
     """Output goes to the folder's log; an exception becomes its error, an earlier one is forgotten."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOG).open("a", encoding="utf-8") as log:
+    with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log:  # a line at a time
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             try:
                 (folder / ERROR).unlink(missing_ok=True)
