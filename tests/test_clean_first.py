@@ -32,7 +32,9 @@ def planted():
     supervision = Supervision.from_labels(given, 10, trusted=False)
     trusted = Supervision(supervision.candidates, np.arange(500) % 50 == 0)  # ten wrong labels nobody may doubt
     train = TrainingSet(source.train.take(chosen), trusted)
-    repaired, seconds = repaired_by_cleanlab(train, FoldOptions(folds=2, epochs=8, batch_size=32), 0, Run(None))
+    repaired, seconds = repaired_by_cleanlab(
+        train, FoldOptions(folds=2, epochs=5, batch_size=32, learning_rate=2e-3), 0, Run(None)
+    )
     assert seconds > 0
     return train, repaired, truth
 
