@@ -11,8 +11,11 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from condense.augment import DSA, allowed
-from condense.classifiers.fit import FitOptions
+import torch
+from torch import Tensor
+
+from condense.augment import DSA, allowed, check_strategy, independent
+from condense.classifiers.fit import Augment, FitOptions
 from condense.errors import UserError
 
 
@@ -23,6 +26,7 @@ class Protocol:
     Attributes:
         name: what it is asked for by.
         version: raised whenever anything below changes.
+        network: of `condense.classifiers.networks`, trained where no other is asked for.
         epochs: passes over the condensed set; so an image counts equally often at every IPC.
         batch_size: images a step.
         optimizer: see `FitOptions`, as for the four below.
@@ -30,14 +34,20 @@ class Protocol:
         momentum: of SGD.
         weight_decay: on all parameters.
         schedule: of the learning rate.
-        augmentation: operations of `condense.augment`, one a batch, parameters drawn per image.
-        labels: "hard": class labels; soft labels and image weights of the set are not used.
+        augmentation: operations of `condense.augment`, parameters drawn per image.
+        operations: "one a batch", drawn for it, or "all", one after the other.
+        mixing: "cutmix": `condense.classifiers.mixing.cutmix` of every batch thereafter.
+        labels: "hard": class labels, cross-entropy; soft labels and image weights of the set are not used.
+            "soft": the set's soft labels, see `evaluate/soft.py`; a set without is refused, since trained on hard
+            labels it would be compared with others by another rule.
+        temperature: of soft labels.
         reported: which accuracy counts.
         source: where the protocol comes from and how it departs from it.
     """
 
     name: str
     version: int
+    network: str
     epochs: int
     batch_size: int
     optimizer: Literal["sgd", "adamw"]
@@ -46,13 +56,29 @@ class Protocol:
     weight_decay: float
     schedule: Literal["step", "cosine", "constant"]
     augmentation: str
-    labels: Literal["hard"]
+    operations: Literal["one a batch", "all"]
+    mixing: Literal["none", "cutmix"]
+    labels: Literal["hard", "soft"]
+    temperature: float | None
     reported: Literal["last epoch"]
     source: str
 
     def for_data(self, data_name: str) -> Protocol:
         """This protocol with what the data set forbids taken out: "flip" for digits, mnist and svhn."""
         return dataclasses.replace(self, augmentation=allowed(self.augmentation, data_name))
+
+    def augment(self) -> Augment:
+        """The augmentation as `fit` takes it."""
+        if self.operations == "one a batch":
+            return lambda x, generator: independent(x, self.augmentation, generator)
+        names = check_strategy(self.augmentation)
+
+        def all_of_them(x: Tensor, generator: torch.Generator) -> Tensor:
+            for name in names:
+                x = independent(x, name, generator)
+            return x
+
+        return all_of_them
 
     def fit_options(self, *, bf16: bool) -> FitOptions:
         """The options of the training loop."""
@@ -71,6 +97,7 @@ class Protocol:
 HARD = Protocol(
     name="hard",
     version=1,
+    network="convnet3",
     epochs=1000,
     batch_size=256,
     optimizer="sgd",
@@ -79,7 +106,10 @@ HARD = Protocol(
     weight_decay=5e-4,
     schedule="step",
     augmentation=DSA,
+    operations="one a batch",
+    mixing="none",
     labels="hard",
+    temperature=None,
     reported="last epoch",
     source="DSA and DM (Zhao & Bilen 2021, 2023): ConvNet-3 with instance norm, 1000 epochs; theirs run 1001",
 )
@@ -89,7 +119,48 @@ HARD_QUICK = dataclasses.replace(
     epochs=300,
     source="hard with 300 epochs instead of 1000: for a first look, not comparable with published numbers",
 )
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (HARD, HARD_QUICK)}
+QUICK = dataclasses.replace(
+    HARD,
+    name="quick",
+    epochs=30,
+    batch_size=10,
+    learning_rate=0.03,
+    schedule="cosine",
+    source="ours: seconds on a CPU, to see that everything works; not comparable with published numbers",
+)
+DMIS = dataclasses.replace(
+    HARD,
+    name="dmis",
+    network="resnet34",
+    epochs=300,
+    batch_size=64,
+    schedule="cosine",
+    source="DMIS, Section 5: ResNet-34 with a 3x3 stem. The paper leaves open and we set: instance norm as in DC's "
+    "code, hard labels, SGD 0.01 along a cosine for 300 epochs in batches of 64, DSA augmentation, last epoch",
+)
+SOFT = Protocol(
+    name="soft",
+    version=1,
+    network="convnet3-bn",
+    epochs=300,
+    batch_size=50,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    momentum=0.0,
+    weight_decay=0.01,
+    schedule="cosine",
+    augmentation="crop_flip",
+    operations="all",
+    mixing="cutmix",
+    labels="soft",
+    temperature=20.0,
+    reported="last epoch",
+    source="RDED (Sun et al. 2024): ConvNet-3 with batch norm, 300 epochs of AdamW, flip, CutMix, KL at temperature 20 "
+    "without its square. Other than there: one fixed label an image, mixed by area, instead of a teacher asked at "
+    "every step; batches of 50 at every IPC; cosine to 0 and crop as SRe2L (Yin et al. 2023); weight decay on all "
+    "parameters; last epoch, not the best",
+)
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (HARD, HARD_QUICK, QUICK, SOFT, DMIS)}
 
 
 def protocol(name: str) -> Protocol:

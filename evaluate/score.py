@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from condense import augment, rng
+from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.fit import Epoch, fit, predict
+from condense.classifiers.mixing import cutmix
+from condense.classifiers.networks import Network
+from condense.classifiers.stacked import fit_stacked, stacking_pays
 from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData, Truth, check_labels
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol
+from condense.evaluate.soft import soft_loss, soft_targets
 from condense.evaluate.stats import summarise
 from condense.precision import fast_bf16
 from condense.run import JSON
@@ -56,7 +62,7 @@ def score(
     truth: Truth,
     *,
     protocol: Protocol,
-    network: str = "convnet3",
+    network: str | None = None,
     repeats: int = 5,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -66,21 +72,23 @@ def score(
 
     The test images pass through the preprocessing stored with the set. Weights, order and augmentation of
     network r depend on (seed, r) alone. Where the device is quick at bfloat16 it is used; the result says so.
+    Small networks on small sets are trained at once (`condense.classifiers.stacked`), which changes rounding only.
 
     Args:
         condensed: the set to judge.
         test: real images of the same classes and shape.
         truth: their labels.
         protocol: how to train, see `protocols`.
-        network: one of `networks.NAMES`.
+        network: one of `networks.NAMES`; the protocol's when None.
         repeats: number of networks.
         seed: of all randomness.
         device: where to train.
-        on_epoch: called after every epoch with the network's number, counted from 0, and the `Epoch`; what it
-            raises ends the scoring.
+        on_epoch: called after every epoch of every network with the network's number, counted from 0, and the
+            `Epoch`; what it raises ends the scoring.
 
     Raises:
-        UserError: set and test data differ in classes or image shape, or a name or number is out of range.
+        UserError: set and test data differ in classes or image shape, a name or number is out of range, or the
+            protocol needs soft labels and the set has none.
         RunFailed: the training diverged.
     """
     started = time.perf_counter()
@@ -88,31 +96,22 @@ def score(
     if repeats < 1:
         raise UserError(f"repeats is {repeats}; at least one network must be trained.")
     device = torch.device(device)
-    protocol = protocol.for_data(test.name)
+    protocol, network = protocol.for_data(test.name), network or protocol.network
     bf16 = fast_bf16(device)
-    images, labels = condensed.tensors()[0], torch.from_numpy(condensed.labels)
-    test_images, test_labels = _test_tensors(condensed, test, truth)
-    accuracies = []
-    for repeat in range(repeats):
-        model = networks.build(
+    models = [
+        networks.build(
             network,
             in_channels=test.channels,
             image_size=test.image_shape[1],
             num_classes=test.num_classes,
             seed=rng.derive(seed, "score network", repeat),
         )
-        epochs = fit(
-            model,
-            images,
-            labels,
-            protocol.fit_options(bf16=bf16),
-            seed=rng.derive(seed, "score fit", repeat),
-            augment=lambda x, generator: augment.independent(x, protocol.augmentation, generator),
-            device=device,
-        )
-        for epoch in epochs:
-            if on_epoch is not None:
-                on_epoch(repeat, epoch)
+        for repeat in range(repeats)
+    ]
+    seeds = [rng.derive(seed, "score fit", repeat) for repeat in range(repeats)]
+    test_images, test_labels = _test_tensors(condensed, test, truth)
+    accuracies = []
+    for model in _trained(models, condensed, protocol, seeds, device, on_epoch, bf16=bf16):
         right = predict(model, test_images, bf16=bf16).argmax(1) == test_labels
         accuracies.append(100 * float(right.double().mean()))
     summary = summarise(accuracies)
@@ -126,6 +125,47 @@ def score(
         network,
         time.perf_counter() - started,
     )
+
+
+def _trained(
+    models: Sequence[Network],
+    condensed: CondensedSet,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    device: torch.device,
+    on_epoch: OnEpoch | None,
+    *,
+    bf16: bool,
+) -> Iterator[Network]:
+    """Train every model by the protocol, at once where that is quicker, and yield each when it is done."""
+    images, options = condensed.tensors()[0], protocol.fit_options(bf16=bf16)
+    targets, how = _lesson(condensed, protocol)
+    tell = on_epoch or (lambda repeat, epoch: None)
+    batch_shape = (min(len(images), options.batch_size), *images.shape[1:])
+    if len(models) > 1 and stacking_pays(models[0], batch_shape, device):
+        for epochs in fit_stacked(models, images, targets, options, seeds=seeds, device=device, **how):
+            for repeat, epoch in enumerate(epochs):
+                tell(repeat, epoch)
+        yield from models
+        return
+    for repeat, (model, seed) in enumerate(zip(models, seeds, strict=True)):
+        for epoch in fit(model, images, targets, options, seed=seed, device=device, **how):
+            tell(repeat, epoch)
+        yield model
+
+
+def _lesson(condensed: CondensedSet, protocol: Protocol) -> tuple[Tensor, Mapping[str, Any]]:
+    """The targets of the images, and augmentation, mixing and loss as `fit` takes them."""
+    how: dict[str, Any] = {
+        "augment": protocol.augment(),
+        "mix": cutmix if protocol.mixing == "cutmix" else None,
+        "loss": F.cross_entropy,
+    }
+    if protocol.labels == "hard":
+        return torch.from_numpy(condensed.labels), how
+    assert protocol.temperature is not None
+    how["loss"] = soft_loss(protocol.temperature)
+    return soft_targets(condensed, protocol.temperature), how
 
 
 def check_comparable(condensed: CondensedSet, test: ImageData, truth: Truth) -> None:

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condense import rng
+from condense.classifiers.batches import Augment as Augment
+from condense.classifiers.batches import Batches, Mix
 from condense.errors import RunFailed, UserError
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 PART_BYTES = 100_000
@@ -96,6 +96,7 @@ def fit(
     *,
     seed: int,
     augment: Augment | None = None,
+    mix: Mix | None = None,
     loss: Loss = F.cross_entropy,
     device: torch.device | str = "cpu",
     optimizer: torch.optim.Optimizer | None = None,
@@ -115,6 +116,7 @@ def fit(
         options: see `FitOptions`.
         seed: of the order and the augmentation. The network's initial weights have their own.
         augment: applied to every batch, with a CPU generator.
+        mix: applied to every batch with its targets thereafter, as `condense.classifiers.mixing.cutmix`.
         loss: float32 logits [B, c] and the batch's targets to their mean loss.
         device: where to train.
         optimizer: from `make_optimizer`, for callers that keep its state; made here when None.
@@ -130,45 +132,15 @@ def fit(
     def forward(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         return [network(x) for x in inputs]
 
-    batches = Batches(images.to(device), targets.to(device), options, (seed,), augment)
-    for (epoch,) in run_epochs(forward, batches, loss, optimizer, first_epoch, whole=has_batch_norm(network)):
+    batches = Batches(images.to(device), targets.to(device), options.batch_size, (seed,), augment, mix)
+    for (epoch,) in run_epochs(forward, batches, options, loss, optimizer, first_epoch, whole=has_batch_norm(network)):
         yield epoch
-
-
-@dataclass(frozen=True)
-class Batches:
-    """What the networks see: the same images, each network in an order and augmentation of its own.
-
-    Attributes:
-        images: float32 [n, C, H, W], normalised, on the device of the networks.
-        targets: [n] or [n, c], there too.
-        options: for the batch size and the number of epochs.
-        seeds: one a network.
-        augment: applied to every batch, with a CPU generator.
-    """
-
-    images: Tensor
-    targets: Tensor
-    options: FitOptions
-    seeds: tuple[int, ...]
-    augment: Augment | None
-
-    def of_epoch(self, epoch: int) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-        """For every step the inputs and the targets, a tensor each a network. Depends on (seeds, epoch) alone."""
-        images, targets = self.images, self.targets
-        generators = [rng.generator(seed, "fit", epoch) for seed in self.seeds]
-        orders = [torch.randperm(len(images), generator=generator) for generator in generators]
-        for chosen in zip(*(torch.split(order, self.options.batch_size) for order in orders), strict=True):
-            rows = [indices.to(images.device) for indices in chosen]
-            inputs = [images[indices] for indices in rows]
-            if self.augment is not None:
-                inputs = [self.augment(x, generator) for x, generator in zip(inputs, generators, strict=True)]
-            yield inputs, [targets[indices] for indices in rows]
 
 
 def run_epochs(
     forward: Callable[[Sequence[Tensor]], Sequence[Tensor]],
     batches: Batches,
+    options: FitOptions,
     loss: Loss,
     optimizer: torch.optim.Optimizer,
     first_epoch: int = 1,
@@ -179,7 +151,8 @@ def run_epochs(
 
     Args:
         forward: inputs [B, C, H, W], one a network, to as many logits [B, c].
-        batches: see `Batches`.
+        batches: what the networks see.
+        options: for all but the batch size.
         loss: as in `fit`.
         optimizer: over the parameters of all networks; each network's loss must reach its own alone.
         first_epoch: the number of the first epoch to run.
@@ -188,7 +161,7 @@ def run_epochs(
     Raises:
         RunFailed: a loss is no longer finite.
     """
-    options, device = batches.options, batches.images.device
+    device = batches.images.device
     for epoch in range(first_epoch, options.epochs + 1):
         _set_learning_rate(optimizer, options, epoch)
         totals = torch.zeros(len(batches.seeds), device=device)

@@ -1,0 +1,50 @@
+"""What networks in training see: the same images, each network in an order and augmentation of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from condense import rng
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Images on the device and how they are shown.
+
+    Attributes:
+        images: float32 [n, C, H, W], normalised.
+        targets: [n] or [n, c], on the same device.
+        batch_size: images a step; the last batch of an epoch may be smaller.
+        seeds: of order and augmentation, one a network.
+        augment: applied to every batch, with a CPU generator.
+        mix: applied to every batch and its targets thereafter.
+    """
+
+    images: Tensor
+    targets: Tensor
+    batch_size: int
+    seeds: tuple[int, ...]
+    augment: Augment | None = None
+    mix: Mix | None = None
+
+    def of_epoch(self, epoch: int) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """For every step the inputs and the targets, a tensor each a network. Depends on (seeds, epoch) alone."""
+        generators = [rng.generator(seed, "fit", epoch) for seed in self.seeds]
+        orders = [torch.randperm(len(self.images), generator=generator) for generator in generators]
+        for chosen in zip(*(torch.split(order, self.batch_size) for order in orders), strict=True):
+            pairs = [self._batch(indices, generator) for indices, generator in zip(chosen, generators, strict=True)]
+            yield [x for x, _ in pairs], [y for _, y in pairs]
+
+    def _batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        indices = indices.to(self.images.device)
+        x, targets = self.images[indices], self.targets[indices]
+        if self.augment is not None:
+            x = self.augment(x, generator)
+        return (x, targets) if self.mix is None else self.mix(x, targets, generator)

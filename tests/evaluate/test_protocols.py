@@ -1,0 +1,92 @@
+"""Protocols are frozen: what a published one says cannot change without a new version."""
+
+import dataclasses
+import hashlib
+import json
+
+import pytest
+import torch
+
+from condense import augment
+from condense.classifiers import networks
+from condense.errors import UserError
+from condense.evaluate.protocols import DMIS, HARD, HARD_QUICK, PROTOCOLS, SOFT, protocol
+
+PUBLISHED = {
+    ("hard", 1): "d4a8609043cafc2c",
+    ("hard-quick", 1): "2106dffeda7d87f4",
+    ("quick", 1): "5fdcc798cc91cb0e",
+    ("soft", 1): "aa02c0427f16719f",
+    ("dmis", 1): "32d50e9840a40377",
+}
+"""Digests of every version that ever was published; a changed protocol gets a new line and a new version."""
+
+
+def digest(rules):
+    written = json.dumps(dataclasses.asdict(rules), sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_published_protocols_never_change(name):
+    rules = PROTOCOLS[name]
+    assert rules.name == name
+    assert digest(rules) == PUBLISHED.get((name, rules.version)), (
+        "the protocol differs from the one published under this version; raise `version` and add its digest"
+    )
+
+
+def test_a_change_is_noticed():
+    assert digest(dataclasses.replace(HARD, epochs=999)) != digest(HARD)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        HARD.epochs = 999
+
+
+def test_what_the_papers_say():
+    assert (HARD.epochs, HARD.batch_size, HARD.optimizer, HARD.learning_rate) == (1000, 256, "sgd", 0.01)
+    assert (HARD.momentum, HARD.weight_decay, HARD.schedule) == (0.9, 5e-4, "step")
+    assert (HARD.network, HARD.augmentation) == ("convnet3", "color_crop_cutout_flip_scale_rotate")
+    differs = {f.name for f in dataclasses.fields(HARD) if getattr(HARD, f.name) != getattr(HARD_QUICK, f.name)}
+    assert differs == {"name", "epochs", "source"} and HARD_QUICK.epochs == 300
+    assert (SOFT.epochs, SOFT.optimizer, SOFT.learning_rate, SOFT.weight_decay) == (300, "adamw", 1e-3, 0.01)
+    assert (SOFT.temperature, SOFT.mixing, SOFT.labels) == (20, "cutmix", "soft")
+    assert (DMIS.network, DMIS.labels) == ("resnet34", "hard")
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_can_be_followed(name):
+    rules = protocol(name)
+    networks.check_name(rules.network)
+    assert rules.fit_options(bf16=True).epochs == rules.epochs
+    assert rules.reported == "last epoch"
+    assert (rules.labels == "soft") == (rules.temperature is not None)
+    assert rules.mixing == "none" or rules.labels == "soft"  # class numbers cannot be mixed
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "svhn"])
+def test_digits_are_never_mirrored(name):
+    assert HARD.for_data(name).augmentation == "color_crop_cutout_scale_rotate"
+    assert SOFT.for_data(name).augmentation == "crop"
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "my-folder"])
+def test_other_pictures_are_mirrored(name):
+    assert HARD.for_data(name) == HARD
+
+
+def test_one_operation_a_batch_or_all_in_turn():
+    x = torch.randn(4, 1, 8, 8)
+
+    def generator():
+        return torch.Generator().manual_seed(3)
+
+    chosen = HARD.augment()(x, generator())
+    assert torch.equal(chosen, augment.independent(x, HARD.augmentation, generator()))
+    used = generator()
+    by_hand = augment.independent(augment.independent(x, "crop", used), "flip", used)
+    assert torch.equal(SOFT.augment()(x, generator()), by_hand)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(UserError, match='"hrad"; nearest: hard'):
+        protocol("hrad")
