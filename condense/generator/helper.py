@@ -70,6 +70,11 @@ class Helper:
     held_out_loss: Callable[[], float] | None
     identity: Mapping[str, JSON]
 
+    @property
+    def counter(self) -> str:
+        """What its steps are called in the metrics."""
+        return f"{self.name}_step"
+
 
 def identity(data: TrainingSet, options: TrainOptions, seed: int, **more: JSON) -> dict[str, JSON]:
     """What every helper depends on, and `more`."""
@@ -106,6 +111,8 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
     steps, best = num_steps(options), BestWeights()
     rates = [float(group["lr"]) for group in helper.optimizer.param_groups]
     step, before = _restore(helper, best, run)
+    if not is_worker():
+        run.rewind(step, helper.counter)
     started = time.perf_counter()
     with interrupt_guard() as guard, run.track(steps, helper.name, initial=step) as tracker:
         while step < steps:
@@ -151,7 +158,7 @@ def _look(helper: Helper, best: BestWeights, step: int, run: Run) -> None:
     loss = helper.held_out_loss()
     best.offer(loss, step, helper.module.state_dict())
     if not is_worker():
-        run.metric(helper=helper.name, helper_step=step, held_out_loss=loss)
+        run.metric(**{helper.counter: step, "held_out_loss": loss})
 
 
 def _save(helper: Helper, best: BestWeights, step: int, seconds: float, run: Run) -> None:
