@@ -11,17 +11,19 @@ from condense.classifiers.cross import FoldOptions, out_of_fold
 from condense.data.types import Corruption, Labels, Supervision, TrainingSet, Truth
 from condense.errors import UserError
 from condense.generator.model import Generator
+from condense.generator.stages import Beliefs, beliefs
 from condense.run import Run
 
 
-def repaired_by(generator: Generator, train: TrainingSet, seed: int = 0) -> TrainingSet:
+def repaired_by(generator: Generator, train: TrainingSet, seed: int, run: Run) -> tuple[TrainingSet, Beliefs]:
     """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z).
+
+    Returns the relabelled data and the beliefs, which `run` keeps (see `beliefs`).
 
     Raises `UserError` where the generator was made for other classes or image sizes.
     """
-    generator.check_data(train.images)
-    posterior = generator.label_posterior(train.images.images, train.supervision, seed=seed)
-    return _relabelled(train, posterior.argmax(1), "dmis")
+    believed = beliefs(generator, train, seed, run)
+    return _relabelled(train, believed.posterior.argmax(1), "dmis"), believed
 
 
 def repaired_by_oracle(truth: Truth, train: TrainingSet) -> TrainingSet:

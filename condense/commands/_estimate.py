@@ -103,7 +103,7 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
         networks = [generator.network] + ([generator.second.network] if generator.second else [])
         known = (options.generator / f"{BELIEFS}.safetensors").exists()
     if options is plan.labeller:
-        cost += len(plan.train) * CLASSIFIER_PASSES * _passes(networks[0], num_classes)
+        cost += belief_evaluations(networks[0], plan.train, options.train.objective)
     if draws:
         if options.draw.prototype_sigma is not None and not known:
             cost += belief_evaluations(networks[0], plan.train, options.train.objective)

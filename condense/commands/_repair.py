@@ -74,14 +74,14 @@ def _repaired_by_cleanlab(plan: Plan, options: FoldOptions, run: Run) -> Repaire
 
 def _repaired_by_generator(plan: Plan, options: GeneratorOptions, run: Run) -> Repaired:
     generator = _labeller(plan, options, run)
-    before = generator.denoiser.evaluations
-    train = repaired_by(generator, plan.train, plan.recipe.seed)
+    home = run if options.generator is None else Run(options.generator, progress=run.progress)
+    train, believed = repaired_by(generator, plan.train, plan.recipe.seed, home)
     meta = cast(Mapping[str, float], generator.meta)
     return Repaired(
         train,
         Cost(
-            seconds=meta["seconds"],
-            network_evaluations=int(meta["evaluations"]) + generator.denoiser.evaluations - before,
+            seconds=meta["seconds"] + believed.seconds,
+            network_evaluations=int(meta["evaluations"]) + believed.evaluations,
             peak_memory_bytes=int(meta["peak_memory_bytes"]),
             images_seen=int(meta["images_seen"]),
         ),

@@ -87,6 +87,7 @@ def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run) -> Bel
 
     A vanilla generator believes the labels as given: one-hot, or uniform over the candidates.
     """
+    generator.check_data(data.images)
     given = data.supervision.candidates
     if generator.meta["objective"] == "vanilla":
         return Beliefs((given / given.sum(1, keepdims=True)).astype(np.float32))
@@ -95,7 +96,6 @@ def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run) -> Bel
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
         posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
         return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
-    generator.check_data(data.images)
     before, started = generator.denoiser.evaluations, time.perf_counter()
     parts = []
     with run.track(len(data), "beliefs") as tracker:
