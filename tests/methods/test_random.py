@@ -41,9 +41,7 @@ def test_too_few_images_of_a_class_are_refused_by_name():
 
 
 def test_partial_labels_are_refused_with_the_reason():
-    with pytest.raises(
-        UserError, match=r"have several candidate labels .* sorts real images by their one label"
-    ):
+    with pytest.raises(UserError, match=r"have several candidate labels .* sorts real images by their one label"):
         draw(training_set("partial"), 1)
     mixture = training_set("mixture")
     count = int((~mixture.supervision.single & ~mixture.supervision.unlabelled).sum())
