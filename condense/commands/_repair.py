@@ -94,9 +94,9 @@ def labeller_seed(seed: int) -> int:
     return rng.derive(seed, "labeller")
 
 
-def labeller_run(run: Run) -> Run:
-    """Where a run keeps who repairs the labels: a folder of its own in the run's."""
-    return Run(None if run.path is None else run.path / FOLDER, progress=run.progress)
+def labeller_run(plan: Plan, run: Run) -> Run:
+    """Where a run keeps who repairs the labels: a folder of its own in the run's, or none for nobody."""
+    return Run(None if run.path is None or plan.labeller is None else run.path / FOLDER, progress=run.progress)
 
 
 def _labeller(plan: Plan, options: GeneratorOptions, run: Run) -> Generator:

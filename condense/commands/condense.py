@@ -76,7 +76,7 @@ def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
         run: keeps checkpoints of the method.
         labeller: keeps who repairs the labels; a folder within the run's when None.
     """
-    repaired = repair(plan, labeller or labeller_run(run))
+    repaired = repair(plan, labeller or labeller_run(plan, run))
     made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
     return _recorded(made, plan, repaired)
 
