@@ -87,7 +87,8 @@ def _cross_judged(given: Given, network: str, steps: int, seed: int, run: Run) -
         source.train.images, targets_of(source.supervision), options, seed, run, device=best_device()
     )
     found = audit_noise(probabilities.numpy(), source.supervision, source.truth)
-    return found, f"{network} trained for {epochs} epochs on the given labels of each half, asked about the other"
+    passes = "one epoch" if epochs == 1 else f"{epochs} epochs"
+    return found, f"{network} trained for {passes} on the given labels of each half, asked about the other"
 
 
 def _in_parts(transition: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
