@@ -102,6 +102,8 @@ def _part(setting: str, table: Sequence[Entry], report: BenchmarkReport) -> dict
     return {
         "setting": setting,
         "ipcs": ipcs,
+        "one_seed": max(entry.num_sets for entry in own) == 1,
+        "two_seeds": max(entry.num_sets for entry in own) == 2,
         "has_published": {ipc: any(entry.published for entry in own if entry.ipc == ipc) for ipc in ipcs},
         "sources": _unique(_source(entry) for entry in own if entry.published),
         "rows": {

@@ -160,6 +160,8 @@ def accuracy_lines(lines: Sequence[Line], across: str, ticks: Sequence[int] = ()
             elinewidth=0.9,
             capsize=2,
         )
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 100))  # of few seeds an interval may reach far
     axes.set_xscale("log")
     if ticks:
         axes.set_xticks(ticks, list(map(str, ticks)))

@@ -12,7 +12,7 @@ from typing import Literal
 
 from condense.errors import UserError
 from condense.evaluate.reference import Published, find
-from condense.evaluate.stats import Summary, summarise
+from condense.evaluate.stats import Summary, summarise, summarise_nested
 from condense.files import atomic_write_text
 
 Status = Literal["done", "failed", "missing"]
@@ -123,7 +123,8 @@ class Entry:
         method: the method.
         setting: data, size and noise in one name.
         ipc: images per class.
-        summary: accuracy in percent over seeds and networks; None where no cell is done.
+        summary: accuracy in percent over the sets of all seeds, see `stats.summarise_nested`, or over the networks of
+            the only one; None where no cell is done.
         num_sets: cells that are done.
         num_failed: cells that failed.
         seconds: to make a set, mean over the cells.
@@ -165,20 +166,28 @@ def entries(results: Sequence[Result]) -> list[Entry]:
 
 def _entry(group: Sequence[Result]) -> Entry:
     first, done = group[0], [result for result in group if result.status == "done"]
-    accuracies = [accuracy for result in done for accuracy in result.accuracies]
+    accuracies = [result.accuracies for result in done if result.accuracies]
     seconds = [result.seconds for result in done if result.seconds is not None]
     return Entry(
         label=first.label,
         method=first.method,
         setting=first.setting,
         ipc=first.ipc,
-        summary=summarise(accuracies) if accuracies else None,
+        summary=_summary(accuracies) if accuracies else None,
         num_sets=len(done),
         num_failed=sum(result.status == "failed" for result in group),
         seconds=sum(seconds) / len(seconds) if seconds else None,
         best=False,
         published=_published(first) if first.clean_first == "none" else None,
     )
+
+
+def _summary(accuracies: Sequence[Sequence[float]]) -> Summary:
+    """Over the sets of all seeds; where there is one set, over its networks."""
+    if len(accuracies) == 1:
+        return summarise(accuracies[0])
+    nested = summarise_nested(accuracies)
+    return Summary(nested.mean, nested.std_between, nested.ci95)
 
 
 def _published(result: Result) -> Published | None:

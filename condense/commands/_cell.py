@@ -236,13 +236,14 @@ def _is_first(shared: Path, cell: Cell) -> bool:
 
 def _score(plan: Plan, condensed: CondensedSet, folder: Path) -> None:
     wanted, source = plan.recipe.evaluate, plan.source
+    rules = protocol(wanted.protocol)
     assert source.test is not None and source.test_truth is not None
     score = score_set(
         condensed,
         source.test,
         source.test_truth,
-        protocol(wanted.protocol),
-        wanted.network,
+        rules,
+        wanted.network or rules.network,
         wanted.repeats,
         plan.recipe.seed,
         Run(None),

@@ -87,7 +87,7 @@ class Cell:
             seed=recipe["seed"],
             clean_first=recipe["clean_first"],
             protocol=wanted["protocol"],
-            network=wanted["network"],
+            network=wanted["network"] or protocol(wanted["protocol"]).network,
             status="missing",
         )
 

@@ -67,7 +67,7 @@ def test_a_damaged_number_is_told(tmp_path: Path) -> None:
         read_csv(tmp_path / "results.csv")
 
 
-def test_entries_pool_seeds_and_mark_the_best_of_each_column() -> None:
+def test_entries_hold_all_seeds_and_mark_the_best_of_each_column() -> None:
     results = [
         line(accuracies=(50.0, 52.0), seconds=1.0),
         line(accuracies=(54.0, 56.0), seconds=3.0, seed=1),
@@ -78,10 +78,13 @@ def test_entries_pool_seeds_and_mark_the_best_of_each_column() -> None:
         line(ipc=50, seed=1, status="missing", accuracies=()),
     ]
     random, dmis, cleaned, failed, large = entries(results)
-    pooled = np.array([50.0, 52.0, 54.0, 56.0])
-    assert random.summary is not None and random.summary.mean == pooled.mean()
-    half = stats.t.ppf(0.975, 3) * pooled.std(ddof=1) / 2
+    means = np.array([51.0, 55.0])  # the set is the unit, not the network
+    half = stats.t.ppf(0.975, 1) * means.std(ddof=1) / 2**0.5
+    assert random.summary is not None and random.summary.mean == 53.0
     assert random.summary.ci95 == pytest.approx(half) and (random.num_sets, random.seconds) == (2, 2.0)
+    alone = np.array([60.0, 61.0])
+    assert dmis.summary is not None
+    assert dmis.summary.ci95 == pytest.approx(stats.t.ppf(0.975, 1) * alone.std(ddof=1) / 2**0.5)
     assert [entry.best for entry in (random, dmis, cleaned, failed, large)] == [False, True, False, False, True]
     assert (cleaned.label, cleaned.method) == ("dmis, labels by oracle", "dmis")
     assert (failed.summary, failed.num_failed, large.num_sets) == (None, 1, 1)
