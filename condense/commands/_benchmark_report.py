@@ -53,7 +53,8 @@ def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str,
 
 def _judge(wanted: EvaluateRecipe) -> str:
     rules = protocol(wanted.protocol)
-    return f"{wanted.repeats} x {wanted.network or rules.network} a set, protocol {rules.name}, version {rules.version}: {rules.source}"
+    network = wanted.network or rules.network
+    return f"{wanted.repeats} x {network} a set, protocol {rules.name}, version {rules.version}: {rules.source}"
 
 
 def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Pictures]:
