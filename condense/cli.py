@@ -22,7 +22,6 @@ from condense.errors import DmisError, Interrupted, WorkerDone
 
 if TYPE_CHECKING:
     from condense.commands._plan import Request
-    from condense.evaluate.score import Score
     from condense.recipe import DataRecipe
 
 Result = TypeVar("Result")
@@ -370,16 +369,25 @@ def condense(
 
 @app.command()
 def evaluate(
-    path: Set,
+    paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one method.")],
     config: Config = None,
     data: Data = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", help="How to train: hard, hard-quick. [default: hard]")
+        str | None,
+        typer.Option("--protocol", help="How to train: hard, hard-quick, soft, dmis, quick. [default: hard]"),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="The protocol hard-quick: a first look, in less than a third.")
     ] = False,
-    network: Annotated[list[str] | None, typer.Option("--network", help="Repeatable. [default: convnet3]")] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="A,B,…", help="What to train; repeatable. [default: the protocol's]"),
+    ] = None,
+    cross: Annotated[bool, typer.Option("--cross", help="Train one network of every kind.")] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", metavar="RUN", help="Run folder of a teacher that gives soft labels."),
+    ] = None,
     repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained of each. [default: 5]")] = None,
     seed: Seed = None,
     settings: Settings = None,
@@ -389,36 +397,30 @@ def evaluate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train networks on a set, test on real images."""
+    """Train networks on a set, test on real images.
+
+    Several sets of one method, made with different seeds, are scored together.
+    """
     from condense.commands import _show
     from condense.commands.evaluate import evaluate as command
+    from condense.commands.evaluate import evaluate_sets
 
     how = _given(protocol="hard-quick" if quick else protocol, repeats=repeats)
     named = _named(_data(data, root, image_size, download), evaluate=how or None, seed=seed)
     request = _request(config, settings, named)
+    names = [name.strip() for part in network or () for name in part.split(",")]
+    options: dict[str, Any] = {"network_names": names, "cross": cross, "teacher": teacher, "progress": not quiet}
 
-    def score() -> list[Score]:
-        return command(path, request, network_names=network or (), progress=not quiet)
+    def answer(scores: Callable[[], list[Result]], show: Callable[[list[Result]], None]) -> None:
+        if as_json and len(names) < 2 and not cross:
+            _answer(lambda: scores()[0], True, lambda result: show([result]))
+        else:
+            _answer(scores, as_json, show)
 
-    def show(scores: list[Score]) -> None:
-        lines = [
-            [
-                result.network,
-                _show.accuracy(result.mean, result.ci95),
-                str(len(result.accuracies)),
-                f"{result.seconds:.0f} s",
-            ]
-            for result in scores
-        ]
-        _show.rows([["network", "test accuracy", "networks", "time"], *lines])
-
-    def only() -> Score:
-        return score()[0]
-
-    if as_json and len(network or ()) < 2:
-        _answer(only, True, lambda result: show([result]))
+    if len(paths) > 1:
+        answer(lambda: evaluate_sets(paths, request, **options), _show.sets_scores)
     else:
-        _answer(score, as_json, show)
+        answer(lambda: command(paths[0], request, **options), _show.scores)
 
 
 @app.command()

@@ -50,7 +50,7 @@ class EvaluateRecipe(Options):
     """How the condensed set is scored."""
 
     protocol: str = Field("hard", description="name of the protocol")
-    network: str = Field("convnet3", description="downstream network")
+    network: str | None = Field(None, description="downstream network; the protocol's own when empty")
     repeats: int = Field(5, ge=1, description="networks a set")
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condense.classifiers.fit import Loss
-from condense.condensed_set import CondensedSet
+from condense.condensed_set import CondensedSet, Floats
 from condense.errors import UserError
 
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -22,16 +22,22 @@ def soft_targets(condensed: CondensedSet, temperature: float) -> Tensor:
     Raises:
         UserError: the set has no soft labels, or its temperature is no positive number.
     """
-    if condensed.soft_labels is None:
-        raise UserError(
-            f"the set of {condensed.provenance.method} has no soft labels, which the protocol needs; choose a protocol "
-            "with hard labels (hard, hard-quick, dmis, quick), or give a teacher."
-        )
+    stored = check_soft_labels(condensed)
     stored_at = condensed.provenance.notes.get("soft_label_temperature", 1.0)
     if not isinstance(stored_at, int | float) or not stored_at > 0:
         raise UserError(f"the set's soft_label_temperature is {stored_at!r}, it must be a number above 0.")
-    log_q = torch.from_numpy(condensed.soft_labels).clamp_min(SMALLEST).log()
+    log_q = torch.from_numpy(stored).clamp_min(SMALLEST).log()
     return (log_q * (stored_at / temperature)).softmax(1)
+
+
+def check_soft_labels(condensed: CondensedSet) -> Floats:
+    """The set's soft labels as stored; raises `UserError` where it has none."""
+    if condensed.soft_labels is None:
+        raise UserError(
+            f"the set of {condensed.provenance.method} has no soft labels, which the protocol needs; choose a protocol "
+            "with hard labels (hard, hard-quick, dmis, quick), or give a teacher (--teacher)."
+        )
+    return condensed.soft_labels
 
 
 def soft_loss(temperature: float) -> Loss:

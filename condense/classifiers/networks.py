@@ -19,7 +19,7 @@ from condense.classifiers.resnets import resnet, wide_resnet
 from condense.classifiers.vit import PATCH, vit_tiny
 from condense.errors import UserError
 
-__all__ = ["CROSS", "NAMES", "Network", "build", "check_fits", "check_name"]
+__all__ = ["CROSS", "NAMES", "Network", "build", "check_fits", "check_name", "fits"]
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,19 @@ def check_name(name: str) -> None:
 def check_fits(name: str, image_size: int) -> None:
     """Raise `UserError` unless images of `image_size` suit the network `name`."""
     check_name(name)
-    if _fits(name, image_size):
+    if fits(name, image_size):
         return
     entry = _NETWORKS[name]
     multiple = f" and a multiple of {entry.multiple_of}" if entry.multiple_of > 1 else ""
-    others = [other for other in NAMES if _fits(other, image_size)]
+    others = [other for other in NAMES if fits(other, image_size)]
     raise UserError(
         f"{name} needs images of at least {entry.smallest}x{entry.smallest}{multiple}, "
         f"found {image_size}x{image_size}; choose {', '.join(others)}."
     )
 
 
-def _fits(name: str, image_size: int) -> bool:
+def fits(name: str, image_size: int) -> bool:
+    """Whether images of `image_size` suit the network `name`, one of `NAMES`."""
     entry = _NETWORKS[name]
     return image_size >= entry.smallest and image_size % entry.multiple_of == 0
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from condense.evaluate.score import Score
+    from condense.evaluate.sets import SetsScore
 
 
 def facts(values: Mapping[str, Any]) -> None:
@@ -83,6 +87,34 @@ def relabelling(result: Mapping[str, Any]) -> None:
             ]
         )
     print(f"Next: look at {result['report']}, then train with --labels {result['labels']}")
+
+
+def scores(results: Sequence[Score]) -> None:
+    """A line a network, for one set."""
+    lines = [
+        [score.network, accuracy(score.mean, score.ci95), str(len(score.accuracies)), f"{score.seconds:.0f} s"]
+        for score in results
+    ]
+    rows([["network", "test accuracy", "networks", "time"], *lines])
+
+
+def sets_scores(results: Sequence[SetsScore]) -> None:
+    """A line a network, for several sets: all together, the deviations between and within, then each set's mean."""
+    names = [str(number) for number in range(1, len(results[0].sets) + 1)]
+    lines = [
+        [
+            score.network,
+            accuracy(score.mean, score.ci95),
+            _shown(score.std_between),
+            _shown(score.std_within),
+            *(f"{sum(each) / len(each):.1f}" for each in score.accuracies),
+            str(sum(map(len, score.accuracies))),
+            f"{score.seconds:.0f} s",
+        ]
+        for score in results
+    ]
+    rows([["network", "test accuracy", "sd sets", "sd networks", *names, "networks", "time"], *lines])
+    print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, results[0].sets, strict=True)))
 
 
 def _lines(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,14 +1,14 @@
-"""`dmis evaluate`: train networks on a condensed set and test them on real images."""
+"""`dmis evaluate`: train networks on condensed sets and test them on real images."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from condense.classifiers import networks
 from condense.classifiers.fit import Epoch
+from condense.classifiers.teacher import load_teacher
 from condense.commands._data import load_source, own_data
 from condense.commands._plan import Request, read_layers
 from condense.condensed import read
@@ -17,46 +17,125 @@ from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol, protocol
 from condense.evaluate.score import Score, score
+from condense.evaluate.sets import SetsScore, check_one_method, combine
+from condense.evaluate.soft import check_soft_labels
 from condense.machine import best_device
-from condense.recipe import DataRecipe, resolve
+from condense.recipe import DataRecipe, EvaluateRecipe, resolve
 from condense.run import Run
 
 
-def evaluate(path: Path, request: Request, *, network_names: Sequence[str] = (), progress: bool = False) -> list[Score]:
+def evaluate(
+    path: Path,
+    request: Request,
+    *,
+    network_names: Sequence[str] = (),
+    cross: bool = False,
+    teacher: Path | None = None,
+    progress: bool = False,
+) -> list[Score]:
     """Score the condensed set at `path` with each of some networks.
 
     Args:
         path: the set.
         request: of the recipe the sections `data` (where the test images come from; the data set the set names when
             it gives no name) and `evaluate`, and the seed, are used.
-        network_names: of `condense.classifiers.networks.NAMES`; the recipe's one when empty.
+        network_names: of `condense.classifiers.networks.NAMES`; the recipe's one, else the protocol's, when empty.
+        cross: whether also one network of each kind that takes images of this size is trained.
+        teacher: run folder of a teacher that gives the images their soft labels, for protocols with such.
         progress: whether a bar is drawn on stderr.
 
     Returns:
         One score a network, in the order asked for.
 
     Raises:
-        UserError: the set is damaged, does not fit the test data, or a name is not known.
+        UserError: the set is damaged, does not fit the test data or the protocol, or a name is not known.
         RunFailed: the training diverged.
     """
+    table = _scores([path], request, network_names, teacher, cross=cross, progress=progress)
+    return [scores[0] for scores in table]
+
+
+def evaluate_sets(
+    paths: Sequence[Path],
+    request: Request,
+    *,
+    network_names: Sequence[str] = (),
+    cross: bool = False,
+    teacher: Path | None = None,
+    progress: bool = False,
+) -> list[SetsScore]:
+    """As `evaluate`, of several sets that one method made alike but for the seed: one score a network for all sets.
+
+    The networks of set i, counted from 0, are those of `evaluate` with i added to the seed: the interval needs every
+    set to have networks of its own.
+
+    Raises:
+        UserError: as `evaluate`, or the sets are of different kinds, or two are the same.
+        RunFailed: the training diverged.
+    """
+    names = [str(path) for path in paths]
+    table = _scores(paths, request, network_names, teacher, cross=cross, progress=progress)
+    return [combine(names, scores) for scores in table]
+
+
+def _scores(
+    paths: Sequence[Path],
+    request: Request,
+    network_names: Sequence[str],
+    teacher: Path | None,
+    *,
+    cross: bool,
+    progress: bool,
+) -> list[list[Score]]:
+    """For every network the score of every set."""
     layers = read_layers(request)
     recipe = resolve({key: layers[key] for key in ("data", "evaluate", "seed") if key in layers})
     wanted, rules = recipe.evaluate, protocol(recipe.evaluate.protocol)
-    condensed = read(path)
-    names = network_names or [wanted.network]
-    for name in names:
-        _check_network(name, condensed)
-    data = recipe.data if "name" in layers.get("data", {}) else own_data(condensed, recipe.data)
-    test, truth = test_split(condensed, data)
+    sets = [_with_labels(read(path), rules, teacher) for path in paths]
+    check_one_method([str(path) for path in paths], sets)
+    names = _network_names(network_names, wanted, rules, sets[0].images.shape[1], cross=cross)
+    data = recipe.data if "name" in layers.get("data", {}) else own_data(sets[0], recipe.data)
+    test, truth = test_split(sets[0], data)
     run = Run(None, progress=progress)
-    return [score_set(condensed, test, truth, rules, name, wanted.repeats, recipe.seed, run) for name in names]
+    return [
+        [
+            score_set(condensed, test, truth, rules, name, wanted.repeats, recipe.seed + index, run)
+            for index, condensed in enumerate(sets)
+        ]
+        for name in names
+    ]
 
 
-def _check_network(name: str, condensed: CondensedSet) -> None:
-    """Tell of an unknown name or too small images before the long work. Raises as `networks.build`."""
-    _, side, _, channels = condensed.images.shape
-    with torch.device("meta"):
-        networks.build(name, in_channels=channels, image_size=side, num_classes=condensed.num_classes, seed=0)
+def _network_names(
+    asked: Sequence[str], wanted: EvaluateRecipe, rules: Protocol, side: int, *, cross: bool
+) -> list[str]:
+    """What to train, each once. Raises where a name is unknown or the images do not suit it, before the long work."""
+    names = list(asked)
+    if cross:
+        names += [name for name in networks.CROSS if networks.fits(name, side)]
+    if not names:
+        names = [wanted.network or rules.network]
+    for name in names:
+        networks.check_fits(name, side)
+    return list(dict.fromkeys(names))
+
+
+def _with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) -> CondensedSet:
+    """The set with soft labels of a teacher where one is given; refused where the protocol lacks or spurns them."""
+    if teacher is None:
+        if rules.labels == "soft":
+            check_soft_labels(condensed)
+        return condensed
+    if rules.labels != "soft":
+        raise UserError(f"protocol {rules.name} trains on class labels; leave the teacher out, or choose soft.")
+    found, images = load_teacher(teacher), condensed.pictures()
+    found.check_data(ImageData(images, condensed.classes, f"the set of {condensed.provenance.method}", "train"))
+    made = condensed.provenance
+    return dataclasses.replace(
+        condensed,
+        soft_labels=found.soft_labels(images, 1.0),
+        provenance=dataclasses.replace(made, notes={**made.notes, "soft_label_temperature": 1.0}),
+    )
 
 
 def test_split(condensed: CondensedSet, data: DataRecipe) -> tuple[ImageData, Truth]:
@@ -80,16 +159,19 @@ def score_set(
     test: ImageData,
     truth: Truth,
     rules: Protocol,
-    network: str,
+    network: str | None,
     repeats: int,
     seed: int,
     run: Run,
 ) -> Score:
     """`condense.evaluate.score.score` on the best device, with the run's progress bar."""
-    with run.track(repeats * rules.epochs, network) as tracker:
+    done = 0
+    with run.track(repeats * rules.epochs, network or rules.network) as tracker:
 
         def on_epoch(repeat: int, epoch: Epoch) -> None:
-            tracker.update(repeat * rules.epochs + epoch.epoch, loss=epoch.loss)
+            nonlocal done
+            done += 1  # networks may be trained in turn or at once
+            tracker.update(done, loss=epoch.loss)
 
         return score(
             condensed,

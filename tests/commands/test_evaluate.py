@@ -1,0 +1,105 @@
+"""`dmis evaluate` of several sets and networks, and with a teacher's soft labels."""
+
+import dataclasses
+import json
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from condense.classifiers import networks
+from condense.cli import run
+from condense.evaluate import protocols
+from condense.evaluate.stats import summarise_nested
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """One epoch of whatever protocol."""
+    for name, rules in protocols.PROTOCOLS.items():
+        monkeypatch.setitem(protocols.PROTOCOLS, name, dataclasses.replace(rules, epochs=1))
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Two random sets of one image a class, of seeds 0 and 1. Not to be written to."""
+    folder = tmp_path_factory.mktemp("sets")
+    for seed in (0, 1):
+        arguments = ["--method", "random", "--ipc", "1", "--seed", str(seed), "--run", str(folder / f"run{seed}")]
+        assert run(["condense", *arguments, "--out", str(folder / f"{seed}.h5"), "--quiet", "--json"]) == 0
+    return [folder / "0.h5", folder / "1.h5"]
+
+
+def told(answer):
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)
+
+
+def test_several_sets_are_scored_together(dmis, sets):
+    found = told(dmis("evaluate", *sets, "--network", "mlp", "--repeats", 2, "--json"))
+    nested = summarise_nested(found["accuracies"])
+    assert (found["mean"], found["ci95"]) == (nested.mean, nested.ci95)
+    assert (found["std_between"], found["std_within"]) == (nested.std_between, nested.std_within)
+    assert found["sets"] == [str(path) for path in sets] and found["protocol"]["name"] == "hard"
+    alone = told(dmis("evaluate", sets[1], "--network", "mlp", "--repeats", 2, "--seed", 1, "--json"))
+    assert found["accuracies"][1] == alone["accuracies"]  # set 1 has networks of its own: those of seed 0 + 1
+
+
+def test_table_of_several_sets(dmis, sets):
+    answer = dmis("evaluate", *sets, "--network", "mlp,convnet1", "--repeats", 1, "-q")
+    head, first, second, names = answer.out.splitlines()
+    assert head.split() == "network test accuracy sd sets sd networks 1 2 networks time".split()
+    assert first.startswith("mlp") and second.startswith("convnet1")
+    assert names == f"Sets: 1 = {sets[0]}, 2 = {sets[1]}"
+
+
+def test_cross_is_one_network_of_every_kind_that_fits(dmis, sets, monkeypatch):
+    monkeypatch.setattr(networks, "CROSS", ("mlp", "lenet", "convnet1", "alexnet"))
+    found = told(dmis("evaluate", sets[0], "--cross", "--network", "convnet2, mlp", "--repeats", 1, "--json"))
+    assert [score["network"] for score in found] == ["convnet2", "mlp", "convnet1", "alexnet"]  # digits: 8x8
+    assert set(found[0]) == {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds"}
+    several = told(dmis("evaluate", *sets, "--network", "mlp", "--network", "convnet1", "--repeats", 1, "--json"))
+    assert [score["network"] for score in several] == ["mlp", "convnet1"]
+    assert several[0]["mean"] == pytest.approx(mean(each[0] for each in several[0]["accuracies"]))
+
+
+def test_protocol_names_its_network_and_the_recipe_another(dmis, sets):
+    told_by_protocol = dmis("evaluate", sets[0], "--protocol", "dmis", "--repeats", 1)
+    assert told_by_protocol.code == 2 and "resnet34 needs images of at least 9x9" in told_by_protocol.err
+    Path("recipe.yaml").write_text("evaluate: {protocol: dmis, network: mlp, repeats: 1}")
+    assert told(dmis("evaluate", sets[0], "-c", "recipe.yaml", "--json"))["network"] == "mlp"
+
+
+def test_soft_labels_come_from_the_set_or_a_teacher(dmis, sets):
+    refused = dmis("evaluate", sets[0], "--protocol", "soft", "--repeats", 1)
+    assert refused.code == 2 and "no soft labels" in refused.err and "--teacher" in refused.err
+    made = dmis(
+        *("condense", "--method", "herding", "--ipc", 1, "--run", "taught", "--out", "taught.h5"),
+        *("--set", "teacher.network=convnet1", "--set", "teacher.epochs=1", "--json"),
+    )
+    assert made.code == 0, made.err
+    found = told(dmis("evaluate", sets[0], "--protocol", "soft", "--teacher", "taught", "--repeats", 1, "--json"))
+    assert found["protocol"]["labels"] == "soft" and found["network"] == "convnet3-bn"
+    pointless = dmis("evaluate", sets[0], "--teacher", "taught", "--repeats", 1)
+    assert pointless.code == 2 and "hard trains on class labels" in pointless.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--network", "mlp,vgg11"], "vgg11 needs images of at least 28x28, found 8x8; choose mlp"),
+        (["--network", "mlp", "--network", "mpl"], 'no network is called "mpl"; nearest: mlp'),
+    ],
+)
+def test_networks_are_checked_before_the_work(dmis, sets, arguments, message):
+    answer = dmis("evaluate", sets[0], *arguments)
+    assert answer.code == 2 and message in answer.err
+
+
+def test_sets_must_belong_together(dmis, sets):
+    twice = dmis("evaluate", sets[0], sets[0])
+    assert twice.code == 2 and "are the same set" in twice.err
+    other = dmis("condense", "--method", "random", "--ipc", 2, "--run", "run", "--out", "two.h5", "--json")
+    assert other.code == 0
+    mixed = dmis("evaluate", sets[0], "two.h5")
+    assert mixed.code == 2 and "two.h5 has the images per class 2" in mixed.err
