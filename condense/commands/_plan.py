@@ -124,6 +124,11 @@ def resolve_options(
     """
     sizes = generator_defaults(image_side)
     layers = merge(file, asked)
+    second_stage = sizes.pop("second_stage", None)
+    if second_stage and layers.get("method", Recipe.model_fields["method"].default) == "dmis":
+        sizes_of_method = {**sizes, "second_stage": second_stage}
+    else:  # the others draw with the network they trained, unless asked; a labeller draws nothing
+        sizes_of_method = sizes
     labelled_by_generator = layers.get("clean_first") == "dmis"
     foreign = [key for key in GENERATOR_SECTIONS if key not in method.Options.model_fields]
     for_labeller = {key: layers[key] for key in LABELLER_SECTIONS if key in layers}
@@ -131,7 +136,7 @@ def resolve_options(
         for_labeller.pop("generator", None)
     quick = layers.get("quick", False)
     own = merge(
-        {key: value for key, value in sizes.items() if key not in foreign},
+        {key: value for key, value in sizes_of_method.items() if key not in foreign},
         method.Options.QUICK if quick else {},
         {key: value for key, value in file.items() if key not in foreign},
         {key: value for key, value in asked.items() if not (labelled_by_generator and key in foreign)},

@@ -62,7 +62,11 @@ class PlainDraw(DrawOptions):
 class GeneratorOptions(Options):
     """Options of a generator-based method."""
 
-    QUICK: ClassVar[Mapping[str, Any]] = {"train": {"steps": 40}, "draw": {"pool": 2, "sampler_steps": 6}}
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "train": {"steps": 40, "helper": {"steps": 40}},
+        "second_stage": None,
+        "draw": {"pool": 2, "sampler_steps": 6},
+    }
 
     generator: Path | None = Field(None, description="run folder of a trained generator; trained when empty")
     network: NetworkOptions = NetworkOptions()

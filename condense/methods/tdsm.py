@@ -31,7 +31,10 @@ class WithTransition(TrainOptions):
 class Options(GeneratorOptions):
     """A generator trained on mixtures of all classes."""
 
-    QUICK: ClassVar[Mapping[str, Any]] = {"train": {"steps": 40}, "draw": {"sampler_steps": 6}}
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "train": {"steps": 40, "helper": {"steps": 40}},
+        "draw": {"sampler_steps": 6},
+    }
 
     train: WithTransition = WithTransition()
     draw: PlainDraw = PlainDraw()

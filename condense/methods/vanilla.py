@@ -18,7 +18,10 @@ from condense.run import Run
 class Options(GeneratorOptions):
     """A generator trained on labels as given."""
 
-    QUICK: ClassVar[Mapping[str, Any]] = {"train": {"steps": 40}, "draw": {"sampler_steps": 6}}
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "train": {"steps": 40, "helper": {"steps": 40}},
+        "draw": {"sampler_steps": 6},
+    }
 
     draw: PlainDraw = PlainDraw()
 

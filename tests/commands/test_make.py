@@ -286,3 +286,18 @@ def test_one_recipe_file_serves_methods_without_generator() -> None:
         resolve_options({}, {"method": "random", "train": {"steps": 5}}, random, 8)
     _, _, labeller = resolve_options(file, {"method": "random", "clean_first": "dmis"}, random, 8)
     assert labeller is not None and labeller.train.steps == 5 and labeller.network.channels == 48
+
+
+@pytest.mark.parametrize(("method", "has_one"), [("dmis", True), ("vanilla", False), ("tdsm", False), ("cad", False)])
+def test_a_second_stage_is_the_default_of_dmis_alone(method: str, has_one: bool) -> None:
+    module, asked = methods.load(method), {"method": method}
+    _, options, _ = resolve_options({}, asked, module, 28)
+    assert (options.second_stage is not None) == has_one
+    _, quick, _ = resolve_options({}, {**asked, "quick": True}, module, 28)
+    assert quick.second_stage is None
+    assert method == "cad" or quick.train.helper.steps == 40
+    stage = {"network": {"kind": "conditional"}, "train": {"steps": 7}}
+    _, wished, _ = resolve_options({}, {**asked, "second_stage": stage}, module, 28)
+    assert wished.second_stage.train.steps == 7
+    _, _, labeller = resolve_options({}, {**asked, "clean_first": "dmis"}, module, 28)
+    assert labeller.second_stage is None
