@@ -83,3 +83,5 @@ def test_a_recipe_is_a_path_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     Path("digits-sym40").write_text("ipc: 3")
     assert read_config("digits-sym40") == {"ipc": 3} == read_yaml(Path("digits-sym40"))
+    Path("digits").mkdir()  # a benchmark's folder may be called as its recipe
+    assert read_config("digits") == shipped("digits")

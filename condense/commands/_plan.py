@@ -173,7 +173,7 @@ def _layers(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def read_config(config: str) -> dict[str, Any]:
     """A recipe file by path, or one that ships with the package by its name."""
-    if Path(config).exists():
+    if Path(config).exists() and not Path(config).is_dir():
         return read_yaml(Path(config))
     name = Path(config).name.removesuffix(".yaml")
     names = sorted(
