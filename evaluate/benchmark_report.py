@@ -136,11 +136,14 @@ def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
 
 
 def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
+    """One line a method; the intervals of two sets would hide everything else."""
     lines = []
     for label in _unique(entry.label for entry in done):
         own = [entry for entry in done if entry.label == label]
         points = [
-            (float(getattr(entry, across)), entry.summary.mean, entry.summary.ci95) for entry in own if entry.summary
+            (float(getattr(entry, across)), entry.summary.mean, None if entry.num_sets == 2 else entry.summary.ci95)
+            for entry in own
+            if entry.summary is not None
         ]
         lines.append(figures.Line(label, own[0].method, label != own[0].method, points))
     return lines
