@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from condense.classifiers.fit import has_batch_norm
 from condense.classifiers.networks import Network
 
 EPS = 1e-6
@@ -49,7 +50,7 @@ def target_gradients(network: Network, x: Tensor, y: int, *, bf16: bool) -> list
     """
     weights = matched_weights(network)
     totals = [torch.zeros_like(weight) for weight in weights]
-    for part in _parts(x):
+    for part in _parts(network, x):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             logits = network(part)
         labels = torch.full((len(part),), y, device=x.device)
@@ -75,11 +76,15 @@ def gradient_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def mean_features(network: Network, x: Tensor, *, bf16: bool = False) -> Tensor:
-    """Mean over the images [B, C, H, W] of what the last layer sees: float32 [F]."""
+def mean_features(network: Network, batches: Sequence[Tensor], *, bf16: bool = False) -> Tensor:
+    """Mean of what the last layer sees of each batch [B, C, H, W]: [number of batches, F].
+
+    The batches pass together: batch norm takes the statistics of all of them.
+    """
+    x = torch.cat(list(batches))
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        sums = [network.features(part).to(x.dtype).sum(0) for part in _parts(x)]
-    return torch.stack(sums).sum(0) / len(x)
+        features = torch.cat([network.features(part).to(x.dtype) for part in _parts(network, x)])
+    return torch.stack([own.mean(0) for own in features.split([len(batch) for batch in batches])])
 
 
 def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:
@@ -99,5 +104,6 @@ def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:
         norm.eval()
 
 
-def _parts(x: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(x, PART if x.device.type == "cpu" else len(x))
+def _parts(network: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    whole = x.device.type != "cpu" or has_batch_norm(network)
+    return (x,) if whole else torch.split(x, PART)

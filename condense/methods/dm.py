@@ -4,8 +4,8 @@ For each iteration, with a freshly initialised network whose last layer sees f, 
 
     Σ_y ‖ mean f(A(T_y)) - mean f(A(S_y)) ‖²,
 
-with T_y a batch of real images of class y and A one random augmentation for both. With batch norm, statistics are
-frozen from real images, as in gradient matching; the public code takes those of each batch.
+with T_y a batch of real images of class y and A one random augmentation for both. With batch norm, all T_y pass
+together and so do all S_y, as in the public code: with statistics frozen, as for gradients, images grow without end.
 Source: Zhao & Bilen (2023), "Dataset Condensation with Distribution Matching", Eq. 4 and 5,
 https://arxiv.org/abs/2110.04181. The defaults are those of the authors' public code.
 """
@@ -28,7 +28,7 @@ from condense.methods._assemble import assemble, check_ipc
 from condense.methods._augmentation import augmentation_for, check_augmentation
 from condense.methods._by_ipc import nearest_row
 from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
-from condense.methods._matching import FROZEN_FROM, freeze_batch_norm, mean_features
+from condense.methods._matching import mean_features
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
 from condense.precision import wants_bf16
@@ -107,13 +107,14 @@ class DistributionMatching:
     def step(self, step: int) -> dict[str, float]:
         """Step `step`: the sum of the squared distances of all classes as "loss"."""
         network = self.pairs.fresh_network(self.options.backbone, step).requires_grad_(False)
-        if has_batch_norm(network):
-            freeze_batch_norm(network, self.pairs.for_batch_norm(FROZEN_FROM, step))
+        classes = self.pairs.of_step(step)
+        # Batch norm needs all classes at once; else one at a time keeps less in memory.
+        groups = [list(classes)] if has_batch_norm(network) else ([one] for one in classes)
         loss = 0.0
-        for _, real, learned in self.pairs.of_step(step):
+        for group in groups:
             with torch.no_grad():
-                target = mean_features(network, real, bf16=self.bf16)
-            distance = (mean_features(network, learned) - target).square().sum()
+                target = mean_features(network, [real for _, real, _ in group], bf16=self.bf16)
+            distance = (mean_features(network, [learned for _, _, learned in group]) - target).square().sum()
             distance.backward()  # type: ignore[no-untyped-call]
             loss += float(distance.detach())
         check_finite(loss, self.pairs.synthetic, step)

@@ -129,7 +129,7 @@ def test_cost_of_dm_and_dc_counted_by_hand():
     assert cost.network_evaluations == 3 * 3 * (8 + 2) + inner
     sizes = np.bincount(tiny.training_set("noisy").supervision.observed)
     frozen = 3 * np.minimum(sizes, 16).sum()  # for batch norm, in every step
-    assert make("dm", backbone="convnet3-bn").provenance.cost.images_seen == 3 * 3 * 8 + frozen
+    assert make("dc", backbone="convnet3-bn").provenance.cost.images_seen == 3 * 3 * 8 + frozen
 
 
 class Failing:

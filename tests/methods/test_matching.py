@@ -91,12 +91,19 @@ def test_gradient_of_the_images_against_finite_differences():
         torch.testing.assert_close(gradient[place], slope.detach(), rtol=1e-3, atol=1e-5)
 
 
-def test_mean_features_are_a_mean_whatever_the_number():
-    net = network()
-    for count in (3, 150):
-        with torch.no_grad():
-            x = images(count)
-            torch.testing.assert_close(mean_features(net, x), net.trunk(x).mean(0), rtol=1e-4, atol=1e-5)
+def test_mean_features_are_means_whatever_the_numbers():
+    net, batches = network(), [images(3), images(150, 1)]
+    with torch.no_grad():
+        found = mean_features(net, batches)
+        for mean, x in zip(found, batches, strict=True):
+            torch.testing.assert_close(mean, net.trunk(x).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_sees_the_batches_of_all_classes_together():
+    net, batches = network("convnet3-bn"), [images(70), images(50, 1) + 1]
+    with torch.no_grad():
+        together = net.trunk(torch.cat(batches))
+        torch.testing.assert_close(mean_features(net, batches)[1], together[70:].mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_frozen_batch_norm_uses_the_statistics_of_the_real_images():
