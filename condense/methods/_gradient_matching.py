@@ -7,6 +7,10 @@ For each iteration, with a fresh network θ, `outer` times: one step of SGD on t
 with T_y a batch of real images of class y and D of `_matching.gradient_distance`; then, except after the last one,
 `inner` epochs of SGD on θ with S as its data. Under `dsa` S_y and T_y pass through one augmentation, and the network
 is trained on augmented S.
+
+Images should have 16 pixels a side or more: below, ConvNet-3's last instance norm sees maps of 2x2, and such
+gradients lead nowhere. Digits, one image a class, a network trained on the set is right on: random images 77 %; dsa
+11 % at 8x8 (100 iterations) and 93 % at 16x16 (60 iterations, `--image-size 16`, 64 real images a class and step).
 Sources: Zhao, Mopuri & Bilen (2021), Algorithm 1, https://arxiv.org/abs/2006.05929; Zhao & Bilen (2021),
 https://arxiv.org/abs/2102.08259.
 """
