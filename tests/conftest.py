@@ -1,11 +1,15 @@
 """What several folders of tests share: the command line in this process, and one tiny trained generator."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker, also in the processes tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from condense.cli import run
 

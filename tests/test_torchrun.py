@@ -31,6 +31,7 @@ def test_two_processes_train_one_generator(torchrun, tmp_path):
     assert steps == [6]
 
 
+@pytest.mark.slow
 def test_the_demo_refuses_several_processes(torchrun):
     done = torchrun("demo", "--out", "demo")
     assert done.returncode != 0

@@ -50,6 +50,7 @@ def digests(folder: Path) -> dict[str, tuple[str, int]]:
     return {str(p): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns) for p in found}
 
 
+@pytest.mark.slow
 def test_stopped_half_way_and_gone_on_with(tmp_path: Path, dmis: Dmis, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toys").mkdir()
     (tmp_path / "toys" / "waits.py").write_text(WAITS)

@@ -13,6 +13,7 @@ from condense.commands.validate import validate
 from condense.condensed import CondensedSet, Preprocessing, Provenance, write
 from condense.data import sources
 from condense.errors import UserError
+from condense.recipe import DataRecipe
 from condense.recipes import train_downstream
 
 
@@ -59,7 +60,7 @@ def test_export_tells_what_was_written(file: Path) -> None:
 
 
 def test_inspect_a_condensed_set(file: Path) -> None:
-    told = json.loads(json.dumps(inspect(str(file), grid_png=file.parent / "grid.png", columns=4)))
+    told = json.loads(json.dumps(inspect(DataRecipe(name=str(file)), grid_png=file.parent / "grid.png", columns=4)))
     assert told["kind"] == "condensed set"
     assert (told["ipc"], told["image_shape"], told["value_range"]) == (10, [8, 8, 1], [0, 255])
     assert told["provenance"]["method"] == "random" and told["provenance"]["cost"]["images_seen"] == 0
@@ -69,7 +70,7 @@ def test_inspect_a_condensed_set(file: Path) -> None:
 
 
 def test_inspect_a_data_set(tmp_path: Path, digits: sources.Source) -> None:
-    told = json.loads(json.dumps(inspect("digits", grid_png=tmp_path / "grid.png", columns=3)))
+    told = json.loads(json.dumps(inspect(DataRecipe(name="digits"), grid_png=tmp_path / "grid.png", columns=3)))
     assert told["kind"] == "data set" and told["wrong_labels"] == 0
     assert sum(told["class_counts"].values()) == told["images"] == len(digits.train)
     with Image.open(tmp_path / "grid.png") as picture:
@@ -80,16 +81,16 @@ def test_inspect_a_data_set(tmp_path: Path, digits: sources.Source) -> None:
 
 
 def test_inspect_tells_the_noise() -> None:
-    told = inspect("digits", noise="sym:0.4", seed=1)
+    told = inspect(DataRecipe(name="digits", noise="sym:0.4"), seed=1)
     assert told["supervision"] == "noisy"
     assert told["corruption_rate"] == pytest.approx(told["wrong_labels"])
     assert 0.3 < told["wrong_labels"] < 0.45
-    partial = inspect("digits", noise="partial:0.5", seed=1)
+    partial = inspect(DataRecipe(name="digits", noise="partial:0.5"), seed=1)
     assert partial["wrong_labels"] == 0 and partial["mean_candidates"] == pytest.approx(5.5, abs=0.2)
 
 
 def test_inspect_an_unlabelled_grid(tmp_path: Path) -> None:
-    told = inspect("digits", noise="unlabeled:0.1", grid_png=tmp_path / "grid.png", columns=3)
+    told = inspect(DataRecipe(name="digits", noise="unlabeled:0.1"), grid_png=tmp_path / "grid.png", columns=3)
     assert told["images_without_label"] == pytest.approx(0.9 * told["images"], rel=0.02)
     assert (tmp_path / "grid.png").is_file()
 
@@ -98,9 +99,9 @@ def test_noise_without_truth_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         Image.new("L", (8, 8)).save(tmp_path / "pictures" / name / "0.png")
-    assert inspect(str(tmp_path / "pictures"))["wrong_labels"] is None
+    assert inspect(DataRecipe(name=str(tmp_path / "pictures")))["wrong_labels"] is None
     with pytest.raises(UserError, match="no clean labels"):
-        inspect(str(tmp_path / "pictures"), noise="sym:0.4")
+        inspect(DataRecipe(name=str(tmp_path / "pictures"), noise="sym:0.4"))
 
 
 def test_downstream_script_learns_digits(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
