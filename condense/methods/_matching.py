@@ -84,7 +84,7 @@ def mean_features(network: Network, batches: Sequence[Tensor], *, bf16: bool = F
     x = torch.cat(list(batches))
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
         features = torch.cat([network.features(part).to(x.dtype) for part in _parts(network, x)])
-    return torch.stack([own.mean(0) for own in features.split([len(batch) for batch in batches])])
+    return torch.stack([own.mean(0) for own in torch.split(features, [len(batch) for batch in batches])])
 
 
 def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:
