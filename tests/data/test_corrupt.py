@@ -9,6 +9,7 @@ from condense.errors import UserError
 
 CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 LETTERS = tuple("abcdefghij")
+DIGITS = tuple("0123456789")
 
 
 def made(num_images: int, classes: tuple[str, ...] = LETTERS, name: str = "letters") -> tuple[Truth, ImageData]:
@@ -38,6 +39,7 @@ def within_binomial(observed: np.ndarray, expected: np.ndarray, trials: int) -> 
         ("asym:0.4", CIFAR10, "cifar10", 0.2),
         ("asym:0.4", fashion_mnist.CLASSES, "fashion-mnist", 0.16),
         ("asym:0.4", tuple(imagenette.NAMES.values()), "imagenette", 0.2),
+        ("asym:0.4", DIGITS, "digits", 0.16),
     ],
 )
 def test_transition_matrix_is_what_apply_does(spec, classes, name, overall):
@@ -88,6 +90,14 @@ def test_asymmetric_maps_are_the_papers(classes, name, pairs):
     np.testing.assert_allclose(corrupt.transition_matrix("asym:0.4", classes, name), expected)
     # the class names alone say which map it is, so a renamed file keeps it
     np.testing.assert_allclose(corrupt.transition_matrix("asym:0.4", classes, "my copy"), expected)
+
+
+def test_numbers_as_class_names_are_digits_only_where_the_data_are():
+    transition = corrupt.transition_matrix("asym:0.4", DIGITS, "digits")
+    wrong = {(y, z) for y, z in zip(*np.nonzero(transition), strict=True) if y != z}
+    assert wrong == {(2, 7), (3, 8), (5, 6), (6, 5)}
+    with pytest.raises(UserError, match="no map"):
+        corrupt.transition_matrix("asym:0.4", DIGITS, "things without names")
 
 
 def test_asymmetric_needs_a_known_data_set():
