@@ -588,6 +588,56 @@ def audit(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
+@app.command()
+def classify(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    config: Config = None,
+    noise: Noise = None,
+    labels: Labels = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm", metavar="NAME|all", help="What to train; repeatable. [default: all that take the labels]"
+        ),
+    ] = None,
+    generator: Annotated[
+        list[Path] | None,
+        typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one an objective."),
+    ] = None,
+    network: Annotated[str | None, typer.Option("--network", help="What the arms train. [default: convnet3]")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Keep results; what is there is not done again.")
+    ] = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare classifiers that learn from imprecise labels.
+
+    Arms are ce, mixup, gce, elr, co-teaching, cc, proden, pseudo-label, mean-teacher, fixmatch; vanilla and dmis, the
+    diffusion classifiers; dmis-ce, trained on what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one,
+    and anything else for the generators.
+    """
+    from condense.commands import _show
+    from condense.commands.classify import ALL, Asked
+    from condense.commands.classify import classify as command
+
+    def compare() -> dict[str, Any]:
+        given = _given(network=network, epochs=epochs)
+        own = [f"fit.{name}={value}" for name, value in given.items()]
+        asked = Asked(arm or [ALL], seed, seeds, generator or (), [*(settings or ()), *own])
+        request = _request(config, None, _named(_data(data, root, image_size, download, noise, labels)))
+        return command(request, asked, out=out, progress=not quiet)
+
+    _answer(compare, as_json, _show.classification)
+
+
     """Are the labels right, the images copies?"""
     from condense.commands import _show
     from condense.commands.audit import audit as command

@@ -49,6 +49,7 @@ print([name for name in {heavy} if name in sys.modules])
         "metrics",
         "relabel",
         "generate",
+        "classify",
         "export",
         "validate",
         "doctor",

@@ -101,6 +101,7 @@ def fit(
     device: torch.device | str = "cpu",
     optimizer: torch.optim.Optimizer | None = None,
     first_epoch: int = 1,
+    whole: bool = False,
 ) -> Iterator[Epoch]:
     """Train `network` in place, yielding after every epoch; drain the iterator to train to the end.
 
@@ -121,6 +122,7 @@ def fit(
         device: where to train.
         optimizer: from `make_optimizer`, for callers that keep its state; made here when None.
         first_epoch: the number of the first epoch to run.
+        whole: whether a batch must pass in one piece for the sake of `loss`; for batch norm it does anyway.
 
     Raises:
         RunFailed: the loss is no longer finite.
@@ -133,7 +135,8 @@ def fit(
         return [network(x) for x in inputs]
 
     batches = Batches(images.to(device), targets.to(device), options.batch_size, (seed,), augment, mix)
-    for (epoch,) in run_epochs(forward, batches, options, loss, optimizer, first_epoch, whole=has_batch_norm(network)):
+    whole = whole or has_batch_norm(network)
+    for (epoch,) in run_epochs(forward, batches, options, loss, optimizer, first_epoch, whole=whole):
         yield epoch
 
 

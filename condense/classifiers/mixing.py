@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,26 @@ def cutmix(x: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tens
     mixed[:, :, top:bottom, left:right] = x[partner, :, top:bottom, left:right]
     kept = 1 - (bottom - top) * (right - left) / (height * width)
     return mixed, kept * targets + (1 - kept) * targets[partner]
+
+
+def mixup(x: Tensor, targets: Tensor, generator: torch.Generator, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Mixup: λ x + (1 - λ) x' with x' another image of the batch, targets alike; one λ ~ Beta(α, α) for the batch.
+
+    Source: Zhang et al. (2018), https://arxiv.org/abs/1710.09412, Eq. 1 and Figure 1a.
+
+    Args:
+        x: float [B, C, H, W].
+        targets: float [B, c], probabilities.
+        generator: a CPU generator.
+        alpha: α above 0.
+
+    Returns:
+        Images and targets, of the same shapes.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))  # torch draws no Beta from a generator
+    kept = float(np.random.default_rng(seed).beta(alpha, alpha))
+    partner = torch.randperm(len(x), generator=generator).to(x.device)
+    return kept * x + (1 - kept) * x[partner], kept * targets + (1 - kept) * targets[partner]
 
 
 def _span(centre: float, size: int, share: float) -> tuple[int, int]:

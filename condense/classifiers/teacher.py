@@ -136,9 +136,14 @@ class Teacher:
 
 
 def candidate_loss(logits: Tensor, candidates: Tensor) -> Tensor:
-    """-log Σ_{y in S} f_y averaged over the batch: logits [B, c], candidates bool [B, c] with one True a row."""
+    """`candidate_losses` averaged over the batch."""
+    return candidate_losses(logits, candidates).mean()
+
+
+def candidate_losses(logits: Tensor, candidates: Tensor) -> Tensor:
+    """-log Σ_{y in S} f_y of each image, [B]: logits [B, c], candidates bool [B, c] with at least one True a row."""
     inside = logits.masked_fill(~candidates, -math.inf).logsumexp(1)
-    return (logits.logsumexp(1) - inside).mean()
+    return logits.logsumexp(1) - inside
 
 
 def augmentation(strategy: str) -> Augment | None:

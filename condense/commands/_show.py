@@ -95,6 +95,29 @@ def scores(results: Sequence[Score]) -> None:
         [score.network, accuracy(score.mean, score.ci95), str(len(score.accuracies)), f"{score.seconds:.0f} s"]
         for score in results
     ]
+def classification(result: Mapping[str, Any]) -> None:
+    """What `dmis classify` found: a line an arm, the published number beside where there is one, then who was left out.
+
+    Intervals are over the seeds.
+    """
+    lines = [
+        [
+            line["arm"],
+            accuracy(line["mean"], line["ci95"]),
+            "–" if line["published"] is None else f"{line['published']:.1f}",
+            f"{line['seconds']:.0f} s",
+        ]
+        for line in result["arms"]
+    ]
+    rows([["arm", "test accuracy", "published", "time"], *lines])
+    print(
+        f"{result['data']}, noise {result['noise']}; {result['network']}, {result['epochs']} epochs, "
+        f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}."
+    )
+    if result["refused"]:
+        print(f"Left out, for they take other labels: {', '.join(result['refused'])}.")
+
+
     rows([["network", "test accuracy", "networks", "time"], *lines])
 
 

@@ -109,6 +109,17 @@ def generate(
     }
 
 
+def draw(generator: Generator, wanted: Wanted, *, progress: bool = False) -> tuple[Images, Labels]:
+    """The images `generate` writes, in memory: uint8 [m, H, W, C], and their labels int64 [m], class after class.
+
+    Raises `RunFailed` where a class's samples are hardly ever its own.
+    """
+    parts, unguarded = Run(None, progress=progress), interrupt_guard()  # nothing is kept that a stop could save
+    with parts.track(wanted.count * len(generator.classes), "drawing") as tracker:
+        pieces = list(_labelled_parts(generator, wanted, parts, _Tally(), unguarded, tracker))
+    return np.concatenate([images for images, _ in pieces]), np.concatenate([labels for _, labels in pieces])
+
+
 def _parts_folder(
     out: Path, generator_folder: Path, wanted: Wanted, *, resume: bool, force: bool, progress: bool
 ) -> Run:

@@ -36,7 +36,10 @@ ASYMMETRIC_MAPS: Mapping[str, Mapping[str, str]] = {
     },
     "digits": {"2": "7", "3": "8", "5": "6", "6": "5"},
 }
-"""Look-alikes by data set. Digits: as MNIST in Patrini et al. (2017, https://arxiv.org/abs/1609.03683) without 7 to 1."""
+"""Look-alikes by data set.
+
+Digits: as of MNIST in Patrini et al. (2017), https://arxiv.org/abs/1609.03683, but for 7 to 1.
+"""
 
 
 def transition_matrix(spec: str, classes: Sequence[str], name: str) -> Matrix:

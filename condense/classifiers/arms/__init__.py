@@ -1,0 +1,52 @@
+"""Classifiers that learn from imprecise labels, to compare with: the registry is the folder itself.
+
+An arm is a file here with
+
+- `Options`: a pydantic model, frozen, unknown keys forbidden (subclass `condense.options.Options`);
+- `check(supervision)`: raises `UserError` where it cannot learn from labels of that kind;
+- `lesson(given, options) -> Lesson`: what the one training loop is to be called with;
+- a docstring that names its source.
+
+Its name is the file's, with "-" for "_". An arm receives what is known of the labels, never the truth.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from typing import Protocol, cast
+
+from condense.classifiers.arms._lesson import Given, Lesson
+from condense.data.types import Supervision
+from condense.errors import UserError
+from condense.options import Options as BaseOptions
+
+
+class Arm(Protocol):
+    """What an arm's module offers."""
+
+    Options: type[BaseOptions]
+
+    def check(self, supervision: Supervision) -> None:
+        """Raise `UserError` where the arm cannot learn from such labels."""
+        ...
+
+    def lesson(self, given: Given, options: BaseOptions) -> Lesson:
+        """What the training loop is to be called with."""
+        ...
+
+
+def names() -> tuple[str, ...]:
+    """Names of the arms in this folder, sorted; nothing is imported."""
+    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return tuple(sorted(name.replace("_", "-") for name in found))
+
+
+def load(name: str) -> Arm:
+    """Import one arm by name. Raises `UserError` where there is none."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), 3, 0.4)
+        hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(names())}"
+        raise UserError(f"There is no arm {name!r}; {hint}?")
+    return cast(Arm, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))

@@ -1,0 +1,70 @@
+"""Which labels an arm can learn from, and in what form it gets them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condense.data.types import Supervision
+from condense.errors import UserError
+
+
+def check_some_label(arm: str, supervision: Supervision) -> None:
+    """Raise `UserError` where nothing is known of any label."""
+    if supervision.unlabelled.all():
+        raise UserError(f"{arm} needs images with a label or candidates, and no image has any; label some.")
+
+
+def check_single(arm: str, supervision: Supervision) -> None:
+    """Raise `UserError` unless every image has exactly one label."""
+    others = int((~supervision.single).sum())
+    if others:
+        raise UserError(
+            f"{arm} learns from one label an image, and {others} of {len(supervision)} images have several or none; "
+            "choose ce or mixup, of several also cc or proden."
+        )
+
+
+def check_sets(arm: str, supervision: Supervision) -> None:
+    """Raise `UserError` unless some image has several candidates, though not all."""
+    if not (~supervision.single & ~supervision.unlabelled).any():
+        raise UserError(f"{arm} learns from candidate sets, and no image has one; choose ce, or another arm.")
+
+
+def check_partly_labelled(arm: str, supervision: Supervision) -> None:
+    """Raise `UserError` unless something is known of some labels and nothing of others."""
+    check_some_label(arm, supervision)
+    if not supervision.unlabelled.any():
+        raise UserError(f"{arm} learns from images without a label, and every image has one; choose ce, or another.")
+
+
+def observed(supervision: Supervision) -> Tensor:
+    """The one label of each image, int64 [n]."""
+    return torch.from_numpy(supervision.observed)
+
+
+def candidates(supervision: Supervision) -> Tensor:
+    """Which classes are still possible, bool [n, c]."""
+    return torch.from_numpy(supervision.candidates)
+
+
+def uniform(supervision: Supervision) -> Tensor:
+    """Equal shares for the candidates of each image, float32 [n, c]; one-hot for single labels."""
+    possible = candidates(supervision).float()
+    return possible / possible.sum(1, keepdim=True)
+
+
+def everything(supervision: Supervision) -> Tensor:
+    """The numbers of all images, int64 [n]."""
+    return torch.arange(len(supervision))
+
+
+def labelled(supervision: Supervision) -> Tensor:
+    """Images about whose label something is known, again and again until they are as many as all: int64 [n].
+
+    So an epoch is as many steps long whether images are left out or not.
+    """
+    known = torch.from_numpy(np.flatnonzero(~supervision.unlabelled))
+    times = -(-len(supervision) // len(known))
+    return known.repeat(times)[: len(supervision)]

@@ -1,0 +1,90 @@
+"""What an arm is given, and what it makes of it: the arguments of the one training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from condense.classifiers.batches import Augment, Mix
+from condense.classifiers.fit import Loss
+from condense.classifiers.layers import Network
+from condense.data.types import Supervision
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an arm learns from, and with.
+
+    Attributes:
+        supervision: what is known of the n labels.
+        build: number k = 0, 1, … to a fresh network, always the same one.
+        weak: the augmentation of all arms.
+        strong: a stronger one on top of it, for arms that hold two views of an image against each other.
+        epochs: passes over the images.
+        device: where training is done; tensors a loss keeps lie there.
+    """
+
+    supervision: Supervision
+    build: Callable[[int], Network]
+    weak: Augment
+    strong: Augment
+    epochs: int
+    device: torch.device
+
+
+def _nothing(*_: int) -> None:
+    """What most arms do between steps and epochs."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What `fit` is called with, and which network is tested.
+
+    Attributes:
+        learner: what is trained; whatever it makes of a batch is what `loss` takes.
+        answers: the network that is tested after the last epoch.
+        shown: int64 [m], the images of an epoch by number; an image may come several times.
+        targets: [m, …], what `loss` is told of them.
+        loss: as in `fit`.
+        augment: as in `fit`.
+        mix: as in `fit`.
+        whole: as in `fit`.
+        before_epoch: called with the number of each epoch, counted from 1, before it.
+        after_step: called after every step of the optimiser.
+    """
+
+    learner: nn.Module
+    answers: Network
+    shown: Tensor
+    targets: Tensor
+    loss: Loss
+    augment: Augment
+    mix: Mix | None = None
+    whole: bool = False
+    before_epoch: Callable[[int], None] = _nothing
+    after_step: Callable[[], None] = _nothing
+
+
+def side_by_side(first: Augment, second: Augment) -> Augment:
+    """Two views of every image, one after the other along the channels: [B, C, H, W] to [B, 2·C, H, W]."""
+
+    def both(x: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.cat([first(x, generator), second(x, generator)], dim=1)
+
+    return both
+
+
+class OfTwoViews(nn.Module):
+    """One network on the first view of each image and one, maybe the same, on the second."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, 2, c] of images as `side_by_side` makes them."""
+        one, other = x.chunk(2, dim=1)
+        return torch.stack([self.first(one), self.second(other)], dim=1)

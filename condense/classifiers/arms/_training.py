@@ -1,0 +1,162 @@
+"""How every arm is trained: one network, one loop, one budget, whatever the labels are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from condense import rng
+from condense.augment import allowed, check_strategy, independent
+from condense.classifiers import networks
+from condense.classifiers.arms import Arm
+from condense.classifiers.arms._lesson import Given
+from condense.classifiers.batches import Augment
+from condense.classifiers.fit import Epoch, FitOptions, fit, make_optimizer
+from condense.classifiers.layers import Network
+from condense.classifiers.teacher import Teacher, augmentation
+from condense.data.memory import check_fits
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.options import Options
+from condense.precision import fast_bf16
+from condense.preprocessing import standardisation
+
+STRONG = ("color_scale_rotate", "color_scale_rotate", "cutout")  # one operation of each, one after the other
+
+
+class ArmTraining(Options):
+    """The budget, the same for all arms."""
+
+    network: str = Field("convnet3", description="architecture, see `dmis evaluate --network`")
+    epochs: int = Field(40, ge=1, description="passes over as many images as the training set has")
+    batch_size: int = Field(64, ge=1, description="images a step")
+    optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd with momentum 0.9, or adamw")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate at the start")
+    weight_decay: float = Field(0.01, ge=0, description="on all weights")
+    schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
+    augment: str = Field(
+        "crop_flip", description="applied to every image, one after the other; digits are never flipped"
+    )
+
+    @field_validator("network")
+    @classmethod
+    def _network_exists(cls, name: str) -> str:
+        networks.check_name(name)
+        return name
+
+    @field_validator("augment")
+    @classmethod
+    def _augment_exists(cls, strategy: str) -> str:
+        if strategy:
+            check_strategy(strategy)
+        return strategy
+
+    def fit_options(self, *, bf16: bool) -> FitOptions:
+        """The same as the plain dataclass that `fit` takes."""
+        return FitOptions(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            bf16=bf16,
+        )
+
+
+def train_arm(
+    arm: Arm,
+    options: Options,
+    training: ArmTraining,
+    train: TrainingSet,
+    seed: int,
+    *,
+    device: torch.device | str = "cpu",
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Teacher:
+    """Train a network on images and imprecise labels by one arm, to the last epoch.
+
+    Weights, order and augmentation depend on `seed` alone: all arms start from the same network.
+
+    Args:
+        arm: from `condense.classifiers.arms.load`.
+        options: its own.
+        training: the budget.
+        train: images and labels.
+        seed: of all randomness.
+        device: where to train.
+        on_epoch: called after every epoch; what it raises ends the training.
+
+    Raises:
+        UserError: the arm takes no such labels, the network no such images, or they do not fit in memory.
+        RunFailed: the training diverged.
+    """
+    device = torch.device(device)
+    channels, height, width = train.images.image_shape
+    if height != width:
+        raise UserError(f"The networks need square images, found {height}x{width}; give --image-size.")
+    networks.check_fits(training.network, height)
+    arm.check(train.supervision)
+    lesson = arm.lesson(_given(training, train, seed, device), options)
+    check_fits(2 * 4 * len(lesson.shown) * train.images.images[0].size, f"training on {train.images.name}")
+    preprocessing = standardisation(train.images.images)
+    pixels = torch.tensor(train.images.images).permute(0, 3, 1, 2).contiguous().float() / 255
+    fit_options = training.fit_options(bf16=fast_bf16(device))
+    learner = lesson.learner.to(device)
+    optimizer = make_optimizer(learner, fit_options)
+    optimizer.register_step_post_hook(lambda *_: lesson.after_step())
+    lesson.before_epoch(1)
+    for epoch in fit(
+        learner,
+        preprocessing.normalise(pixels)[lesson.shown],
+        lesson.targets,
+        fit_options,
+        seed=rng.derive(seed, "arm order"),
+        augment=lesson.augment,
+        mix=lesson.mix,
+        loss=lesson.loss,
+        device=device,
+        optimizer=optimizer,
+        whole=lesson.whole,
+    ):
+        on_epoch(epoch)
+        lesson.before_epoch(epoch.epoch + 1)
+    return Teacher(
+        lesson.answers.eval(),
+        preprocessing,
+        (channels, height, height),
+        train.images.classes,
+        {"network": training.network, "epochs": training.epochs, "loss": epoch.loss},
+    )
+
+
+def _given(training: ArmTraining, train: TrainingSet, seed: int, device: torch.device) -> Given:
+    def build(number: int) -> Network:
+        return networks.build(
+            training.network,
+            in_channels=train.images.channels,
+            image_size=train.images.image_shape[1],
+            num_classes=train.images.num_classes,
+            seed=rng.derive(seed, "arm network", number),
+        ).to(device)
+
+    weak = augmentation(allowed(training.augment, train.images.name)) or _as_it_is
+    return Given(train.supervision, build, weak, _strong(weak), training.epochs, device)
+
+
+def _as_it_is(x: Tensor, generator: torch.Generator) -> Tensor:
+    return x
+
+
+def _strong(weak: Augment) -> Augment:
+    def apply(x: Tensor, generator: torch.Generator) -> Tensor:
+        x = weak(x, generator)
+        for operations in STRONG:
+            x = independent(x, operations, generator)
+        return x
+
+    return apply

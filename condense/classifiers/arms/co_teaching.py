@@ -1,0 +1,82 @@
+"""Co-teaching: two networks, each trained on the images of a batch that the other finds easy.
+
+In epoch t both keep R(t) = 1 - min(τ, τ (t - 1) / T_k) of every batch, those of smallest loss in the other network.
+Source: Han et al. (2018), "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels",
+https://arxiv.org/abs/1804.06872, Algorithm 1. The share of wrong labels τ is taken as known, as there; T_k is 10 of
+200 epochs there, here a share of a run that may be short. The first network is tested.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from condense.classifiers.arms._labels import check_single, everything, observed
+from condense.classifiers.arms._lesson import Given, Lesson
+from condense.data.types import Supervision
+from condense.options import Options as BaseOptions
+
+
+class Options(BaseOptions):
+    """How many images are left out."""
+
+    noise_rate: float = Field(0.4, ge=0, lt=1, description="τ, share of wrong labels, taken as known")
+    ramp: float = Field(0.25, gt=0, le=1, description="T_k as a share of the epochs")
+
+
+def check(supervision: Supervision) -> None:
+    """Takes single labels."""
+    check_single("co-teaching", supervision)
+
+
+def lesson(given: Given, options: Options) -> Lesson:
+    """Two networks that see the same batches."""
+    first, second = given.build(0), given.build(1)
+    loss = CoTeaching(options.noise_rate, options.ramp * given.epochs)
+    return Lesson(
+        Both(first, second),
+        first,
+        everything(given.supervision),
+        observed(given.supervision),
+        loss,
+        given.weak,
+        whole=True,  # the easy ones are sought in the batch
+        before_epoch=loss.begin,
+    )
+
+
+class Both(nn.Module):
+    """Two networks on the same images."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, 2, c] of images [B, C, H, W]."""
+        return torch.stack([self.first(x), self.second(x)], dim=1)
+
+
+class CoTeaching:
+    """The loss of both networks, and how many images they keep."""
+
+    def __init__(self, noise_rate: float, ramp_epochs: float) -> None:
+        self.noise_rate, self.ramp_epochs = noise_rate, ramp_epochs
+        self.kept = 1.0
+
+    def begin(self, epoch: int) -> None:
+        """R(t) for the epoch, counted from 1."""
+        self.kept = 1 - self.noise_rate * min(1.0, (epoch - 1) / self.ramp_epochs)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The sum of both losses: logits [B, 2, c], labels int64 [B]."""
+        return co_teaching_loss(logits, labels, self.kept)
+
+
+def co_teaching_loss(logits: Tensor, labels: Tensor, kept: float) -> Tensor:
+    """Mean cross-entropy of each network over the images of smallest loss in the other, added: logits [B, 2, c]."""
+    losses = F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand(-1, 2), reduction="none")  # [B, 2]
+    easiest = losses.detach().argsort(0)[: max(1, int(kept * len(labels)))]  # [k, 2]
+    return losses[easiest[:, 1], 0].mean() + losses[easiest[:, 0], 1].mean()

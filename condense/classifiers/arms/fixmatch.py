@@ -1,0 +1,55 @@
+"""FixMatch: what the network is sure of in a weakly augmented image, it must also see in the strongly augmented one.
+
+    L = CE of the labelled images + λ · mean of 1[max f(x) ≥ τ] CE(argmax f(x), f(X)),      x weak view, X strong view
+
+over all images, no gradient through f(x) in the second term.
+Source: Sohn et al. (2020), "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
+https://arxiv.org/abs/2001.07685, Eq. 3 and 4: τ = 0.95, λ = 1, μ = 7 unlabelled images for a labelled one. Other than
+there: the strong view is the weak one with two of DSA's operations and Cutout, since RandAugment's colour operations
+need colours; the network itself is tested, not the average of its weights, whose half-life is longer than a short run.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from condense.classifiers.arms._labels import check_partly_labelled
+from condense.classifiers.arms._lesson import Given, Lesson, OfTwoViews, side_by_side
+from condense.classifiers.arms._partly import balanced, hidden, mixed
+from condense.classifiers.teacher import candidate_losses
+from condense.data.types import Supervision
+from condense.options import Options as BaseOptions
+
+
+class Options(BaseOptions):
+    """When the network is sure, and how much that counts."""
+
+    threshold: float = Field(0.95, ge=0, le=1, description="τ, least probability of a pseudo-label")
+    weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
+    ratio: int = Field(7, ge=1, description="μ, unlabelled images for a labelled one")
+
+
+def check(supervision: Supervision) -> None:
+    """Takes labels of which some are missing."""
+    check_partly_labelled("fixmatch", supervision)
+
+
+def lesson(given: Given, options: Options) -> Lesson:
+    """One network, two views of every image."""
+    network, images = given.build(0), mixed(given.supervision, options.ratio)
+
+    def loss(logits: Tensor, possible: Tensor) -> Tensor:
+        weak, strong = logits.unbind(1)
+        sure = options.weight * sure_loss(weak, strong, options.threshold)
+        return balanced(candidate_losses(weak, possible), sure, hidden(possible), images.share)
+
+    views = side_by_side(given.weak, given.strong)
+    return Lesson(OfTwoViews(network, network), network, images.shown, images.possible, loss, views)
+
+
+def sure_loss(weak: Tensor, strong: Tensor, threshold: float) -> Tensor:
+    """1[max f(x) ≥ τ] CE(argmax f(x), f(X)) of each image, [B], from logits [B, c] of both views."""
+    surest, label = weak.detach().softmax(1).max(1)
+    return (surest >= threshold) * F.cross_entropy(strong, label, reduction="none")

@@ -1,0 +1,94 @@
+"""Mean Teacher: a network agrees with the moving average of its own weights about two views of an image.
+
+    L = CE of the labelled images + w(t) · mean over classes of (f_θ(x) - f_θ'(x'))²,      θ' ← α θ' + (1 - α) θ
+
+over all images, w(t) = w exp(-5 (1 - t / T)²) up to epoch T. The average is tested.
+Source: Tarvainen & Valpola (2017), "Mean teachers are better role models", https://arxiv.org/abs/1703.01780,
+Section 2 and Appendix B: w = 100 for the mean over classes, two unlabelled images for a labelled one as in their ResNet
+on 4000 labels. α = 0.99 as in their ramp-up, for runs here are no longer than that; T is 80 epochs of 300 there.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from condense.classifiers.arms._labels import check_partly_labelled
+from condense.classifiers.arms._lesson import Given, Lesson, OfTwoViews, side_by_side
+from condense.classifiers.arms._partly import balanced, hidden, mixed
+from condense.classifiers.teacher import candidate_losses
+from condense.data.types import Supervision
+from condense.options import Options as BaseOptions
+
+
+class Options(BaseOptions):
+    """How much agreement counts, and how long weights are remembered."""
+
+    weight: float = Field(100.0, ge=0, description="w, weight of the agreement in the end")
+    ramp: float = Field(0.25, gt=0, le=1, description="T as a share of the epochs")
+    decay: float = Field(0.99, ge=0, lt=1, description="α of the average weights; less in the first steps")
+    ratio: int = Field(2, ge=1, description="unlabelled images for a labelled one")
+
+
+def check(supervision: Supervision) -> None:
+    """Takes labels of which some are missing."""
+    check_partly_labelled("mean-teacher", supervision)
+
+
+def lesson(given: Given, options: Options) -> Lesson:
+    """A network and its average, each with a view of its own of every image."""
+    student, images = given.build(0), mixed(given.supervision, options.ratio)
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    loss = Agreement(images.share, options.weight, options.ramp * given.epochs)
+    return Lesson(
+        OfTwoViews(student, teacher),
+        teacher,
+        images.shown,
+        images.possible,
+        loss,
+        side_by_side(given.weak, given.weak),
+        before_epoch=loss.begin,
+        after_step=Average(teacher, student, options.decay),
+    )
+
+
+class Average:
+    """θ' ← α θ' + (1 - α) θ at every call; in step s no more of the past than 1 - 1 / (s + 1), as the authors' code."""
+
+    def __init__(self, average: nn.Module, of: nn.Module, decay: float) -> None:
+        self.average, self.of, self.decay = average, of, decay
+        self.steps = 0
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Take in the weights after a step; buffers are copied."""
+        self.steps += 1
+        kept = min(self.decay, 1 - 1 / (self.steps + 1))
+        for mean, weight in zip(self.average.parameters(), self.of.parameters(), strict=True):
+            mean.lerp_(weight, 1 - kept)
+        for mine, theirs in zip(self.average.buffers(), self.of.buffers(), strict=True):
+            mine.copy_(theirs)
+
+
+class Agreement:
+    """The loss and its weight w(t)."""
+
+    def __init__(self, share: float, weight: float, ramp_epochs: float) -> None:
+        """`share` as in `Mixed`; the weight rises up to `weight` within `ramp_epochs`."""
+        self.share, self.most, self.ramp_epochs = share, weight, ramp_epochs
+        self.weight = 0.0
+
+    def begin(self, epoch: int) -> None:
+        """w(t) for the epoch, counted from 1."""
+        done = min(1.0, (epoch - 1) / self.ramp_epochs)
+        self.weight = self.most * math.exp(-5 * (1 - done) ** 2)
+
+    def __call__(self, logits: Tensor, possible: Tensor) -> Tensor:
+        """L, estimated on the batch: logits [B, 2, c] of student and teacher, candidates bool [B, c]."""
+        student, teacher = logits.unbind(1)
+        apart = (student.softmax(1) - teacher.detach().softmax(1)).square().mean(1)
+        return balanced(candidate_losses(student, possible), self.weight * apart, hidden(possible), self.share)

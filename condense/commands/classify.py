@@ -1,0 +1,308 @@
+"""`dmis classify`: classifiers that learn from imprecise labels side by side, the generator's own among them.
+
+An arm is one of `condense.classifiers.arms`, or
+
+    vanilla, dmis   the diffusion classifier of a generator with that objective, argmax p(y | x)
+    dmis-ce         the arm `ce` on as many images as the training set has, drawn by the DMIS generator
+
+All arms of a seed see the same images under the same labels. What counts is the accuracy on the test split after the
+last epoch or step; it is looked at once, and nothing is chosen by it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from condense import rng
+from condense.classifiers import arms
+from condense.classifiers.arms._training import ArmTraining, train_arm
+from condense.classifiers.fit import Epoch
+from condense.classifiers.teacher import Teacher
+from condense.commands._plan import Plan, Request, make_plan
+from condense.commands.generate import Wanted, draw
+from condense.commands.train import test_accuracy
+from condense.data.types import ImageData, Supervision, TrainingSet
+from condense.errors import UserError
+from condense.evaluate.reference import find
+from condense.evaluate.stats import summarise
+from condense.files import atomic_write_text
+from condense.generator.model import Generator
+from condense.generator.stages import train_stages
+from condense.machine import best_device
+from condense.methods._generate import GeneratorOptions
+from condense.options import Options
+from condense.recipe import merge, parse, parse_overrides
+from condense.run import Run
+
+OBJECTIVES = ("vanilla", "dmis")
+REGENERATED = "dmis-ce"
+OF_GENERATORS = (*OBJECTIVES, REGENERATED)
+ALL = "all"
+TRAINING = "fit"  # the section of `--set` about the budget of all arms
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be compared.
+
+    Attributes:
+        arms: names; `ALL` for every arm that takes the labels.
+        seed: the first.
+        seeds: how many, each with labels, networks and generators of its own.
+        generators: run folders of trained generators, at most one of each objective.
+        settings: `a.b=c` each: `fit.epochs=40` for all arms, `ARM.option=value`, anything else for the generators.
+    """
+
+    arms: Sequence[str]
+    seed: int = 0
+    seeds: int = 1
+    generators: Sequence[Path] = ()
+    settings: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise UserError(f"seeds is {self.seeds}; at least one is needed.")
+        if self.generators and self.seeds > 1:
+            raise UserError("A trained generator has seen the labels of one seed; leave --generator or --seeds out.")
+        for name in self.arms:
+            if name not in (ALL, *OF_GENERATORS):
+                arms.load(name)
+
+
+@dataclass
+class _Bench:
+    """What one seed works with."""
+
+    plan: Plan
+    training: ArmTraining
+    options: Mapping[str, Options]
+    folder: Run
+    given: Mapping[str, Generator]
+    progress: bool
+    trained: dict[str, Generator] = field(default_factory=dict)
+
+
+def classify(request: Request, asked: Asked, *, out: Path | None = None, progress: bool = False) -> dict[str, Any]:
+    """Train every arm asked for with every seed, and test it.
+
+    Args:
+        request: of the recipe the data and, for generators, the options of the method dmis are used.
+        asked: what is to be compared.
+        out: keeps a result an arm and seed, and the generators; what is there already is not done again.
+        progress: whether bars are drawn on stderr.
+
+    Returns:
+        data, noise, seeds, network, epochs; "arms": of each its name, accuracies in percent, mean, std, ci95, seconds
+        and the published accuracy of the DMIS paper's Table 2 where it has one; "refused": sentences of the arms
+        that do not take such labels.
+
+    Raises:
+        UserError: the data have no test split, an arm asked for by name does not take the labels, an option cannot be
+            used, or `out` holds results of another request.
+        RunFailed: a training diverged.
+        Interrupted: stopped by Ctrl-C; what was finished is in `out`, and generators go on from where they were.
+    """
+    settings = parse_overrides(asked.settings)
+    training = parse(ArmTraining, settings.pop(TRAINING, None) or {}, f"setting {TRAINING!r},")
+    options = {
+        name: parse(arms.load(name).Options, settings.pop(name, None) or {}, f"arm {name!r}") for name in arms.names()
+    }
+    given = _loaded(asked.generators)
+    accuracies: dict[str, list[float]] = {}
+    seconds: dict[str, float] = {}
+    chosen: list[str] = []
+    refused: dict[str, str] = {}
+    for seed in range(asked.seed, asked.seed + asked.seeds):
+        layers = merge(request.named, settings, {"method": "dmis", "seed": seed})
+        plan = make_plan(Request(request.config, layers, request.settings))
+        _check_test(plan)
+        if not chosen:
+            chosen, refused = _chosen(asked.arms, plan.train.supervision)
+        bench = _Bench(plan, training, options, Run(None if out is None else out), given, progress)
+        for name in chosen:
+            found = _result(name, bench)
+            accuracies.setdefault(name, []).append(found["accuracy"])
+            seconds[name] = seconds.get(name, 0.0) + found["seconds"]
+    return {
+        "data": plan.source.train.name,
+        "noise": plan.recipe.data.noise,
+        "seeds": list(range(asked.seed, asked.seed + asked.seeds)),
+        "network": training.network,
+        "epochs": training.epochs,
+        "arms": [_line(name, accuracies[name], seconds[name], plan) for name in chosen],
+        "refused": refused,
+    }
+
+
+def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
+    """Trained generators by objective."""
+    found: dict[str, Generator] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
+        generator = Generator.load(Run(folder), best_device())
+        objective = str(generator.meta["objective"])
+        if objective not in OBJECTIVES or objective in found:
+            raise UserError(
+                f"{folder} holds a generator trained as {objective!r}; give at most one of {' and '.join(OBJECTIVES)}."
+            )
+        found[objective] = generator
+    return found
+
+
+def _check_test(plan: Plan) -> None:
+    if plan.source.test is None or plan.source.test_truth is None:
+        raise UserError(
+            f"{plan.source.train.name} has no test images; add a folder test/ (or rows with split test in labels.csv)."
+        )
+
+
+def _chosen(asked: Sequence[str], supervision: Supervision) -> tuple[list[str], dict[str, str]]:
+    """The arms to be trained, and why others are not. Raises where one asked for by name cannot be."""
+    names: list[str] = []
+    refused: dict[str, str] = {}
+    for name in dict.fromkeys(asked):
+        for each in (*arms.names(), *OF_GENERATORS) if name == ALL else (name,):
+            try:
+                if each not in OF_GENERATORS:
+                    arms.load(each).check(supervision)
+            except UserError as error:
+                if name != ALL:
+                    raise
+                refused[each] = str(error)
+            else:
+                names.append(each)
+    return list(dict.fromkeys(names)), refused
+
+
+def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) -> dict[str, Any]:
+    summary = summarise(accuracies)
+    published = find(plan.source.train.name, plan.recipe.data.noise, name, task="weak-supervision")
+    return {
+        "arm": name,
+        "accuracies": list(accuracies),
+        "mean": summary.mean,
+        "std": summary.std,
+        "ci95": summary.ci95,
+        "seconds": seconds,
+        "published": None if published is None else published.mean,
+    }
+
+
+def _result(name: str, bench: _Bench) -> dict[str, Any]:
+    """The accuracy of an arm and the seconds it took, from the folder where it is there."""
+    request = _identity(name, bench)
+    folder, file = bench.folder.path, f"{name}-{bench.plan.recipe.seed}.json"
+    if folder is not None and (folder / file).exists():
+        return _kept(folder / file, request)
+    started = time.perf_counter()
+    accuracy = _accuracy(name, bench)
+    found = {"accuracy": accuracy, "seconds": time.perf_counter() - started, "request": request}
+    if folder is not None:
+        atomic_write_text(folder / file, json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def _identity(name: str, bench: _Bench) -> dict[str, Any]:
+    """All that the accuracy of an arm depends on, as JSON."""
+    plan = bench.plan
+    identity: dict[str, Any] = {
+        "arm": name,
+        "seed": plan.recipe.seed,
+        "data": plan.train.images.fingerprint(),
+        "labels": plan.train.supervision.fingerprint(),
+    }
+    if name in OF_GENERATORS:
+        identity["generator"] = plan.written()
+        identity["given"] = bench.given[objective].meta if (objective := _objective(name)) in bench.given else None
+    if name not in OBJECTIVES:
+        identity["fit"] = bench.training.model_dump(mode="json")
+        identity["options"] = bench.options["ce" if name == REGENERATED else name].model_dump(mode="json")
+    as_read: dict[str, Any] = json.loads(json.dumps(identity))
+    return as_read
+
+
+def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        before = found["request"]
+        float(found["accuracy"]), float(found["seconds"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not a result ({error}); remove it to train that arm anew.") from error
+    changed = [key for key, value in request.items() if before.get(key) != value]
+    if changed:
+        raise UserError(f"{path} is of a request with other {', '.join(changed)}; choose another --out, or remove it.")
+    return found
+
+
+def _objective(name: str) -> str:
+    return "dmis" if name == REGENERATED else name
+
+
+def _accuracy(name: str, bench: _Bench) -> float:
+    """Test accuracy in percent."""
+    if name in OBJECTIVES:
+        accuracy = test_accuracy(_generator(name, bench), bench.plan)
+        assert accuracy is not None
+        return accuracy
+    train = _regenerated(bench) if name == REGENERATED else bench.plan.train
+    classifier = _trained(name, train, bench)
+    test, truth = bench.plan.source.test, bench.plan.source.test_truth
+    assert test is not None and truth is not None
+    return 100 * float((classifier.logits(test.images).argmax(1).numpy() == truth.labels).mean())
+
+
+def _trained(name: str, train: TrainingSet, bench: _Bench) -> Teacher:
+    of = "ce" if name == REGENERATED else name
+    seed = bench.plan.recipe.seed
+    with Run(None, progress=bench.progress).track(bench.training.epochs, f"{name}, seed {seed}") as tracker:
+
+        def tell(epoch: Epoch) -> None:
+            tracker.update(epoch.epoch, loss=epoch.loss)
+
+        return train_arm(
+            arms.load(of), bench.options[of], bench.training, train, seed, device=best_device(), on_epoch=tell
+        )
+
+
+def _generator(objective: str, bench: _Bench) -> Generator:
+    """The generator of that objective: given, trained for another arm of this seed, or trained now."""
+    if objective in bench.given:
+        bench.given[objective].check_data(bench.plan.train.images)
+        return bench.given[objective]
+    if objective not in bench.trained:
+        plan, out = bench.plan, bench.folder.path
+        options = plan.options
+        assert isinstance(options, GeneratorOptions)
+        folder = None if out is None else out / "generators" / f"{objective}-{plan.recipe.seed}"
+        bench.trained[objective] = train_stages(
+            plan.train,
+            options.network,
+            options.train_options("vanilla" if objective == "vanilla" else "dmis"),
+            options.second_stage if objective == "dmis" else None,
+            plan.recipe.seed,
+            Run(folder, progress=bench.progress),
+        )
+    return bench.trained[objective]
+
+
+def _regenerated(bench: _Bench) -> TrainingSet:
+    """As many images as the training set has, drawn by the DMIS generator, with their classes as labels."""
+    train, generator = bench.plan.train, _generator("dmis", bench)
+    options = bench.plan.options
+    assert isinstance(options, GeneratorOptions)
+    count = max(1, round(len(train) / train.images.num_classes))
+    wanted = Wanted(
+        count,
+        steps=options.draw.sampler_steps,
+        guidance=options.draw.guidance,
+        seed=rng.derive(bench.plan.recipe.seed, "regenerated"),
+    )
+    images, labels = draw(generator, wanted, progress=bench.progress)
+    data = ImageData(images, train.images.classes, train.images.name, "train")
+    return TrainingSet(data, Supervision.from_labels(labels, train.images.num_classes, trusted=True))

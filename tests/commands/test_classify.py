@@ -1,0 +1,119 @@
+"""`dmis classify`: which arms run, what is kept, and that nothing is done twice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, Dmis
+
+from condense.commands import classify as module
+
+FIT = ("--network", "convnet1", "--epochs", "1", "-q", "--json")
+ARMS = {"ce", "mixup", "gce", "elr", "co-teaching", "cc", "proden", "pseudo-label", "mean-teacher", "fixmatch"}
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the arms trained so far; accuracies are made up, 50, 51, …"""
+    done: list[str] = []
+
+    def accuracy(name: str, bench: object) -> float:
+        done.append(name)
+        return 49.0 + len(done)
+
+    monkeypatch.setattr(module, "_accuracy", accuracy)
+    return done
+
+
+def test_arms_are_trained_and_tested(dmis: Dmis) -> None:
+    answer = dmis("classify", "digits", "--noise", "sym:0.4", "--arm", "ce", "--arm", "co-teaching", *FIT)
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    assert (told["data"], told["noise"], told["seeds"], told["network"]) == ("digits", "sym:0.4", [0], "convnet1")
+    assert [line["arm"] for line in told["arms"]] == ["ce", "co-teaching"]
+    for line in told["arms"]:
+        assert 10 < line["mean"] <= 100 and line["accuracies"] == [line["mean"]] and line["ci95"] is None
+
+
+def test_all_is_every_arm_that_takes_the_labels(dmis: Dmis, counted: list[str]) -> None:
+    noise = "mix:clean=0.1,sym:0.4=0.4,partial:0.5=0.3,unlabeled=0.2"
+    told = json.loads(dmis("classify", "digits", "--noise", noise, *FIT).out)
+    taken = {"ce", "mixup", "cc", "proden", "pseudo-label", "mean-teacher", "fixmatch"}
+    assert {line["arm"] for line in told["arms"]} == set(counted) == taken | {"vanilla", "dmis", "dmis-ce"}
+    assert set(told["refused"]) == ARMS - taken
+    assert "one label an image" in told["refused"]["gce"]
+
+
+def test_published_numbers_stand_beside_ours(dmis: Dmis, counted: list[str]) -> None:
+    arguments = ("classify", "fashion-mnist", "--noise", "sym:0.4", "--arm", "co-teaching", "--arm", "dmis-ce")
+    answer = dmis(*arguments, *FIT)
+    if answer.code == 2 and "fashion-mnist" in answer.err:
+        pytest.skip("Fashion-MNIST is not on this machine")
+    assert [line["published"] for line in json.loads(answer.out)["arms"]] == [92.17, 87.76]
+
+
+def test_what_is_there_is_not_done_again(dmis: Dmis, counted: list[str]) -> None:
+    command = ("classify", "digits", "--noise", "sym:0.4", "--arm", "ce", "--arm", "gce", "--out", "results", *FIT)
+    first = json.loads(dmis(*command).out)
+    assert counted == ["ce", "gce"] and sorted(p.name for p in Path("results").iterdir()) == ["ce-0.json", "gce-0.json"]
+    Path("results/gce-0.json").unlink()
+    more = json.loads(dmis(*command, "--seeds", "2").out)
+    assert counted == ["ce", "gce", "gce", "ce", "gce"]
+    assert more["arms"][0]["accuracies"] == [first["arms"][0]["mean"], 53.0]
+    assert more["arms"][1]["mean"] == np.mean([52.0, 54.0]) and more["arms"][1]["ci95"] > 0
+    assert json.loads(dmis(*command, "--seeds", "2").out) == more and len(counted) == 5
+
+    other = dmis(*command, "--set", "gce.q=0.5")
+    assert other.code == 2 and "gce-0.json is of a request with other options" in other.err
+    noisier = dmis(*(word.replace("0.4", "0.5") for word in command))
+    assert noisier.code == 2 and "other labels" in noisier.err
+    Path("results/ce-0.json").write_text("{")
+    damaged = dmis(*command)
+    assert damaged.code == 2 and "is not a result" in damaged.err and len(counted) == 5
+
+
+def test_a_trained_generator_is_tested_and_drawn_from(dmis: Dmis, trained: Path) -> None:
+    command = ("classify", "digits", "--noise", "sym:0.4", "--generator", trained, "--arm", "dmis", "--arm", "dmis-ce")
+    answer = dmis(*command, "--set", "draw.sampler_steps=2", *FIT)
+    assert answer.code == 0, answer.err
+    lines = json.loads(answer.out)["arms"]
+    assert [line["arm"] for line in lines] == ["dmis", "dmis-ce"]
+    assert all(0 <= line["mean"] <= 100 for line in lines)
+
+
+def test_generators_are_trained_once_a_seed_and_kept(dmis: Dmis) -> None:
+    command = ("classify", "digits", "--noise", "partial:0.5", "--arm", "vanilla", "--arm", "dmis", "--arm", "dmis-ce")
+    options = (*TINY, "--set", "draw.sampler_steps=2", "--out", "kept", *FIT)
+    answer = dmis(*command, *options)
+    assert answer.code == 0, answer.err
+    made = sorted(path.name for path in Path("kept/generators").iterdir())
+    assert made == ["dmis-0", "vanilla-0"]
+    answer = dmis(
+        "classify", "digits", "--noise", "partial:0.5", "--arm", "dmis", "--generator", "kept/generators/dmis-0", *FIT
+    )
+    again = dmis(*command, *options)
+    assert json.loads(answer.out)["arms"][0]["mean"] == json.loads(again.out)["arms"][1]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--arm", "gce", "--noise", "partial:0.5"], "choose ce or mixup"),
+        (["--arm", "proden", "--noise", "sym:0.4"], "no image has one"),
+        (["--arm", "fixmatch"], "every image has one"),
+        (["--arm", "elrr"], "did you mean elr"),
+        (["--arm", "ce", "--seeds", "0"], "at least one"),
+        (["--arm", "ce", "--set", "ce.q=1"], "unknown key 'q'"),
+        (["--arm", "ce", "--set", "fit.epoch=1"], "did you mean 'epochs'"),
+        (["--arm", "ce", "--set", "trian.steps=1"], "unknown key 'trian'"),
+        (["--arm", "ce", "--network", "convnet9"], "convnet"),
+        (["--arm", "dmis", "--generator", "nowhere"], "no run folder nowhere"),
+        (["--arm", "dmis", "--generator", "x", "--seeds", "2"], "labels of one seed"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(arguments: list[str], said: str, dmis: Dmis) -> None:
+    answer = dmis("classify", "digits", *arguments)
+    assert answer.code == 2 and answer.out == ""
+    (sentence,) = answer.err.splitlines()
+    assert sentence.startswith("error: ") and said in sentence
