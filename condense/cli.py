@@ -424,6 +424,65 @@ def evaluate(
 
 
 @app.command()
+def rank(
+    paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one data set.")],
+    data: Data = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="How to train on hard labels: hard, hard-quick, dmis, quick.")
+    ] = "hard",
+    quick: Annotated[bool, typer.Option("--quick", help="The protocol hard-quick.")] = False,
+    network: Annotated[str | None, typer.Option("--network", help="What to train. [default: the protocol's]")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="Networks on each set, and random draws.")] = 5,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Batches of 128 on all real images. [default: 2000]")
+    ] = None,
+    real_accuracy: Annotated[
+        float | None,
+        typer.Option("--real-accuracy", metavar="0…1", help="In place of training on all real images."),
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", metavar="RUN", help="Gives random images their soft labels.")
+    ] = None,
+    hard_labels: Annotated[bool, typer.Option("--hard-labels", help="Leave the soft labels of the sets out.")] = False,
+    lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Of IOR against HLR, 0 to 1.")] = 0.5,
+    ars_weight: Annotated[float, typer.Option("--ars-weight", help="Of augmented training, 0 to 1.")] = 0.5,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rank sets by the scores of DD-Ranking.
+
+    Accuracy against all real images (HLR) and against random ones (IOR), together (LRS), and without augmentation too
+    (ARS); size and cost beside them.
+    """
+    from condense.commands import _show
+    from condense.commands.rank import RankOptions
+    from condense.commands.rank import rank as command
+
+    recipe = _data_recipe(_data(data, root, image_size, download))
+
+    def measure() -> dict[str, Any]:
+        options = RankOptions(
+            protocol="hard-quick" if quick else protocol,
+            network=network,
+            repeats=repeats,
+            real_accuracy=real_accuracy,
+            teacher=teacher,
+            hard_labels=hard_labels,
+            lrs_weight=lrs_weight,
+            ars_weight=ars_weight,
+            seed=seed,
+            **_given(steps=steps),
+        )
+        return command(paths, recipe, options, progress=not quiet)
+
+    _answer(measure, as_json, _show.ranking)
+
+
+@app.command()
 def benchmark(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
@@ -468,7 +527,7 @@ def benchmark(
             tell=tell,
         ),
         as_json,
-        _show.facts,
+        _show.benchmarked,
     )
 
 
@@ -481,7 +540,7 @@ def report(
     from condense.commands import _show
     from condense.commands.benchmark import report as command
 
-    _answer(lambda: command(out), as_json, _show.facts)
+    _answer(lambda: command(out), as_json, _show.benchmarked)
 
 
 @app.command()
@@ -504,6 +563,7 @@ def relabel(
     download: Download = False,
     resume: Resume = False,
     force: Force = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -512,15 +572,70 @@ def relabel(
     Writes labels.csv, posteriors.npz and a page of the most suspicious images. Trains the generator if none is given.
     """
     from condense.commands import _show
-    from condense.commands.relabel import relabel_data as command
+    from condense.commands import relabel as commands
 
     named = _named(_data(data, root, image_size, download, noise, labels), generator=generator, seed=seed)
     request = _request(config, settings, named)
+    if dry_run:
+        _answer(lambda: commands.dry_run(request), as_json, _show_dry_run)
+        return
     _answer(
-        lambda: command(request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet),
+        lambda: commands.relabel_data(
+            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet
+        ),
         as_json,
         _show.relabelling,
     )
+
+
+@app.command()
+def classify(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    config: Config = None,
+    noise: Noise = None,
+    labels: Labels = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm", metavar="NAME|all", help="What to train; repeatable. [default: all that take the labels]"
+        ),
+    ] = None,
+    generator: Annotated[
+        list[Path] | None,
+        typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one an objective."),
+    ] = None,
+    network: Annotated[str | None, typer.Option("--network", help="What the arms train. [default: convnet3]")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Keep results; what is there is not done again.")
+    ] = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare classifiers that learn from imprecise labels.
+
+    Arms are ce, mixup, gce, elr, co-teaching, cc, proden, pseudo-label, mean-teacher, fixmatch; vanilla and dmis, the
+    diffusion classifiers; dmis-ce, trained on what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one,
+    and anything else for the generators.
+    """
+    from condense.commands import _show
+    from condense.commands.classify import ALL, Asked
+    from condense.commands.classify import classify as command
+
+    def compare() -> dict[str, Any]:
+        given = _given(network=network, epochs=epochs)
+        own = [f"fit.{name}={value}" for name, value in given.items()]
+        asked = Asked(arm or [ALL], seed, seeds, generator or (), [*(settings or ()), *own])
+        request = _request(config, None, _named(_data(data, root, image_size, download, noise, labels)))
+        return command(request, asked, out=out, progress=not quiet)
+
+    _answer(compare, as_json, _show.classification)
 
 
 @app.command()
@@ -588,56 +703,6 @@ def audit(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-@app.command()
-def classify(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
-    config: Config = None,
-    noise: Noise = None,
-    labels: Labels = None,
-    arm: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--arm", metavar="NAME|all", help="What to train; repeatable. [default: all that take the labels]"
-        ),
-    ] = None,
-    generator: Annotated[
-        list[Path] | None,
-        typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one an objective."),
-    ] = None,
-    network: Annotated[str | None, typer.Option("--network", help="What the arms train. [default: convnet3]")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
-    seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Keep results; what is there is not done again.")
-    ] = None,
-    settings: Settings = None,
-    root: Root = None,
-    image_size: ImageSize = None,
-    download: Download = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Compare classifiers that learn from imprecise labels.
-
-    Arms are ce, mixup, gce, elr, co-teaching, cc, proden, pseudo-label, mean-teacher, fixmatch; vanilla and dmis, the
-    diffusion classifiers; dmis-ce, trained on what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one,
-    and anything else for the generators.
-    """
-    from condense.commands import _show
-    from condense.commands.classify import ALL, Asked
-    from condense.commands.classify import classify as command
-
-    def compare() -> dict[str, Any]:
-        given = _given(network=network, epochs=epochs)
-        own = [f"fit.{name}={value}" for name, value in given.items()]
-        asked = Asked(arm or [ALL], seed, seeds, generator or (), [*(settings or ()), *own])
-        request = _request(config, None, _named(_data(data, root, image_size, download, noise, labels)))
-        return command(request, asked, out=out, progress=not quiet)
-
-    _answer(compare, as_json, _show.classification)
-
-
     """Are the labels right, the images copies?"""
     from condense.commands import _show
     from condense.commands.audit import audit as command

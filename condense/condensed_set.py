@@ -119,6 +119,11 @@ class CondensedSet:
         """Images per class."""
         return len(self) // self.num_classes
 
+    @property
+    def uses_true_labels(self) -> bool:
+        """Whether true labels went into it (`--clean-first oracle`): a bound for other sets, not a rival."""
+        return self.provenance.notes.get("uses_true_labels") is True
+
     def arrays(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
         """The arrays there are, by name and in a fixed order: images, labels and the optional ones."""
         for name in ("images", "labels", "soft_labels", "source_index", "weights"):

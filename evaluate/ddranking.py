@@ -9,6 +9,7 @@ Source: DD-Ranking, https://github.com/NUS-HPC-AI-Lab/DD-Ranking.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData
@@ -73,6 +74,51 @@ def augmentation_robust_score(augmented: float, plain: float, weight: float = 0.
     """
     _check_weight(weight)
     return _normalised(weight * augmented + (1 - weight) * plain)
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Test accuracies as fractions in [0, 1], all of one kind of network each time.
+
+    Attributes:
+        real: after training on all real images, hard labels.
+        hard: after training on the set, hard labels.
+        own: the same with the set's own kind of labels.
+        random: after training on as many random real images with labels of that kind.
+        own_plain: as `own`, without augmentation.
+        random_plain: as `random`, without augmentation.
+    """
+
+    real: float
+    hard: float
+    own: float
+    random: float
+    own_plain: float
+    random_plain: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """HLR (less is better), IOR, LRS and ARS (more is better) of a set."""
+
+    hlr: float
+    ior: float
+    lrs: float
+    ars: float
+
+
+def ranking(arms: Arms, *, lrs_weight: float = 0.5, ars_weight: float = 0.5) -> Ranking:
+    """The four scores from the six accuracies.
+
+    Raises:
+        UserError: an accuracy or a weight lies outside [0, 1].
+    """
+    hlr = hard_label_recovery(arms.real, arms.hard)
+    ior = improvement_over_random(arms.own, arms.random)
+    plain = improvement_over_random(arms.own_plain, arms.random_plain)
+    return Ranking(
+        hlr, ior, label_robust_score(hlr, ior, lrs_weight), augmentation_robust_score(ior, plain, ars_weight)
+    )
 
 
 def set_bytes(condensed: CondensedSet) -> int:

@@ -34,7 +34,7 @@ class Protocol:
         momentum: of SGD.
         weight_decay: on all parameters.
         schedule: of the learning rate.
-        augmentation: operations of `condense.augment`, parameters drawn per image.
+        augmentation: operations of `condense.augment`, parameters drawn per image; empty for none.
         operations: "one a batch", drawn for it, or "all", one after the other.
         mixing: "cutmix": `condense.classifiers.mixing.cutmix` of every batch thereafter.
         labels: "hard": class labels, cross-entropy; soft labels and image weights of the set are not used.
@@ -67,8 +67,14 @@ class Protocol:
         """This protocol with what the data set forbids taken out: "flip" for digits, mnist and svhn."""
         return dataclasses.replace(self, augmentation=allowed(self.augmentation, data_name))
 
-    def augment(self) -> Augment:
+    def plain(self) -> Protocol:
+        """This protocol without augmentation and mixing, under a name of its own."""
+        return dataclasses.replace(self, name=f"{self.name}-plain", augmentation="", mixing="none")
+
+    def augment(self) -> Augment | None:
         """The augmentation as `fit` takes it."""
+        if not self.augmentation:
+            return None
         if self.operations == "one a batch":
             return lambda x, generator: independent(x, self.augmentation, generator)
         names = check_strategy(self.augmentation)

@@ -6,6 +6,9 @@
 |                | column `table` is the number of its table                                                 |
 | rdc_paper.csv  | the main table of RDC (ICCV 2025): CIFAR-10, the same ResNet-18 condenses and is tested   |
 
+Of the first paper tables 1, 2, 3, 8, 9 and 13 are there. Table 11 is not: neither its numbers nor what its rows are
+was at hand, so it has no recipe either.
+
 Treat a number as good to plus or minus several points: the first paper states neither epochs, learning rate,
 augmentation nor label type of its test networks, some cells disagree between its tables, and "40 % asymmetric"
 means other shares of wrong labels in the two papers. They are for orientation; a fair comparison runs both methods.

@@ -41,6 +41,7 @@ class Score:
         protocol: name and every setting, as used for this data set and machine.
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
+        uses_true_labels: whether the set was made with true labels: a bound for others, not a rival.
     """
 
     mean: float
@@ -50,6 +51,7 @@ class Score:
     protocol: dict[str, JSON]
     network: str
     seconds: float
+    uses_true_labels: bool = False
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -124,6 +126,7 @@ def score(
         settings,
         network,
         time.perf_counter() - started,
+        condensed.uses_true_labels,
     )
 
 

@@ -26,6 +26,7 @@ class SetsScore:
         protocol: name and every setting.
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
+        uses_true_labels: whether the sets were made with true labels: a bound for others, not a rival.
     """
 
     mean: float
@@ -37,6 +38,7 @@ class SetsScore:
     protocol: dict[str, JSON]
     network: str
     seconds: float
+    uses_true_labels: bool
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -57,6 +59,7 @@ def combine(names: Sequence[str], scores: Sequence[Score]) -> SetsScore:
         scores[0].protocol,
         scores[0].network,
         sum(score.seconds for score in scores),
+        scores[0].uses_true_labels,
     )
 
 

@@ -43,13 +43,14 @@ print([name for name in {heavy} if name in sys.modules])
         "train",
         "condense",
         "evaluate",
+        "rank",
         "benchmark",
         "report",
         "audit",
         "metrics",
         "relabel",
-        "generate",
         "classify",
+        "generate",
         "export",
         "validate",
         "doctor",
@@ -190,6 +191,31 @@ def test_a_full_disk_exits_1_and_leaves_nothing_half_written(
     monkeypatch.setattr("condense.commands.doctor.doctor", full)
     answer = dmis("doctor")
     assert answer.code == 1 and "no space left" in answer.err
+
+
+KILLED = """
+import os, signal, sys
+from condense import files
+from condense.cli import run
+def die(source, target):
+    os.kill(os.getpid(), signal.SIGKILL) if str(target).endswith("set.h5") else rename(source, target)
+rename, files.os.replace = os.replace, die
+run(sys.argv[1:])
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_the_old_set_or_none(dmis: Dmis, tmp_path: Path) -> None:
+    """SIGKILL between the last byte and the renaming: nothing of ours runs after it."""
+    random = ["condense", "--method", "random", "--ipc", "1", "--out", "set.h5", "-q"]
+    killed = subprocess.run([sys.executable, "-P", "-c", KILLED, *random], cwd=tmp_path, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    answer = dmis("validate", "set.h5")
+    assert answer.code == 2 and "set.h5 does not exist" in answer.err
+    assert dmis(*random, "--resume").code == 0
+    before = Path("set.h5").read_bytes()
+    other = [sys.executable, "-P", "-c", KILLED, *random, "--seed", "1", "--force"]
+    assert subprocess.run(other, cwd=tmp_path, capture_output=True).returncode == -signal.SIGKILL
+    assert Path("set.h5").read_bytes() == before and dmis("validate", "set.h5").code == 0
 
 
 def test_unforeseen_errors_are_a_sentence_unless_debugging(dmis: Dmis, monkeypatch: pytest.MonkeyPatch) -> None:

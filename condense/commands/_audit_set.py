@@ -36,6 +36,7 @@ def audit_set(
         "kind": "condensed set",
         "path": str(path),
         "method": condensed.provenance.method,
+        "uses_true_labels": condensed.uses_true_labels,
         "images": len(condensed),
         "ipc": condensed.ipc,
         "classes": list(condensed.classes),

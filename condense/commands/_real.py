@@ -42,9 +42,14 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Give
     return given_labels(source, data, noise_seed)
 
 
-def trained_judge(given: Given, network: str, steps: int, seed: int, run: Run) -> Judge:
-    """A classifier trained on the data on the best device, with a progress bar. Raises as `train_judge`."""
-    with run.track(100, "training the judge") as tracker:
+def trained_judge(
+    given: Given, network: str, steps: int, seed: int, run: Run, *, labels_as_given: bool = False
+) -> Judge:
+    """A classifier trained on the data on the best device, with a progress bar. Raises as `train_judge`.
+
+    Its labels are the true ones where they are known, unless those given are asked for.
+    """
+    with run.track(100, "training on real images") as tracker:
 
         def on_epoch(epoch: Epoch, total: int) -> None:
             tracker.update(100 * epoch.epoch // total, loss=epoch.loss)
@@ -53,7 +58,7 @@ def trained_judge(given: Given, network: str, steps: int, seed: int, run: Run) -
         return train_judge(
             source.train,
             source.supervision,
-            source.truth,
+            None if labels_as_given else source.truth,
             network=network,
             steps=steps,
             seed=seed,

@@ -29,6 +29,11 @@ def cells(found: Sequence[Mapping[str, str]]) -> None:
     print(f"{len(found)} cells, {sum(cell['status'] != 'done' for cell in found)} to be run")
 
 
+def benchmarked(result: Mapping[str, Any]) -> None:
+    """Where a benchmark's results are and how many cells are done."""
+    facts({name: value for name, value in result.items() if name != "comparisons"})
+
+
 def audit(result: Mapping[str, Any]) -> None:
     """The findings of `dmis audit`: single values, then what concerns each class."""
     facts(_single(result))
@@ -58,6 +63,7 @@ def metrics(result: Mapping[str, Any]) -> None:
         spread = [_shown(result["std"][name])] if several else []
         lines.append([name, _shown(value), *spread, _shown(result["floor"][name])])
     rows([[*head, "real images"], *lines])
+    _oracle(any(entry["uses_true_labels"] for entry in result["sets"]))
 
 
 def _single(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,12 +95,6 @@ def relabelling(result: Mapping[str, Any]) -> None:
     print(f"Next: look at {result['report']}, then train with --labels {result['labels']}")
 
 
-def scores(results: Sequence[Score]) -> None:
-    """A line a network, for one set."""
-    lines = [
-        [score.network, accuracy(score.mean, score.ci95), str(len(score.accuracies)), f"{score.seconds:.0f} s"]
-        for score in results
-    ]
 def classification(result: Mapping[str, Any]) -> None:
     """What `dmis classify` found: a line an arm, the published number beside where there is one, then who was left out.
 
@@ -118,7 +118,14 @@ def classification(result: Mapping[str, Any]) -> None:
         print(f"Left out, for they take other labels: {', '.join(result['refused'])}.")
 
 
+def scores(results: Sequence[Score]) -> None:
+    """A line a network, for one set."""
+    lines = [
+        [score.network, accuracy(score.mean, score.ci95), str(len(score.accuracies)), f"{score.seconds:.0f} s"]
+        for score in results
+    ]
     rows([["network", "test accuracy", "networks", "time"], *lines])
+    _oracle(results[0].uses_true_labels)
 
 
 def sets_scores(results: Sequence[SetsScore]) -> None:
@@ -138,6 +145,36 @@ def sets_scores(results: Sequence[SetsScore]) -> None:
     ]
     rows([["network", "test accuracy", "sd sets", "sd networks", *names, "networks", "time"], *lines])
     print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, results[0].sets, strict=True)))
+    _oracle(results[0].uses_true_labels)
+
+
+def _oracle(used: bool) -> None:
+    """What must be said of a set that true labels went into."""
+    if used:
+        print("Made with the true labels (oracle): what perfect repair would give, a bound and no rival.")
+
+
+def ranking(result: Mapping[str, Any]) -> None:
+    """A line a set, best LRS first: DD-Ranking's scores, accuracies as fractions, size and cost."""
+    head = ["set", "method", "IPC", "LRS", "ARS", "HLR", "IOR", "accuracy", "random", "real", "ratio", "made in"]
+    lines = [
+        [
+            entry["path"],
+            entry["method"] + (" (oracle)" if entry["uses_true_labels"] else ""),
+            str(entry["ipc"]),
+            *(f"{entry['scores'][name]:.3f}" for name in ("lrs", "ars", "hlr", "ior")),
+            *(f"{entry['accuracy'][arm]['mean']:.3f}" for arm in ("own", "random", "real")),
+            f"{entry['compression_ratio']:,.1f}",
+            f"{entry['cost']['seconds']:,.0f} s",
+        ]
+        for entry in result["sets"]
+    ]
+    rows([head, *lines])
+    print(
+        "LRS and ARS: more is better. HLR: what is lost against all real images under the labels given; IOR: what is "
+        "gained over as many random ones. Ratio: bytes of the data for each of the set, soft labels included."
+    )
+    _oracle(any(entry["uses_true_labels"] for entry in result["sets"]))
 
 
 def _lines(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -91,7 +91,7 @@ def _scores(
     layers = read_layers(request)
     recipe = resolve({key: layers[key] for key in ("data", "evaluate", "seed") if key in layers})
     wanted, rules = recipe.evaluate, protocol(recipe.evaluate.protocol)
-    sets = [_with_labels(read(path), rules, teacher) for path in paths]
+    sets = [with_labels(read(path), rules, teacher) for path in paths]
     check_one_method([str(path) for path in paths], sets)
     names = _network_names(network_names, wanted, rules, sets[0].images.shape[1], cross=cross)
     data = recipe.data if "name" in layers.get("data", {}) else own_data(sets[0], recipe.data)
@@ -120,7 +120,7 @@ def _network_names(
     return list(dict.fromkeys(names))
 
 
-def _with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) -> CondensedSet:
+def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) -> CondensedSet:
     """The set with soft labels of a teacher where one is given; refused where the protocol lacks or spurns them."""
     if teacher is None:
         if rules.labels == "soft":

@@ -196,6 +196,7 @@ def _measured(path: Path, made: CondensedSet, bench: _Bench) -> dict[str, Any]:
     return {
         "path": str(path),
         "method": made.provenance.method,
+        "uses_true_labels": made.uses_true_labels,
         "metrics": found,
         "bytes": set_bytes(made),
         "compression_ratio": compression_ratio(made, bench.given.source.train),

@@ -12,7 +12,7 @@ def validate(path: Path) -> dict[str, Any]:
     """Check the condensed set at `path`: its form, its sizes, its labels and its SHA-256.
 
     Returns:
-        path, valid (True; else there is an error), schema, method, images, classes, ipc and sha256.
+        path, valid (True; else there is an error), schema, method, uses_true_labels, images, classes, ipc and sha256.
 
     Raises:
         UserError: it is not whole and right; the message says what is wrong.
@@ -23,6 +23,7 @@ def validate(path: Path) -> dict[str, Any]:
         "valid": True,
         "schema": SCHEMA,
         "method": condensed.provenance.method,
+        "uses_true_labels": condensed.uses_true_labels,
         "images": len(condensed),
         "classes": condensed.num_classes,
         "ipc": condensed.ipc,

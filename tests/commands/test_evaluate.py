@@ -57,7 +57,8 @@ def test_cross_is_one_network_of_every_kind_that_fits(dmis, sets, monkeypatch):
     monkeypatch.setattr(networks, "CROSS", ("mlp", "lenet", "convnet1", "alexnet"))
     found = told(dmis("evaluate", sets[0], "--cross", "--network", "convnet2, mlp", "--repeats", 1, "--json"))
     assert [score["network"] for score in found] == ["convnet2", "mlp", "convnet1", "alexnet"]  # digits: 8x8
-    assert set(found[0]) == {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds"}
+    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"}
+    assert set(found[0]) == keys
     several = told(dmis("evaluate", *sets, "--network", "mlp", "--network", "convnet1", "--repeats", 1, "--json"))
     assert [score["network"] for score in several] == ["mlp", "convnet1"]
     assert several[0]["mean"] == pytest.approx(mean(each[0] for each in several[0]["accuracies"]))

@@ -8,11 +8,13 @@ from condense.condensed_set import CondensedSet, Provenance
 from condense.data.types import ImageData
 from condense.errors import UserError
 from condense.evaluate.ddranking import (
+    Arms,
     augmentation_robust_score,
     compression_ratio,
     hard_label_recovery,
     improvement_over_random,
     label_robust_score,
+    ranking,
     set_bytes,
 )
 from condense.preprocessing import Preprocessing
@@ -65,3 +67,15 @@ def test_bytes_count_soft_labels_and_weights_but_no_record():
     assert set_bytes(soft) == set_bytes(hard) + 6 * 3 * 4 + 6 * 4
     learned = dataclasses.replace(hard, images=hard.images.astype(np.float32))
     assert set_bytes(learned) == 6 * 64 * 4 + 6 * 8
+
+
+def test_the_four_scores_from_six_accuracies():
+    found = ranking(Arms(real=0.85, hard=0.50, own=0.45, random=0.30, own_plain=0.40, random_plain=0.35))
+    assert (found.hlr, found.ior) == (pytest.approx(0.35), pytest.approx(0.15))
+    assert found.lrs == label_robust_score(found.hlr, found.ior)
+    assert found.ars == pytest.approx((math.exp(0.10) - math.exp(-1)) / (2 * math.sinh(1)))  # β = (0.15 + 0.05) / 2
+    only = ranking(Arms(0.85, 0.5, 0.45, 0.3, 0.4, 0.35), lrs_weight=1, ars_weight=0)
+    assert only.lrs == pytest.approx(augmentation_robust_score(0.15, 0.15))  # α = IOR
+    assert only.ars == pytest.approx(augmentation_robust_score(0.05, 0.05))
+    with pytest.raises(UserError, match="85 is no fraction"):
+        ranking(Arms(85, 50, 45, 30, 40, 35))

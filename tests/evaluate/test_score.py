@@ -88,7 +88,8 @@ def test_score_equals_training_and_counting_by_hand():
 
 def test_json_has_exactly_the_promised_keys():
     written = json.loads(json.dumps(run().to_json()))
-    assert list(written) == ["mean", "std", "ci95", "accuracies", "protocol", "network", "seconds"]
+    keys = ["mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"]
+    assert list(written) == keys and written["uses_true_labels"] is False
     assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(np.mean(written["accuracies"]))
     assert written["protocol"]["epochs"] == 3 and written["protocol"]["precision"] == "float32"
     settings = {field.name for field in dataclasses.fields(BRIEF)}

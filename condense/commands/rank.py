@@ -1,0 +1,216 @@
+"""`dmis rank`: DD-Ranking's scores of condensed sets, with what they take in bytes and took to make."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from condense import methods, rng
+from condense.classifiers import networks
+from condense.commands._data import Given
+from condense.commands._real import real_data, trained_judge
+from condense.commands.evaluate import score_set, with_labels
+from condense.condensed import read
+from condense.condensed_set import CondensedSet
+from condense.data.types import ImageData, Truth
+from condense.errors import UserError
+from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_bytes
+from condense.evaluate.protocols import SOFT, Protocol, protocol
+from condense.evaluate.score import check_comparable
+from condense.evaluate.stats import Summary, summarise
+from condense.recipe import DataRecipe
+from condense.run import Run
+
+STEPS = 2000
+
+
+@dataclass(frozen=True)
+class RankOptions:
+    """How sets are ranked.
+
+    Attributes:
+        protocol: of networks trained on hard labels; those of soft labels follow the protocol soft.
+        network: what is trained everywhere; the protocols' own when None.
+        repeats: networks on each set, and random draws, with a network each, it is compared with.
+        steps: batches of 128 for the network trained on all real images.
+        real_accuracy: its accuracy as a fraction, where it is known already.
+        teacher: run folder of a teacher that gives random images soft labels; needed for sets that have such.
+        hard_labels: whether soft labels of the sets are left out.
+        lrs_weight: w of LRS.
+        ars_weight: gamma of ARS.
+        seed: of all randomness.
+
+    Raises:
+        UserError: a name is unknown, a number out of range, or the protocol is of soft labels.
+    """
+
+    protocol: str = "hard"
+    network: str | None = None
+    repeats: int = 5
+    steps: int = STEPS
+    real_accuracy: float | None = None
+    teacher: Path | None = None
+    hard_labels: bool = False
+    lrs_weight: float = 0.5
+    ars_weight: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if protocol(self.protocol).labels != "hard":
+            raise UserError(
+                f"The protocol {self.protocol} trains on soft labels; name the one for hard labels (hard, hard-quick, "
+                "dmis, quick), soft labels of a set are used beside it."
+            )
+        if min(self.repeats, self.steps) < 1:
+            raise UserError(f"repeats is {self.repeats} and steps {self.steps}; both must be at least 1.")
+        # the scores check fractions and weights themselves; better now than after the long work
+        ranking(
+            Arms(self.real_accuracy or 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+            lrs_weight=self.lrs_weight,
+            ars_weight=self.ars_weight,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """Trains what sets are compared with, each once for the same labels."""
+
+    options: RankOptions
+    run: Run
+    real: dict[str, tuple[float, str]] = field(default_factory=dict)
+    random: dict[tuple[str, int, str], Summary] = field(default_factory=dict)
+
+    def on_real(self, given: Given, network: str) -> tuple[float, str]:
+        """Test accuracy in [0, 1] after training on all real images with the labels given, and how they trained."""
+        key = given.source.supervision.fingerprint()
+        if self.options.real_accuracy is not None:
+            return self.options.real_accuracy, "as told"
+        if key not in self.real:
+            test, truth = _tested(given)
+            judge = trained_judge(given, network, self.options.steps, self.options.seed, self.run, labels_as_given=True)
+            self.real[key] = judge.accuracy(test, truth), judge.describe()
+        return self.real[key]
+
+    def on_random(self, given: Given, ipc: int, rules: Protocol) -> Summary:
+        """Test accuracy in percent of networks on random real images, a draw of its own for each."""
+        key = (given.source.supervision.fingerprint(), ipc, rules.name)
+        if key not in self.random:
+            random, accuracies = methods.load("random"), []
+            for repeat in range(self.options.repeats):
+                seed = rng.derive(self.options.seed, "rank random", repeat)
+                drawn = random.condense(given.training_set(), ipc, random.Options(), seed, Run(None))
+                drawn = with_labels(drawn, rules, self.options.teacher if rules.labels == "soft" else None)
+                accuracies += self.scored(drawn, given, rules, 1, seed)
+            self.random[key] = summarise(accuracies)
+        return self.random[key]
+
+    def on_set(self, condensed: CondensedSet, given: Given, rules: Protocol) -> Summary:
+        """Test accuracy in percent of networks on a set."""
+        return summarise(self.scored(condensed, given, rules, self.options.repeats, self.options.seed))
+
+    def scored(
+        self, condensed: CondensedSet, given: Given, rules: Protocol, repeats: int, seed: int
+    ) -> tuple[float, ...]:
+        """Accuracies in percent, one a network."""
+        test, truth = _tested(given)
+        network = self.options.network or rules.network
+        return score_set(condensed, test, truth, rules, network, repeats, seed, self.run).accuracies
+
+
+def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progress: bool = False) -> dict[str, Any]:
+    """Score sets of one data set as DD-Ranking means it, best LRS first.
+
+    Real images bear the labels that the sets' methods were given, wrong ones included. Of a set with soft labels,
+    its own labels and those of random images are soft.
+
+    Args:
+        paths: the sets, of any methods and sizes.
+        data: where the training and test images are, unless the sets tell.
+        options: see `RankOptions`.
+        progress: whether bars are drawn on stderr.
+
+    Returns:
+        Protocols, weights, and "sets": of each the scores hlr, ior, lrs and ars, the accuracies behind them as
+        fractions, bytes, compression_ratio and cost.
+
+    Raises:
+        UserError: a set is damaged or of other data, there are no test images, or soft labels lack a teacher.
+        RunFailed: a training diverged.
+    """
+    started = time.perf_counter()
+    sets = [read(path) for path in paths]
+    for path, made in zip(paths, sets, strict=True):
+        if made.soft_labels is not None and not options.hard_labels and options.teacher is None:
+            raise UserError(
+                f"{path} has soft labels, so random images it is compared with need them too; give the teacher "
+                "(--teacher RUN), or leave the soft labels out (--hard-labels)."
+            )
+    networks.check_fits(options.network or protocol(options.protocol).network, sets[0].images.shape[1])
+    everyone = [real_data(made, data, options.seed) for made in sets]
+    _check_one_data_set(paths, sets, everyone)
+    bench = _Bench(options, Run(None, progress=progress))
+    entries = [_ranked(*each, bench) for each in zip(paths, sets, everyone, strict=True)]
+    return {
+        "data": everyone[0].source.train.name,
+        "protocol": asdict(protocol(options.protocol).for_data(everyone[0].source.train.name)),
+        "soft_protocol": asdict(SOFT) if any(entry["labels"] == "soft" for entry in entries) else None,
+        "repeats": options.repeats,
+        "weights": {"lrs": options.lrs_weight, "ars": options.ars_weight},
+        "sets": sorted(entries, key=lambda entry: -entry["scores"]["lrs"]),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _ranked(path: Path, made: CondensedSet, given: Given, bench: _Bench) -> dict[str, Any]:
+    rules = protocol(bench.options.protocol)
+    soft = made.soft_labels is not None and not bench.options.hard_labels
+    own = SOFT if soft else rules
+    real, how = bench.on_real(given, bench.options.network or rules.network)
+    found = {"hard": bench.on_set(made, given, rules)}
+    found["own"] = bench.on_set(made, given, own) if soft else found["hard"]
+    found["random"] = bench.on_random(given, made.ipc, own)
+    found["own_plain"] = bench.on_set(made, given, own.plain())
+    found["random_plain"] = bench.on_random(given, made.ipc, own.plain())
+    scores = ranking(
+        Arms(real, *(found[arm].mean / 100 for arm in ("hard", "own", "random", "own_plain", "random_plain"))),
+        lrs_weight=bench.options.lrs_weight,
+        ars_weight=bench.options.ars_weight,
+    )
+    return {
+        "path": str(path),
+        "method": made.provenance.method,
+        "ipc": made.ipc,
+        "uses_true_labels": made.uses_true_labels,
+        "labels": own.labels,
+        "scores": asdict(scores),
+        "accuracy": {"real": {"mean": real, "how": how}, **{arm: _fractions(each) for arm, each in found.items()}},
+        "bytes": set_bytes(made),
+        "compression_ratio": compression_ratio(made, given.source.train),
+        "cost": asdict(made.provenance.cost),
+    }
+
+
+def _fractions(found: Summary) -> dict[str, float | None]:
+    return {name: None if value is None else value / 100 for name, value in asdict(found).items()}
+
+
+def _tested(given: Given) -> tuple[ImageData, Truth]:
+    """Test images and their labels."""
+    source = given.source
+    if source.test is None or source.test_truth is None:
+        raise UserError(f"{source.train.name} has no test images, so no set made from it can be ranked.")
+    return source.test, source.test_truth
+
+
+def _check_one_data_set(paths: Sequence[Path], sets: Sequence[CondensedSet], everyone: Sequence[Given]) -> None:
+    first = everyone[0].source
+    for path, made, given in zip(paths, sets, everyone, strict=True):
+        if given.source.train.fingerprint() != first.train.fingerprint():
+            raise UserError(
+                f"{path} was made from {given.source.train.name}, {paths[0]} from {first.train.name}; rank sets of "
+                "one data set at a time."
+            )
+        check_comparable(made, *_tested(given))
