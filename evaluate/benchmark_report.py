@@ -14,7 +14,7 @@ from condense.evaluate import figures
 from condense.evaluate.page import class_rows, render
 from condense.evaluate.reference import CAUTION, find
 from condense.evaluate.results import Entry, Result, entries
-from condense.evaluate.tables import latex_table, markdown_report, shown
+from condense.evaluate.tables import latex_table, markdown_report, notes, shown
 from condense.files import atomic_write_text
 
 HTML, MARKDOWN, LATEX = "report.html", "report.md", "table.tex"
@@ -106,6 +106,9 @@ def _part(setting: str, table: Sequence[Entry], report: BenchmarkReport) -> dict
         "two_seeds": max(entry.num_sets for entry in own) == 2,
         "has_published": {ipc: any(entry.published for entry in own if entry.ipc == ipc) for ipc in ipcs},
         "sources": _unique(_source(entry) for entry in own if entry.published),
+        "repaired": any(entry.label != entry.method for entry in own),
+        "notes": notes(own),
+        "compared": [ipc for ipc in ipcs if any(entry.against_best for entry in own if entry.ipc == ipc)],
         "rows": {
             label: {entry.ipc: entry for entry in own if entry.label == label}
             for label in _unique(entry.label for entry in own)

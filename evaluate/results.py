@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from condense.errors import UserError
+from condense.evaluate.comparisons import Against, BySeed, against, every_pair
 from condense.evaluate.reference import Published, find
-from condense.evaluate.stats import Summary, summarise, summarise_nested
+from condense.evaluate.stats import Paired, Summary, summarise, summarise_nested
 from condense.files import atomic_write_text
 
 Status = Literal["done", "failed", "missing"]
@@ -73,6 +74,11 @@ class Result:
         """The method, and who repaired its labels: "dm" or "dm, labels by oracle"."""
         return self.method if self.clean_first == "none" else f"{self.method}, labels by {self.clean_first}"
 
+    @property
+    def uses_true_labels(self) -> bool:
+        """Whether it was made with true labels: a bound for other methods, not a rival."""
+        return self.clean_first == "oracle"
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
 _WHOLE = {"ipc", "seed", "peak_memory_bytes", "bytes"}
@@ -128,7 +134,9 @@ class Entry:
         num_sets: cells that are done.
         num_failed: cells that failed.
         seconds: to make a set, mean over the cells.
-        best: whether no other method has a higher mean at this setting and size.
+        uses_true_labels: whether true labels went into it.
+        best: whether no other method has a higher mean at this setting and size, those with true labels left out.
+        against_best: how it fares against that one, seed by seed; None for itself and below three common seeds.
         published: the number printed for it in a paper, if there is one.
     """
 
@@ -140,7 +148,9 @@ class Entry:
     num_sets: int
     num_failed: int
     seconds: float | None
+    uses_true_labels: bool
     best: bool
+    against_best: Against | None
     published: Published | None
 
 
@@ -150,18 +160,55 @@ def entries(results: Sequence[Result]) -> list[Entry]:
     for result in results:
         groups.setdefault((result.label, result.setting, result.ipc), []).append(result)
     made = [_entry(group) for group in groups.values()]
-    highest: dict[tuple[str, int], float] = {}
-    for entry in made:
-        if entry.summary is not None:
-            column = (entry.setting, entry.ipc)
-            highest[column] = max(highest.get(column, 0.0), entry.summary.mean)
+    columns = {
+        column: _judged([entry for entry in made if (entry.setting, entry.ipc) == column], scores)
+        for column, scores in _by_seed(results).items()
+    }
+    return [columns[(entry.setting, entry.ipc)][entry.label] for entry in made]
+
+
+def comparisons(results: Sequence[Result]) -> list[dict[str, str | int | float | None]]:
+    """Every two methods of a setting and size over the seeds both have, two at least; p-values are not corrected."""
     return [
-        dataclasses.replace(
-            entry,
-            best=entry.summary is not None and entry.summary.mean == highest[(entry.setting, entry.ipc)],
-        )
-        for entry in made
+        {"setting": setting, "ipc": ipc, "a": a, "b": b, **dataclasses.asdict(paired)}
+        for (setting, ipc), scores in _by_seed(results).items()
+        for a, b, paired in every_pair(scores)
     ]
+
+
+def write_comparisons(path: Path, results: Sequence[Result]) -> None:
+    """Write `comparisons` as CSV, what is not known is empty. Raises `atomic_path`'s."""
+    text = io.StringIO()
+    columns = ("setting", "ipc", "a", "b", *(field.name for field in dataclasses.fields(Paired)))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(comparisons(results))
+    atomic_write_text(path, text.getvalue())
+
+
+def _by_seed(results: Sequence[Result]) -> dict[tuple[str, int], dict[str, dict[int, float]]]:
+    """By setting and size, then method, then seed: the mean accuracy of the set; methods without any are there."""
+    found: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
+    for result in results:
+        own = found.setdefault((result.setting, result.ipc), {}).setdefault(result.label, {})
+        if result.status == "done" and result.accuracies:
+            own[result.seed] = sum(result.accuracies) / len(result.accuracies)
+    return found
+
+
+def _judged(own: Sequence[Entry], scores: BySeed) -> dict[str, Entry]:
+    """The entries of a setting and size with the best marked and the others compared with it, by label."""
+    rivals = [(entry.summary.mean, entry.label) for entry in own if entry.summary and not entry.uses_true_labels]
+    highest, best = max(rivals, key=lambda rival: rival[0], default=(None, None))
+    found = {} if best is None else against(scores, best)
+    return {
+        entry.label: dataclasses.replace(
+            entry,
+            best=not entry.uses_true_labels and entry.summary is not None and entry.summary.mean == highest,
+            against_best=found.get(entry.label),
+        )
+        for entry in own
+    }
 
 
 def _entry(group: Sequence[Result]) -> Entry:
@@ -177,7 +224,9 @@ def _entry(group: Sequence[Result]) -> Entry:
         num_sets=len(done),
         num_failed=sum(result.status == "failed" for result in group),
         seconds=sum(seconds) / len(seconds) if seconds else None,
+        uses_true_labels=first.uses_true_labels,
         best=False,
+        against_best=None,
         published=_published(first) if first.clean_first == "none" else None,
     )
 

@@ -145,6 +145,19 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     return Paired(summary.mean, summary.ci95, p_t, _p_of_signs(differences), len(a))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests, corrected so that the chance of any false alarm among them stays below the level.
+
+    Of m values in rising order the k-th, counted from 0, is multiplied by m - k, and none is below its predecessor.
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for k, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - k) * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
 def _p_of_signs(differences: npt.NDArray[np.float64]) -> float | None:
     if len(differences) > _MOST_SIGNS:
         return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from condense.evaluate.comparisons import NOTE
 from condense.evaluate.reference import CAUTION
 from condense.evaluate.results import Entry
+
+ORACLE = "Labels by oracle are the true ones: what perfect repair would give, a bound and no rival, so never the best."
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
@@ -20,7 +23,9 @@ def markdown_report(
     """The report as Markdown: facts, one table a setting (best in bold, published numbers beside), what failed."""
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in settings), ""]
     for setting in dict.fromkeys(entry.setting for entry in table):
-        lines += [f"## {setting}", "", *_markdown_table([e for e in table if e.setting == setting]), ""]
+        own = [entry for entry in table if entry.setting == setting]
+        lines += [f"## {setting}", "", *_markdown_table(own), ""]
+        lines += [line for note in notes(own) for line in (_escaped(note), "")]
     if any(entry.published for entry in table):
         lines += [f"Published: {CAUTION[0].lower()}{CAUTION[1:]}", ""]
     if failures:
@@ -43,6 +48,7 @@ def latex_table(table: Sequence[Entry]) -> str:
     ]
     lines = [
         "% test accuracy in percent with 95 % intervals; needs the package booktabs",
+        *(f"% {note}" for note in notes(table)),
         rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
         r"\toprule",
         " & ".join(["", *heads]) + r" \\",
@@ -56,11 +62,18 @@ def latex_table(table: Sequence[Entry]) -> str:
 
 
 def shown(entry: Entry | None) -> str:
-    """E.g. "92.5 ± 0.4"; "failed" or "–" where there is no number."""
+    """E.g. "92.5 ± 0.4", with a star where it is shown to be below the best; "failed" or "–" without a number."""
     if entry is None or entry.summary is None:
         return "failed" if entry is not None and entry.num_failed else "–"
     mean, ci95 = entry.summary.mean, entry.summary.ci95
-    return f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}"
+    star = "*" if entry.against_best is not None and entry.against_best.lower else ""
+    return (f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}") + star
+
+
+def notes(own: Sequence[Entry]) -> list[str]:
+    """What must be said below a table of these entries: what a star means, and that the oracle is no rival."""
+    told = [NOTE] if any(entry.against_best for entry in own) else []
+    return told + ([ORACLE] if any(entry.uses_true_labels for entry in own) else [])
 
 
 def _markdown_table(own: Sequence[Entry]) -> list[str]:
@@ -72,12 +85,17 @@ def _markdown_table(own: Sequence[Entry]) -> list[str]:
         cells = []
         for ipc in ipcs:
             entry = next((e for e in own if (e.label, e.ipc) == (label, ipc)), None)
-            text = shown(entry)
+            text = _escaped(shown(entry))
             cells.append(f"**{text}**" if entry is not None and entry.best else text)
             if ipc in published:
                 cells.append(f"{entry.published.mean:.1f}" if entry is not None and entry.published else "–")
         rows.append(_markdown_row([label, *cells]))
     return [_markdown_row(["method", *heads]), _markdown_row(["---", *["---:"] * len(heads)]), *rows]
+
+
+def _escaped(text: str) -> str:
+    """A star is not emphasis."""
+    return text.replace("*", r"\*")
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,9 +32,15 @@ def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
         results=results,
         pictures=list(_pictures(out, done)),
         confusions=[found for name in names for found in _confusions(out, [d for d in done if d[0].setting == name])],
-        recipe=as_yaml(recipe.model_dump(mode="json", exclude_defaults=True)),
+        recipe=as_yaml(_asked(recipe)),
         commands=["dmis benchmark RECIPE --out DIR", "dmis report DIR"],
     )
+
+
+def _asked(recipe: BenchmarkRecipe) -> dict[str, Any]:
+    """The recipe without what it leaves at the default, but with the name of every data set."""
+    settings = [{"name": data.name, **data.model_dump(mode="json", exclude_defaults=True)} for data in recipe.settings]
+    return {**recipe.model_dump(mode="json", exclude_defaults=True), "settings": settings}
 
 
 def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str, str]]:

@@ -25,11 +25,11 @@ from condense.commands._plan import read_config
 from condense.commands._schedule import Task, run_tasks
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.evaluate.benchmark_report import HTML, write_benchmark_report
-from condense.evaluate.results import Result, write_csv
+from condense.evaluate.results import Result, comparisons, write_comparisons, write_csv
 from condense.files import atomic_write_text
 from condense.recipe import merge, parse_overrides
 
-RECIPE, RESULTS = "benchmark.json", "results.csv"
+RECIPE, RESULTS, COMPARISONS = "benchmark.json", "results.csv", "comparisons.csv"
 
 Tell = Callable[[str], None]
 
@@ -43,7 +43,7 @@ def benchmark(
     hours: float | None = None,
     tell: Tell = lambda line: None,
 ) -> dict[str, Any]:
-    """Run every cell that is not done yet, then write results.csv and the report.
+    """Run every cell that is not done yet, then write results.csv, comparisons.csv and the report.
 
     Args:
         config: a recipe file, or the name of a recipe that ships with the package.
@@ -54,7 +54,8 @@ def benchmark(
         tell: hears one line about each cell that ends.
 
     Returns:
-        out, report, results, and how many cells there are, done, failed and missing.
+        out, report, results, how many cells there are, done, failed and missing, and the comparisons of every two
+        methods over their seeds.
 
     Raises:
         UserError: the recipe cannot be used, or cells in `out` were made by another one.
@@ -83,7 +84,7 @@ def benchmark(
         raise RunFailed(
             f"{told['failed']} of {told['cells']} cells failed, see {out / HTML}; run the same again to try them again."
         )
-    return told
+    return {**told, "comparisons": comparisons(book.results())}
 
 
 def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -92,7 +93,7 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
 
 
 def report(out: Path) -> dict[str, Any]:
-    """Write results.csv and the report of a benchmark's folder anew.
+    """Write results.csv, comparisons.csv and the report of a benchmark's folder anew.
 
     Returns:
         As `benchmark`.
@@ -108,7 +109,7 @@ def report(out: Path) -> dict[str, Any]:
     cells = expand(recipe)
     results = [read_result(out, cell) for cell in cells]
     _write(out, recipe, cells, results)
-    return _counts(out, results)
+    return {**_counts(out, results), "comparisons": comparisons(results)}
 
 
 def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
@@ -119,6 +120,7 @@ def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[Benchma
 
 def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> None:
     write_csv(out / RESULTS, results)
+    write_comparisons(out / COMPARISONS, results)
     write_benchmark_report(out, gather(out, recipe, cells, results))
 
 

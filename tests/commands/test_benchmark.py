@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Dmis
+from pages import Page
 from tiny import pictures
 
 from condense.commands._grid import Cell, expand, read_benchmark
@@ -169,6 +170,7 @@ def test_cells_are_scored_and_share_what_is_trained(finished: tuple[Path, list[s
     assert [line for line in told if line.startswith("digits-sym-0.4_labels-by-dmis_seed0: done")]
     page = (out / "report.html").read_text()
     assert "random, labels by dmis" in page and "dmis, to repair labels" in page and "http" not in page
+    assert "{name: digits, noise: &#39;sym:0.4&#39;}" in page and "Dashed: trained on repaired labels" in page
 
 
 def test_sizes_share_a_teacher_and_its_first_cell_goes_on_where_it_trained(tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_a_grid_that_is_done_stays_as_it_is(copy: Path) -> None:
     out, told, before = copy / "out", list[str](), files(copy / "out")
     assert benchmark(str(copy / "grid.yaml"), out, executor=Inline(), tell=told.append)["done"] == 8
     after = files(out)
-    rewritten = {"benchmark.json", "results.csv", "report.html", "report.md", "table.tex"}
+    rewritten = {"benchmark.json", "results.csv", "comparisons.csv", "report.html", "report.md", "table.tex"}
     assert {name for name in after if before.get(name) != after[name]} <= rewritten and told == []
     assert all(before[name][0] == after[name][0] for name in rewritten)
 
@@ -257,6 +259,26 @@ def test_what_broke_is_done_again_and_nothing_else(copy: Path) -> None:
     assert Run(generator.parent).load("generator") is not None
 
 
+def test_empty_cells_are_missing_and_made_anew(copy: Path, dmis: Dmis) -> None:
+    """A folder without anything, one of empty files, none at all, and a set without its score."""
+    out, name = copy / "out", "digits-sym-0.4_{}_seed0".format
+    bare, hollow, gone, unscored = (
+        out / "cells" / name(f"{method}_ipc{ipc}") for method in ("random", "dmis") for ipc in (1, 2)
+    )
+    for cell in (bare, gone):
+        shutil.rmtree(cell)
+    bare.mkdir()
+    for part in ("recipe.json", "condensed.h5", "score.json"):
+        (hollow / part).write_bytes(b"")
+    (unscored / "score.json").write_text('{"sha256": ""}')
+    told = json.loads(dmis("report", out, "--json").out)
+    assert (told["done"], told["missing"], told["failed"]) == (4, 4, 0)
+    text = "".join(Page((out / "report.html").read_text()).texts)
+    assert "4of 8" in text and "still to be run" in text
+    assert benchmark(str(copy / "grid.yaml"), out, executor=Inline())["done"] == 8
+    assert all(read(cell / "condensed.h5").ipc for cell in (bare, hollow, gone, unscored))
+
+
 def test_cells_of_another_recipe_are_not_mixed_in(tmp_path: Path) -> None:
     out = tmp_path / "out"
     config = recipe(tmp_path, methods=["random"], ipc=[1], options={})
@@ -275,7 +297,8 @@ def test_no_more_cells_are_started_once_time_is_up(tmp_path: Path) -> None:
 
 def test_the_report_is_made_anew_from_the_folder(copy: Path, dmis: Dmis) -> None:
     out = copy / "out"
-    before = {name: (out / name).read_bytes() for name in ("results.csv", "report.html", "report.md", "table.tex")}
+    names = ("results.csv", "comparisons.csv", "report.html", "report.md", "table.tex")
+    before = {name: (out / name).read_bytes() for name in names}
     for name in before:
         (out / name).unlink()
     answer = dmis("report", out, "--json")

@@ -97,6 +97,22 @@ def test_every_method_is_told_and_text_is_escaped() -> None:
     assert len(best) == 4  # three that are equal, and the only one on digits
 
 
+def test_differences_are_told_from_three_seeds_on() -> None:
+    def three(method: str, *means: float, **changed: object) -> list[Result]:
+        return [line(method, seed=seed, accuracies=(mean,), **changed) for seed, mean in enumerate(means)]
+
+    results = [*three("dmis", 70.0, 60.0, 80.0), *three("dm", 69.0, 58.9, 79.1), *three("dsa", 75.0, 50.0, 70.0)]
+    results += three("dm", 90.0, 91.0, 93.0, clean_first="oracle")
+    page = Page(render_benchmark_report(dataclasses.replace(report(), results=results)))
+    text = " ".join("".join(page.texts).split())
+    assert page.open == [] and ("details", {}) in page.tags
+    assert "69.0 ± 25.1*" in text and "-1.0 ± 0.2" in text and "+21.3 ± " in text
+    assert "Holm" in text and "comparisons.csv" in text and "a bound and no rival" in text
+    two = [result for result in results if result.seed < 2]
+    plain = "".join(Page(render_benchmark_report(dataclasses.replace(report(), results=two))).texts)
+    assert "differences are not tested" in plain and "Holm" not in plain
+
+
 def test_pictures_are_the_images_given() -> None:
     given = report()
     shown = [a for tag, a in Page(render_benchmark_report(given)).tags if a.get("alt") == "dmis, class <bag>"]

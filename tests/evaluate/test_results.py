@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from condense.errors import UserError
-from condense.evaluate.results import COLUMNS, Result, entries, read_csv, write_csv
-from condense.evaluate.tables import latex_table, markdown_report, shown
+from condense.evaluate.results import COLUMNS, Result, comparisons, entries, read_csv, write_comparisons, write_csv
+from condense.evaluate.stats import compare_paired
+from condense.evaluate.tables import ORACLE, latex_table, markdown_report, shown
 
 DONE = Result(
     cell="fm_random_ipc10_seed0",
@@ -112,3 +113,60 @@ def test_tables_say_the_same_in_markdown_and_latex() -> None:
     assert r"d\_m\& & \textbf{80.0} & failed & -- \\" in latex
     assert r"\multicolumn{2}{c}{fashion-mnist sym:0.4} & \multicolumn{1}{c}{digits 50\%}" in latex
     assert latex.count("{") == latex.count("}") and r"\begin{tabular}{lccc}" in latex
+
+
+def seeds(method: str, *means: float, **changed: object) -> list[Result]:
+    """Cells of a method, one a seed, of two networks a set that are 1 apart."""
+    return [
+        line(method=method, seed=seed, accuracies=(mean - 0.5, mean + 0.5), **changed)
+        for seed, mean in enumerate(means)
+    ]
+
+
+def test_methods_are_compared_seed_by_seed() -> None:
+    """dsa is below dmis by about one on every seed, dm by as much on average only, though their intervals overlap."""
+    dmis, dsa, dm = (70.0, 60.0, 80.0, 75.0), (69.0, 58.9, 79.1, 74.0), (72.0, 57.0, 76.0, 76.0)
+    found = entries([*seeds("dm", *dm), *seeds("dmis", *dmis), *seeds("dsa", *dsa)])
+    below = [entry.against_best for entry in found]
+    assert [entry.best for entry in found] == [False, True, False]
+    assert below[0] is not None and below[1] is None and below[2] is not None
+    assert below[2].paired == compare_paired(dsa, dmis) and below[2].paired.p_t < 0.001
+    assert below[2].p == pytest.approx(2 * below[2].paired.p_t) and below[0].p == below[0].paired.p_t > 0.05  # Holm
+    assert [shown(entry).endswith("*") for entry in found] == [False, False, True]
+    markdown = markdown_report("", [], found, [])
+    assert markdown.count(r"\*") == 2  # dsa, and what the star means
+    assert "paired t test over the seeds" in markdown and ORACLE not in markdown
+    assert "% * lower than the highest" in latex_table(found) and "*" not in markdown_report("", [], found[:0], [])
+
+
+def test_no_verdict_without_three_common_seeds() -> None:
+    """Two equal differences would make the t test sure of itself; a seed that one of them lacks does not count."""
+    two = entries([*seeds("dmis", 70.0, 80.0), *seeds("dm", 60.0, 70.0)])
+    assert [entry.against_best for entry in two] == [None, None]
+    (found,) = comparisons([*seeds("dmis", 70.0, 80.0), *seeds("dm", 60.0, 70.0)])
+    assert (found["a"], found["b"], found["difference"], found["num_pairs"]) == ("dmis", "dm", 10.0, 2)
+    assert (found["p_t"], found["p_permutation"]) == (0.0, 0.5)
+    gaps = [*seeds("dmis", 70.0, 80.0, 75.0), *seeds("dm", 60.0, 70.0), line(method="dm", seed=7, accuracies=(61.0,))]
+    assert [entry.against_best for entry in entries(gaps)] == [None, None]
+    failed = dataclasses.replace(gaps[1], status="failed", accuracies=())
+    assert comparisons([gaps[0], failed, gaps[3], gaps[4]]) == []
+
+
+def test_the_oracle_is_compared_but_never_the_best() -> None:
+    oracle = seeds("dm", 90.0, 91.0, 92.0, clean_first="oracle")
+    best, bound = entries([*seeds("dmis", 70.0, 71.0, 73.0), *oracle])
+    assert (best.best, bound.best) == (True, False)
+    assert bound.against_best is not None and bound.against_best.paired.difference > 0
+    assert not shown(bound).endswith("*")
+    assert ORACLE in markdown_report("", [], [best, bound], []) and f"% {ORACLE}" in latex_table([best, bound])
+    assert not any(entry.best for entry in entries(oracle))
+
+
+def test_every_pair_goes_into_a_file(tmp_path: Path) -> None:
+    results = [*seeds("dmis", 70.0, 60.0, 80.0), *seeds("dm", 69.0, 58.9, 79.5), *seeds("mtt", 10.0, 11.0, 12.5)]
+    results += seeds("dmis", 50.0, 51.0, ipc=1) + seeds("dm", 40.0, 42.0, ipc=1, setting="other")
+    write_comparisons(tmp_path / "pairs.csv", results)
+    head, *lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    assert head == "setting,ipc,a,b,difference,ci95,p_t,p_permutation,num_pairs"
+    assert [row.split(",")[1:4] for row in lines] == [["10", "dmis", "dm"], ["10", "dmis", "mtt"], ["10", "dm", "mtt"]]
+    assert len(lines) == len(comparisons(results))

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from condense.errors import UserError
-from condense.evaluate.stats import compare_paired, summarise, summarise_nested
+from condense.evaluate.stats import compare_paired, holm, summarise, summarise_nested
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
@@ -126,3 +126,18 @@ def test_paired_test_of_equal_differences():
 def test_pairs_must_match(a, b):
     with pytest.raises(UserError, match=f"found {len(a)} and {len(b)}"):
         compare_paired(a, b)
+
+
+def test_holm_by_hand() -> None:
+    """Of 0.01, 0.03, 0.04 and 0.005 in rising order: 4 · 0.005, 3 · 0.01, 2 · 0.03, and 0.04 raised to 0.06."""
+    assert holm([0.01, 0.03, 0.04, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9]) and holm([0.7, 0.8]) == [1, 1]
+    assert holm([]) == [] and holm([0.2]) == [0.2]
+
+
+def test_holm_keeps_false_alarms_below_the_level() -> None:
+    """Twelve equal methods, five seeds: one is called different in 5 % of experiments; without correction in 40 %."""
+    random = np.random.default_rng(0)
+    p = stats.ttest_1samp(random.normal(size=(2000, 12, 5)), 0, axis=2).pvalue
+    assert np.mean([min(holm(row)) < 0.05 for row in p.tolist()]) == pytest.approx(0.05, abs=0.015)
+    assert (p < 0.05).any(1).mean() > 0.4
