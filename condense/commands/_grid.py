@@ -14,16 +14,19 @@ from typing import Any, Literal
 from pydantic import Field
 
 from condense import methods
+from condense.classifiers.cross import FoldOptions
 from condense.data import sources
 from condense.errors import UserError
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
+from condense.methods._generate import GeneratorOptions
 from condense.options import Options
 from condense.recipe import DataRecipe, EvaluateRecipe, Recipe, merge, parse
 
 CELLS, SHARED = "cells", "shared"
 Trained = Literal["generator", "teacher"]  # options of methods that take the run folder of one
-LABELLERS = ("dmis", "cleanlab")  # repair labels by something trained
+# who repairs labels by something trained, and its options
+LABELLERS: dict[str, type[Options]] = {"dmis": GeneratorOptions, "cleanlab": FoldOptions}
 
 
 class BenchmarkRecipe(Options):
@@ -43,7 +46,9 @@ class BenchmarkRecipe(Options):
     judged: dict[str, EvaluateRecipe] = Field(
         default_factory=dict, description="methods scored in another way, by their name, e.g. on soft labels"
     )
-    labeller: dict[str, Any] = Field(default_factory=dict, description="options of who repairs labels")
+    labeller: dict[str, Any] = Field(
+        default_factory=dict, description="options of who repairs labels; of several: each one's, by its name"
+    )
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,9 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
         raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
     for wanted in (recipe.evaluate, *recipe.judged.values()):
         protocol(wanted.protocol)
+    for by in recipe.clean_first:
+        if by in LABELLERS:
+            parse(LABELLERS[by], _labeller(recipe, by), f"benchmark's options for the labeller {by!r}")
     return recipe.model_copy(update={"methods": names})
 
 
@@ -140,6 +148,7 @@ def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
 
 
 def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: int, seed: int) -> Cell:
+    labeller = _labeller(recipe, by)
     named = {
         "data": _asked(data) | {"name": data.name, "noise": data.noise} | _found_at(recipe, data),
         "method": method,
@@ -148,14 +157,14 @@ def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: 
         "clean_first": by,
         "evaluate": recipe.judged.get(method, recipe.evaluate).model_dump(mode="json"),
         **({"quick": True} if recipe.quick else {}),
-        **({"labeller": recipe.labeller} if recipe.labeller and by != "none" else {}),
+        **({"labeller": labeller} if labeller else {}),
     }
     parse(Recipe, named, "benchmark's recipe")
     own = recipe.options.get(method, {})
     place = "_".join([_slug(_setting(data)), *_whose(data)])
     group = "_".join([place, _slug(method), *([] if by == "none" else [f"by-{by}"])])
     trains = _trains(methods.load(method).Options, own)
-    repairs = by in LABELLERS and "generator" not in recipe.labeller
+    repairs = by in LABELLERS and "generator" not in labeller
     return Cell(
         name=f"{group}_ipc{ipc}_seed{seed}",
         setting=_setting(data),
@@ -164,6 +173,30 @@ def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: 
         trains=trains,
         labeller=f"{place}_labels-by-{by}_seed{seed}" if repairs else None,
     )
+
+
+def _labeller(recipe: BenchmarkRecipe, by: str) -> dict[str, Any]:
+    """The options of who repairs the labels; none for the oracle and for nobody.
+
+    Raises:
+        UserError: one section is meant to serve two, or a section is for nobody there is.
+    """
+    trained, given = [each for each in recipe.clean_first if each in LABELLERS], recipe.labeller
+    if by not in trained:
+        return {}
+    if not given.keys() & LABELLERS.keys():
+        if given and len(set(trained)) > 1:
+            raise UserError(
+                f"The benchmark repairs labels by {' and by '.join(trained)}, which have different options; write "
+                f"labeller: {{{', '.join(f'{each}: {{…}}' for each in trained)}}}."
+            )
+        return given
+    if unknown := given.keys() - LABELLERS.keys():
+        raise UserError(f"The benchmark's labeller has {sorted(unknown)[0]!r} beside {' and '.join(trained)}.")
+    own = given.get(by, {})
+    if not isinstance(own, dict):
+        raise UserError(f"The benchmark's options for the labeller {by!r} are {own!r}; write names and values.")
+    return own
 
 
 def _found_at(recipe: BenchmarkRecipe, data: DataRecipe) -> dict[str, Any]:

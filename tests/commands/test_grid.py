@@ -62,6 +62,27 @@ def test_sizes_share_a_generator_and_methods_share_who_repairs_labels() -> None:
     assert len(by) == 1 + 4 and None in by
 
 
+def test_each_labeller_has_options_of_its_own() -> None:
+    both: dict[str, Any] = {"clean_first": ["none", "dmis", "cleanlab", "oracle"], "methods": ["random"]}
+    each = {"dmis": {"train": {"steps": 7}}, "cleanlab": {"folds": 3}}
+    found = {cell.recipe["clean_first"]: cell.recipe.get("labeller") for cell in cells(**both, labeller=each)}
+    assert found == {"none": None, "dmis": each["dmis"], "cleanlab": each["cleanlab"], "oracle": None}
+    one = {cell.recipe["clean_first"]: cell.recipe.get("labeller") for cell in cells(labeller={"train": {"steps": 7}})}
+    assert one == {"none": None, "dmis": {"train": {"steps": 7}}}
+    spared = cells(clean_first=["dmis"], labeller=each)  # one recipe, of which --set leaves a part out
+    assert {cell.recipe["labeller"]["train"]["steps"] for cell in spared} == {7}
+    given = cells(**both, labeller={"dmis": {"generator": "elsewhere"}})
+    assert {cell.recipe["clean_first"] for cell in given if cell.labeller} == {"cleanlab"}
+    for wrong, said in (
+        ({"folds": 3}, r"by dmis and by cleanlab.*labeller: \{dmis: \{…\}, cleanlab: \{…\}\}"),
+        ({"dmis": {"train": {"steps": 7}}, "folds": 3}, "'folds' beside dmis and cleanlab"),
+        ({"cleanlab": {"fold": 3}}, "options for the labeller 'cleanlab' has an unknown key 'fold'"),
+        ({"dmis": 3}, "labeller 'dmis' are 3"),
+    ):
+        with pytest.raises(UserError, match=said):
+            cells(**both, labeller=wrong)
+
+
 def test_all_methods_may_be_asked_for_and_options_reach_their_method() -> None:
     found = cells(methods="all", options={"dmis": {"train": {"steps": 3}}}, quick=True, evaluate={"repeats": 2})
     assert {cell.recipe["method"] for cell in found} == set(methods.names())
