@@ -77,7 +77,9 @@ def test_without_cleanlab_a_sentence_says_what_to_install(dmis: Dmis, monkeypatc
 def test_cleanlab_from_the_command_line_is_recorded_and_resumed(dmis: Dmis) -> None:
     pytest.importorskip("cleanlab")
     folds = ("--set", "labeller.folds=2", "--set", "labeller.epochs=1", "--run", "run")
-    assert dmis(*SHARED, "--clean-first", "cleanlab", *folds).code == 0
+    arguments = (*SHARED, "--clean-first", "cleanlab", *folds)
+    foretold = json.loads(dmis(*arguments, "--dry-run", "--json").out)["network_evaluations"]
+    assert dmis(*arguments).code == 0
     made = read(Path("digits-random-cleanlab-ipc1.h5"))
     told = made.provenance
     assert told.corruption == "sym:0.4, labels repaired by cleanlab"
@@ -85,8 +87,9 @@ def test_cleanlab_from_the_command_line_is_recorded_and_resumed(dmis: Dmis) -> N
     assert 0.05 < told.notes["labels_changed"] < 0.95
     assert told.recipe["labeller"]["epochs"] == 1 and told.recipe["clean_first"] == "cleanlab"
     assert told.cost.images_seen == len(sources.load("digits").train)  # two folds: everyone is learnt from once
+    assert told.cost.network_evaluations == foretold == 2 * told.cost.images_seen  # and judged once
     assert Path("run/labeller/out-of-fold.safetensors").exists()
-    assert dmis(*SHARED, "--clean-first", "cleanlab", *folds, "--resume", "--out", "again.h5").code == 0
+    assert dmis(*arguments, "--resume", "--out", "again.h5").code == 0
     assert read(Path("again.h5")).sha256() == made.sha256()
     answer = dmis(*SHARED, "--clean-first", "cleanlab", "--set", "labeller.fold=2")
     assert answer.code == 2 and "did you mean 'folds'" in answer.err
@@ -104,3 +107,18 @@ def test_the_oracle_is_marked_wherever_its_set_is_told_of(dmis: Dmis) -> None:
     shown = json.loads(dmis("inspect", file, "--json").out)
     assert shown["provenance"]["notes"]["uses_true_labels"] is True
     assert "repaired by oracle" in dmis("inspect", file).out
+    marked = "Made with the true labels (oracle)"
+    scored = ("--network", "mlp", "--repeats", 1, "--protocol", "quick", "-q")
+    assert json.loads(dmis("evaluate", file, *scored, "--json").out)["uses_true_labels"] is True
+    assert marked in dmis("evaluate", file, *scored).out
+    assert json.loads(dmis("validate", file, "--json").out)["uses_true_labels"] is True
+    measured = ("metrics", file, "--steps", 1, "--k", 1, "--cas", "none", "-q")
+    assert marked in dmis(*measured).out
+    audited = dmis("audit", file, "--classifier", "none", "--json")
+    assert json.loads(audited.out)["uses_true_labels"] is True
+    assert dmis(*SHARED, "--seed", 1, "--clean-first", "oracle", "--out", "other.h5", "--run", "other").code == 0
+    assert marked in dmis("evaluate", file, "other.h5", *scored).out
+    assert dmis(*SHARED, "--out", "plain.h5").code == 0
+    plain = dmis("evaluate", "plain.h5", *scored)
+    assert plain.code == 0 and "oracle" not in plain.out
+    assert dmis("evaluate", file, "plain.h5", *scored).code == 2, "a bound and a rival have no common mean"

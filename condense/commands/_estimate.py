@@ -1,4 +1,4 @@
-"""What a plan will cost, told before anything runs: images passed through the generator's network."""
+"""What a plan will cost, told before anything runs: images passed through networks, as a set's cost counts them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from condense.classifiers.cross import FoldOptions
 from condense.commands._plan import Plan
-from condense.commands._repair import labeller_seed
+from condense.commands._repair import fold_evaluations, labeller_seed
 from condense.data.splits import held_out
 from condense.data.types import TrainingSet
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
@@ -28,17 +29,44 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
         draws: whether images are drawn from the generator in the end (`condense`) or not (`train`).
 
     Returns:
-        recipe, image_shape [H, W, C], images, classes, parameters and network_evaluations (None and 0 for
-        methods without a generator). Classes whose first pool holds too few agreeing samples are drawn again,
-        which is not foreseen.
+        recipe, image_shape [H, W, C], images, classes, parameters (of generators, None without one) and
+        network_evaluations (None for a method that does not foretell them). Classes whose first pool holds too few
+        agreeing samples are drawn again, which is not foreseen; nor are evaluations that `train.eliminate` saves.
     """
-    parameters, evaluations = None, 0
+    parameters: int | None = None
+    costs: list[int | None] = []
     for options in (plan.labeller, plan.options):
         if isinstance(options, GeneratorOptions):
             networks, cost = _generator(options, plan, draws=draws and options is plan.options)
             coherent = options.train.objective == "cad"
             parameters = sum(num_parameters(network, plan.train, coherent=coherent) for network in networks)
-            evaluations += cost
+            costs.append(cost)
+        elif isinstance(options, FoldOptions):
+            costs.append(fold_evaluations(options, len(plan.train)))
+        elif options is plan.options:
+            costs.append(_foretold(plan))
+    known = [cost for cost in costs if cost is not None]
+    return _told(plan, parameters, sum(known) if len(known) == len(costs) else None)
+
+
+def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any]:
+    """The same of `dmis relabel`: one generator trained where none is given, asked about every training image."""
+    network, cost = options.network, 0
+    if options.generator is not None:
+        network = Generator.load(Run(options.generator)).network
+    else:
+        cost = training_evaluations(network, options.train, plan.train, plan.recipe.seed)
+    cost += len(plan.train) * CLASSIFIER_PASSES * _passes(network, plan.train.images.num_classes)
+    return _told(plan, num_parameters(network, plan.train), cost)
+
+
+def _foretold(plan: Plan) -> int | None:
+    """What the method itself says; None where it says nothing."""
+    foretell = getattr(plan.method, "evaluations", None)
+    return None if foretell is None else int(foretell(plan.train, plan.recipe.ipc, plan.options))
+
+
+def _told(plan: Plan, parameters: int | None, evaluations: int | None) -> dict[str, Any]:
     return {
         "recipe": plan.written(),
         "image_shape": list(plan.train.images.images.shape[1:]),

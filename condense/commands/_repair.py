@@ -67,9 +67,15 @@ def _notes(plan: Plan, train: TrainingSet) -> dict[str, JSON]:
 def _repaired_by_cleanlab(plan: Plan, options: FoldOptions, run: Run) -> Repaired:
     seed = labeller_seed(plan.recipe.seed)
     train, seconds = repaired_by_cleanlab(plan.train, options, seed, run, device=best_device())
-    seen = options.epochs * len(plan.train) * (options.folds - 1)
-    cost = Cost(seconds=seconds, peak_memory_bytes=peak_memory_bytes(), images_seen=seen)
+    evaluations = fold_evaluations(options, len(plan.train))
+    seen = evaluations - len(plan.train)
+    cost = Cost(seconds, network_evaluations=evaluations, peak_memory_bytes=peak_memory_bytes(), images_seen=seen)
     return Repaired(train, cost, _notes(plan, train))
+
+
+def fold_evaluations(options: FoldOptions, images: int) -> int:
+    """Images passed through the classifiers: each is learnt from in all folds but one, and judged once in that."""
+    return images * (options.epochs * (options.folds - 1) + 1)
 
 
 def _repaired_by_generator(plan: Plan, options: GeneratorOptions, run: Run) -> Repaired:

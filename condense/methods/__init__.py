@@ -6,6 +6,9 @@ A method is a file here (or any importable module, named by its dotted path) wit
 - `condense(train, ipc, options, seed, run) -> CondensedSet`;
 - a docstring that names its source.
 
+It may also have `evaluations(train, ipc, options) -> int`: how many images will pass through networks, foretold for
+`--dry-run` without looking at a pixel.
+
 `condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports
 progress and keeps checkpoints through `run`, and returns `ipc` images a class in class-major order.
 """

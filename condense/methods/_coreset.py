@@ -20,7 +20,7 @@ from condense.data.types import TrainingSet
 from condense.methods._assemble import assemble, check_ipc
 from condense.methods._members import class_members
 from condense.methods._select import Features, Indices
-from condense.methods._taught import cost_with
+from condense.methods._taught import cost_with, teaching
 from condense.options import Options
 from condense.run import Run
 
@@ -33,6 +33,11 @@ class CoresetOptions(Options):
     QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}}
 
     teacher: TeacherOptions = TeacherOptions()
+
+
+def looks(train: TrainingSet, options: CoresetOptions) -> int:
+    """Images that will pass through the network: in its training, and once for their features."""
+    return teaching(train, options.teacher) + int(train.supervision.single.sum())
 
 
 def coreset(

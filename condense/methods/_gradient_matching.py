@@ -26,6 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condense import rng
+from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, fit, has_batch_norm
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
@@ -41,6 +42,7 @@ from condense.methods._matching import (
     target_gradients,
     weight_gradients,
 )
+from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
 from condense.precision import wants_bf16
@@ -86,6 +88,17 @@ class GradientMatchingOptions(LearnOptions):
         loops = Loops(self.outer or by_ipc.outer, self.inner or by_ipc.inner)
         given = self.outer is not None and self.inner is not None
         return loops, {"outer": loops.outer, "inner": loops.inner, "loops_of_ipc": None if given else row}
+
+
+def matching(train: TrainingSet, ipc: int, options: GradientMatchingOptions, loops: Loops) -> int:
+    """Images that will pass through networks, real and learned, those that networks are trained on included."""
+    with torch.device("meta"):
+        channels, side, _ = train.images.image_shape
+        classes = train.images.num_classes
+        network = networks.build(options.backbone, in_channels=channels, image_size=side, num_classes=classes, seed=0)
+    step = drawn(train, options.real_batch) + classes * ipc
+    step += drawn(train, FROZEN_FROM) if has_batch_norm(network) else 0
+    return options.iterations * (loops.outer * step + (loops.outer - 1) * loops.inner * classes * ipc)
 
 
 def match_gradients(

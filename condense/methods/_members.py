@@ -44,6 +44,12 @@ def members_of(labels: Labels, classes: Sequence[str], ipc: int, *, patches: int
     return members
 
 
+def drawn(train: TrainingSet, count: int) -> int:
+    """How many images there are where `count` are drawn of each class, or all of a class that has fewer."""
+    known = train.supervision.observed
+    return int(np.bincount(known[known >= 0], minlength=train.images.num_classes).clip(max=count).sum())
+
+
 def refuse_partial(train: TrainingSet) -> None:
     """Raise `UserError` where images have several candidate labels: they belong to no class of real images."""
     known = train.supervision

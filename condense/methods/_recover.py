@@ -145,6 +145,12 @@ class Recovery:
         return self.x.roll(by.tolist(), (2, 3))
 
 
+def recovering(options: RecoverOptions, ipc: int, num_classes: int) -> int:
+    """Images that will pass through the network while `ipc` a class are recovered, see `Recovery`."""
+    per_class = math.ceil(options.joint / num_classes)
+    return math.ceil(ipc / per_class) * options.iterations * per_class * num_classes
+
+
 def recover(
     teacher: Teacher, ipc: int, options: RecoverOptions, seed: int, run: Run, identity: Mapping[str, JSON]
 ) -> Recovered:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from condense.classifiers.teacher import Teacher
+from condense.classifiers.teacher import Teacher, TeacherOptions
 from condense.condensed_set import Cost, Floats
+from condense.data.types import TrainingSet
 from condense.run import JSON, peak_memory_bytes
+
+
+def teaching(train: TrainingSet, options: TeacherOptions) -> int:
+    """Images that will pass through a teacher in its training; none through one that is given."""
+    return 0 if options.folder is not None else options.epochs * int((~train.supervision.unlabelled).sum())
 
 
 def cost_with(teacher: Teacher, seconds: float, passes: int) -> Cost:

@@ -20,6 +20,7 @@ from condense.methods._gradient_matching import (
     Loops,
     Start,
     match_gradients,
+    matching,
 )
 from condense.run import Run
 
@@ -35,6 +36,11 @@ class Options(GradientMatchingOptions):
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 4, "outer": 2, "inner": 2, "real_batch": 32}
 
     init: Start | None = Field(None, description="where images start: noise or real; by ipc when empty")
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through networks, real and learned."""
+    return matching(train, ipc, options, options.loops(LOOPS, max(ipc, 1))[0])
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

@@ -29,6 +29,7 @@ from condense.methods._augmentation import augmentation_for, check_augmentation
 from condense.methods._by_ipc import nearest_row
 from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
 from condense.methods._matching import mean_features
+from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
 from condense.precision import wants_bf16
@@ -51,6 +52,11 @@ class Options(LearnOptions):
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA, description="operations of which one is drawn a class and step, joined by _; digits are never flipped"
     )
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through networks, real and learned."""
+    return options.iterations * (drawn(train, options.real_batch) + train.images.num_classes * ipc)
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

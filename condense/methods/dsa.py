@@ -21,6 +21,7 @@ from condense.methods._gradient_matching import (
     Loops,
     Start,
     match_gradients,
+    matching,
 )
 from condense.run import Run
 
@@ -37,6 +38,11 @@ class Options(GradientMatchingOptions):
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA, description="operations of which one is drawn a class and step, joined by _; digits are never flipped"
     )
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through networks, real and learned."""
+    return matching(train, ipc, options, options.loops(LOOPS, max(ipc, 1))[0])
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

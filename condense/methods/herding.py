@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
-from condense.methods._coreset import CoresetOptions, coreset
+from condense.methods._coreset import CoresetOptions, coreset, looks
 from condense.methods._select import herding
 from condense.run import Run
 
 
 class Options(CoresetOptions):
     """The network whose features are matched."""
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through the network."""
+    return looks(train, options)
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

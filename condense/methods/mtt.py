@@ -91,6 +91,13 @@ class Options(LearnOptions):
         return known, replace(row, **asked)
 
 
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through networks: the experts' and, forwards and once more on the way back, students'."""
+    _, row = options.row(ipc, math.prod(train.images.image_shape))
+    student = 2 * row.student_steps * (options.student_batch or train.images.num_classes * ipc)
+    return options.experts * _expert_epochs(row) * len(train) + options.iterations * student
+
+
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """Train the experts, then learn `ipc` images a class and the rate to train on them with.
 

@@ -23,6 +23,11 @@ class Options(BaseOptions):
     """Random has none."""
 
 
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """No network looks at anything."""
+    return 0
+
+
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """Draw `ipc` real images from each class by observed label.
 

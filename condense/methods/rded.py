@@ -33,8 +33,8 @@ from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.methods._assemble import assemble, check_ipc
 from condense.methods._crops import random_crops, resized, tiled
-from condense.methods._members import members_of
-from condense.methods._taught import cost_with, notes_with
+from condense.methods._members import drawn, members_of
+from condense.methods._taught import cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import Run
 
@@ -69,6 +69,14 @@ class Options(BaseOptions):
         if side % factor:
             raise UserError(f"Images of {side} pixels cannot be tiled {factor} by {factor}; choose another factor.")
         return factor
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through the teacher; with candidate sets as if every class had enough for its pool."""
+    num_classes, per_class = train.images.num_classes, ipc * options.factor_for(train.images.image_shape[1]) ** 2
+    largest, known = max(options.pool, per_class), train.supervision
+    pool = drawn(train, largest) if (known.single | known.unlabelled).all() else num_classes * largest
+    return teaching(train, options.teacher) + pool * options.crops + num_classes * ipc
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

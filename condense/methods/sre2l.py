@@ -30,9 +30,9 @@ from condense.classifiers.teaching import teacher_for
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._assemble import assemble, check_ipc
-from condense.methods._recover import RecoverOptions, recover
+from condense.methods._recover import RecoverOptions, recover, recovering
 from condense.methods._statistics import check_batch_norm
-from condense.methods._taught import cost_with, notes_with
+from condense.methods._taught import cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import JSON, Run
 
@@ -59,6 +59,13 @@ class Options(BaseOptions):
     teacher: Squeeze = Squeeze()
     recover: RecoverOptions = RecoverOptions()
     temperature: float = Field(1.0, gt=0, description="of the network's softmax in the soft labels")
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through the network."""
+    num_classes = train.images.num_classes
+    recovered = recovering(options.recover, ipc, num_classes)
+    return teaching(train, options.teacher) + recovered + num_classes * ipc
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

@@ -118,6 +118,15 @@ def test_the_record_tells_how_the_set_was_made(name, first):
 
 
 @pytest.mark.parametrize("name", methods.names())
+def test_the_cost_is_foretold(name, first):
+    method = methods.load(name)
+    options = parse(method.Options, budget(name), name)
+    if isinstance(options, GeneratorOptions):
+        return  # `commands._estimate` tells what generators cost
+    assert method.evaluations(training_set()[0], IPC, options) == first(name).provenance.cost.network_evaluations
+
+
+@pytest.mark.parametrize("name", methods.names())
 def test_same_seed_same_bytes_whatever_the_truth(name, first):
     condense = methods.load(name).condense
     assert list(inspect.signature(condense).parameters) == ["train", "ipc", "options", "seed", "run"]
