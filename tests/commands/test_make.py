@@ -48,7 +48,8 @@ def test_chain_of_commands(dmis: Dmis, made: Path, trained: Path, quick: None) -
     assert dmis("export", made, "pictures").code == 0
     assert len(list(Path("pictures").rglob("*.png"))) == 20
     told = json.loads(dmis("evaluate", made, "--quick", "--repeats", 2, "--json").out)
-    assert set(told) == {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds"}
+    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"}
+    assert set(told) == keys
     assert told["protocol"]["name"] == "hard-quick" and len(told["accuracies"]) == 2
     assert told["mean"] == pytest.approx(sum(told["accuracies"]) / 2)
 
@@ -80,7 +81,10 @@ def test_the_recipe_of_a_set_makes_it_again(dmis: Dmis, made: Path) -> None:
         (),
         ("--method", "vanilla"),
         ("--set", "train.form=mixture"),
-        ("--set", "network.kind=conditional", "--set", "train.top_k=2", "--set", "train.form=mixture"),
+        (
+            *("--set", "network.kind=conditional", "--set", "train.top_k=2", "--set", "train.form=mixture"),
+            *("--set", "train.eliminate=null"),
+        ),
         ("--set", "draw.guidance=1"),
         ("--set", "draw.prototype_sigma=2"),
         ("--set", "second_stage={network: {kind: conditional, channels: 8, multipliers: [1]}, train: {steps: 3}}"),
@@ -97,6 +101,29 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(
     assert foretold["network_evaluations"] == done["cost"]["network_evaluations"]
     assert foretold["recipe"] == read(Path(done["path"])).provenance.recipe
     assert foretold["image_shape"] == [8, 8, 1] and foretold["classes"] == 10
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("herding", "teacher.epochs=1"),
+        ("rded", "teacher.epochs=1", "pool=200"),  # more than some classes have
+        ("sre2l", "teacher.network=convnet3-bn", "teacher.epochs=1", "recover.iterations=2", "recover.joint=15"),
+        ("dm", "iterations=2", "real_batch=128"),  # as many as some classes have
+        ("dc", "iterations=1", "outer=2", "inner=2", "real_batch=4", "backbone=convnet3-bn"),
+        ("dsa", "iterations=2", "outer=1", "inner=2", "real_batch=4"),
+        ("mtt", "iterations=2", "experts=1", "student_steps=2", "start_epochs=1", "expert_gap=1", "student_batch=7"),
+        ("tdsm", "train.steps=2", "train.helper.steps=2", "draw.sampler_steps=2"),
+        ("cad", "train.steps=2", "train.coherence.epochs=1", "draw.sampler_steps=2"),
+    ],
+    ids=lambda changed: changed[0],
+)
+def test_dry_run_foretells_the_cost_of_every_kind_of_method(changed: tuple[str, ...], dmis: Dmis) -> None:
+    method, *settings = changed
+    arguments = ["condense", "--noise", "sym:0.4", "--method", method, "--ipc", 2, "--json"]
+    arguments += [word for setting in settings for word in ("--set", setting)]
+    foretold = json.loads(dmis(*arguments, "--dry-run").out)["network_evaluations"]
+    assert foretold == json.loads(dmis(*arguments).out)["cost"]["network_evaluations"] > 0
 
 
 def test_dry_run_for_people_is_a_recipe(dmis: Dmis, tmp_path: Path) -> None:
