@@ -17,7 +17,7 @@ from torch import Tensor
 
 from condense.data.types import Labels, check_labels
 from condense.errors import UserError
-from condense.preprocessing import Preprocessing
+from condense.preprocessing import Preprocessing, planes
 from condense.run import JSON
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
@@ -158,7 +158,7 @@ class CondensedSet:
 
     def tensors(self) -> tuple[Tensor, Tensor]:
         """What a network trains on: float32 [n, C, H, W] normalised, and int64 [n] or soft float32 [n, c]."""
-        pixels = torch.from_numpy(self.unit_images()).permute(0, 3, 1, 2).contiguous()
+        pixels = planes(self.unit_images())
         targets = self.labels if self.soft_labels is None else self.soft_labels
         return self.preprocessing.normalise(pixels), torch.from_numpy(targets.copy())
 

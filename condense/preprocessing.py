@@ -12,6 +12,15 @@ from torch import Tensor
 from condense.errors import UserError
 
 
+def planes(images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
+    """Images [n, H, W, C] as [n, C, H, W] of the same type, a plane a channel in memory too.
+
+    Transposed images pass for channels_last, grey ones even after `contiguous()`; convolutions hand that on, and on a
+    CPU group norm is then several times slower: ResNet-34 on grey 28x28 takes 2.3 times as long to train.
+    """
+    return torch.tensor(images).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+
+
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
     """How pixels in [0, 1] become what a network sees, and back.

@@ -18,7 +18,7 @@ from condense.data.memory import check_fits
 from condense.data.types import ImageData, Images, Labels, Mask, Supervision, Truth
 from condense.errors import UserError
 from condense.precision import fast_bf16
-from condense.preprocessing import Preprocessing, standardisation
+from condense.preprocessing import Preprocessing, planes, standardisation
 
 Floats = npt.NDArray[np.float32]
 
@@ -72,7 +72,7 @@ class Judge:
 
 def to_pixels(images: Images) -> Tensor:
     """uint8 [n, H, W, C] as float32 [n, C, H, W] in [0, 1]; a copy, for memory-mapped images cannot be written to."""
-    return torch.tensor(images).permute(0, 3, 1, 2).contiguous().float() / 255
+    return planes(images).float() / 255
 
 
 def targets_of(supervision: Supervision) -> Floats:

@@ -24,6 +24,7 @@ from condense.evaluate.protocols import Protocol
 from condense.evaluate.soft import soft_loss, soft_targets
 from condense.evaluate.stats import summarise
 from condense.precision import fast_bf16
+from condense.preprocessing import planes
 from condense.run import JSON
 
 OnEpoch = Callable[[int, Epoch], None]
@@ -217,5 +218,5 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _test_tensors(condensed: CondensedSet, test: ImageData, truth: Truth) -> tuple[Tensor, Tensor]:
-    pixels = torch.from_numpy(test.images).permute(0, 3, 1, 2).contiguous().float() / 255
+    pixels = planes(test.images).float() / 255
     return condensed.preprocessing.normalise(pixels), torch.from_numpy(truth.labels)

@@ -24,7 +24,7 @@ from condense.errors import Interrupted, UserError
 from condense.machine import is_worker
 from condense.options import Options
 from condense.precision import fast_bf16
-from condense.preprocessing import standardisation
+from condense.preprocessing import planes, standardisation
 from condense.run import JSON, Run, interrupt_guard
 
 FILE = "out-of-fold"
@@ -74,7 +74,7 @@ def out_of_fold(
     labelled = np.flatnonzero(targets.sum(1) > 0)
     if len(labelled) < options.folds:
         raise UserError(f"{len(labelled)} labelled images cannot be divided into {options.folds} folds; lower folds.")
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    pixels = planes(images).float() / 255
     x, y = standardisation(images).normalise(pixels), torch.from_numpy(targets).float()
     fold = torch.from_numpy(fold_of(len(images), options.folds, seed))
     identity: dict[str, JSON] = {

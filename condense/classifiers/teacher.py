@@ -32,7 +32,7 @@ from condense.data.types import ImageData, Images
 from condense.errors import UserError
 from condense.machine import best_device
 from condense.options import Options
-from condense.preprocessing import Preprocessing
+from condense.preprocessing import Preprocessing, planes
 from condense.run import Run
 
 FILE = "teacher"
@@ -106,7 +106,7 @@ class Teacher:
 
     def inputs(self, images: Images) -> Tensor:
         """What the network sees of uint8 images [n, H, W, C]: float32 [n, C, H, W] on its device."""
-        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+        pixels = planes(images).to(self.device).float() / 255
         return self.preprocessing.normalise(pixels)
 
     def logits(self, images: Images) -> Tensor:

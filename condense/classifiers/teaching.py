@@ -28,7 +28,7 @@ from condense.data.types import TrainingSet
 from condense.errors import Interrupted, UserError
 from condense.machine import best_device
 from condense.precision import fast_bf16
-from condense.preprocessing import standardisation
+from condense.preprocessing import planes, standardisation
 from condense.run import JSON, Run, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
 
 Tensors = dict[str, Tensor]
@@ -73,7 +73,7 @@ class _Training:
         self.train, self.options, self.seed = train, options, rng.derive(seed, "teacher")
         self.device = best_device()
         self.preprocessing = standardisation(train.images.images)
-        pixels = torch.from_numpy(train.images.images[known]).permute(0, 3, 1, 2).float() / 255
+        pixels = planes(train.images.images[known]).float() / 255
         self.images = self.preprocessing.normalise(pixels)
         self.candidates = torch.from_numpy(train.supervision.candidates[known])
         self.network = networks.build(

@@ -37,6 +37,7 @@ from condense.recipe import (
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
+DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size, for the method dmis alone
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 
 
@@ -124,10 +125,10 @@ def resolve_options(
     """
     sizes = generator_defaults(image_side)
     layers = merge(file, asked)
-    second_stage = sizes.pop("second_stage", None)
-    if second_stage and layers.get("method", Recipe.model_fields["method"].default) == "dmis":
-        sizes_of_method = {**sizes, "second_stage": second_stage}
-    else:  # the others draw with the network they trained, unless asked; a labeller draws nothing
+    drawing = {key: sizes.pop(key) for key in DRAWING_SECTIONS if key in sizes}
+    if layers.get("method", Recipe.model_fields["method"].default) == "dmis":
+        sizes_of_method = {**sizes, **drawing}
+    else:  # the others draw plainly with the network they trained, unless asked; a labeller draws nothing
         sizes_of_method = sizes
     labelled_by_generator = layers.get("clean_first") == "dmis"
     foreign = [key for key in GENERATOR_SECTIONS if key not in method.Options.model_fields]

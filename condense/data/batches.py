@@ -7,13 +7,14 @@ from torch import Tensor
 
 from condense import rng
 from condense.data.types import ImageData
+from condense.preprocessing import planes
 
 
 class ResidentImages:
     """All images on the device as uint8 [n, C, H, W]; indexing gives float32 in [-1, 1]."""
 
     def __init__(self, data: ImageData, device: torch.device | str = "cpu") -> None:
-        self.pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous().to(device)
+        self.pixels = planes(data.images).to(device)
 
     def __len__(self) -> int:
         return len(self.pixels)

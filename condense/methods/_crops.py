@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condense.data.types import Images
+from condense.preprocessing import planes
 
 SMALLEST_AREA = 0.08
 
@@ -30,7 +31,7 @@ def random_crops(images: Images, count: int, side: int, generator: torch.Generat
     size = images.shape[1]
     extent = (size * (SMALLEST_AREA + (1 - SMALLEST_AREA) * u[:, :, 0]).sqrt()).round().long().clamp_min(1)
     corner = (u[:, :, 1:] * (size - extent + 1)[:, :, None]).floor().long()  # top, left
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    pixels = planes(images)
     crops = torch.stack(
         [
             _resized(image[:, top : top + length, left : left + length], side)
@@ -46,7 +47,7 @@ def resized(images: Images, side: int) -> Images:
     """Images uint8 [n, H, H, C] brought to `side`: bilinear, antialiased, rounded."""
     if images.shape[1] == side:
         return images
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    pixels = planes(images)
     small = _rounded(_interpolated(pixels.float(), side)).permute(0, 2, 3, 1).contiguous()
     return np.asarray(small.numpy(), dtype=np.uint8)
 

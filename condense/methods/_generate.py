@@ -26,6 +26,7 @@ from condense.machine import best_device
 from condense.methods._assemble import assemble, check_ipc
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
+from condense.preprocessing import planes
 from condense.run import JSON, Run, peak_memory_bytes
 
 MAX_ROUNDS = 4
@@ -65,7 +66,7 @@ class GeneratorOptions(Options):
     QUICK: ClassVar[Mapping[str, Any]] = {
         "train": {"steps": 40, "helper": {"steps": 40}},
         "second_stage": None,
-        "draw": {"pool": 2, "sampler_steps": 6},
+        "draw": {"pool": 2, "sampler_steps": 6, "prototype_sigma": None},
     }
 
     generator: Path | None = Field(None, description="run folder of a trained generator; trained when empty")
@@ -250,7 +251,7 @@ def embed(images: Images, space: str, seed: int) -> Features:
         return pixels
     from condense.classifiers import networks
 
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    x = planes(images).float() / 255
     network = networks.build(
         "convnet3",
         in_channels=x.shape[1],

@@ -19,7 +19,7 @@ from condense.condensed_set import Floats
 from condense.data.types import ImageData, TrainingSet
 from condense.errors import UserError
 from condense.methods._members import class_members, refuse_partial
-from condense.preprocessing import Preprocessing
+from condense.preprocessing import Preprocessing, planes
 
 UNIT_RANGE = (0.0, 1.0)
 ZCA_EPS = 0.1
@@ -44,7 +44,7 @@ class RealImages:
         self.preprocessing = preprocessing
         self.num_classes = train.images.num_classes
         self.labels = torch.from_numpy(train.supervision.observed).to(device)
-        self._pixels = torch.from_numpy(train.images.images).permute(0, 3, 1, 2).contiguous().to(device)
+        self._pixels = planes(train.images.images).to(device)
         self._members = [torch.from_numpy(own) for own in class_members(train, least)]
 
     def __len__(self) -> int:
@@ -129,7 +129,7 @@ def whitening(images: ImageData) -> Preprocessing:
     """
     from kornia.enhance import ZCAWhitening  # takes seconds to import
 
-    pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2).float() / 255
+    pixels = planes(images.images).float() / 255
     zca = ZCAWhitening(eps=ZCA_EPS, compute_inv=True).fit(pixels)
     return Preprocessing(
         (0.0,) * images.channels,

@@ -149,7 +149,11 @@ def test_evaluate_needs_fitting_test_images(dmis: Dmis, made: Path, folder: Path
     assert dmis(*random, "--out", "own.h5").code == 0
     unknown = dmis("evaluate", "own.h5")
     assert unknown.code == 2 and "--data" in unknown.err
-    assert "classes" in dmis("evaluate", "own.h5", "--data", "digits").err
+    foreign = dmis("evaluate", "own.h5", "--data", "digits")
+    assert foreign.code == 2 and "has 2 classes, the test data digits has 10" in foreign.err
+    larger = dmis("evaluate", made, "--image-size", 16)
+    assert larger.code == 2 and "8x8 with 1 channel, the test images of digits 16x16" in larger.err
+    assert foreign.out == larger.out == ""
 
 
 def test_damaged_sets_are_refused_by_every_command(dmis: Dmis, made: Path) -> None:
@@ -316,15 +320,15 @@ def test_one_recipe_file_serves_methods_without_generator() -> None:
 
 
 @pytest.mark.parametrize(("method", "has_one"), [("dmis", True), ("vanilla", False), ("tdsm", False), ("cad", False)])
-def test_a_second_stage_is_the_default_of_dmis_alone(method: str, has_one: bool) -> None:
+def test_a_second_stage_and_prototypes_are_the_default_of_dmis_alone(method: str, has_one: bool) -> None:
     module, asked = methods.load(method), {"method": method}
     _, options, _ = resolve_options({}, asked, module, 28)
-    assert (options.second_stage is not None) == has_one
+    assert (options.second_stage is not None) == (options.draw.prototype_sigma is not None) == has_one
     _, quick, _ = resolve_options({}, {**asked, "quick": True}, module, 28)
-    assert quick.second_stage is None
+    assert quick.second_stage is None and quick.draw.prototype_sigma is None
     assert method == "cad" or quick.train.helper.steps == 40
     stage = {"network": {"kind": "conditional"}, "train": {"steps": 7}}
     _, wished, _ = resolve_options({}, {**asked, "second_stage": stage}, module, 28)
     assert wished.second_stage.train.steps == 7
     _, _, labeller = resolve_options({}, {**asked, "clean_first": "dmis"}, module, 28)
-    assert labeller.second_stage is None
+    assert labeller.second_stage is None and labeller.draw.prototype_sigma is None

@@ -23,7 +23,7 @@ from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.options import Options
 from condense.precision import fast_bf16
-from condense.preprocessing import standardisation
+from condense.preprocessing import planes, standardisation
 
 STRONG = ("color_scale_rotate", "color_scale_rotate", "cutout")  # one operation of each, one after the other
 
@@ -31,7 +31,9 @@ STRONG = ("color_scale_rotate", "color_scale_rotate", "cutout")  # one operation
 class ArmTraining(Options):
     """The budget, the same for all arms."""
 
-    network: str = Field("convnet3", description="architecture, see `dmis evaluate --network`")
+    network: str = Field(
+        "convnet3-bn", description="architecture, see `dmis evaluate --network`; batch norm learns in fewer passes"
+    )
     epochs: int = Field(40, ge=1, description="passes over as many images as the training set has")
     batch_size: int = Field(64, ge=1, description="images a step")
     optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd with momentum 0.9, or adamw")
@@ -104,7 +106,7 @@ def train_arm(
     lesson = arm.lesson(_given(training, train, seed, device), options)
     check_fits(2 * 4 * len(lesson.shown) * train.images.images[0].size, f"training on {train.images.name}")
     preprocessing = standardisation(train.images.images)
-    pixels = torch.tensor(train.images.images).permute(0, 3, 1, 2).contiguous().float() / 255
+    pixels = planes(train.images.images).float() / 255
     fit_options = training.fit_options(bf16=fast_bf16(device))
     learner = lesson.learner.to(device)
     optimizer = make_optimizer(learner, fit_options)
