@@ -21,6 +21,7 @@ from condense.generator.networks import AllClass, Conditional
 from condense.generator.options import NetworkOptions
 from condense.generator.posterior import given_label, label_likelihood
 from condense.generator.sampler import heun
+from condense.preprocessing import planes
 from condense.run import JSON, Run
 
 FILE = "generator"
@@ -128,7 +129,7 @@ class Generator:
         rows = []
         batch = max(1, self._pass_size // (2 * len(schedule.sigmas) * pairs))
         for start in range(0, len(images), batch):
-            pixels = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).to(self.device)
+            pixels = planes(images[start : start + batch]).to(self.device)
             with autocast(self.device, self.bf16):
                 noise = rng.generator(seed, "classifier")
                 rows.append(class_errors(self.denoiser, to_unit(pixels), schedule, noise, pairs=pairs).cpu())
@@ -194,7 +195,7 @@ class Generator:
             noise = torch.randn(len(classes), *self.image_shape, generator=noise_source).to(self.device)
             x = start_sigma * noise
             if start is not None:
-                pixels = torch.from_numpy(start[begin : begin + batch]).permute(0, 3, 1, 2)
+                pixels = planes(start[begin : begin + batch])
                 x = x + to_unit(pixels.to(self.device))
             with autocast(self.device, self.bf16):
                 drawn = heun(self.denoiser, x, classes, num_steps=num_steps, guidance=guidance, sigma_max=start_sigma)
