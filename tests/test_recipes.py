@@ -47,7 +47,8 @@ def test_benchmark_expands_and_opens_with_its_source_and_time(name: str) -> None
     assert {cell.recipe["data"]["name"] for cell in cells} <= set(sources.NAMES)
     assert all(parse_noise(cell.recipe["data"]["noise"]) for cell in cells)
     told = comments(name)
-    assert f"# Command: dmis benchmark {name} --out" in told and "https://arxiv.org/abs/2510.03016" in told
+    assert f"# Command: dmis benchmark {name} --out" in told
+    assert ("https://arxiv.org/abs/2006.05929" if "-clean" in name else "https://arxiv.org/abs/2510.03016") in told
     assert "# Expected time: " in told and ("CPU" in told or ("GPU" in told and "Not run by us" in told))
 
 
