@@ -604,7 +604,9 @@ def classify(
         list[Path] | None,
         typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one an objective."),
     ] = None,
-    network: Annotated[str | None, typer.Option("--network", help="What the arms train. [default: convnet3]")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="What the arms train. [default: convnet3-bn]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
     seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,

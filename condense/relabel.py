@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from condense.classifiers.cross import FoldOptions, out_of_fold
-from condense.data.types import Corruption, Labels, Supervision, TrainingSet, Truth
+from condense.data.types import Corruption, Labels, Mask, Supervision, TrainingSet, Truth
 from condense.errors import UserError
 from condense.generator.model import Generator
 from condense.generator.stages import Beliefs, beliefs
@@ -31,16 +33,27 @@ def repaired_by_oracle(truth: Truth, train: TrainingSet) -> TrainingSet:
     return _relabelled(train, truth.labels, "oracle")
 
 
-def repaired_by_cleanlab(
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """What confident learning makes of single labels.
+
+    Attributes:
+        probabilities: p(y | x) of the out-of-fold classifiers, float32 [n, c].
+        doubted: bool [n]: labels taken for wrong; never a trusted one.
+        seconds: how long the classifiers took.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    doubted: Mask
+    seconds: float
+
+
+def doubted_by_cleanlab(
     train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
-) -> tuple[TrainingSet, float]:
-    """Labels that confident learning takes for wrong replaced by the likeliest class of an out-of-fold classifier.
+) -> Doubts:
+    """Labels that confident learning takes for wrong, by classifiers that did not see them.
 
     Source: Northcutt, Jiang & Chuang (2021), https://arxiv.org/abs/1911.00068, in cleanlab's `find_label_issues`.
-    Trusted labels stay.
-
-    Returns:
-        The same images with other labels, and the seconds the classifiers took.
 
     Raises:
         UserError: as `check_cleanlab` and `out_of_fold`.
@@ -49,12 +62,26 @@ def repaired_by_cleanlab(
     check_cleanlab(train.supervision)
     from cleanlab.filter import find_label_issues
 
-    given = train.supervision.observed
     targets = train.supervision.candidates.astype(np.float32)
     judged, seconds = out_of_fold(train.images.images, targets, options, seed, run, device=device)
-    probabilities = judged.numpy()
-    doubted = find_label_issues(given, probabilities, n_jobs=1) & ~train.supervision.trusted
-    return _relabelled(train, np.where(doubted, probabilities.argmax(1), given), "cleanlab"), seconds
+    probabilities = np.asarray(judged.numpy(), dtype=np.float32)
+    issues = find_label_issues(train.supervision.observed, probabilities, n_jobs=1)
+    return Doubts(probabilities, issues & ~train.supervision.trusted, seconds)
+
+
+def repaired_by_cleanlab(
+    train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
+) -> tuple[TrainingSet, float]:
+    """Labels that confident learning takes for wrong replaced by the likeliest class of an out-of-fold classifier.
+
+    Trusted labels stay. Raises as `doubted_by_cleanlab`.
+
+    Returns:
+        The same images with other labels, and the seconds the classifiers took.
+    """
+    found = doubted_by_cleanlab(train, options, seed, run, device=device)
+    suggested = np.where(found.doubted, found.probabilities.argmax(1), train.supervision.observed)
+    return _relabelled(train, suggested, "cleanlab"), found.seconds
 
 
 def check_cleanlab(supervision: Supervision) -> None:

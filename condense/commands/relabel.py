@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
+from condense.commands import _estimate
 from condense.commands._folder import RUNS, derived_name, open_run
 from condense.commands._plan import Plan, Request, make_plan
 from condense.commands._relabel_report import suspects_report
 from condense.data.corrupt import imprecise_share
-from condense.data.types import Truth
+from condense.data.types import Labels, Mask, Supervision, Truth
 from condense.errors import UserError
 from condense.evaluate.relabel_report import write_relabel_report
 from condense.generator.model import Generator
@@ -53,7 +55,8 @@ def relabel_data(
 
     Returns:
         labels, posteriors, report (paths); images, would_change, likely_wrong (numbers); classes and transition; found
-        (see `judged`), None where the truth is not known; seconds.
+        (see `judged`), None where the truth is not known; network_evaluations, images passed through the network (0 for
+        the training of a generator that was given); seconds.
 
     Raises:
         UserError: something asked for cannot be used.
@@ -61,14 +64,14 @@ def relabel_data(
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
     started = time.perf_counter()
-    plan = make_plan(request)
-    if not isinstance(plan.options, GeneratorOptions) or plan.recipe.method != "dmis":
-        raise UserError(f"Labels are repaired by the method dmis, not {plan.recipe.method!r}; leave the method out.")
+    plan, options = _plan(request)
     out = out or Path(f"{plan.source.train.name}-relabelled")
     if out.is_file():
         raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
     prepare_output(out, force=force)
-    generator, run = _generator(plan, plan.options, run_folder, resume=resume, force=force, progress=progress)
+    generator, run = _generator(plan, options, run_folder, resume=resume, force=force, progress=progress)
+    spent = 0 if options.generator is not None else cast(int, generator.meta["evaluations"])
+    before = generator.evaluations
     found = suggest(generator, plan.train, plan.recipe.seed, run)
     out.mkdir(exist_ok=True)
     files = plan.source.files or tuple(map(str, range(len(plan.train))))
@@ -84,34 +87,62 @@ def relabel_data(
         "classes": list(generator.classes),
         "transition": generator.transition.cpu().double().tolist(),
         "found": None if plan.source.truth is None else judged(found, plan.source.truth),
+        "network_evaluations": spent + generator.evaluations - before,
     }
     result["seconds"] = time.perf_counter() - started
     write_relabel_report(out / REPORT, suspects_report(plan, found, files, result))
     return result
 
 
+def dry_run(request: Request) -> dict[str, Any]:
+    """What `relabel_data` would do and cost, see `_estimate.describe`; nothing is written."""
+    plan, options = _plan(request)
+    return _estimate.describe_relabelling(plan, options)
+
+
 def judged(found: Suggestions, truth: Truth) -> dict[str, float | None]:
-    """How well wrong labels were found, where the truth is known; shares in [0, 1], None where there are none.
+    """How well wrong labels were found, where the truth is known; see `label_scores`."""
+    return label_scores(found.supervision, truth, found.suggested, found.likely_wrong, found.suspicion)
+
+
+def label_scores(
+    given: Supervision, truth: Truth, suggested: Labels, marked: Mask, suspicion: npt.NDArray[np.floating]
+) -> dict[str, float | None]:
+    """How well wrong labels were found and mended; shares in [0, 1], None where there are none.
+
+    Args:
+        given: the labels as given.
+        truth: the true classes.
+        suggested: the class suggested for every image, int64 [n].
+        marked: which labels are called wrong, bool [n].
+        suspicion: how doubtful each label is, larger for more doubt, [n].
 
     Returns:
-        wrong (share of images whose given labels miss the truth), precision and recall of likely_wrong, auroc of the
-        suspicion, both among labels that may be wrong; right_before and right_after, shares of images whose one given,
+        wrong (share of images whose given labels miss the truth), precision and recall of the marked ones, auroc of
+        the suspicion among labels that may be wrong; right_before and right_after, shares of images whose one given,
         and whose suggested, label is right.
     """
     from sklearn.metrics import roc_auc_score
 
-    doubtful = found.supervision.doubtful
-    wrong = ~found.supervision.candidates[np.arange(len(truth)), truth.labels]
-    marked, hit = found.likely_wrong, found.likely_wrong & wrong
+    doubtful = given.doubtful
+    wrong = ~given.candidates[np.arange(len(truth)), truth.labels]
+    hit = marked & wrong
     mixed = doubtful.any() and 0 < wrong[doubtful].sum() < doubtful.sum()
     return {
         "wrong": float(wrong.mean()),
         "precision": float(hit.sum() / marked.sum()) if marked.any() else None,
         "recall": float(hit.sum() / wrong.sum()) if wrong.any() else None,
-        "auroc": float(roc_auc_score(wrong[doubtful], found.suspicion[doubtful])) if mixed else None,
-        "right_before": 1 - imprecise_share(found.supervision, truth),
-        "right_after": float((found.suggested == truth.labels).mean()),
+        "auroc": float(roc_auc_score(wrong[doubtful], suspicion[doubtful])) if mixed else None,
+        "right_before": 1 - imprecise_share(given, truth),
+        "right_after": float((suggested == truth.labels).mean()),
     }
+
+
+def _plan(request: Request) -> tuple[Plan, GeneratorOptions]:
+    plan = make_plan(request)
+    if not isinstance(plan.options, GeneratorOptions) or plan.recipe.method != "dmis":
+        raise UserError(f"Labels are repaired by the method dmis, not {plan.recipe.method!r}; leave the method out.")
+    return plan, plan.options
 
 
 def _generator(

@@ -71,6 +71,21 @@ def test_named_data_with_a_trained_generator(dmis: Dmis, trained: Path) -> None:
     assert "would change" in people and "Estimated transition matrix" in people and "--labels out/labels.csv" in people
 
 
+@pytest.mark.parametrize("kind", ["all-class", "conditional", None])
+def test_dry_run_foretells_the_cost_and_writes_nothing(kind: str | None, dmis: Dmis, trained: Path) -> None:
+    trains = (*FAST, "--set", f"network.kind={kind}", "--set", "train.eliminate=null")
+    how = ("--generator", trained) if kind is None else trains
+    relabel = ("relabel", "digits", "--noise", FEW, *how, "--json")
+    foretold = json.loads(dmis(*relabel, "--dry-run").out)
+    assert list(Path().iterdir()) == []
+    told = json.loads(dmis(*relabel).out)
+    assert foretold["network_evaluations"] == told["network_evaluations"] > 8 * told["images"] - 1
+    assert (foretold["images"], foretold["classes"]) == (told["images"], 10) and foretold["parameters"] > 1000
+    people = dmis("relabel", "digits", "--set", "train.steps=7", "--dry-run").out
+    assert "steps: 7\n" in people and "network evaluations" in people
+    assert "repaired by the method dmis" in dmis("relabel", "digits", "--set", "method=random", "--dry-run").err
+
+
 def test_the_table_leads_back_into_training(dmis: Dmis, trained: Path) -> None:
     assert dmis("corrupt", "digits", "--noise", FEW, "--out", "few.npz").code == 0
     assert dmis("relabel", "few.npz", "--generator", trained, "--out", "out").code == 0

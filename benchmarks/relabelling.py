@@ -1,0 +1,142 @@
+"""Wrong labels found and mended: `dmis relabel` against cleanlab on the same images.
+
+    python benchmarks/relabelling.py --data digits --noise sym:0.4 [--seed 0] [--generator RUN] [--json FILE]
+    python benchmarks/relabelling.py --data cifar10.npz --labels cifar10.npz::noisy_worst --subset 10000
+
+Both get images and labels as given, never the truth. DMIS is a generator trained here (`--set train.steps=…` and all
+other options as for `dmis relabel`), or that of RUN; cleanlab judges the probabilities of a ConvNet trained on the
+other folds, as `--clean-first cleanlab` does. Precision and recall are those of the labels called wrong, AUROC that of
+the doubt in each label (cleanlab: 1 - its label quality score), "right after" the share of images whose label is right
+once the suggestions are taken, "suggestions right" the same among labels called wrong, "image alone" the share of
+images whose class is right by argmax p(y | x), the given label left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from condense.classifiers.cross import FoldOptions
+from condense.commands._plan import LABELLER_SECTIONS, Request, make_plan
+from condense.commands.relabel import label_scores
+from condense.data.types import TrainingSet, Truth
+from condense.generator.model import Generator
+from condense.generator.session import train_generator
+from condense.generator.stages import beliefs
+from condense.generator.suggestions import Suggestions, suggest
+from condense.machine import best_device, machine
+from condense.methods._generate import GeneratorOptions
+from condense.relabel import doubted_by_cleanlab
+from condense.run import Run
+
+COLUMNS = ("precision", "recall", "auroc", "right_after", "suggestions_right", "image_alone", "seconds")
+
+
+def scores(train: TrainingSet, truth: Truth, found: dict[str, Any]) -> dict[str, float | None]:
+    """`label_scores`, and what suggestions are worth where the label is called wrong and without it."""
+    told = label_scores(train.supervision, truth, found["suggested"], found["marked"], found["suspicion"])
+    right = found["suggested"] == truth.labels
+    told["suggestions_right"] = float(right[found["marked"]].mean()) if found["marked"].any() else None
+    told["image_alone"] = None if found["alone"] is None else float((found["alone"] == truth.labels).mean())
+    told["seconds"] = found["seconds"]
+    return told
+
+
+def by_dmis(train: TrainingSet, options: GeneratorOptions, seed: int, run: Run, kept: bool) -> dict[str, Any]:
+    """What the generator makes of the labels; `kept`: its run folder's beliefs, as `--clean-first dmis` uses them."""
+    started = time.perf_counter()
+    if options.generator is None:
+        generator = train_generator(train, options.network, options.train, seed, run)
+    else:
+        generator = Generator.load(Run(options.generator), best_device())
+    alone = None
+    if kept:
+        believed = beliefs(generator, train, seed, run if options.generator is None else Run(options.generator))
+        found = Suggestions(train.supervision, believed.posterior, believed.posterior)
+    else:
+        found = suggest(generator, train, seed, run)
+        alone = found.from_image.argmax(1)
+    spent = time.perf_counter() - started
+    return {
+        "suggested": found.suggested,
+        "marked": found.likely_wrong,
+        "suspicion": found.suspicion,
+        "alone": alone,
+        "seconds": spent if options.generator is None else None,
+    }
+
+
+def by_cleanlab(train: TrainingSet, options: FoldOptions, seed: int, run: Run) -> dict[str, Any]:
+    """What confident learning makes of them."""
+    from cleanlab.rank import get_label_quality_scores
+
+    found = doubted_by_cleanlab(train, options, seed, run, device=best_device())
+    given, alone = train.supervision.observed, found.probabilities.argmax(1)
+    return {
+        "suggested": np.where(found.doubted, alone, given),
+        "marked": found.doubted,
+        "suspicion": 1 - get_label_quality_scores(given, found.probabilities),
+        "alone": alone,
+        "seconds": found.seconds,
+    }
+
+
+def main() -> None:
+    """Ask both, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--noise", default="none")
+    parser.add_argument("--labels", help="given labels from a file, FILE or FILE::NAME")
+    parser.add_argument("--subset", type=int, help="this many of the training images, drawn at random")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--generator", type=Path, help="run folder of a generator trained on the same data")
+    parser.add_argument("--kept", action="store_true", help="use (or make) the beliefs kept in the run folder")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--folds", type=int, default=FoldOptions().folds)
+    parser.add_argument("--epochs", type=int, default=FoldOptions().epochs)
+    parser.add_argument("--run", type=Path, help="folder for checkpoints; finished parts are used again")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+
+    data = {"name": arguments.data, "noise": arguments.noise, "labels": arguments.labels}
+    named = {"data": data, "seed": arguments.seed, "generator": arguments.generator, "method": "dmis"}
+    plan = make_plan(Request(named=named, settings=arguments.set))
+    assert isinstance(plan.options, GeneratorOptions) and plan.source.truth is not None
+    train, truth = plan.train, plan.source.truth
+    if arguments.subset is not None:
+        chosen = np.sort(np.random.default_rng(arguments.seed).permutation(len(train))[: arguments.subset])
+        train, truth = train.take(chosen), truth.take(chosen)
+    folds = FoldOptions(folds=arguments.folds, epochs=arguments.epochs)
+    run = Run(arguments.run)
+    ways = {
+        "cleanlab": by_cleanlab(train, folds, arguments.seed, run),
+        "dmis": by_dmis(train, plan.options, arguments.seed, run, arguments.kept),
+    }
+    told = {name: scores(train, truth, found) for name, found in ways.items()}
+    before = told["dmis"]["right_before"]
+    print(f"{machine()}  {train.images.name}  {train.corruption.spec}  seed {arguments.seed}  {len(train)} images")
+    print(f"labels right as given: {100 * before:.1f} %")
+    print(f"{'':10}" + " ".join(f"{column.replace('_', ' '):>18}" for column in COLUMNS))
+    for name, row in told.items():
+        print(f"{name:10}" + " ".join(f"{cell(column, row[column]):>18}" for column in COLUMNS))
+    if arguments.json is not None:
+        written = plan.written()
+        recipe = {key: written[key] for key in ("data", "seed", *LABELLER_SECTIONS)}
+        record = {"recipe": recipe, "folds": folds.model_dump(), "images": len(train), "scores": told}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def cell(column: str, value: float | None) -> str:
+    """Shares in percent, seconds as they are."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if column == "seconds" else f"{100 * value:.1f}"
+
+
+if __name__ == "__main__":
+    main()
