@@ -25,9 +25,9 @@ ARMS: list[tuple[str, str, dict[str, object]]] = [
     ("AllClass DMIS sampled", "all-class", {"form": "sampled"}),
     ("AllClass DMIS mixture", "all-class", {"form": "mixture"}),
     ("Conditional vanilla", "conditional", {"objective": "vanilla"}),
-    ("Conditional DMIS literal", "conditional", {"form": "mixture"}),
-    ("Conditional DMIS expected", "conditional", {"form": "expected"}),
-    ("Conditional DMIS expected, top-3", "conditional", {"form": "expected", "top_k": 3}),
+    ("Conditional DMIS literal", "conditional", {"form": "mixture", "eliminate": None}),
+    ("Conditional DMIS expected", "conditional", {"form": "expected", "eliminate": None}),
+    ("Conditional DMIS expected, top-3", "conditional", {"form": "expected", "top_k": 3, "eliminate": None}),
 ]
 
 

@@ -54,12 +54,6 @@ def centred_interval(width: float, noise: NoiseDistribution = EDM_NOISE) -> tupl
     return left, left + width
 
 
-def closed_form_interval(width: float, noise: NoiseDistribution = EDM_NOISE) -> tuple[float, float]:
-    """The same interval by l (l + width) = median^2, which holds because ln sigma is symmetric."""
-    left = (-width + math.sqrt(width**2 + 4 * math.exp(2 * noise.mean))) / 2
-    return left, left + width
-
-
 def centred_schedule(steps: int, width: float = 6.4, noise: NoiseDistribution = EDM_NOISE) -> Schedule:
     """T = `steps` noise levels at the middles of equally probable cells of the centred interval (Theorem 2).
 
@@ -85,6 +79,26 @@ def _check_steps(steps: int) -> None:
         raise UserError(f"The diffusion classifier needs at least one noise level, found {steps}.")
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One noisy view of the images: its level, its weight in the error, and sigma eps [C, H, W], the same for all."""
+
+    sigma: float
+    weight: float
+    noise: Tensor
+
+
+def draw_looks(x_0: Tensor, schedule: Schedule, generator: torch.Generator, pairs: int) -> list[Look]:
+    """2 * T * `pairs` looks, level by level; each look with noise +eps is followed by the one with -eps."""
+    looks = []
+    for sigma, mass in schedule:
+        weight = float(loss_weight(torch.tensor(sigma, dtype=torch.float64))) * mass / (2 * pairs)
+        for _ in range(pairs):
+            noise = sigma * torch.randn(x_0.shape[1:], generator=generator).to(x_0.device)
+            looks += [Look(sigma, weight, noise), Look(sigma, weight, -noise)]
+    return looks
+
+
 def class_errors(
     denoiser: Denoiser, x_0: Tensor, schedule: Schedule, generator: torch.Generator, *, pairs: int = 1
 ) -> Tensor:
@@ -102,16 +116,11 @@ def class_errors(
     Returns:
         float32 [B, c].
     """
-    looks = []
-    for sigma, mass in schedule:
-        weight = float(loss_weight(torch.tensor(sigma, dtype=torch.float64))) * mass / (2 * pairs)
-        for _ in range(pairs):
-            noise = sigma * torch.randn(x_0.shape[1:], generator=generator).to(x_0.device)
-            looks += [(sigma, weight, noise), (sigma, weight, -noise)]
+    looks = draw_looks(x_0, schedule, generator, pairs)
     # all looks in one batch: small batches leave the device idle
-    x_t = torch.cat([x_0 + noise for _, _, noise in looks])
-    sigmas = torch.tensor([sigma for sigma, _, _ in looks], device=x_0.device).repeat_interleave(len(x_0))
-    weights = torch.tensor([weight for _, weight, _ in looks], device=x_0.device)
+    x_t = torch.cat([x_0 + look.noise for look in looks])
+    sigmas = torch.tensor([look.sigma for look in looks], device=x_0.device).repeat_interleave(len(x_0))
+    weights = torch.tensor([look.weight for look in looks], device=x_0.device)
     errors = squared_errors(denoiser.all_classes(x_t, sigmas), x_0.repeat(len(looks), 1, 1, 1))
     total: Tensor = (weights[:, None, None] * errors.reshape(len(looks), len(x_0), -1)).sum(0)
     return total

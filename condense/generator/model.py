@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from condense import rng
 from condense.data.batches import to_pixels, to_unit
-from condense.data.types import ImageData, Images, Supervision
+from condense.data.types import ImageData, Images, Mask, Supervision
 from condense.errors import UserError
-from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors, logits_from_errors
+from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors
 from condense.generator.denoiser import Denoiser
+from condense.generator.elimination import class_logits
 from condense.generator.networks import AllClass, Conditional
 from condense.generator.options import NetworkOptions
 from condense.generator.posterior import given_label, label_likelihood
@@ -67,6 +69,7 @@ class Generator:
         temperature: of the diffusion classifier.
         bf16: whether the network runs under bf16 autocast; errors and posteriors stay float32.
         meta: objective, seed, data fingerprint and cost of the training, for provenance.
+        eliminate: margin in nats of early elimination (see `elimination`); None: every class to the end.
         second: the generator of the second stage, which draws in this one's place; None where there is none.
     """
 
@@ -79,6 +82,7 @@ class Generator:
     temperature: float
     bf16: bool
     meta: dict[str, JSON]
+    eliminate: float | None = None
     second: Generator | None = None
 
     @property
@@ -125,23 +129,54 @@ class Generator:
         seed: int = 0,
     ) -> Tensor:
         """Class errors (see `class_errors`) of uint8 images [n, H, W, C]: float32 [n, c], on the CPU."""
-        self.check_images(images)
         rows = []
-        batch = max(1, self._pass_size // (2 * len(schedule.sigmas) * pairs))
-        for start in range(0, len(images), batch):
-            pixels = planes(images[start : start + batch]).to(self.device)
+        for _, x_0 in self._batches(images, 2 * len(schedule.sigmas) * pairs):
+            noise = rng.generator(seed, "classifier")
             with autocast(self.device, self.bf16):
-                noise = rng.generator(seed, "classifier")
-                rows.append(class_errors(self.denoiser, to_unit(pixels), schedule, noise, pairs=pairs).cpu())
+                rows.append(class_errors(self.denoiser, x_0, schedule, noise, pairs=pairs).cpu())
         return torch.cat(rows)
 
+    @torch.no_grad()
     def posterior(
-        self, images: Images, schedule: Schedule = DEFAULT_SCHEDULE, *, pairs: int = 1, seed: int = 0
+        self,
+        images: Images,
+        schedule: Schedule = DEFAULT_SCHEDULE,
+        *,
+        pairs: int = 1,
+        seed: int = 0,
+        candidates: Mask | None = None,
     ) -> npt.NDArray[np.float32]:
-        """p(y | x) of uint8 images [n, H, W, C]: float32 [n, c], rows summing to 1."""
-        errors = self.errors(images, schedule, pairs=pairs, seed=seed)
-        logits = logits_from_errors(errors, self.temperature, self.log_prior.cpu())
-        return np.asarray(logits.softmax(1).numpy(), dtype=np.float32)
+        """p(y | x) of uint8 images [n, H, W, C]: float32 [n, c], rows summing to 1.
+
+        With `eliminate` and a network asked for one class at a time, classes that cannot win are dropped on the way;
+        `candidates` bool [n, c] are the classes that a label to be weighed in later allows, see `surviving_logits`.
+        """
+        rows = []
+        at_once = 2 * len(schedule.sigmas) * pairs if self.denoiser.one_pass or self.eliminate is None else 1
+        for start, x_0 in self._batches(images, at_once):
+            allowed = None if candidates is None else torch.from_numpy(candidates[start : start + len(x_0)])
+            with autocast(self.device, self.bf16):
+                logits = class_logits(
+                    self.denoiser,
+                    x_0,
+                    schedule,
+                    rng.generator(seed, "classifier"),
+                    temperature=self.temperature,
+                    log_prior=self.log_prior,
+                    margin=self.eliminate,
+                    candidates=None if allowed is None else allowed.to(self.device),
+                    pairs=pairs,
+                )
+            rows.append(logits.softmax(1).cpu())
+        return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
+
+    def _batches(self, images: Images, looks: int) -> Iterator[tuple[int, Tensor]]:
+        """Place of the first image and pixels [B, C, H, W] in [-1, 1] of parts that fill a pass with `looks` looks."""
+        self.check_images(images)
+        batch = max(1, self._pass_size // looks)
+        for start in range(0, len(images), batch):
+            pixels = planes(images[start : start + batch]).to(self.device)
+            yield start, to_unit(pixels)
 
     def label_posterior(
         self,
@@ -158,7 +193,9 @@ class Generator:
             torch.from_numpy(supervision.trusted),
             self.transition.cpu(),
         )
-        posterior = torch.from_numpy(self.posterior(images, schedule, seed=seed, pairs=pairs))
+        posterior = torch.from_numpy(
+            self.posterior(images, schedule, seed=seed, pairs=pairs, candidates=supervision.candidates)
+        )
         return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
 
     @torch.no_grad()
@@ -216,6 +253,7 @@ class Generator:
                 "temperature": self.temperature,
                 "bf16": self.bf16,
                 "coherent": self.denoiser.coherent,
+                "eliminate": self.eliminate,
                 "meta": self.meta,
             },
         )
@@ -245,6 +283,7 @@ class Generator:
                 float(meta["temperature"]),
                 bool(meta["bf16"]),
                 dict(meta["meta"]),
+                None if meta.get("eliminate") is None else float(meta["eliminate"]),
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{run.path}: {FILE}.safetensors does not describe a generator ({error}).") from error

@@ -55,17 +55,6 @@ def early_learning_loss(logits: Tensor, target: Tensor, candidates: Tensor, stre
     return candidate_loss(logits, target, candidates) + strength * torch.log1p(-agreement)
 
 
-def early_learning_target(logits: Tensor, target: Tensor, observed: Tensor) -> Tensor:
-    """R = onehot(observed) - f * (<f, target> - target) / (1 - <f, target>), so that the ELR gradient is f - r.
-
-    r sums to 1 but may leave [0, 1]: it is a diagnostic, never a posterior. [B, c].
-    """
-    f = logits.softmax(1)
-    agreement = (f * target).sum(1, keepdim=True)
-    onehot = torch.nn.functional.one_hot(observed, logits.shape[1]).to(f.dtype)
-    return onehot - f * (agreement - target) / (1 - agreement)
-
-
 def classification_loss(
     logits: Tensor,
     target: Tensor,

@@ -80,6 +80,12 @@ class TrainOptions(Options):
         description="label transition matrix (rows = true class); estimate: from the beliefs; volmin: by VolMinNet",
     )
     top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient an image; all when empty")
+    eliminate: float | None = Field(
+        3.0,
+        ge=0,
+        description="with a network asked for one class at a time, the diffusion classifier drops classes early that "
+        "together hold less than exp(-this) of the likeliest one's posterior; none when empty",
+    )
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection")
     select: Literal["last", "best"] = Field(
         "last", description="weights kept: the last ones, or those with the lowest held-out loss"

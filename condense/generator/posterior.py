@@ -42,13 +42,6 @@ def given_label(class_posterior: Tensor, likelihood: Tensor) -> Tensor:
     return joint / joint.sum(1, keepdim=True).clamp_min(1e-30)
 
 
-def keep_top(probabilities: Tensor, k: int) -> Tensor:
-    """The k largest entries of each row renormalised, zero elsewhere: [B, c] -> [B, c]. Source: DMIS, App. F.3."""
-    values, indices = probabilities.topk(min(k, probabilities.shape[1]), dim=1)
-    kept = torch.zeros_like(probabilities).scatter_(1, indices, values)
-    return kept / kept.sum(1, keepdim=True)
-
-
 class PosteriorBank:
     """A moving average of the EMA network's class posterior f_phi(x) for every training image.
 

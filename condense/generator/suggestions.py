@@ -68,7 +68,9 @@ def suggest(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Su
     parts = []
     with run.track(len(train), "labelling") as tracker:
         for start in range(0, len(train), _AT_ONCE):
-            parts.append(generator.posterior(train.images.images[start : start + _AT_ONCE], seed=seed))
+            part = slice(start, start + _AT_ONCE)
+            candidates = train.supervision.candidates[part]
+            parts.append(generator.posterior(train.images.images[part], seed=seed, candidates=candidates))
             tracker.update(start + len(parts[-1]))
     from_image = np.concatenate(parts)
     likelihood = label_likelihood(

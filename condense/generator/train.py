@@ -29,12 +29,12 @@ from condense.generator.classifier import (
     EDM_NOISE,
     Schedule,
     centred_interval,
-    class_errors,
     fit_temperature,
     held_out_loss,
     logits_from_errors,
 )
 from condense.generator.denoiser import Denoiser, NoiseDistribution
+from condense.generator.elimination import class_logits
 from condense.generator.model import Generator, autocast, build_denoiser
 from condense.generator.objective import GivenBeliefs, objective_of
 from condense.generator.options import NetworkOptions, TrainOptions
@@ -237,8 +237,17 @@ class Trainer:
         sigmas = self.options.posterior_sigmas
         schedule = Schedule(sigmas, (1 / len(sigmas),) * len(sigmas))
         with autocast(self.device, self.bf16):
-            errors = class_errors(self.ema_denoiser, x_0, schedule, random)
-        posterior = logits_from_errors(errors, self.temperature, self.log_prior).softmax(1)
+            logits = class_logits(
+                self.ema_denoiser,
+                x_0,
+                schedule,
+                random,
+                temperature=self.temperature,
+                log_prior=self.log_prior,
+                margin=self.options.eliminate,
+                candidates=self.candidates[indices],
+            )
+        posterior = logits.softmax(1)
         if self.accelerator.num_processes > 1:
             indices, posterior = self.accelerator.gather((indices, posterior))
         self.bank.update(indices, posterior)
@@ -353,6 +362,7 @@ class Trainer:
             FITTED_TEMPERATURE_SHARE * self.temperature,
             self.bf16,
             {"objective": self.options.objective, "seed": self.seed, "steps": self.step},
+            eliminate=self.options.eliminate,
         )
         if self.beliefs is not None or not len(self.held_indices):  # with a few images there is nothing to fit on
             return generator

@@ -15,7 +15,6 @@ from condense.generator.classifier import (
     centred_interval,
     centred_schedule,
     class_errors,
-    closed_form_interval,
     fit_temperature,
     held_out_loss,
     logits_from_errors,
@@ -25,6 +24,12 @@ from condense.generator.denoiser import Denoiser, NoiseDistribution, loss_weight
 from condense.generator.networks import AllClass, Conditional, UNetShape
 
 MEDIAN = math.exp(-1.2)
+
+
+def closed_form_interval(width, noise):
+    """`centred_interval` by l (l + width) = median^2, which holds because ln sigma is symmetric."""
+    left = (-width + math.sqrt(width**2 + 4 * math.exp(2 * noise.mean))) / 2
+    return left, left + width
 
 
 @pytest.mark.parametrize("width", [1e-4, 0.01, 0.1, 0.5, 1, 3, 6.4, 20, 79, 300])

@@ -12,7 +12,6 @@ from condense.generator.posterior import (
     class_prior,
     estimate_transition,
     given_label,
-    keep_top,
     label_likelihood,
 )
 
@@ -65,13 +64,6 @@ def test_likelihood_of_each_kind():
     trusted = torch.tensor([True, False, True, True, False])
     expected = [[0, 1, 0], [0.3, 0.8, 0.1], [1, 0, 1], [1, 1, 1], [2.0, 3.0, 3 * 0.01 / 0.17]]
     torch.testing.assert_close(label_likelihood(candidates, trusted, transition), torch.tensor(expected))
-
-
-def test_keep_top_keeps_and_renormalises():
-    kept = keep_top(torch.tensor([[0.5, 0.1, 0.3, 0.1]]), 2)
-    torch.testing.assert_close(kept, torch.tensor([[0.625, 0.0, 0.375, 0.0]]))
-    everything = torch.tensor([[0.2, 0.8]])
-    torch.testing.assert_close(keep_top(everything, 9), everything)
 
 
 def test_bank_starts_uniform_on_the_candidates_then_averages():
