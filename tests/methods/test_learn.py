@@ -211,4 +211,6 @@ def test_augmentation_is_checked_and_may_be_none():
     with pytest.raises(UserError, match='names "mixup"'):
         parse(methods.load("dsa").Options, {"augment": "crop_mixup"}, "dsa")
     assert make("dm", augment="none", iterations=1).provenance.notes["augmentation"] is None
+    assert make("dc").provenance.notes["augmentation"] is None
+    assert make("dsa").provenance.notes["augmentation"] == "color_crop_cutout_flip_scale_rotate"
     assert LearnOptions.FREE == {"iterations", "checkpoint_every"}

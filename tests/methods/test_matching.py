@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from condense.classifiers import networks
 from condense.classifiers.fit import has_batch_norm
+from condense.methods import _gradient_matching
 from condense.methods._gradient_matching import GradientMatching, GradientMatchingOptions, Loops
 from condense.methods._learn import Synthetic
 from condense.methods._matching import (
@@ -181,6 +182,19 @@ def test_the_network_is_trained_between_the_outer_steps_but_not_after_the_last()
     assert not torch.equal(weights(), fresh(0))
     task.step(3)  # the next iteration starts with a network nobody trained
     assert torch.equal(weights(), fresh(1)) and not torch.equal(fresh(0), fresh(1))
+
+
+def test_networks_are_trained_on_images_augmented_one_by_one_or_plain(monkeypatch):
+    """Under dsa, the siamese augmentation is of the pairs alone; under dc there is none at all."""
+    given = []
+    monkeypatch.setattr(_gradient_matching, "fit", lambda *_, augment, **__: given.append(augment) or iter(()))
+    for strategy in ("crop", None):
+        task = GradientMatching(pairs(strategy=strategy), GradientMatchingOptions(precision="fp32"), Loops(2, 1))
+        task.step(0)
+        task.step(1)
+    augment, nothing = given
+    alike = images(1).expand(64, -1, -1, -1)
+    assert len(augment(alike, torch.Generator().manual_seed(0)).unique(dim=0)) > 1 and nothing is None
 
 
 def test_step_of_dm_against_a_direct_computation():

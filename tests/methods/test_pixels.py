@@ -10,7 +10,7 @@ from kornia.enhance import ZCAWhitening
 
 from condense import augment, methods
 from condense.classifiers import networks
-from condense.classifiers.fit import predict
+from condense.classifiers.fit import FitOptions, predict
 from condense.condensed import read, write
 from condense.data import digits
 from condense.data.types import ImageData, Supervision, TrainingSet
@@ -217,3 +217,12 @@ def test_rows_of_mtt():
     assert not mtt.Options().row(1, large)[1].zca and mtt.Options(zca=True).row(1, large)[1].zca
     changed = mtt.Options(student_steps=7, zca=False, lr_lr=0).row(10, small)
     assert changed == (10, mtt.Row(7, 2, 20, 100, 0, 0.001, False))
+
+
+def test_experts_are_trained_plainly_and_as_far_as_is_ever_looked_at():
+    for ipc, epochs in {1: 3, 10: 21, 50: 41}.items():
+        options = mtt.Options(precision="fp32")
+        row = options.row(ipc, 28 * 28)[1]
+        asked = mtt._expert_options(options, row, torch.device("cpu"))
+        assert asked == FitOptions(epochs, 256, "sgd", 0.01, momentum=0.0, weight_decay=0.0, schedule="constant")
+    assert mtt.Options().experts == 100 and mtt.Options().iterations == 5000

@@ -8,6 +8,7 @@ from torch import nn
 
 from condense.classifiers import networks
 from condense.errors import RunFailed
+from condense.methods._augmentation import per_image
 from condense.methods._experts import Snapshots
 from condense.methods._learn import Synthetic
 from condense.methods._pixels import RealImages, initial_images
@@ -103,7 +104,7 @@ def test_a_student_that_arrives_has_no_loss_and_one_that_stays_has_loss_one():
     )
 
 
-def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05):
+def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05, augment=None):
     """Two made-up experts of three snapshots each."""
     train = tiny.training_set("noisy")
     reals = RealImages(train, standardisation(train.images.images), 2)
@@ -124,7 +125,7 @@ def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05):
         backbone="convnet3",
         experts=2,
         batch_size=6,
-        augment=None,
+        augment=augment,
         seed=0,
     )
 
@@ -157,6 +158,28 @@ def test_starts_and_targets_are_snapshots_a_gap_apart():
                     expected = task.snapshots.parameters(expert, epoch + 2)["head.weight"]
                     assert torch.equal(target["head.weight"], expected)
     assert seen == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_a_student_sees_every_image_with_its_label_in_an_order_of_its_own():
+    task = matching()
+    batch, images = task._batches(0), task.synthetic.images.detach()
+    orders = []
+    for n in range(6):
+        x, y = batch(images, n)
+        order = [next(i for i, image in enumerate(images) if torch.equal(image, seen)) for seen in x]
+        assert sorted(order) == list(range(6)) and torch.equal(y, task.synthetic.labels[order])
+        orders.append(order)
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_a_students_augmentation_is_the_same_on_the_way_back_but_not_for_all_images_or_steps():
+    task = matching(augment=per_image("crop_scale"))
+    batch, alike = task._batches(0), task.synthetic.images.detach()[:1].expand(6, -1, -1, -1)
+    for n in range(5):
+        assert torch.equal(batch(alike, n)[0], batch(alike, n)[0])
+        assert len(batch(alike, n)[0].unique(dim=0)) > 1
+    assert not torch.equal(batch(alike, 0)[0], batch(alike, 1)[0])
+    assert not torch.equal(batch(alike, 0)[0], task._batches(1)(alike, 0)[0])
 
 
 @pytest.mark.parametrize(
