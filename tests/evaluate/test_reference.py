@@ -43,5 +43,7 @@ def test_other_tasks_and_papers_are_found_too() -> None:
     assert pair is not None and (pair.paper, pair.mean) == ("RDC, ICCV 2025", 29.1)
     both = [find("cifar10", "sym:0.4", "Random", ipc=10, network=network) for network in ("resnet34", "resnet18")]
     assert [number.mean for number in both if number] == [16.30, 18.4]
+    dsa = find("fashion-mnist", "none", "dsa", ipc=10, network="convnet3")
+    assert dsa is not None and (dsa.paper, dsa.table, dsa.mean) == ("arXiv 2102.08259", "1", 84.6)
     assert find("digits", "sym:0.4", "dmis", ipc=10) is None
     assert "several points" in reference.CAUTION
