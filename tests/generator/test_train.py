@@ -216,7 +216,13 @@ def test_every_epoch_is_a_permutation(n, batch_size):
 def test_evaluations_of_a_step(network, options, each):
     """`each` an image, and for beliefs 2 T (times c where a pass gives one class) on the share that is refreshed."""
     trainer = trainer_of(
-        network=network, steps=3, cold_start=0.0, refresh_share=0.25, posterior_sigmas=(0.4, 0.8), **options
+        network=network,
+        steps=3,
+        cold_start=0.0,
+        refresh_share=0.25,
+        posterior_sigmas=(0.4, 0.8),
+        eliminate=None,
+        **options,
     )
     look = 1 if network is NETWORK else 3
     refresh = 0 if "objective" in options else 2 * 2 * (16 // 4) * look
