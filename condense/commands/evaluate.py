@@ -16,7 +16,7 @@ from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol, protocol
-from condense.evaluate.score import Score, score
+from condense.evaluate.score import Score, check_comparable, score
 from condense.evaluate.sets import SetsScore, check_one_method, combine
 from condense.evaluate.soft import check_soft_labels
 from condense.machine import best_device
@@ -96,6 +96,8 @@ def _scores(
     names = _network_names(network_names, wanted, rules, sets[0].images.shape[1], cross=cross)
     data = recipe.data if "name" in layers.get("data", {}) else own_data(sets[0], recipe.data)
     test, truth = test_split(sets[0], data)
+    for condensed in sets:
+        check_comparable(condensed, test, truth)
     run = Run(None, progress=progress)
     return [
         [

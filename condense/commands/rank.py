@@ -98,7 +98,8 @@ class _Bench:
         """Test accuracy in percent of networks on random real images, a draw of its own for each."""
         key = (given.source.supervision.fingerprint(), ipc, rules.name)
         if key not in self.random:
-            random, accuracies = methods.load("random"), []
+            random = methods.load("random")
+            accuracies: list[float] = []
             for repeat in range(self.options.repeats):
                 seed = rng.derive(self.options.seed, "rank random", repeat)
                 drawn = random.condense(given.training_set(), ipc, random.Options(), seed, Run(None))
