@@ -278,15 +278,17 @@ def test_nothing_is_learned_where_no_label_is_known():
 
 @pytest.mark.slow
 def test_arms_for_wrong_labels_beat_cross_entropy_on_digits():
+    """Trained until cross-entropy knows the wrong labels by heart, as in docs/weak-supervision.md."""
     source = digits.load()
     supervision, record = apply("sym:0.4", source.truth, source.train, seed=0)
     train = TrainingSet(source.train, supervision, record)
+    training = ArmTraining(network="mlp", epochs=100, augment="")
 
     def accuracy(name):
         arm = arms.load(name)
-        trained = train_arm(arm, arm.Options(), ArmTraining(), train, seed=0)
+        trained = train_arm(arm, arm.Options(), training, train, seed=0)
         return (trained.logits(source.test.images).argmax(1).numpy() == source.test_truth.labels).mean()
 
     plain = accuracy("ce")
-    for name in ("gce", "elr", "co-teaching"):
-        assert accuracy(name) > plain + 0.02, name
+    for name in ("mixup", "gce", "elr", "co-teaching"):
+        assert accuracy(name) > plain + 0.05, name
