@@ -3,10 +3,11 @@
     python benchmarks/many_classes.py [--size 28] [--batch 64] [--classes 10 100] [--rounds 3] [--threads 2]
 
 Random images. Each way to train is a process of its own, which makes a step whenever it is its turn, so that a drifting
-machine moves all alike and each one's memory can be told. Prints seconds a step (median), images passed through
-the network for each image of the batch, the most memory that steps took beyond what lay there before the first
-(activations, gradients, optimiser), and the ratio of time to the same way with the first number of classes. Ways that
-would not fit into memory are left out, judged by what they took with fewer classes.
+machine moves all alike and each one's memory can be told. Prints seconds a step by the clock and of the process's CPU
+time (medians), images passed through the network for each image of the batch, the most memory that steps took beyond
+what lay there before the first (activations, gradients, optimiser), and the ratio to the same way with the first
+number of classes (of CPU time; on a GPU of time by the clock). Ways that would not fit into memory are left out,
+judged by what they took with fewer classes.
 
 With early elimination the networks' last convolution is redrawn, since the classes of a fresh network are all alike:
 nearly every class drops out after the first level, the most there is to be saved. What a trained network saves is
@@ -75,18 +76,18 @@ def resident_bytes() -> int:
 
 
 def work(ask: Connection, threads: int, *how: Any) -> None:
-    """A process: a step for each question, answered with seconds, evaluations an image and bytes."""
+    """A process: a step for each question, answered with seconds, CPU seconds, evaluations an image and bytes."""
     torch.set_num_threads(threads)
     trainer = trainer_of(*how)
     steps, before = trainer.steps(), resident_bytes()
     while ask.recv():
-        evaluations, started = trainer.evaluations, time.perf_counter()
+        evaluations, started, spent = trainer.evaluations, time.perf_counter(), time.process_time()
         next(steps)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
         seen = (trainer.evaluations - evaluations) / trainer.options.batch_size
-        ask.send((seconds, seen, peak_memory_bytes() - before))
+        ask.send((seconds, time.process_time() - spent, seen, peak_memory_bytes() - before))
 
 
 @dataclass
@@ -98,14 +99,21 @@ class Worker:
     ask: Connection
     process: Any
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     evaluations: float = 0.0
     memory: int = 0
 
     def step(self) -> None:
         """Have it make a step."""
         self.ask.send(True)
-        seconds, self.evaluations, self.memory = self.ask.recv()
+        seconds, cpu_seconds, self.evaluations, self.memory = self.ask.recv()
         self.seconds.append(seconds)
+        self.cpu_seconds.append(cpu_seconds)
+
+    @property
+    def cost(self) -> float:
+        """What ratios are made of, the first step left out."""
+        return statistics.median((self.seconds if torch.cuda.is_available() else self.cpu_seconds)[1:])
 
 
 def free_bytes() -> int:
@@ -147,18 +155,17 @@ def main() -> None:
         worker.ask.send(False)
         worker.process.join()
     print(f"{machine()}  size {arguments.size}  batch {arguments.batch}  threads {arguments.threads}")
-    print(f"{'step':40} {'c':>4} {'seconds':>8} {'evaluations':>12} {'memory, GB':>11} {'ratio':>7}")
+    print(f"{'step':40} {'c':>4} {'seconds':>8} {'CPU s':>8} {'evaluations':>12} {'memory, GB':>11} {'ratio':>7}")
     for name, _, _ in WAYS:
         for num_classes in arguments.classes:
             if (name, num_classes) in too_large:
                 print(f"{name:40} {num_classes:4} not run: about {too_large[name, num_classes] / 1e9:.0f} GB")
                 continue
             worker, first = workers[name, num_classes], workers[name, arguments.classes[0]]
-            seconds = statistics.median(worker.seconds[1:])
-            ratio = seconds / statistics.median(first.seconds[1:])
+            seconds, cpu_seconds = statistics.median(worker.seconds[1:]), statistics.median(worker.cpu_seconds[1:])
             print(
-                f"{name:40} {num_classes:4} {seconds:8.3f} {worker.evaluations:12.1f} {worker.memory / 1e9:11.2f} "
-                f"{ratio:7.2f}"
+                f"{name:40} {num_classes:4} {seconds:8.3f} {cpu_seconds:8.3f} {worker.evaluations:12.1f} "
+                f"{worker.memory / 1e9:11.2f} {worker.cost / first.cost:7.2f}"
             )
 
 
