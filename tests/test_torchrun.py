@@ -6,12 +6,39 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors import safe_open
+
+from condense.commands._plan import Request, make_plan
+from condense.condensed import read
+from condense.generator.model import Generator
+from condense.generator.stages import beliefs
+from condense.run import Run
+
+LOST = """
+from dataclasses import replace
+
+from condense.cli import main
+from condense.generator.train import Trainer
+
+losses_of = Trainer._losses
+
+
+def lost(self, *arguments):
+    losses = losses_of(self, *arguments)
+    lost_now = self.step == 2 and self.accelerator.process_index == 1
+    return replace(losses, generative=losses.generative * float("nan")) if lost_now else losses
+
+
+Trainer._losses = lost
+main()
+"""
 
 
 @pytest.fixture
 def torchrun(tmp_path):
-    def call(*arguments):
-        command = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "--", "condense"]
+    def call(*arguments, program=("-m", "--", "condense")):
+        command = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc_per_node", "2", *program]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         return subprocess.run(
             [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
@@ -29,6 +56,33 @@ def test_two_processes_train_one_generator(torchrun, tmp_path):
     assert (tmp_path / "out" / "generator.safetensors").exists()
     steps = [json.loads(line)["step"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [6]
+
+
+def test_two_processes_train_two_stages_and_one_draws(torchrun, tmp_path):
+    tiny = ["network.channels=8", "train.steps=4", "train.batch_size=32", "second_stage={}", "draw.sampler_steps=3"]
+    tiny += ["second_stage.network.channels=8", "second_stage.train.steps=3", "draw.pool=1"]
+    told = [argument for setting in tiny for argument in ("--set", setting)]
+    done = torchrun("condense", "--noise", "sym:0.4", "--ipc", "1", "--run", "out", "--out", "set.h5", "-q", *told)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with safe_open(tmp_path / "out" / "beliefs.safetensors", "pt") as file:
+        believed = file.get_tensor("beliefs")
+    generator = Generator.load(Run(tmp_path / "out"))
+    assert generator.second.meta["steps"] == 3
+    train = make_plan(Request(named={"data": {"noise": "sym:0.4"}, "method": "random"})).train
+    alone = beliefs(generator, train, 0, Run(None)).posterior
+    torch.testing.assert_close(believed, torch.from_numpy(alone))
+    assert read(tmp_path / "set.h5").ipc == 1
+
+
+@pytest.mark.slow
+def test_one_process_that_loses_its_way_stops_both(torchrun, tmp_path):
+    (tmp_path / "lost.py").write_text(LOST)
+    tiny = ["--set", "network.channels=8", "--set", "train.steps=6", "--set", "train.batch_size=32"]
+    done = torchrun(
+        "train", "--data", "digits", "--noise", "sym:0.4", "--run", "out", "-q", *tiny, program=["--", "lost.py"]
+    )
+    assert done.returncode != 0
+    assert "The loss became nan at step 2" in done.stderr
 
 
 @pytest.mark.slow

@@ -151,6 +151,7 @@ def _report(
             ("data", f"{plan.source.train.name}, {len(plan.train)} training images"),
             ("label noise", f"{recipe.data.noise}, seed {recipe.noise_seed}"),
             ("generator", f"{plan.options.train.steps} steps of {plan.options.train.batch_size} images"),
+            ("dmis draws from", _start(plan.options.draw.prototype_sigma)),
             ("images per class", str(recipe.ipc)),
             (
                 "judged by",
@@ -177,6 +178,10 @@ def _report(
             "dmis evaluate dmis.h5 --quick",
         ],
     )
+
+
+def _start(sigma: float | None) -> str:
+    return "pure noise" if sigma is None else f"prototypes noised to sigma {sigma}; vanilla from pure noise"
 
 
 def _real_rows(images: Images, given: Labels, truth: Labels, num_classes: int) -> tuple[Images, Mask]:

@@ -19,7 +19,7 @@ from condense.data.types import Labels, Mask, Supervision, Truth
 from condense.errors import UserError
 from condense.evaluate.relabel_report import write_relabel_report
 from condense.generator.model import Generator
-from condense.generator.session import train_generator
+from condense.generator.stages import train_stages
 from condense.generator.suggestions import Suggestions, suggest
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
@@ -154,7 +154,7 @@ def _generator(
         return generator, Run(None, progress=progress)
     folder = run_folder or RUNS / f"{derived_name(plan)}-relabel"
     run = open_run(folder, plan, resume=resume, force=force, progress=progress)
-    return train_generator(plan.train, options.network, options.train, plan.recipe.seed, run), run
+    return train_stages(plan.train, options.network, options.train, None, plan.recipe.seed, run), run
 
 
 def _write_table(path: Path, found: Suggestions, files: tuple[str, ...], classes: tuple[str, ...]) -> None:

@@ -29,18 +29,19 @@ def train_generator(
     accelerator: Accelerator | None = None,
     beliefs: Tensor | None = None,
 ) -> Generator:
-    """Train a generator to its last step and save it in the run folder.
+    """Train a generator to its last step; the main process saves it in the run folder.
 
     What its objective needs beforehand is trained first (see `prepare`). A checkpoint already in the folder is
-    continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`.
+    continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`. Under torchrun every process
+    returns the generator; commands use `train_stages`, after which only the main one goes on.
 
     Raises:
         Interrupted: stopped after saving; run the same again to go on.
         RunFailed: the loss became NaN.
         UserError: the checkpoint belongs to other options or data.
-        WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
     """
     accelerator = accelerator or default_accelerator()
+    accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
     aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
     trainer = Trainer(data, network, options, seed, accelerator, beliefs, aids)
     seconds_before = _restore(trainer, run)
@@ -77,9 +78,19 @@ def train_generator(
     }
     if aids.seconds:
         generator.meta["prepared_seconds"] = aids.seconds
-    _leave_processes(trainer)
-    generator.save(run)
+    if main:
+        generator.save(run)
     return generator
+
+
+def leave_processes(accelerator: Accelerator) -> None:
+    """When all is trained the main process goes on alone; raises `WorkerDone` in those torchrun started beside it."""
+    if accelerator.num_processes == 1:
+        return
+    main = accelerator.is_main_process
+    accelerator.end_training()
+    if not main:
+        raise WorkerDone("trained")
 
 
 def _any_process(trainer: Trainer, requested: bool) -> bool:
@@ -88,16 +99,6 @@ def _any_process(trainer: Trainer, requested: bool) -> bool:
         return requested
     asked = torch.tensor([requested], device=trainer.device)
     return bool(trainer.accelerator.gather(asked).any())
-
-
-def _leave_processes(trainer: Trainer) -> None:
-    """After the last step the main process goes on alone; raises `WorkerDone` in the others."""
-    if trainer.accelerator.num_processes == 1:
-        return
-    main = trainer.accelerator.is_main_process
-    trainer.accelerator.end_training()
-    if not main:
-        raise WorkerDone("trained")
 
 
 def _record(run: Run, step: Step) -> None:

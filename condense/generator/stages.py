@@ -16,15 +16,16 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from condense import rng
 from condense.data.types import TrainingSet
-from condense.errors import UserError
 from condense.generator.classifier import centred_schedule
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
-from condense.generator.session import train_generator
-from condense.machine import num_processes
+from condense.generator.session import leave_processes, train_generator
+from condense.generator.train import default_accelerator
 from condense.run import Run
 
 BELIEFS = "beliefs"
@@ -42,29 +43,39 @@ def train_stages(
 ) -> Generator:
     """Train a generator and, where there is to be one, its second stage in a folder below.
 
-    Both continue from their checkpoints. The cost in `meta` is that of both.
+    Both continue from their checkpoints. The cost in `meta` is that of both. Under torchrun all processes train both.
 
     Raises:
-        UserError: two stages under torchrun, which trains one generator a command.
-        Interrupted, RunFailed, WorkerDone: as `train_generator`.
+        WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
+        UserError, Interrupted, RunFailed: as `train_generator`.
     """
-    if second is not None and num_processes() > 1:
-        raise UserError(
-            "Under torchrun one command trains one network; leave second_stage out, or train in one process."
-        )
-    generator = train_generator(data, network, options, seed, run)
-    if second is None:
-        return generator
-    believed = beliefs(generator, data, seed, run)
+    accelerator = default_accelerator()
+    generator = train_generator(data, network, options, seed, run, accelerator)
+    if second is not None:
+        generator.second = _train_second(data, generator, options, second, seed, run, accelerator)
+    leave_processes(accelerator)
+    return generator
+
+
+def _train_second(
+    data: TrainingSet,
+    first: Generator,
+    options: TrainOptions,
+    second: SecondStage,
+    seed: int,
+    run: Run,
+    accelerator: Accelerator,
+) -> Generator:
+    believed = beliefs(first, data, seed, run, accelerator)
     folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
     train = second.train.model_copy(update={"objective": options.objective})
     known = torch.from_numpy(believed.posterior)
-    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known)
+    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, accelerator, known)
     drawer.meta["seconds"] = cast(float, drawer.meta["seconds"]) + believed.seconds
     drawer.meta["evaluations"] = cast(int, drawer.meta["evaluations"]) + believed.evaluations
-    drawer.save(folder)
-    generator.second = drawer
-    return generator
+    if accelerator.is_main_process:
+        drawer.save(folder)
+    return drawer
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +93,19 @@ class Beliefs:
     seconds: float = 0.0
 
 
-def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run) -> Beliefs:
+def beliefs(
+    generator: Generator, data: TrainingSet, seed: int, run: Run, accelerator: Accelerator | None = None
+) -> Beliefs:
     """What `generator` believes of each training image; found once and kept in the run folder.
 
     A vanilla generator believes the labels as given: one-hot, or uniform over the candidates.
+
+    Args:
+        generator: who is asked.
+        data: images and the labels they came with.
+        seed: of the noise.
+        run: the folder.
+        accelerator: whose processes share the images among them; this process alone looks at them all when None.
     """
     generator.check_data(data.images)
     given = data.supervision.candidates
@@ -97,13 +117,19 @@ def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run) -> Bel
         posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
         return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     before, started = generator.denoiser.evaluations, time.perf_counter()
+    share, sharers = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    starts = range(share * _PART, len(data), sharers * _PART)
     parts = []
-    with run.track(len(data), "beliefs") as tracker:
-        for start in range(0, len(data), _PART):
+    with run.track(len(starts), "beliefs") as tracker:
+        for done, start in enumerate(starts, 1):
             part = data.take(np.arange(start, min(start + _PART, len(data))))
-            parts.append(generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed))
-            tracker.update(start + len(part))
+            parts.append((start, generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed)))
+            tracker.update(done)
+    if sharers > 1:
+        parts = sorted(gather_object(parts), key=lambda part: part[0])
     evaluations, seconds = generator.denoiser.evaluations - before, time.perf_counter() - started
-    posterior = np.concatenate(parts)
-    run.save(BELIEFS, {BELIEFS: torch.from_numpy(posterior)}, {**of, "evaluations": evaluations, "seconds": seconds})
+    posterior = np.concatenate([posterior for _, posterior in parts])
+    if share == 0:
+        meta = {**of, "evaluations": evaluations, "seconds": seconds}
+        run.save(BELIEFS, {BELIEFS: torch.from_numpy(posterior)}, meta)
     return Beliefs(posterior, evaluations, seconds)

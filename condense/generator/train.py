@@ -177,9 +177,10 @@ class Trainer:
         with autocast(self.device, self.bf16):
             losses = self._losses(batch, random)
         loss = (losses.generative + options.classification_weight * losses.classification).mean()
-        if not bool(torch.isfinite(loss)):
+        found = self._of_all_processes(loss.detach())
+        if not bool(torch.isfinite(found).all()):
             raise RunFailed(
-                f"The loss became {float(loss.detach())} at step {step}; lower train.learning_rate "
+                f"The loss became {float(found[~torch.isfinite(found)][0])} at step {step}; lower train.learning_rate "
                 f"(now {options.learning_rate}) or set train.precision to fp32, and start afresh."
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -199,6 +200,11 @@ class Trainer:
             float(batch.pi.max(1).values.mean()),
             self.evaluations,
         )
+
+    def _of_all_processes(self, loss: Tensor) -> Tensor:
+        """The loss of each process [processes]: one that stopped alone would leave the others waiting for ever."""
+        one = loss.reshape(1)
+        return self.accelerator.gather(one) if self.accelerator.num_processes > 1 else one
 
     def _offer_weights(self) -> None:
         loss = self.generator().meta.get("held_out_loss")

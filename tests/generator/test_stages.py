@@ -73,7 +73,7 @@ def test_a_stopped_second_stage_goes_on_to_the_same_weights(tmp_path, monkeypatc
     whole = two_stages(Run(None))
     real = stages.train_generator
 
-    def stops(data, network, options, seed, run, beliefs=None):
+    def stops(data, network, options, seed, run, accelerator=None, beliefs=None):
         if beliefs is not None:
             options = options.model_copy(update={"checkpoint_every": 2})
             trainer = Trainer(data, network, STAGE.train, seed, None, beliefs)
@@ -116,9 +116,3 @@ def test_a_vanilla_generator_believes_the_labels_as_given():
     np.testing.assert_allclose(
         beliefs(generator, data, 0, Run(None)).posterior, given / given.sum(1, keepdims=True), rtol=1e-6
     )
-
-
-def test_two_stages_under_torchrun_are_refused(monkeypatch):
-    monkeypatch.setattr(stages, "num_processes", lambda: 2)
-    with pytest.raises(UserError, match="one command trains one network"):
-        two_stages(Run(None))
