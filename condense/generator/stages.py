@@ -130,6 +130,6 @@ def beliefs(
     evaluations, seconds = generator.denoiser.evaluations - before, time.perf_counter() - started
     posterior = np.concatenate([posterior for _, posterior in parts])
     if share == 0:
-        meta = {**of, "evaluations": evaluations, "seconds": seconds}
-        run.save(BELIEFS, {BELIEFS: torch.from_numpy(posterior)}, meta)
+        tensors = {BELIEFS: torch.from_numpy(posterior)}
+        run.save(BELIEFS, tensors, {**of, "evaluations": evaluations, "seconds": seconds})
     return Beliefs(posterior, evaluations, seconds)
