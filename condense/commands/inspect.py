@@ -114,6 +114,7 @@ def _save_rows(path: Path, images: Images, labels: Labels, columns: int) -> None
     if (labels < 0).all():
         save_png(path, grid(images[: columns**2], columns, scale=scale))
         return
+    columns = min(columns, int(np.bincount(labels[labels >= 0]).max()))
     blank = np.full((1, *images.shape[1:]), 255, dtype=np.uint8)
     rows = []
     for label in np.unique(labels[labels >= 0]):

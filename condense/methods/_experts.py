@@ -1,14 +1,17 @@
 """Expert trajectories for MTT: networks trained on the real images, with a snapshot after every epoch.
 
-A snapshot is a file in experts/ in the run folder, written once, so that training goes on where it stopped and
-matching reads two snapshots at a time. Without a run folder they stay in memory.
+A snapshot is a file, written once, so that training goes on where it stopped and matching reads two snapshots at a
+time: in experts/ in the run folder, or in a folder that runs of other sizes share. Without either they stay in memory.
 Source: Cazenavette et al. (2022), section 3.1, https://arxiv.org/abs/2203.11932.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,22 +21,29 @@ from condense import rng
 from condense.classifiers.fit import Augment, FitOptions, fit
 from condense.classifiers.networks import Network
 from condense.errors import Interrupted, RunFailed
-from condense.run import Run, interrupt_guard
+from condense.run import JSON, Run, interrupt_guard
 
 FOLDER = "experts"
 
 Parameters = dict[str, Tensor]
 
 
+def expert_folder(run: Run, shared: Path | None, whose: Mapping[str, JSON]) -> Path | None:
+    """Where the experts of a run lie: in its own folder, or among others below `shared`, by all they depend on."""
+    if shared is None:
+        return None if run.path is None else run.path / FOLDER
+    return shared / sha256(json.dumps(whose, sort_keys=True).encode()).hexdigest()[:12]
+
+
 class Snapshots:
     """Parameters of every expert after every epoch, of which 0 is the start.
 
     Args:
-        run: the run they belong to.
+        folder: where their files are; in memory when None.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = Run(None if run.path is None else run.path / FOLDER)
+    def __init__(self, folder: Path | None) -> None:
+        self._run = Run(folder)
         self._memory: dict[str, tuple[Parameters, dict[str, Any]]] = {}
 
     def clear(self) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -29,7 +30,7 @@ from condense.machine import best_device
 from condense.methods._assemble import assemble, check_ipc
 from condense.methods._augmentation import augmentation_for, check_augmentation, per_image
 from condense.methods._by_ipc import nearest_row
-from condense.methods._experts import Snapshots, train_experts
+from condense.methods._experts import Snapshots, expert_folder, train_experts
 from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
 from condense.methods._pixels import (
     UNIT_RANGE,
@@ -42,7 +43,7 @@ from condense.methods._pixels import (
 from condense.methods._trajectories import Row, TrajectoryMatching
 from condense.precision import wants_bf16
 from condense.preprocessing import standardisation
-from condense.run import Run
+from condense.run import JSON, Run
 
 LARGEST_WHITENED = 32 * 32 * 3  # values an image; ZCA's matrices hold the square of it
 
@@ -64,12 +65,15 @@ class Options(LearnOptions):
         "start_epochs": 2,
         "expert_gap": 1,
     }
-    FREE: ClassVar[frozenset[str]] = LearnOptions.FREE | {"lr_img", "lr_lr"}
+    FREE: ClassVar[frozenset[str]] = LearnOptions.FREE | {"lr_img", "lr_lr", "expert_folder"}
 
     iterations: int = Field(5000, ge=1, description="students")
     experts: int = Field(100, ge=1, description="networks trained on the real images")
     expert_lr: float = Field(0.01, gt=0, description="learning rate of the experts, plain SGD")
     expert_batch: int = Field(256, ge=1, description="real images a step of an expert")
+    expert_folder: Path | None = Field(
+        None, description="where experts are kept for runs of other sizes too; the run folder when empty"
+    )
     student_steps: int | None = Field(None, ge=1, description="N, steps of a student; by ipc when empty")
     student_batch: int | None = Field(None, ge=1, description="learned images a step; all of them when empty")
     expert_gap: int | None = Field(None, ge=1, description="M, the expert's epochs to match; by ipc when empty")
@@ -113,7 +117,10 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, row.lr_img)
     strategy = augmentation_for(options.augment, train.images.name)
-    snapshots = Snapshots(run)
+    how = _expert_options(options, row, reals.device)
+    snapshots = Snapshots(
+        expert_folder(run, options.expert_folder, _expert_identity(train, options, row, how, strategy, seed))
+    )
     augment = per_image(strategy)
     task = TrajectoryMatching(
         reals,
@@ -134,7 +141,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         steps=options.iterations,
         checkpoint_every=options.checkpoint_every,
     )
-    if learning.fresh:
+    if learning.fresh and options.expert_folder is None:
         snapshots.clear()
     seconds = train_experts(
         snapshots,
@@ -142,7 +149,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         lambda expert: reals.network(options.backbone, rng.derive(seed, "expert network", expert)),
         reals[:],
         reals.labels,
-        _expert_options(options, row, reals.device),
+        how,
         augment=augment,
         seed=seed,
         run=run,
@@ -178,6 +185,23 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 def _expert_epochs(row: Row) -> int:
     """The last epoch a student is ever matched with."""
     return row.start_epochs - 1 + row.expert_gap
+
+
+def _expert_identity(
+    train: TrainingSet, options: Options, row: Row, how: FitOptions, strategy: str, seed: int
+) -> dict[str, JSON]:
+    """All that an expert's snapshots depend on; not how many epochs or experts there are."""
+    return {
+        "data": train.images.fingerprint(),
+        "labels": train.supervision.fingerprint(),
+        "seed": seed,
+        "backbone": options.backbone,
+        "zca": row.zca,
+        "augmentation": strategy,
+        "learning_rate": how.learning_rate,
+        "batch_size": how.batch_size,
+        "bf16": how.bf16,
+    }
 
 
 def _expert_options(options: Options, row: Row, device: torch.device) -> FitOptions:

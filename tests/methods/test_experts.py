@@ -6,7 +6,7 @@ from condense.classifiers.fit import FitOptions, fit
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.methods import _experts
 from condense.methods._augmentation import per_image
-from condense.methods._experts import Snapshots, train_experts
+from condense.methods._experts import Snapshots, expert_folder, train_experts
 from condense.methods._pixels import RealImages
 from condense.preprocessing import standardisation
 from condense.rng import derive
@@ -23,7 +23,7 @@ def reals():
 
 def train_two(run, snapshots=None):
     real = reals()
-    snapshots = snapshots or Snapshots(run)
+    snapshots = snapshots or Snapshots(expert_folder(run, None, {}))
     seconds = train_experts(
         snapshots,
         2,
@@ -82,7 +82,7 @@ def test_training_goes_on_from_the_last_snapshot_bit_for_bit(in_memory, tmp_path
 
 
 def test_ctrl_c_stops_after_an_epoch(in_memory, tmp_path, monkeypatch):
-    run, snapshots = Run(tmp_path), Snapshots(Run(tmp_path))
+    run, snapshots = Run(tmp_path), Snapshots(tmp_path / _experts.FOLDER)
     guards = []
 
     class Guard(_experts.interrupt_guard):
@@ -103,12 +103,13 @@ def test_ctrl_c_stops_after_an_epoch(in_memory, tmp_path, monkeypatch):
     assert snapshots.has(1, 1) and not snapshots.has(1, 2)
     monkeypatch.undo()
     train_two(run)
-    assert torch.equal(flat(Snapshots(run).parameters(1, 3)), flat(in_memory[0].parameters(1, 3)))
+    assert torch.equal(
+        flat(Snapshots(tmp_path / _experts.FOLDER).parameters(1, 3)), flat(in_memory[0].parameters(1, 3))
+    )
 
 
 def test_a_damaged_snapshot_is_named_and_clearing_removes_all(tmp_path):
-    run = Run(tmp_path)
-    snapshots = Snapshots(run)
+    snapshots = Snapshots(tmp_path / _experts.FOLDER)
     snapshots.put(0, 0, reals().network("convnet3", 0), 0.0)
     file = tmp_path / _experts.FOLDER / "0000-000.safetensors"
     file.write_bytes(file.read_bytes()[:-100])

@@ -178,6 +178,19 @@ def test_mtt_forgets_the_experts_of_a_run_begun_anew(tmp_path):
     np.testing.assert_array_equal(other.images, make("mtt", seed=1).images)
 
 
+def test_mtt_shares_experts_among_sizes_and_tells_others_apart(tmp_path):
+    make("mtt", Run(tmp_path / "one"), ipc=1, expert_folder=tmp_path / "experts", start_epochs=1)
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "experts").rglob("*.safetensors")}
+    assert len(files) == 4  # two experts, before and after their one epoch
+    shared = make("mtt", Run(tmp_path / "two"), expert_folder=tmp_path / "experts")
+    np.testing.assert_array_equal(shared.images, make("mtt").images)
+    assert all(file.stat().st_mtime_ns == written for file, written in files.items())
+    assert len(list((tmp_path / "experts").rglob("*.safetensors"))) == 6
+    other = make("mtt", seed=1, expert_folder=tmp_path / "experts")
+    np.testing.assert_array_equal(other.images, make("mtt", seed=1).images)
+    assert len(list((tmp_path / "experts").iterdir())) == 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["partial", "unlabelled"])
 def test_images_without_one_label_are_refused_with_the_reason(name, kind):
