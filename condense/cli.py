@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from condense import __version__
+from condense.allocator import keep_freed_memory
 from condense.errors import DmisError, Interrupted, WorkerDone
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).
 
 def main() -> None:
     """Entry of the console script."""
+    keep_freed_memory()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+from condense.allocator import keep_freed_memory
 from condense.commands._grid import Cell
 from condense.errors import Interrupted, UserError
 from condense.machine import best_device
@@ -138,6 +139,7 @@ def _work_alone(work: Work, out: Path, cell: Cell, threads: int) -> None:
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on once
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_freed_memory()
     torch.set_num_threads(threads)
     threadpool_limits(threads)
     try:
