@@ -15,6 +15,7 @@ from condense.data.types import TrainingSet
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.stages import BELIEFS, LOOKS
+from condense.generator.train import cold_steps
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
 from condense.run import Run
 
@@ -88,7 +89,7 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
     """Images passed through the trained and the averaged network in a whole training, its end included."""
     passes = _passes(network, train.images.num_classes)
     _, held = held_out(train.supervision, options.held_out, seed)
-    cold = sum(step < options.cold_start * options.steps for step in range(options.steps))
+    cold = sum(step < cold_steps(options) for step in range(options.steps))
     steps = options.batch_size * (
         cold * _loss_passes(options, passes, cold=True)
         + (options.steps - cold) * _loss_passes(options, passes, cold=False)

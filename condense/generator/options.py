@@ -59,7 +59,12 @@ class TrainOptions(Options):
     ema_share: float = Field(0.05, gt=0, le=1, description="EMA half-life as a share of the images seen so far")
     ema_half_life: int = Field(500_000, ge=1, description="longest EMA half-life, in images")
     high_noise_share: float = Field(0.25, ge=0, le=1, description="share of noise levels log-uniform on [1, 80]")
-    cold_start: float = Field(0.1, ge=0, le=1, description="first share of the steps; trusts the labels given")
+    cold_start: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="first share of the steps, which trust the labels given; 60 steps or a tenth at least, 0 for none",
+    )
     classification_weight: float = Field(1.0, ge=0, description="weight of the classification term")
     noisy_loss: Literal["elr", "forward"] = Field(
         "elr",

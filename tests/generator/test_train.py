@@ -14,7 +14,7 @@ from condense.data.types import Supervision, TrainingSet
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator import session
 from condense.generator.session import train_generator
-from condense.generator.train import Trainer
+from condense.generator.train import Trainer, cold_steps
 from condense.run import Run
 
 
@@ -76,6 +76,13 @@ def test_data_without_any_label_starts_uniform():
     torch.testing.assert_close(batch.pi, torch.full((5, 3), 1 / 3))
     with pytest.raises(UserError, match="every image is unlabelled"):
         Trainer(TrainingSet(images, nothing), NETWORK, train_options(objective="vanilla"), 0)
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "cold"), [(0.02, 3000, 60), (0.02, 600, 60), (0.02, 40, 4), (0.5, 40, 20), (0.0, 3000, 0)]
+)
+def test_a_short_run_has_a_cold_start_long_enough_for_beliefs(share, steps, cold):
+    assert cold_steps(train_options(cold_start=share, steps=steps)) == cold
 
 
 def test_after_the_cold_start_pi_is_the_bank_given_the_label():
