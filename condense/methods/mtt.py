@@ -188,7 +188,7 @@ def _expert_epochs(row: Row) -> int:
 
 
 def _expert_identity(
-    train: TrainingSet, options: Options, row: Row, how: FitOptions, strategy: str, seed: int
+    train: TrainingSet, options: Options, row: Row, how: FitOptions, strategy: str | None, seed: int
 ) -> dict[str, JSON]:
     """All that an expert's snapshots depend on; not how many epochs or experts there are."""
     return {

@@ -15,7 +15,6 @@ from condense.methods._pixels import RealImages, initial_images
 from condense.methods._trajectories import Row, TrajectoryMatching
 from condense.methods._unroll import match_trajectory, squared_distance
 from condense.preprocessing import standardisation
-from condense.run import Run
 
 STEPS = 4
 LABELS = torch.tensor([0, 1, 1, 0, 1])
@@ -108,7 +107,7 @@ def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05, augment=None):
     """Two made-up experts of three snapshots each."""
     train = tiny.training_set("noisy")
     reals = RealImages(train, standardisation(train.images.images), 2)
-    synthetic, snapshots = Synthetic(initial_images(reals, 2, "real", 0), 2, lr_img), Snapshots(Run(None))
+    synthetic, snapshots = Synthetic(initial_images(reals, 2, "real", 0), 2, lr_img), Snapshots(None)
     for expert in range(2):
         for epoch in range(4):
             net = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=expert)
