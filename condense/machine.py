@@ -51,7 +51,12 @@ def machine() -> dict[str, str]:
 
 def is_worker() -> bool:
     """Whether torchrun started this process beside the main one, which alone reports and writes."""
-    return int(os.environ.get("RANK", "0")) > 0
+    return process_index() > 0
+
+
+def process_index() -> int:
+    """Which of the processes that torchrun started this is, from 0, the main one; 0 without it."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def num_processes() -> int:

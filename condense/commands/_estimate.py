@@ -89,7 +89,7 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
     """Images passed through the trained and the averaged network in a whole training, its end included."""
     passes = _passes(network, train.images.num_classes)
     _, held = held_out(train.supervision, options.held_out, seed)
-    cold = sum(step < cold_steps(options) for step in range(options.steps))
+    cold = cold_steps(options)
     steps = options.batch_size * (
         cold * _loss_passes(options, passes, cold=True)
         + (options.steps - cold) * _loss_passes(options, passes, cold=False)

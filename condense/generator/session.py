@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from condense.data.types import TrainingSet
@@ -14,7 +16,10 @@ from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.preparation import Aids, prepare
 from condense.generator.train import Step, Trainer, default_accelerator
+from condense.machine import is_worker, num_processes
 from condense.run import Run, interrupt_guard, peak_memory_bytes
+
+Part = TypeVar("Part")
 
 CHECKPOINT = "checkpoint"
 METRIC_EVERY = 20
@@ -83,13 +88,17 @@ def train_generator(
     return generator
 
 
-def leave_processes(accelerator: Accelerator) -> None:
+def of_all_processes(parts: list[Part]) -> list[Part]:
+    """The parts that each process which torchrun started has found, together in all of them."""
+    return list(gather_object(parts)) if num_processes() > 1 else parts
+
+
+def leave_processes() -> None:
     """When all is trained the main process goes on alone; raises `WorkerDone` in those torchrun started beside it."""
-    if accelerator.num_processes == 1:
+    if num_processes() == 1:
         return
-    main = accelerator.is_main_process
-    accelerator.end_training()
-    if not main:
+    default_accelerator().end_training()
+    if is_worker():
         raise WorkerDone("trained")
 
 

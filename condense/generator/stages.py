@@ -16,16 +16,14 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from condense import rng
 from condense.data.types import TrainingSet
 from condense.generator.classifier import centred_schedule
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
-from condense.generator.session import leave_processes, train_generator
-from condense.generator.train import default_accelerator
+from condense.generator.session import leave_processes, of_all_processes, train_generator
+from condense.machine import is_worker, num_processes, process_index
 from condense.run import Run
 
 BELIEFS = "beliefs"
@@ -49,11 +47,10 @@ def train_stages(
         WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
         UserError, Interrupted, RunFailed: as `train_generator`.
     """
-    accelerator = default_accelerator()
-    generator = train_generator(data, network, options, seed, run, accelerator)
+    generator = train_generator(data, network, options, seed, run)
     if second is not None:
-        generator.second = _train_second(data, generator, options, second, seed, run, accelerator)
-    leave_processes(accelerator)
+        generator.second = _train_second(data, generator, options, second, seed, run)
+    leave_processes()
     return generator
 
 
@@ -64,16 +61,15 @@ def _train_second(
     second: SecondStage,
     seed: int,
     run: Run,
-    accelerator: Accelerator,
 ) -> Generator:
-    believed = beliefs(first, data, seed, run, accelerator)
+    believed = beliefs(first, data, seed, run, together=True)
     folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
     train = second.train.model_copy(update={"objective": options.objective})
     known = torch.from_numpy(believed.posterior)
-    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, accelerator, known)
+    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known)
     drawer.meta["seconds"] = cast(float, drawer.meta["seconds"]) + believed.seconds
     drawer.meta["evaluations"] = cast(int, drawer.meta["evaluations"]) + believed.evaluations
-    if accelerator.is_main_process:
+    if not is_worker():
         drawer.save(folder)
     return drawer
 
@@ -93,9 +89,7 @@ class Beliefs:
     seconds: float = 0.0
 
 
-def beliefs(
-    generator: Generator, data: TrainingSet, seed: int, run: Run, accelerator: Accelerator | None = None
-) -> Beliefs:
+def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run, *, together: bool = False) -> Beliefs:
     """What `generator` believes of each training image; found once and kept in the run folder.
 
     A vanilla generator believes the labels as given: one-hot, or uniform over the candidates.
@@ -105,7 +99,7 @@ def beliefs(
         data: images and the labels they came with.
         seed: of the noise.
         run: the folder.
-        accelerator: whose processes share the images among them; this process alone looks at them all when None.
+        together: whether the processes that torchrun started share the images among them; all of them must call.
     """
     generator.check_data(data.images)
     given = data.supervision.candidates
@@ -117,7 +111,7 @@ def beliefs(
         posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
         return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     before, started = generator.denoiser.evaluations, time.perf_counter()
-    share, sharers = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    share, sharers = (process_index(), num_processes()) if together else (0, 1)
     starts = range(share * _PART, len(data), sharers * _PART)
     parts = []
     with run.track(len(starts), "beliefs") as tracker:
@@ -125,8 +119,8 @@ def beliefs(
             part = data.take(np.arange(start, min(start + _PART, len(data))))
             parts.append((start, generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed)))
             tracker.update(done)
-    if sharers > 1:
-        parts = sorted(gather_object(parts), key=lambda part: part[0])
+    if together:
+        parts = sorted(of_all_processes(parts), key=lambda part: part[0])
     evaluations, seconds = generator.denoiser.evaluations - before, time.perf_counter() - started
     posterior = np.concatenate([posterior for _, posterior in parts])
     if share == 0:

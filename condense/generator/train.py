@@ -68,13 +68,13 @@ class Step:
     evaluations: int
 
 
-def cold_steps(options: TrainOptions) -> float:
+def cold_steps(options: TrainOptions) -> int:
     """Steps that trust the labels as given: a share of all, but enough of a short run that beliefs can begin.
 
     After 12 steps of 64 (0.02 of 600) on Fashion-MNIST with 40 % wrong labels the beliefs collapsed onto one class.
     """
     asked = options.cold_start * options.steps
-    return max(asked, min(LEAST_COLD, LEAST_COLD_SHARE * options.steps)) if asked else 0
+    return math.ceil(max(asked, min(LEAST_COLD, LEAST_COLD_SHARE * options.steps))) if asked else 0
 
 
 def default_accelerator() -> Accelerator:

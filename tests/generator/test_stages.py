@@ -73,7 +73,7 @@ def test_a_stopped_second_stage_goes_on_to_the_same_weights(tmp_path, monkeypatc
     whole = two_stages(Run(None))
     real = stages.train_generator
 
-    def stops(data, network, options, seed, run, accelerator=None, beliefs=None):
+    def stops(data, network, options, seed, run, beliefs=None):
         if beliefs is not None:
             options = options.model_copy(update={"checkpoint_every": 2})
             trainer = Trainer(data, network, STAGE.train, seed, None, beliefs)
