@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+STOPPING = b"\nStopping where this can go on later; Ctrl-C again stops at once.\n"
 
 __all__ = [
     "JSON",
@@ -147,8 +150,9 @@ class Run:
 class interrupt_guard:
     """Context manager: the first Ctrl-C (or SIGTERM) sets `requested`, a second raises KeyboardInterrupt.
 
-    A loop checks `requested` after each step, saves, and raises `condense.errors.Interrupted`. Outside the
-    main thread Python allows no handlers; there the guard does nothing.
+    Who sits at a terminal is told so at once, for an epoch may take minutes. A loop checks `requested` after each
+    step, saves, and raises `condense.errors.Interrupted`. Outside the main thread Python allows no handlers; there
+    the guard does nothing.
     """
 
     def __init__(self) -> None:
@@ -172,6 +176,8 @@ class interrupt_guard:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        if os.isatty(2):  # past sys.stderr, which must not be entered twice
+            os.write(2, STOPPING)
 
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str) -> None:

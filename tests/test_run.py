@@ -232,6 +232,23 @@ def test_first_signal_asks_second_stops(number: signal.Signals) -> None:
     assert child.returncode == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_terminal_is_told_of_the_second_way_and_a_log_is_not() -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    for err in (theirs, subprocess.PIPE):
+        child = subprocess.Popen([sys.executable, "-P", "-c", CHILD], stdout=subprocess.PIPE, stderr=err, text=True)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGINT)
+        out, log = child.communicate(timeout=60)
+        assert out == "saved\n" and not log
+    os.close(theirs)
+    assert b"Ctrl-C again stops at once" in os.read(ours, 1000)
+    os.close(ours)
+
+
 def test_guard_restores_handlers_and_is_idle_in_threads() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with interrupt_guard() as guard:
