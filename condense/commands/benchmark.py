@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from condense.commands._benchmark_report import gather
 from condense.commands._cell import (
@@ -29,7 +32,7 @@ from condense.evaluate.results import Result, comparisons, write_comparisons, wr
 from condense.files import atomic_write_text
 from condense.recipe import merge, parse_overrides
 
-RECIPE, RESULTS, COMPARISONS = "benchmark.json", "results.csv", "comparisons.csv"
+RECIPE, RESULTS, COMPARISONS, LOCK = "benchmark.json", "results.csv", "comparisons.csv", ".lock"
 
 Tell = Callable[[str], None]
 
@@ -58,7 +61,7 @@ def benchmark(
         methods over their seeds.
 
     Raises:
-        UserError: the recipe cannot be used, or cells in `out` were made by another one.
+        UserError: the recipe cannot be used, cells in `out` were made by another one, or another process is at them.
         RunFailed: a cell failed; the others were run and the report is written.
         Interrupted: stopped by Ctrl-C; run the same again to go on.
     """
@@ -66,20 +69,22 @@ def benchmark(
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(out / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
-    book = _Book(out, before, tell)
-    stopped = run_tasks(
-        _tasks(out, [cell for cell, result in zip(cells, before, strict=True) if result.status != "done"]),
-        executor or LocalExecutor(),
-        out,
-        may_start=book.may_start,
-        ended=book.ended,
-        seconds=None if hours is None else 3600 * hours,
-    )
+    with _alone(out):
+        atomic_write_text(out / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
+        book = _Book(out, before, tell)
+        stopped = run_tasks(
+            _tasks(out, [cell for cell, result in zip(cells, before, strict=True) if result.status != "done"]),
+            executor or LocalExecutor(),
+            out,
+            may_start=book.may_start,
+            ended=book.ended,
+            seconds=None if hours is None else 3600 * hours,
+        )
+        if not stopped:
+            _write(out, recipe, cells, book.results())
     told = _counts(out, book.results())
     if stopped:
         raise Interrupted(f"Stopped with {told['done']} of {told['cells']} cells done; run the same again to go on.")
-    _write(out, recipe, cells, book.results())
     if told["failed"]:
         raise RunFailed(
             f"{told['failed']} of {told['cells']} cells failed, see {out / HTML}; run the same again to try them again."
@@ -127,6 +132,20 @@ def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
 def _counts(out: Path, results: Sequence[Result]) -> dict[str, Any]:
     counted = {status: sum(result.status == status for result in results) for status in ("done", "failed", "missing")}
     return {"out": str(out), "report": str(out / HTML), "results": str(out / RESULTS), "cells": len(results), **counted}
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder, so that no second benchmark works at the same cells. Raises `UserError` where one does."""
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"Another benchmark is at work in {out}; wait for it, or choose another --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:

@@ -142,6 +142,23 @@ def files(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+def test_no_second_one_works_in_the_same_folder(tmp_path: Path) -> None:
+    config, refused = recipe(tmp_path, methods=["random"], options={}), list[str]()
+
+    class Twice(Inline):
+        def start(self, work: Callable[[Path, Cell], None], out: Path, cell: Cell) -> Inline:
+            with pytest.raises(UserError) as found:
+                benchmark(config, out, executor=Inline())
+            refused.append(str(found.value))
+            return super().start(work, out, cell)
+
+    for _ in range(2):  # the second time nothing is left to be done, and nobody holds the folder
+        assert benchmark(config, tmp_path / "out", executor=Twice())["missing"] == 0
+    assert refused and set(refused) == {
+        f"Another benchmark is at work in {tmp_path / 'out'}; wait for it, or choose another --out."
+    }
+
+
 def test_cells_are_scored_and_share_what_is_trained(finished: tuple[Path, list[str]]) -> None:
     out, told = finished[0] / "out", finished[1]
     results = read_csv(out / "results.csv")
