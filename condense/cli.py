@@ -619,6 +619,7 @@ def classify(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -629,17 +630,24 @@ def classify(
     and anything else for the generators.
     """
     from condense.commands import _show
-    from condense.commands.classify import ALL, Asked
-    from condense.commands.classify import classify as command
+    from condense.commands import classify as commands
 
-    def compare() -> dict[str, Any]:
+    def asked() -> tuple[Request, commands.Asked]:
         given = _given(network=network, epochs=epochs)
         own = [f"fit.{name}={value}" for name, value in given.items()]
-        asked = Asked(arm or [ALL], seed, seeds, generator or (), [*(settings or ()), *own])
-        request = _request(config, None, _named(_data(data, root, image_size, download, noise, labels)))
-        return command(request, asked, out=out, progress=not quiet)
+        return (
+            _request(config, None, _named(_data(data, root, image_size, download, noise, labels))),
+            commands.Asked(arm or [commands.ALL], seed, seeds, generator or (), [*(settings or ()), *own]),
+        )
 
-    _answer(compare, as_json, _show.classification)
+    if dry_run:
+        _answer(lambda: commands.dry_run(*asked(), out=out), as_json, _show.facts)
+    else:
+        _answer(
+            lambda: commands.classify(*asked(), out=out, progress=not quiet),
+            as_json,
+            _show.classification,
+        )
 
 
 @app.command()

@@ -73,6 +73,20 @@ class Asked:
             if name not in (ALL, *OF_GENERATORS):
                 arms.load(name)
 
+    @property
+    def each_seed(self) -> range:
+        """The seeds, one after the other."""
+        return range(self.seed, self.seed + self.seeds)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Settings as read: the budget of all arms, the options of each, and what is left for the generators."""
+
+    training: ArmTraining
+    arms: Mapping[str, Options]
+    generators: Mapping[str, Any]
+
 
 @dataclass
 class _Bench:
@@ -107,23 +121,17 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
         RunFailed: a training diverged.
         Interrupted: stopped by Ctrl-C; what was finished is in `out`, and generators go on from where they were.
     """
-    settings = parse_overrides(asked.settings)
-    training = parse(ArmTraining, settings.pop(TRAINING, None) or {}, f"setting {TRAINING!r},")
-    options = {
-        name: parse(arms.load(name).Options, settings.pop(name, None) or {}, f"arm {name!r}") for name in arms.names()
-    }
+    options = _read(asked)
     given = _loaded(asked.generators)
     accuracies: dict[str, list[float]] = {}
     seconds: dict[str, float] = {}
     chosen: list[str] = []
     refused: dict[str, str] = {}
-    for seed in range(asked.seed, asked.seed + asked.seeds):
-        layers = merge(request.named, settings, {"method": "dmis", "seed": seed})
-        plan = make_plan(Request(request.config, layers, request.settings))
-        _check_test(plan)
+    for seed in asked.each_seed:
+        plan = _plan(request, options, seed)
         if not chosen:
             chosen, refused = _chosen(asked.arms, plan.train.supervision)
-        bench = _Bench(plan, training, options, Run(None if out is None else out), given, progress)
+        bench = _Bench(plan, options.training, options.arms, Run(None if out is None else out), given, progress)
         for name in chosen:
             found = _result(name, bench)
             accuracies.setdefault(name, []).append(found["accuracy"])
@@ -131,12 +139,63 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
     return {
         "data": plan.source.train.name,
         "noise": plan.recipe.data.noise,
-        "seeds": list(range(asked.seed, asked.seed + asked.seeds)),
-        "network": training.network,
-        "epochs": training.epochs,
+        "seeds": list(asked.each_seed),
+        "network": options.training.network,
+        "epochs": options.training.epochs,
         "arms": [_line(name, accuracies[name], seconds[name], plan) for name in chosen],
         "refused": refused,
     }
+
+
+def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[str, Any]:
+    """What `classify` would train; nothing is written.
+
+    Returns:
+        data, noise, image_shape [H, W, C], images, classes, network, epochs, seeds; arms; left_out, arms that do not
+        take such labels; generators, run folders given or objectives that would be trained; results, how many are
+        asked for; and kept, how many of them are in `out` already. Labels are those of the first seed.
+
+    Raises:
+        UserError: as `classify`, but for results of another request.
+    """
+    options = _read(asked)
+    given = _loaded(asked.generators)
+    plan = _plan(request, options, asked.seed)
+    chosen, refused = _chosen(asked.arms, plan.train.supervision)
+    needed = dict.fromkeys(_objective(name) for name in chosen if name in OF_GENERATORS)
+    files = [_file(name, seed) for name in chosen for seed in asked.each_seed]
+    return {
+        "data": plan.source.train.name,
+        "noise": plan.recipe.data.noise,
+        "image_shape": list(plan.train.images.images.shape[1:]),
+        "images": len(plan.train),
+        "classes": plan.train.images.num_classes,
+        "network": options.training.network,
+        "epochs": options.training.epochs,
+        "seeds": list(asked.each_seed),
+        "arms": chosen,
+        "left_out": list(refused),
+        "generators": [*map(str, asked.generators), *(name for name in needed if name not in given)],
+        "results": len(files),
+        "kept": 0 if out is None else sum((out / file).exists() for file in files),
+    }
+
+
+def _read(asked: Asked) -> _Options:
+    settings = parse_overrides(asked.settings)
+    training = parse(ArmTraining, settings.pop(TRAINING, None) or {}, f"setting {TRAINING!r},")
+    options = {
+        name: parse(arms.load(name).Options, settings.pop(name, None) or {}, f"arm {name!r}") for name in arms.names()
+    }
+    return _Options(training, options, settings)
+
+
+def _plan(request: Request, options: _Options, seed: int) -> Plan:
+    """Labels and generators of one seed. Raises `UserError` for data without a test split."""
+    layers = merge(request.named, options.generators, {"method": "dmis", "seed": seed})
+    plan = make_plan(Request(request.config, layers, request.settings))
+    _check_test(plan)
+    return plan
 
 
 def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
@@ -197,7 +256,7 @@ def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) ->
 def _result(name: str, bench: _Bench) -> dict[str, Any]:
     """The accuracy of an arm and the seconds it took, from the folder where it is there."""
     request = _identity(name, bench)
-    folder, file = bench.folder.path, f"{name}-{bench.plan.recipe.seed}.json"
+    folder, file = bench.folder.path, _file(name, bench.plan.recipe.seed)
     if folder is not None and (folder / file).exists():
         return _kept(folder / file, request)
     started = time.perf_counter()
@@ -206,6 +265,11 @@ def _result(name: str, bench: _Bench) -> dict[str, Any]:
     if folder is not None:
         atomic_write_text(folder / file, json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _file(name: str, seed: int) -> str:
+    """Where the result of an arm and seed is kept."""
+    return f"{name}-{seed}.json"
 
 
 def _identity(name: str, bench: _Bench) -> dict[str, Any]:

@@ -73,6 +73,29 @@ def test_what_is_there_is_not_done_again(dmis: Dmis, counted: list[str]) -> None
     assert damaged.code == 2 and "is not a result" in damaged.err and len(counted) == 5
 
 
+def test_a_dry_run_tells_who_would_be_trained_and_writes_nothing(dmis: Dmis, counted: list[str]) -> None:
+    command = ("classify", "digits", "--noise", "partial:0.5", "--out", "results", "--seeds", "2")
+    told = json.loads(dmis(*command, *FIT, "--dry-run").out)
+    assert told["arms"][-3:] == ["vanilla", "dmis", "dmis-ce"] and set(told["left_out"]) == {
+        "gce",
+        "elr",
+        "co-teaching",
+    }
+    assert set(told["arms"][:-3]) == ARMS - set(told["left_out"])
+    assert (told["images"], told["classes"], told["image_shape"]) == (1297, 10, [8, 8, 1])
+    assert (told["network"], told["epochs"], told["seeds"]) == ("convnet1", 1, [0, 1])
+    assert (told["generators"], told["results"], told["kept"]) == (["vanilla", "dmis"], 20, 0)
+    assert not counted and not Path("results").exists()
+
+    assert dmis(*command, "--arm", "cc", "--arm", "proden", *FIT).code == 0
+    again = json.loads(dmis(*command, "--arm", "cc", *FIT, "--dry-run").out)
+    assert (again["generators"], again["results"], again["kept"]) == ([], 2, 2)
+    wrong = dmis(*command, *FIT, "--dry-run", "--set", "cc.nothing=1")
+    assert wrong.code == 2 and "nothing" in wrong.err
+    for_people = dmis(*command, "--dry-run").out
+    assert "left out" in for_people and "proden" in for_people
+
+
 def test_a_trained_generator_is_tested_and_drawn_from(dmis: Dmis, trained: Path) -> None:
     command = ("classify", "digits", "--noise", "sym:0.4", "--generator", trained, "--arm", "dmis", "--arm", "dmis-ce")
     answer = dmis(*command, "--set", "draw.sampler_steps=2", *FIT)
