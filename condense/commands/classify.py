@@ -3,7 +3,7 @@
 An arm is one of `condense.classifiers.arms`, or
 
     vanilla, dmis   the diffusion classifier of a generator with that objective, argmax p(y | x)
-    dmis-ce         the arm `ce` on as many images as the training set has, drawn by the DMIS generator
+    dmis-ce         the arm `ce` on images drawn by the DMIS generator, as many as the training set has or `per_class`
 
 All arms of a seed see the same images under the same labels. What counts is the accuracy on the test split after the
 last epoch or step; it is looked at once, and nothing is chosen by it.
@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from condense import rng
 from condense.classifiers import arms
@@ -79,12 +81,21 @@ class Asked:
         return range(self.seed, self.seed + self.seeds)
 
 
+class Regeneration(Options):
+    """Options of `dmis-ce`."""
+
+    per_class: int | None = Field(
+        None, ge=1, description="images drawn a class; as many in all as the training set has when empty"
+    )
+
+
 @dataclass(frozen=True)
 class _Options:
     """Settings as read: the budget of all arms, the options of each, and what is left for the generators."""
 
     training: ArmTraining
     arms: Mapping[str, Options]
+    regeneration: Regeneration
     generators: Mapping[str, Any]
 
 
@@ -93,8 +104,7 @@ class _Bench:
     """What one seed works with."""
 
     plan: Plan
-    training: ArmTraining
-    options: Mapping[str, Options]
+    options: _Options
     folder: Run
     given: Mapping[str, Generator]
     progress: bool
@@ -131,7 +141,7 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
         plan = _plan(request, options, seed)
         if not chosen:
             chosen, refused = _chosen(asked.arms, plan.train.supervision)
-        bench = _Bench(plan, options.training, options.arms, Run(None if out is None else out), given, progress)
+        bench = _Bench(plan, options, Run(None if out is None else out), given, progress)
         for name in chosen:
             found = _result(name, bench)
             accuracies.setdefault(name, []).append(found["accuracy"])
@@ -187,7 +197,8 @@ def _read(asked: Asked) -> _Options:
     options = {
         name: parse(arms.load(name).Options, settings.pop(name, None) or {}, f"arm {name!r}") for name in arms.names()
     }
-    return _Options(training, options, settings)
+    regeneration = parse(Regeneration, settings.pop(REGENERATED, None) or {}, f"arm {REGENERATED!r}")
+    return _Options(training, options, regeneration, settings)
 
 
 def _plan(request: Request, options: _Options, seed: int) -> Plan:
@@ -285,8 +296,10 @@ def _identity(name: str, bench: _Bench) -> dict[str, Any]:
         identity["generator"] = plan.written()
         identity["given"] = bench.given[objective].meta if (objective := _objective(name)) in bench.given else None
     if name not in OBJECTIVES:
-        identity["fit"] = bench.training.model_dump(mode="json")
-        identity["options"] = bench.options["ce" if name == REGENERATED else name].model_dump(mode="json")
+        identity["fit"] = bench.options.training.model_dump(mode="json")
+        identity["options"] = bench.options.arms["ce" if name == REGENERATED else name].model_dump(mode="json")
+    if name == REGENERATED:
+        identity["regeneration"] = bench.options.regeneration.model_dump(mode="json")
     as_read: dict[str, Any] = json.loads(json.dumps(identity))
     return as_read
 
@@ -324,13 +337,19 @@ def _accuracy(name: str, bench: _Bench) -> float:
 def _trained(name: str, train: TrainingSet, bench: _Bench) -> Teacher:
     of = "ce" if name == REGENERATED else name
     seed = bench.plan.recipe.seed
-    with Run(None, progress=bench.progress).track(bench.training.epochs, f"{name}, seed {seed}") as tracker:
+    with Run(None, progress=bench.progress).track(bench.options.training.epochs, f"{name}, seed {seed}") as tracker:
 
         def tell(epoch: Epoch) -> None:
             tracker.update(epoch.epoch, loss=epoch.loss)
 
         return train_arm(
-            arms.load(of), bench.options[of], bench.training, train, seed, device=best_device(), on_epoch=tell
+            arms.load(of),
+            bench.options.arms[of],
+            bench.options.training,
+            train,
+            seed,
+            device=best_device(),
+            on_epoch=tell,
         )
 
 
@@ -356,11 +375,11 @@ def _generator(objective: str, bench: _Bench) -> Generator:
 
 
 def _regenerated(bench: _Bench) -> TrainingSet:
-    """As many images as the training set has, drawn by the DMIS generator, with their classes as labels."""
+    """Images drawn by the DMIS generator, with their classes as labels; as many as the training set has by default."""
     train, generator = bench.plan.train, _generator("dmis", bench)
     options = bench.plan.options
     assert isinstance(options, GeneratorOptions)
-    count = max(1, round(len(train) / train.images.num_classes))
+    count = bench.options.regeneration.per_class or max(1, round(len(train) / train.images.num_classes))
     wanted = Wanted(
         count,
         steps=options.draw.sampler_steps,

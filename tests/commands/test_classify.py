@@ -8,6 +8,8 @@ import pytest
 from conftest import TINY, Dmis
 
 from condense.commands import classify as module
+from condense.data.types import TrainingSet
+from condense.errors import UserError
 
 FIT = ("--network", "convnet1", "--epochs", "1", "-q", "--json")
 ARMS = {"ce", "mixup", "gce", "elr", "co-teaching", "cc", "proden", "pseudo-label", "mean-teacher", "fixmatch"}
@@ -103,6 +105,22 @@ def test_a_trained_generator_is_tested_and_drawn_from(dmis: Dmis, trained: Path)
     lines = json.loads(answer.out)["arms"]
     assert [line["arm"] for line in lines] == ["dmis", "dmis-ce"]
     assert all(0 <= line["mean"] <= 100 for line in lines)
+
+
+def test_how_many_images_are_drawn_for_ce(dmis: Dmis, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+
+    def train_arm(arm: object, of: object, budget: object, train: TrainingSet, seed: int, **more: object) -> None:
+        seen.append(np.bincount(train.supervision.observed).tolist())
+        raise UserError("enough")
+
+    monkeypatch.setattr(module, "train_arm", train_arm)
+    command = ("classify", "digits", "--noise", "sym:0.4", "--generator", trained, "--arm", "dmis-ce", *FIT)
+    for count in ("3", "null"):
+        settings = ("--set", f"dmis-ce.per_class={count}", "--set", "draw.sampler_steps=2")
+        assert dmis(*command, *settings).err == "error: enough\n"
+    assert seen == [[3] * 10, [130] * 10]
+    assert "per_class" in dmis(*command, "--set", "dmis-ce.per_class=0").err
 
 
 def test_generators_are_trained_once_a_seed_and_kept(dmis: Dmis) -> None:
