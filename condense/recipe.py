@@ -7,13 +7,15 @@ Top-level keys are the fields of `Recipe`; every other key belongs to the method
     ipc: 10
     train: {steps: 8000}
 
-A recipe without a file starts from the generator defaults for the data's image size (`generator-*.yaml`).
+A recipe without a file starts from the generator defaults for the data's image size (`generator-*.yaml`),
+trained for fewer steps where there are few images.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -27,11 +29,19 @@ from condense.options import Options
 
 Model = TypeVar("Model", bound=BaseModel)
 
-SIZES: tuple[tuple[int, str], ...] = (
-    (16, "generator-8px"),
-    (40, "generator-28px"),
-    (10**9, "generator-64px"),
+SIZES: tuple[tuple[int, str, int | None], ...] = (
+    (16, "generator-8px", None),
+    (40, "generator-28px", 100),
+    (10**9, "generator-64px", None),
 )
+"""Up to so many pixels a side: whose defaults, and how often the stage that learns the classes may pass over the
+images.
+
+Without a limit few images are passed so often that wrong labels are learned by heart. Digits enlarged to 28 pixels,
+40 % wrong, labels right after training: of 300 images 86 % after 300 steps (64 passes), 84 % after 600, 73 % after
+1000, and 87 % after a run of 469; of 1437 images 98 % after 1000 steps (45 passes) and 2000. At 8 pixels, where
+augmentation is on, 300 images bear 256 passes (92 %; 93 % after 119); from 41 pixels on nothing was measured.
+"""
 
 
 class DataRecipe(Options):
@@ -97,9 +107,17 @@ def shipped(name: str) -> dict[str, Any]:
         return read_yaml(path)
 
 
-def generator_defaults(image_side: int) -> dict[str, Any]:
-    """Network and training options that suit images of `image_side` pixels."""
-    return shipped(next(name for limit, name in SIZES if image_side <= limit))
+def generator_defaults(image_side: int, images: int | None = None) -> dict[str, Any]:
+    """Network and training options that suit images of `image_side` pixels.
+
+    Where the images are few, `train.steps` is no more than the passes of SIZES take.
+    """
+    name, passes = next((name, passes) for limit, name, passes in SIZES if image_side <= limit)
+    defaults = shipped(name)
+    if passes is not None and images is not None:
+        train = defaults["train"]
+        train["steps"] = min(train["steps"], math.ceil(passes * images / train["batch_size"]))
+    return defaults
 
 
 def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:

@@ -159,8 +159,19 @@ def test_missing_and_binary_files_are_refused(tmp_path):
 
 def test_generator_defaults_follow_the_image_size():
     assert generator_defaults(8) == generator_defaults(16) == shipped("generator-8px")
-    assert generator_defaults(28) == generator_defaults(40) == shipped("generator-28px")
+    assert (
+        generator_defaults(28) == generator_defaults(40) == generator_defaults(40, 60_000) == shipped("generator-28px")
+    )
     assert generator_defaults(64) == generator_defaults(500) == shipped("generator-64px")
+
+
+def test_few_images_are_passed_a_hundred_times_at_most():
+    steps = {images: generator_defaults(28, images)["train"]["steps"] for images in (1, 300, 1919, 1920, 50_000)}
+    assert steps == {1: 2, 300: 469, 1919: 2999, 1920: 3000, 50_000: 3000}
+    few, many = generator_defaults(28, 300), generator_defaults(28)
+    few["train"]["steps"] = many["train"]["steps"]
+    assert few == many  # the stage that draws learns no labels
+    assert generator_defaults(8, 300) == generator_defaults(8)
 
 
 def test_the_recipes_that_ship_are_those_in_the_repository_and_all_resolve():

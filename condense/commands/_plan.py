@@ -1,7 +1,7 @@
 """From what was asked for to what will be done: recipe layers, data, labels, the method and its options.
 
-Layers, the weakest first: generator defaults for the data's image size, with `--quick` the method's smallest budget,
-the recipe file (`-c`), named options (`--ipc`), `--set a.b=c`.
+Layers, the weakest first: generator defaults for size and number of the images, with `--quick` the method's smallest
+budget, the recipe file (`-c`), named options (`--ipc`), `--set a.b=c`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def make_plan(request: Request) -> Plan:
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data',")
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
     source = load_source(data)
-    recipe, options, labeller = resolve_options(file, asked, method, min(source.train.image_shape[1:]))
+    recipe, options, labeller = resolve_options(
+        file, asked, method, min(source.train.image_shape[1:]), len(source.train)
+    )
     for generator in (options, labeller):
         _check_generator(getattr(generator, "generator", None))
     given = given_labels(source, data, recipe.noise_seed)
@@ -104,7 +106,11 @@ def make_plan(request: Request) -> Plan:
 
 
 def resolve_options(
-    file: Mapping[str, Any], asked: Mapping[str, Any], method: methods.Method, image_side: int
+    file: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    method: methods.Method,
+    image_side: int,
+    images: int | None = None,
 ) -> tuple[Recipe, Options, GeneratorOptions | FoldOptions | None]:
     """The recipe with every option filled in, for images of `image_side` pixels.
 
@@ -116,6 +122,7 @@ def resolve_options(
         asked: what was asked for beside it, in the same form.
         method: the method's module.
         image_side: smaller side of the images in pixels.
+        images: how many there are for training; as many as the defaults like when None.
 
     Returns:
         Recipe, options of the method, options of the labeller where `clean_first` is "dmis" or "cleanlab".
@@ -123,7 +130,7 @@ def resolve_options(
     Raises:
         UserError: an unknown key or a value out of range.
     """
-    sizes = generator_defaults(image_side)
+    sizes = generator_defaults(image_side, images)
     layers = merge(file, asked)
     drawing = {key: sizes.pop(key) for key in DRAWING_SECTIONS if key in sizes}
     if layers.get("method", Recipe.model_fields["method"].default) == "dmis":

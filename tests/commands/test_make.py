@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from condense.condensed import read
 from condense.data import corrupt, sources
 from condense.errors import UserError
 from condense.evaluate import protocols
+from condense.methods._generate import GeneratorOptions
 
 
 def listing(folder: Path) -> list[str]:
@@ -279,6 +281,14 @@ def test_layers_from_weak_to_strong() -> None:
     assert told["train"]["objective"] == "vanilla" and labeller is None
     assert recipe.options == options.model_dump(mode="json")
     assert resolve_options({}, {"options": {}}, vanilla, 28)[1].model_dump()["network"]["multipliers"] == (1, 2)
+
+
+def test_the_defaults_know_how_many_images_there_are() -> None:
+    enlarged = {"data": {"name": "digits", "image_size": 28}}
+    for asked, steps in (((), math.ceil(100 * 1297 / 64)), (("train.steps=2999",), 2999)):
+        options = make_plan(Request(named=enlarged, settings=asked)).options
+        assert isinstance(options, GeneratorOptions) and options.second_stage is not None
+        assert (options.train.steps, options.second_stage.train.steps) == (steps, 3000)
 
 
 def test_quick_is_a_layer_above_the_defaults_and_below_what_is_asked() -> None:
