@@ -176,8 +176,8 @@ class interrupt_guard:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        if os.isatty(2):  # past sys.stderr, which must not be entered twice
-            os.write(2, STOPPING)
+        if number == signal.SIGINT and os.isatty(2):  # a job of a benchmark gets SIGTERM: its parent has told already
+            os.write(2, STOPPING)  # past sys.stderr, which must not be entered twice
 
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str) -> None:
