@@ -13,7 +13,7 @@ import argparse
 
 import torch
 
-from condense.commands._plan import Request, make_plan
+from condense.commands._plan import Plan, Request, make_plan
 from condense.evaluate.protocols import HARD_QUICK, Protocol
 from condense.evaluate.score import score
 from condense.evaluate.stats import summarise, summarise_nested
@@ -21,9 +21,8 @@ from condense.machine import best_device, machine
 from condense.run import Run
 
 
-def scored(data: str, ipc: int, seed: int, protocol: Protocol, networks: int) -> tuple[float, ...]:
+def scored(plan: Plan, ipc: int, seed: int, protocol: Protocol, networks: int) -> tuple[float, ...]:
     """Accuracies in percent of the networks trained on one subset."""
-    plan = make_plan(Request(named={"data": {"name": data}, "method": "random", "ipc": ipc, "seed": seed}))
     made = plan.method.condense(plan.train, ipc, plan.options, seed, Run(None))
     test, truth = plan.source.test, plan.source.test_truth
     assert test is not None and truth is not None, "there are no test images"
@@ -41,11 +40,12 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="without augmentation only")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    plan = make_plan(Request(named={"data": {"name": asked.data}, "method": "random"}))
     print(machine())
     print(f"{'IPC':>4}  {'protocol':16}  accuracy   ci95")
     for ipc in asked.ipc:
         for protocol in (HARD_QUICK.plain(),) if asked.plain else (HARD_QUICK, HARD_QUICK.plain()):
-            sets = [scored(asked.data, ipc, seed, protocol, asked.networks) for seed in range(asked.sets)]
+            sets = [scored(plan, ipc, seed, protocol, asked.networks) for seed in range(asked.sets)]
             found = summarise_nested(sets) if len(sets) > 1 else summarise(sets[0])
             spread = "" if found.ci95 is None else f"{found.ci95:5.1f}"
             print(f"{ipc:4}  {protocol.name:16}  {found.mean:8.1f}  {spread}", flush=True)

@@ -642,12 +642,8 @@ def classify(
 
     if dry_run:
         _answer(lambda: commands.dry_run(*asked(), out=out), as_json, _show.facts)
-    else:
-        _answer(
-            lambda: commands.classify(*asked(), out=out, progress=not quiet),
-            as_json,
-            _show.classification,
-        )
+        return
+    _answer(lambda: commands.classify(*asked(), out=out, progress=not quiet), as_json, _show.classification)
 
 
 @app.command()

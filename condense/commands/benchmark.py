@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -134,18 +134,12 @@ def _counts(out: Path, results: Sequence[Result]) -> dict[str, Any]:
     return {"out": str(out), "report": str(out / HTML), "results": str(out / RESULTS), "cells": len(results), **counted}
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder, so that no second benchmark works at the same cells. Raises `UserError` where one does."""
-    lock = FileLock(out / LOCK, timeout=0)
+def _alone(out: Path) -> AbstractContextManager[object]:
+    """Holds the folder, so that no second benchmark works at the same cells. Raises `UserError` where one does."""
     try:
-        lock.acquire()
+        return FileLock(out / LOCK, timeout=0).acquire()
     except Timeout:
         raise UserError(f"Another benchmark is at work in {out}; wait for it, or choose another --out.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
