@@ -63,7 +63,7 @@ class TrainOptions(Options):
         0.1,
         ge=0,
         le=1,
-        description="first share of the steps, which trust the labels given; 60 steps or a tenth at least, 0 for none",
+        description="first share of the steps, trusting the labels given; min(60 steps, a tenth) at least, 0 for none",
     )
     classification_weight: float = Field(1.0, ge=0, description="weight of the classification term")
     noisy_loss: Literal["elr", "forward"] = Field(
