@@ -46,7 +46,7 @@ def main() -> None:
     train = make_plan(Request(named={"data": data, "method": "random", "seed": asked.seed, "ipc": asked.ipc})).train
     run = Run(asked.run)
     generator = Generator.load(run, best_device())
-    believed = beliefs(generator, train, asked.seed, run).posterior
+    believed = beliefs(generator, train, run).posterior
     judged = np.sort(np.random.default_rng(asked.seed).permutation(len(train))[:MOST_JUDGED])
     truth = Truth(believed.argmax(1)[judged])
     print(f"{machine()}  {asked.data} {asked.noise} seed {asked.seed}  ipc {asked.ipc}  networks {asked.repeats}")

@@ -56,7 +56,7 @@ def by_dmis(train: TrainingSet, options: GeneratorOptions, seed: int, run: Run, 
         generator = Generator.load(Run(options.generator), best_device())
     alone = None
     if kept:
-        believed = beliefs(generator, train, seed, run if options.generator is None else Run(options.generator))
+        believed = beliefs(generator, train, run if options.generator is None else Run(options.generator))
         found = Suggestions(train.supervision, believed.posterior, believed.posterior)
     else:
         found = suggest(generator, train, seed, run)

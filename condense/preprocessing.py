@@ -21,6 +21,9 @@ def planes(images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
     return torch.tensor(images).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
 
 
+_COUNTED = 4096  # images counted at once
+
+
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
     """How pixels in [0, 1] become what a network sees, and back.
@@ -85,6 +88,12 @@ class Preprocessing:
 
 def standardisation(pixels: npt.NDArray[np.uint8]) -> Preprocessing:
     """Mean 0 and deviation 1 for each channel of uint8 images [n, H, W, C], as pixels in [0, 1]."""
-    mean = tuple(float(v) / 255 for v in pixels.mean((0, 1, 2), dtype=np.float64))
-    std = tuple(max(float(v) / 255, 1e-6) for v in pixels.std((0, 1, 2), dtype=np.float64))
-    return Preprocessing(mean, std)
+    channels = pixels.shape[3]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for part in np.array_split(pixels, -(-len(pixels) // _COUNTED)):
+        for channel in range(channels):
+            counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+    share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+    mean = share @ values
+    std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(1)).clip(min=1e-6)
+    return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)))

@@ -17,14 +17,14 @@ from condense.generator.stages import Beliefs, beliefs
 from condense.run import Run
 
 
-def repaired_by(generator: Generator, train: TrainingSet, seed: int, run: Run) -> tuple[TrainingSet, Beliefs]:
+def repaired_by(generator: Generator, train: TrainingSet, run: Run) -> tuple[TrainingSet, Beliefs]:
     """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z).
 
     Returns the relabelled data and the beliefs, which `run` keeps (see `beliefs`).
 
     Raises `UserError` where the generator was made for other classes or image sizes.
     """
-    believed = beliefs(generator, train, seed, run)
+    believed = beliefs(generator, train, run)
     return _relabelled(train, believed.posterior.argmax(1), "dmis"), believed
 
 

@@ -52,6 +52,24 @@ def test_benchmark_expands_and_opens_with_its_source_and_time(name: str) -> None
     assert "# Expected time: " in told and ("CPU" in told or ("GPU" in told and "Not run by us" in told))
 
 
+@pytest.mark.parametrize("name", ["cifar10-sym40", "fashion-mnist-sym40", "imagenette-sym40"])
+def test_a_recipe_of_the_papers_scale_owes_nothing_to_the_defaults_for_its_size(name: str) -> None:
+    method = methods.load("dmis")
+    found = [resolve_options(read_config(name), {}, method, side)[1] for side in (8, 32, 64)]
+    assert isinstance(found[0], GeneratorOptions)
+    plain = [options.model_dump(exclude={"train": {"helper"}}) for options in found]  # without VolMinNet none is trained
+    assert plain[0] == plain[1] == plain[2]
+    assert (found[0].train.noisy_loss, found[0].train.transition) == ("elr", "estimate")
+
+
+@pytest.mark.parametrize("name", [name for name in GRIDS if name.startswith("paper-")])
+def test_generators_of_the_papers_tables_are_those_of_its_recipes(name: str) -> None:
+    tables = read_config(name)["options"]
+    recipe = read_config("imagenette-sym40" if "imagenette" in name else "cifar10-sym40")
+    for section in ("network", "train", "draw", "second_stage"):
+        assert tables["dmis"][section] == recipe[section]
+
+
 def test_every_method_has_its_cells_on_digits() -> None:
     cells = expand(read_benchmark(read_config("digits")))
     assert len(cells) == len(methods.names()) * 2 * 2

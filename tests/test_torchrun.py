@@ -69,7 +69,7 @@ def test_two_processes_train_two_stages_and_one_draws(torchrun, tmp_path):
     generator = Generator.load(Run(tmp_path / "out"))
     assert generator.second.meta["steps"] == 3
     train = make_plan(Request(named={"data": {"noise": "sym:0.4"}, "method": "random"})).train
-    alone = beliefs(generator, train, 0, Run(None)).posterior
+    alone = beliefs(generator, train, Run(None)).posterior
     torch.testing.assert_close(believed, torch.from_numpy(alone))
     assert read(tmp_path / "set.h5").ipc == 1
 

@@ -14,6 +14,7 @@ from condense.data.splits import held_out
 from condense.data.types import TrainingSet
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
+from condense.generator.preparation import foreseen_images
 from condense.generator.stages import BELIEFS, LOOKS
 from condense.generator.train import cold_steps
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
@@ -86,18 +87,19 @@ def num_parameters(network: NetworkOptions, train: TrainingSet, *, coherent: boo
 
 
 def training_evaluations(network: NetworkOptions, options: TrainOptions, train: TrainingSet, seed: int) -> int:
-    """Images passed through the trained and the averaged network in a whole training, its end included."""
+    """Images passed through all networks in a whole training: what is prepared, every step, the end."""
     passes = _passes(network, train.images.num_classes)
     _, held = held_out(train.supervision, options.held_out, seed)
     cold = cold_steps(options)
     steps = options.batch_size * (
-        cold * _loss_passes(options, passes, cold=True)
-        + (options.steps - cold) * _loss_passes(options, passes, cold=False)
+        cold * _loss_passes(network, options, passes, cold=True)
+        + (options.steps - cold) * _loss_passes(network, options, passes, cold=False)
     )
     refreshed = math.ceil(options.refresh_share * options.batch_size) * 2 * len(options.posterior_sigmas)
     refreshes = options.steps * refreshed * passes if options.objective == "dmis" else 0
     looks = 1 + (math.ceil(options.steps / options.select_every) if options.select == "best" else 0)
-    return steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes
+    prepared = foreseen_images(train, options)
+    return prepared + steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes
 
 
 def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str) -> int:
@@ -145,14 +147,18 @@ def _passes(network: NetworkOptions, num_classes: int) -> int:
     return 1 if network.kind == "all-class" else num_classes
 
 
-def _loss_passes(options: TrainOptions, passes: int, *, cold: bool) -> int:
+def _loss_passes(network: NetworkOptions, options: TrainOptions, passes: int, *, cold: bool) -> int:
     """Evaluations an image of one step's loss, see `condense.generator.batch_loss`."""
     drawn = options.objective == "dmis" and options.form == "sampled" and options.classification_weight == 0
     if drawn or options.objective in ("vanilla", "cad"):
         return 1
     top_k = options.top_k if passes > 1 else None
     if options.objective == "tdsm":
-        return passes if top_k is None else min(top_k, passes)
-    with_gradient = passes if top_k is None else passes + min(top_k, passes)
-    teacher = passes if options.form == "mixture" and not cold else 0
-    return with_gradient + teacher
+        return (passes if top_k is None else min(top_k, passes)) + 1  # the classifier's own look
+    mixture = options.form == "mixture" and not cold
+    if top_k is None:
+        surveyed = passes if mixture and passes > 1 and network.dropout else 0
+        loss = passes + surveyed
+    else:
+        loss = passes + min(top_k, passes)
+    return loss + (passes if mixture else 0)

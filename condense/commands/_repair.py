@@ -81,7 +81,7 @@ def fold_evaluations(options: FoldOptions, images: int) -> int:
 def _repaired_by_generator(plan: Plan, options: GeneratorOptions, run: Run) -> Repaired:
     generator = _labeller(plan, options, run)
     home = run if options.generator is None else Run(options.generator, progress=run.progress)
-    train, believed = repaired_by(generator, plan.train, plan.recipe.seed, home)
+    train, believed = repaired_by(generator, plan.train, home)
     meta = cast(Mapping[str, float], generator.meta)
     return Repaired(
         train,

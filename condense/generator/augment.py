@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Each transformation is applied to an image with `probability`.
+    """Each transformation is drawn for an image with `probability`; a drawn flip mirrors every other time.
 
     Attributes:
         probability: 0 turns augmentation off.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -100,8 +102,11 @@ def dmis_losses(
 
     Without `top_k` every class is evaluated with gradient: one pass with `AllClass`, c with `Conditional`. With it
     a first pass without gradient finds each class's share in both terms and a second one backpropagates through the
-    k largest (exact where the others' shares vanish and dropout is 0); its classification value is that of the
-    surrogate, which has the gradient of the loss, not its size.
+    k largest, the likeliest class always among them (exact where the others' shares vanish and dropout is 0); its
+    classification value is that of the surrogate, which has the gradient of the loss, not its size.
+
+    Classes are compared without dropout wherever its masks would differ between them. An image whose pi is zero
+    throughout (unlabelled, during the cold start) has no loss.
 
     Args:
         model: the trained network, maybe wrapped; called as `Denoiser.forward`.
@@ -115,18 +120,20 @@ def dmis_losses(
     """
     if top_k is None:
         denoised = model(batch.x_t, batch.sigma, None, batch.augment)
-        pi = _generative_weights(denoised.detach(), teacher, batch, settings, random, form)
+        masked_apart = form == "mixture" and not teacher.one_pass and teacher.has_dropout
+        compared = _survey(model, batch) if masked_apart else denoised.detach()
+        pi = _generative_weights(compared, teacher, batch, settings, random, form)
         errors = squared_errors(denoised, batch.x_0)
         return Losses(
             _generative(denoised, errors, pi, batch, form),
-            _inside(batch, settings) * _classification(errors, batch, settings),
+            _classified(batch, settings) * _classification(errors, batch, settings),
         )
-    with torch.no_grad():
-        surveyed = model(batch.x_t, batch.sigma, None, batch.augment)
+    surveyed = _survey(model, batch)
     pi = _generative_weights(surveyed, teacher, batch, settings, random, form)
     errors = squared_errors(surveyed, batch.x_0)
-    gradient = _inside(batch, settings)[:, None] * _error_gradient(errors, batch, settings)
+    gradient = _classified(batch, settings)[:, None] * _error_gradient(errors, batch, settings)
     share = pi + classification_weight * gradient.abs()
+    share = share.scatter(1, pi.argmax(1, keepdim=True), torch.inf)
     classes = share.topk(min(top_k, share.shape[1]), dim=1).indices
     denoised = model(batch.x_t, batch.sigma, classes, batch.augment)
     errors = squared_errors(denoised, batch.x_0)
@@ -227,7 +234,25 @@ def _error_gradient(errors: Tensor, batch: Batch, settings: ClassifierSettings) 
     return gradient * (settings.temperature / loss_weight(batch.sigma))[:, None]
 
 
-def _inside(batch: Batch, settings: ClassifierSettings) -> Tensor:
-    """1 where sigma lies in the classifier's interval, else 0: [B]."""
+def _classified(batch: Batch, settings: ClassifierSettings) -> Tensor:
+    """1 where the image is used and sigma lies in the classifier's interval, else 0: [B]."""
     low, high = settings.interval
-    return ((batch.sigma >= low) & (batch.sigma <= high)).float()
+    return (batch.pi.any(1) & (batch.sigma >= low) & (batch.sigma <= high)).float()
+
+
+def _survey(model: nn.Module, batch: Batch) -> Tensor:
+    """Every class's denoised image without gradient or dropout, [B, c, C, H, W]."""
+    with torch.no_grad(), _evaluated(model):
+        surveyed: Tensor = model(batch.x_t, batch.sigma, None, batch.augment)
+    return surveyed
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """In eval mode, and back."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

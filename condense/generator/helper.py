@@ -24,6 +24,8 @@ from condense.generator.selection import BestWeights
 from condense.machine import is_worker
 from condense.run import JSON, Run, interrupt_guard, pack_optimizer, unpack_optimizer
 
+HELD_PART = 256  # held-out images in one pass
+
 
 class HelperData:
     """The images a helper learns from, split as the generator's own are.
@@ -48,6 +50,15 @@ class HelperData:
     def batch(self, step: int) -> Tensor:
         """Indices of the training images of one step, int64 [B]."""
         return self._train[self._batches[step]].to(self.candidates.device)
+
+    def held_mean(self, loss: Callable[[Tensor], Tensor], looks: int = 1) -> float:
+        """Mean over the held-out images, `looks` times each, of a loss that is the mean over given indices.
+
+        They pass through the network in parts, so that memory does not grow with them.
+        """
+        held = self.held.repeat(looks)
+        parts = held.chunk(-(-len(held) // HELD_PART))
+        return sum(float(loss(part)) * len(part) for part in parts) / len(held)
 
 
 @dataclass(frozen=True)

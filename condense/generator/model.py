@@ -95,11 +95,13 @@ class Generator:
         """Where the network lies."""
         return next(self.denoiser.parameters()).device
 
-    @property
-    def _pass_size(self) -> int:
-        """Images in one pass: few enough for a CPU cache, enough to fill a GPU; `Conditional` counts every class."""
+    def _pass_size(self, *, every_class: bool) -> int:
+        """Images in one pass: few enough for a CPU cache, enough to fill a GPU.
+
+        `every_class`: whether each is asked for every class, which `Conditional` answers in as many rows.
+        """
         size = 200 if self.device.type == "cpu" else 4000
-        return size if self.denoiser.one_pass else max(1, size // len(self.classes))
+        return max(1, size // len(self.classes)) if every_class and not self.denoiser.one_pass else size
 
     def check_images(self, images: Images) -> None:
         """Raise `UserError` unless `images` [n, H, W, C] have the shape the generator was trained on."""
@@ -173,7 +175,7 @@ class Generator:
     def _batches(self, images: Images, looks: int) -> Iterator[tuple[int, Tensor]]:
         """Place of the first image and pixels [B, C, H, W] in [-1, 1] of parts that fill a pass with `looks` looks."""
         self.check_images(images)
-        batch = max(1, self._pass_size // looks)
+        batch = max(1, self._pass_size(every_class=True) // looks)
         for start in range(0, len(images), batch):
             pixels = planes(images[start : start + batch]).to(self.device)
             yield start, to_unit(pixels)
@@ -209,7 +211,7 @@ class Generator:
         start: Images | None = None,
         start_sigma: float = SIGMA_MAX,
     ) -> Images:
-        """One image for each label [n]: uint8 [n, H, W, C]. Image i depends on (seed, i) and the labels before it.
+        """One image for each label [n]: uint8 [n, H, W, C]. Image i depends on seed, i and its own label.
 
         Args:
             labels: int64 [n].
@@ -226,7 +228,7 @@ class Generator:
             )
         images = []
         noise_source = rng.generator(seed, "sampling")
-        batch = self._pass_size
+        batch = self._pass_size(every_class=guidance != 0)
         for begin in range(0, len(labels), batch):
             classes = torch.from_numpy(labels[begin : begin + batch]).to(self.device)
             noise = torch.randn(len(classes), *self.image_shape, generator=noise_source).to(self.device)

@@ -97,7 +97,7 @@ def train_noisy_classifier(
 
     def held_out_loss() -> float:
         random = rng.generator(seed, f"{NAME}-held-out")
-        return float(loss_of(parts.held.repeat(HELD_LOOKS), random, augmented=False))
+        return parts.held_mean(lambda held: loss_of(held, random, augmented=False), HELD_LOOKS)
 
     helper = Helper(
         NAME,

@@ -47,6 +47,8 @@ def prepare(
 ) -> Aids:
     """Train, go on with or load what the objective needs beforehand; the run folder keeps it.
 
+    VolMinNet learns from single labels that may be wrong; without any, DMIS does without its matrix.
+
     Raises:
         UserError: TDSM without a transition matrix; otherwise as the trainings, see `train_helper`, `out_of_fold`.
         Interrupted: stopped by Ctrl-C after the state was saved.
@@ -57,7 +59,7 @@ def prepare(
         return Aids()
     seconds: dict[str, float] = {}
     transition = None
-    if options.transition == "volmin":
+    if _finds_volume(data, options):
         classifier_of_clean = fresh_classifier(data, seed)
         transition, seconds[volminnet.NAME] = estimate_by_volume(data, classifier_of_clean, options, seed, run, device)
     classifier = None
@@ -66,8 +68,23 @@ def prepare(
         classifier, seconds[noisy_classifier.NAME] = train_noisy_classifier(
             data, known, network, options, seed, run, device
         )
-    seen = len(seconds) * num_steps(options) * options.helper.batch_size
-    return Aids(transition, classifier, seconds=seconds, images_seen=seen)
+    return Aids(transition, classifier, seconds=seconds, images_seen=foreseen_images(data, options))
+
+
+def foreseen_images(data: TrainingSet, options: TrainOptions) -> int:
+    """Images that `prepare` trains on, repetitions counted."""
+    if options.objective == "cad":
+        labelled = int((~data.supervision.unlabelled).sum())
+        return options.coherence.epochs * labelled * (options.coherence.folds - 1)
+    if options.objective == "vanilla":
+        return 0
+    helpers = int(_finds_volume(data, options)) + int(options.objective == "tdsm")
+    return helpers * num_steps(options) * options.helper.batch_size
+
+
+def _finds_volume(data: TrainingSet, options: TrainOptions) -> bool:
+    """Whether VolMinNet is trained; TDSM cannot do without what it finds."""
+    return options.transition == "volmin" and (options.objective == "tdsm" or bool(data.supervision.noisy.any()))
 
 
 def given_transition(rows: Sequence[Sequence[float]], num_classes: int) -> Tensor:
@@ -91,7 +108,5 @@ def _known_transition(options: TrainOptions, num_classes: int) -> Tensor:
 
 def _coherent(data: TrainingSet, options: TrainOptions, seed: int, run: Run, device: torch.device) -> Aids:
     coherence, seconds = estimate_coherence(data, options.coherence, seed, run, device)
-    folds = options.coherence.folds
-    labelled = int((~data.supervision.unlabelled).sum())
-    seen = options.coherence.epochs * labelled * (folds - 1)
+    seen = foreseen_images(data, options)
     return Aids(coherence=coherence.to(device), seconds={cross.FILE: seconds}, images_seen=seen)

@@ -19,6 +19,7 @@ import torch
 
 from condense import rng
 from condense.data.types import TrainingSet
+from condense.errors import UserError
 from condense.generator.classifier import centred_schedule
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
@@ -45,8 +46,14 @@ def train_stages(
 
     Raises:
         WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
-        UserError, Interrupted, RunFailed: as `train_generator`.
+        UserError: a second stage of an objective without beliefs of its own; otherwise as `train_generator`.
+        Interrupted, RunFailed: as `train_generator`.
     """
+    if second is not None and options.objective in ("vanilla", "cad"):
+        raise UserError(
+            f"The method {options.objective} believes the labels as given, so it has no second stage; "
+            "leave second_stage out, or use dmis or tdsm."
+        )
     generator = train_generator(data, network, options, seed, run)
     if second is not None:
         generator.second = _train_second(data, generator, options, second, seed, run)
@@ -62,7 +69,7 @@ def _train_second(
     seed: int,
     run: Run,
 ) -> Generator:
-    believed = beliefs(first, data, seed, run, together=True)
+    believed = beliefs(first, data, run, together=True)
     folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
     train = second.train.model_copy(update={"objective": options.objective})
     known = torch.from_numpy(believed.posterior)
@@ -89,15 +96,15 @@ class Beliefs:
     seconds: float = 0.0
 
 
-def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run, *, together: bool = False) -> Beliefs:
+def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
     """What `generator` believes of each training image; found once and kept in the run folder.
 
-    A vanilla generator believes the labels as given: one-hot, or uniform over the candidates.
+    The noise is that of the seed it was trained with, so that it tells all who ask the same. A vanilla generator
+    believes the labels as given: one-hot, or uniform over the candidates.
 
     Args:
         generator: who is asked.
         data: images and the labels they came with.
-        seed: of the noise.
         run: the folder.
         together: whether the processes that torchrun started share the images among them; all of them must call.
     """
@@ -110,7 +117,7 @@ def beliefs(generator: Generator, data: TrainingSet, seed: int, run: Run, *, tog
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
         posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
         return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
-    before, started = generator.denoiser.evaluations, time.perf_counter()
+    before, started, seed = generator.denoiser.evaluations, time.perf_counter(), cast(int, generator.meta["seed"])
     share, sharers = (process_index(), num_processes()) if together else (0, 1)
     starts = range(share * _PART, len(data), sharers * _PART)
     parts = []

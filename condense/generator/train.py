@@ -165,8 +165,9 @@ class Trainer:
 
     @property
     def evaluations(self) -> int:
-        """Images passed through either network so far by this process."""
-        return self.denoiser.evaluations + self.ema_denoiser.evaluations
+        """Images passed so far through either network by this process, and through those that help it."""
+        helped = 0 if self.aids.classifier is None else self.step * self.options.batch_size
+        return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.aids.images_seen + helped
 
     def steps(self) -> Iterator[Step]:
         """Train from the current step to the last, yielding after each. Raises `RunFailed` on a NaN loss."""
@@ -275,7 +276,7 @@ class Trainer:
             return
         known = self.data.supervision.take(np.flatnonzero(visited))
         posterior = self.bank.posterior[self.bank.visited].float()
-        if self.options.transition == "estimate":
+        if self.aids.transition is None and isinstance(self.options.transition, str):
             self.transition = estimate_transition(posterior, known, self._first_transition())
         self.log_prior = class_prior(known, posterior, self.transition).log()
 

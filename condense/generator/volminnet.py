@@ -100,7 +100,10 @@ def estimate_by_volume(
     """
     used = data.supervision.noisy
     if not used.any():
-        raise UserError("VolMinNet needs noisy labels, and none here may be wrong; leave train.transition out.")
+        raise UserError(
+            "VolMinNet finds the transition matrix from single labels that may be wrong, and there are none here; "
+            "give the matrix as train.transition, or use the method dmis, which needs none."
+        )
     module = VolMinNet(classifier, data.images.num_classes).to(device)
     parts = HelperData(data, used, options, seed, device)
     bf16, rate = wants_bf16(options.precision, device), options.helper.learning_rate
@@ -113,7 +116,7 @@ def estimate_by_volume(
 
     def held_out_loss() -> float:
         with autocast(device, bf16):
-            return float(module.loss(parts.images[parts.held], parts.candidates[parts.held], 0.0))
+            return parts.held_mean(lambda held: module.loss(parts.images[held], parts.candidates[held], 0.0))
 
     groups = [
         {"params": list(module.classifier.parameters()), "lr": rate},

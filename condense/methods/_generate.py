@@ -108,7 +108,7 @@ def condense_with_generator(
     before, started = generator.evaluations, time.perf_counter()
     prototypes = None
     if options.draw.prototype_sigma is not None:
-        known = beliefs(generator, train, seed, home).posterior
+        known = beliefs(generator, train, home).posterior
         prototypes = class_prototypes(train.images.images, known, pool_size(ipc, options.draw), seed)
     images, notes = draw_and_choose(generator, ipc, options.draw, seed, run, prototypes)
     return assemble(

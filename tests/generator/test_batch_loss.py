@@ -1,5 +1,6 @@
 """A batch's losses: two passes against autograd, draws, the noised posterior, and what each step costs."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from oracles import MixtureDenoiser, three_classes
 from torch import nn
 
+from condense.generator import batch_loss
 from condense.generator.batch_loss import (
     Batch,
     ClassifierSettings,
@@ -85,6 +87,26 @@ def test_top_k_spends_its_classes_where_pi_lies():
     torch.testing.assert_close(found, expected)
 
 
+def test_the_likeliest_class_is_kept_however_much_others_weigh():
+    model, batch = awake(Conditional(SHAPE, 1, C)), random_batch()
+    likeliest = batch.pi.argmax(1, keepdim=True)
+    with torch.no_grad():
+        errors = squared_errors(model.all_classes(batch.x_t, batch.sigma), batch.x_0)
+    own = loss_weight(batch.sigma) * errors.gather(1, likeliest)[:, 0]
+    torch.testing.assert_close(losses_of(model, batch, top_k=1, weight=1e9).generative, own)
+
+
+@pytest.mark.parametrize("top_k", [None, C])
+def test_classes_are_compared_without_dropout(monkeypatch, top_k):
+    model, batch = awake(Conditional(dataclasses.replace(SHAPE, dropout=0.5), 1, C)), random_batch()
+    weights = []
+    monkeypatch.setattr(batch_loss, "given_label", lambda posterior, _: weights.append(posterior) or posterior)
+    for training in (False, True):
+        losses_of(model.train(training), batch, top_k=top_k, form="mixture", teacher=copy.deepcopy(model).eval())
+        assert model.training == training
+    torch.testing.assert_close(*weights)
+
+
 def test_outside_the_interval_the_classes_are_chosen_for_generation_alone():
     batch = dataclasses.replace(random_batch(), sigma=torch.full((6,), 50.0))
     model = awake(Conditional(SHAPE, 1, C))
@@ -112,15 +134,17 @@ def test_one_hot_pi_makes_both_kinds_of_step_the_vanilla_loss():
         torch.testing.assert_close(losses_of(model, batch, top_k=None, form=form).generative, edm)
 
 
-@pytest.mark.parametrize("step", [drawn_label_losses, None])
-def test_an_image_without_belief_has_no_generative_loss(step):
+@pytest.mark.parametrize("step", [drawn_label_losses, None, C])
+def test_an_image_without_belief_has_no_loss(step):
     model, batch = awake(AllClass(SHAPE, 1, C)), random_batch()
     pi = batch.pi.clone()
     pi[5] = 0
     batch = dataclasses.replace(batch, pi=pi)
     random = torch.Generator().manual_seed(0)
-    losses = step(model, batch, random) if step else losses_of(model, batch, top_k=None)
+    drawn = step is drawn_label_losses
+    losses = step(model, batch, random) if drawn else losses_of(model, batch, top_k=step)
     assert (losses.generative != 0).tolist() == [True] * 5 + [False]
+    assert drawn or (losses.classification != 0).tolist() == [True, False, True, True, True, False]
 
 
 def test_draws_follow_pi():

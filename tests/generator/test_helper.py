@@ -7,12 +7,14 @@ import signal
 import numpy as np
 import pytest
 import torch
-from tiny import NETWORK, pictures, train_options, training_set
+from tiny import CONDITIONAL, NETWORK, pictures, train_options, training_set
 
 from condense.data.batches import to_unit
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import Interrupted, RunFailed, UserError
+from condense.generator.helper import HELD_PART, HelperData
 from condense.generator.noisy_classifier import NoisyClassifier, train_noisy_classifier
+from condense.generator.preparation import prepare
 from condense.generator.session import train_generator
 from condense.generator.volminnet import TransitionMatrix, VolMinNet, estimate_by_volume
 from condense.run import Run
@@ -67,8 +69,36 @@ def test_volminnet_recovers_a_known_matrix_within_two_hundredths():
 
 
 def test_volminnet_needs_labels_that_may_be_wrong():
-    with pytest.raises(UserError, match="none here may be wrong"):
+    with pytest.raises(UserError, match="none here"):
         estimate_by_volume(training_set("partial"), torch.nn.Identity(), train_options(), 0, Run(None), CPU)
+
+
+@pytest.mark.parametrize("kind", ["labelled", "partial", "unlabelled"])
+def test_dmis_does_without_volminnet_where_no_label_may_be_wrong(kind):
+    data, options = training_set(kind), train_options(steps=2, transition="volmin")
+    aids = prepare(data, NETWORK, options, 0, Run(None), CPU)
+    assert aids.transition is None and aids.images_seen == 0
+    assert "prepared_seconds" not in train_generator(data, NETWORK, options, 0, Run(None)).meta
+    with pytest.raises(UserError, match="none here"):
+        prepare(data, NETWORK, options.model_copy(update={"objective": "tdsm"}), 0, Run(None), CPU)
+
+
+def test_the_held_out_mean_is_taken_in_parts_of_all_looks():
+    data = training_set("noisy", per_class=400)
+    parts = HelperData(data, data.supervision.noisy, train_options(held_out=0.4), 0, CPU)
+    sizes, held = [], parts.held.float()
+    mean = parts.held_mean(lambda part: sizes.append(len(part)) or part.float().mean(), 2)
+    assert mean == pytest.approx(float(held.mean())) and sum(sizes) == 2 * len(held)
+    assert max(sizes) <= HELD_PART < len(held)
+
+
+def test_what_helps_is_counted_among_the_evaluations():
+    options = train_options(objective="tdsm", steps=2, transition="volmin", helper={"steps": 3, "batch_size": 8})
+    helped = train_generator(training_set(), CONDITIONAL, options, 0, Run(None)).meta["evaluations"]
+    plain = train_options(objective="vanilla", steps=2)
+    alone = train_generator(training_set(), CONDITIONAL, plain, 0, Run(None)).meta["evaluations"]
+    asked = 2 * 16 * (3 - 1)  # tdsm asks for every class, vanilla for one
+    assert helped - alone == asked + 2 * 16 + 2 * 3 * 8
 
 
 def test_volmin_fixes_the_matrix_of_dmis(tmp_path):

@@ -94,18 +94,24 @@ def test_a_stopped_second_stage_goes_on_to_the_same_weights(tmp_path, monkeypatc
         )
 
 
+@pytest.mark.parametrize("objective", ["vanilla", "cad"])
+def test_objectives_that_believe_the_labels_as_given_have_no_second_stage(objective):
+    with pytest.raises(UserError, match="no second stage"):
+        two_stages(Run(None), objective=objective)
+
+
 def test_beliefs_are_kept_for_the_same_labels_only(tmp_path):
     data, generator = training_set(), two_stages(Run(None))
     made = generator.denoiser.evaluations
-    first = beliefs(generator, data, 0, Run(tmp_path)).posterior
+    first = beliefs(generator, data, Run(tmp_path)).posterior
     np.testing.assert_allclose(first.sum(1), 1, atol=1e-5)
     before = generator.denoiser.evaluations
-    again = beliefs(generator, data, 0, Run(tmp_path))
+    again = beliefs(generator, data, Run(tmp_path))
     np.testing.assert_array_equal(again.posterior, first)
     assert again.evaluations == before - made
     assert generator.denoiser.evaluations == before
     other = TrainingSet(data.images, Supervision.from_labels(np.zeros(60, np.int64), 3, trusted=False))
-    assert not np.array_equal(beliefs(generator, other, 0, Run(tmp_path)).posterior, first)
+    assert not np.array_equal(beliefs(generator, other, Run(tmp_path)).posterior, first)
     assert generator.denoiser.evaluations > before
 
 
@@ -114,5 +120,5 @@ def test_a_vanilla_generator_believes_the_labels_as_given():
     generator = train_generator(data, NETWORK, train_options(objective="vanilla", steps=2), 0, Run(None))
     given = data.supervision.candidates
     np.testing.assert_allclose(
-        beliefs(generator, data, 0, Run(None)).posterior, given / given.sum(1, keepdims=True), rtol=1e-6
+        beliefs(generator, data, Run(None)).posterior, given / given.sum(1, keepdims=True), rtol=1e-6
     )

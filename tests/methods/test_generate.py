@@ -160,7 +160,7 @@ def test_repaired_labels_are_better_than_the_given_ones(folder):
 
     images, truth = pictures(40)
     train = training_set("noisy", per_class=40)
-    repaired, _ = repaired_by(Generator.load(Run(folder)), train, 0, Run(None))
+    repaired, _ = repaired_by(Generator.load(Run(folder)), train, Run(None))
     before = (train.supervision.observed == truth.labels).mean()
     after = (repaired.supervision.observed == truth.labels).mean()
     assert before < 0.8 and after > 0.97
@@ -173,7 +173,7 @@ def test_repairing_keeps_what_trusted_labels_say(folder):
     from condense.generator.model import Generator
 
     train = training_set("partial", per_class=40)
-    repaired, _ = repaired_by(Generator.load(Run(folder)), train, 0, Run(None))
+    repaired, _ = repaired_by(Generator.load(Run(folder)), train, Run(None))
     chosen = repaired.supervision.observed
     assert train.supervision.candidates[np.arange(120), chosen].all()
 
@@ -184,7 +184,7 @@ def test_a_generator_of_other_classes_repairs_nothing(folder):
     images = ImageData(np.zeros((4, 8, 8, 1), np.uint8), ("a", "b"), "two", "train")
     train = TrainingSet(images, Supervision.from_labels(np.array([0, 1, 0, 1]), 2, trusted=False))
     with pytest.raises(UserError, match="knows the classes"):
-        repaired_by(Generator.load(Run(folder)), train, 0, Run(None))
+        repaired_by(Generator.load(Run(folder)), train, Run(None))
 
 
 def test_the_oracle_is_marked():

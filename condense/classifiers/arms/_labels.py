@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from condense import rng
 from condense.data.types import Supervision
 from condense.errors import UserError
 
@@ -65,6 +67,14 @@ def labelled(supervision: Supervision) -> Tensor:
 
     So an epoch is as many steps long whether images are left out or not.
     """
-    known = torch.from_numpy(np.flatnonzero(~supervision.unlabelled))
-    times = -(-len(supervision) // len(known))
-    return known.repeat(times)[: len(supervision)]
+    return repeated(np.flatnonzero(~supervision.unlabelled), len(supervision))
+
+
+def repeated(images: npt.NDArray[np.int64], count: int) -> Tensor:
+    """`images` again and again until they are `count`, int64: no class is shown oftener because it comes first.
+
+    The rounds are in their order; those of the last, incomplete one are picked at random, always the same ones.
+    """
+    rounds, rest = divmod(count, len(images))
+    picked = np.random.default_rng(rng.derive(0, "shown once more")).permutation(images)[:rest]
+    return torch.from_numpy(np.concatenate([np.tile(images, rounds), picked]))

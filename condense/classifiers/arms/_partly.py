@@ -1,9 +1,9 @@
 """Learning from labelled and unlabelled images together: L = mean of the labelled ones' + mean of all ones' loss.
 
 Every image is shown without its label, and those with one are shown again with it, so often that a step holds
-one of these for `ratio` of the others. In a batch of B the two means are estimated by
+one of these for `ratio` of the others, or more where so many have a label. In a batch of B the means are estimated by
 
-    L = 1/B Σ_i [labelled] ℓ_i / p + [hidden] u_i / (1 - p),      p = 1 / (1 + ratio),
+    L = 1/B Σ_i [labelled] ℓ_i / p + [hidden] u_i / (1 - p),      p = share of those shown with their label,
 
 whose expectation they are, however a batch is cut into parts. A label may be a candidate set: ℓ = -log Σ_{y in S} f_y.
 """
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condense.classifiers.arms._labels import repeated
 from condense.data.types import Supervision
 
 
@@ -35,11 +36,11 @@ class Mixed:
 
 
 def mixed(supervision: Supervision, ratio: int) -> Mixed:
-    """Every image once without its label, and one with label for `ratio` of them."""
+    """Every image once without its label, and one with label for `ratio` of them, at least each that has one."""
     n = len(supervision)
-    known = torch.from_numpy(np.flatnonzero(~supervision.unlabelled))
-    count = -(-n // ratio)
-    again = known.repeat(-(-count // len(known)))[:count]
+    known = np.flatnonzero(~supervision.unlabelled)
+    count = max(-(-n // ratio), len(known))
+    again = repeated(known, count)
     with_label = torch.from_numpy(supervision.candidates)[again]
     possible = torch.cat([torch.ones(n, supervision.num_classes, dtype=torch.bool), with_label])
     return Mixed(torch.cat([torch.arange(n), again]), possible, count / (n + count))
