@@ -57,7 +57,7 @@ def test_a_recipe_of_the_papers_scale_owes_nothing_to_the_defaults_for_its_size(
     method = methods.load("dmis")
     found = [resolve_options(read_config(name), {}, method, side)[1] for side in (8, 32, 64)]
     assert isinstance(found[0], GeneratorOptions)
-    plain = [options.model_dump(exclude={"train": {"helper"}}) for options in found]  # without VolMinNet none is trained
+    plain = [options.model_dump(exclude={"train": {"helper"}}) for options in found]  # VolMinNet alone has one
     assert plain[0] == plain[1] == plain[2]
     assert (found[0].train.noisy_loss, found[0].train.transition) == ("elr", "estimate")
 
