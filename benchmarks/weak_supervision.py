@@ -78,13 +78,14 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arm", action="append", help="repeatable; all that take the labels by default")
+    parser.add_argument("--setting", action="append", choices=SETTINGS, help="column to do, repeatable; all by default")
     parser.add_argument("--set", dest="settings", action="append", help="over the budget here, as of dmis classify")
     parser.add_argument("--show", action="store_true", help="print what is there")
     asked = parser.parse_args()
     assert sorted(ORDER) == list(arms.names())
-    for name, noise in () if asked.show else SETTINGS.items():
+    for name in () if asked.show else asked.setting or SETTINGS:
         settings = (*BUDGET, *KNOWN.get(name, ()), *(asked.settings or ()))
-        request = Request(named={"data": {"name": asked.data, "noise": noise}})
+        request = Request(named={"data": {"name": asked.data, "noise": SETTINGS[name]}})
         classify(request, Asked(asked.arm or [ALL], 0, asked.seeds, (), settings), out=asked.out / name, progress=True)
     table(asked.out, asked.seeds)
     print()
