@@ -52,10 +52,17 @@ def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str,
         ("images per class", ", ".join(map(str, recipe.ipc))),
         ("seeds", ", ".join(map(str, recipe.seeds))),
         ("labels repaired by", ", ".join(recipe.clean_first)),
-        ("budgets", "the smallest of each method (quick)" if recipe.quick else "each method's own, see the recipe"),
+        ("budgets", _budgets(recipe)),
         *((f"{name} judged by".strip(), _judge(wanted)) for name, wanted in reversed(judged.items())),
         ("report written on", f"{here['device']} ({here['cpu']}, {here['cores']} cores), torch {here['torch']}"),
     ]
+
+
+def _budgets(recipe: BenchmarkRecipe) -> str:
+    """Whose they are, and which methods have others than their own."""
+    own = "the smallest of each method (quick)" if recipe.quick else "each method's own"
+    changed = [name for name in recipe.methods if name in recipe.options]
+    return own + (f"; as the recipe sets them for {', '.join(changed)}" if changed else "")
 
 
 def _judge(wanted: EvaluateRecipe) -> str:

@@ -213,6 +213,8 @@ def test_a_grid_that_is_done_stays_as_it_is(copy: Path) -> None:
     rewritten = {"benchmark.json", "results.csv", "comparisons.csv", "report.html", "report.md", "table.tex"}
     assert {name for name in after if before.get(name) != after[name]} <= rewritten and told == []
     assert all(before[name][0] == after[name][0] for name in rewritten)
+    told_budgets = "- budgets: each method's own; as the recipe sets them for dmis\n"
+    assert told_budgets in (out / "report.md").read_text()
 
 
 def test_what_fails_is_told_and_does_not_stop_the_rest(tmp_path: Path, toys: Callable[..., None]) -> None:
