@@ -33,7 +33,7 @@ GENERATOR = {
     "network": {"channels": 8, "blocks": 1},
     "draw": {"sampler_steps": 2, "agree": False},
 }
-LABELLER = {"train": {"steps": 60, "batch_size": 16}, "network": GENERATOR["network"]}  # knows every class by then
+LABELLER = {"train": {"steps": 120, "batch_size": 16}, "network": GENERATOR["network"]}  # knows every class by then
 RECIPE = {
     "methods": ["random", "dmis"],
     "settings": [{"name": "digits", "noise": "sym:0.4"}],
