@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 DEBUG = "DMIS_DEBUG"
+METHODS = "cad, dc, dm, dmis, dsa, herding, kcenter, mtt, random, rded, sre2l, tdsm, vanilla"
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -210,7 +212,7 @@ def init(
     _answer(
         lambda: command(path, request, force=force),
         as_json,
-        lambda result: print(f"Wrote {path}. Next: dmis condense -c {path} --dry-run"),
+        lambda result: print(f"Wrote {path}. Next: dmis condense -c {shlex.quote(str(path))} --dry-run"),
     )
 
 
@@ -225,6 +227,7 @@ def inspect(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe a condensed set or a data set."""
@@ -232,7 +235,7 @@ def inspect(
     from condense.commands.inspect import inspect as command
 
     recipe = _data_recipe(_data(target, root, image_size, download, noise, labels))
-    _answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed), as_json, _show.facts)
+    _answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, _show.facts)
 
 
 @app.command()
@@ -302,7 +305,7 @@ def condense(
     noise: Noise = None,
     labels: Labels = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="How to condense: dmis, vanilla, random, … [default: dmis]")
+        str | None, typer.Option("--method", help=f"How to condense: {METHODS}, or a module of yours. [default: dmis]")
     ] = None,
     ipc: Annotated[int | None, typer.Option("--ipc", help="Images per class. [default: 10]")] = None,
     generator: Annotated[
@@ -317,7 +320,7 @@ def condense(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try, in seconds.")
+        bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
@@ -358,7 +361,7 @@ def condense(
 
     def show(result: dict[str, Any]) -> None:
         _show.facts(result)
-        print(f"Next: dmis evaluate {result['path']}")
+        print(f"Next: dmis evaluate {shlex.quote(result['path'])}")
 
     _answer(
         lambda: commands.condense(
@@ -830,7 +833,7 @@ def _named(data: dict[str, Any], **values: Any) -> dict[str, Any]:
 def _data_recipe(values: dict[str, Any]) -> DataRecipe:
     from condense.recipe import DataRecipe, parse
 
-    return parse(DataRecipe, values, "option for data,")
+    return parse(DataRecipe, values, "option for data")
 
 
 def _request(config: str | None, settings: list[str] | None, named: dict[str, Any]) -> Request:

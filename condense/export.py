@@ -31,12 +31,16 @@ def export(condensed: CondensedSet, path: Path, format: str, *, force: bool = Fa
     """Write `condensed` to `path` in one of `FORMATS`, in one step.
 
     Raises:
-        UserError: an unknown format; `path` exists without `force`, or is a folder that no export made; a
-            picture form for images that are not of 1 or 3 channels; a library is missing.
+        UserError: an unknown format; `path` ends like a file of another one, exists without `force`, or is a folder
+            that no export made; a picture form for images that are not of 1 or 3 channels; a library is missing.
         RunFailed: the disk is full; what was at `path` is untouched.
     """
     if format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}.")
+    if format == "folder" and path.suffix.lower() in (*ENDINGS.values(), ".h5", ".hdf5"):
+        raise UserError(f"{path} is named like a file, and the format folder makes a folder; say which with --format.")
+    if format != "folder" and path.suffix.lower() != ENDINGS[format]:
+        raise UserError(f"{path}: files of the format {format} end in {ENDINGS[format]}; choose such a name.")
     prepare_output(path, force=force)
     path = path.resolve()
     replaces = path.is_dir() and any(path.iterdir())
@@ -132,6 +136,9 @@ FORMATS: Mapping[str, Callable[[CondensedSet, Path], None]] = MappingProxyType(
         "parquet": to_parquet,
     }
 )
+
+
+ENDINGS: Mapping[str, str] = MappingProxyType({"npz": ".npz", "vico": ".pt", "ddranking": ".pt", "parquet": ".parquet"})
 
 
 def folder_names(classes: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 from condense.condensed_set import CondensedSet, Provenance
 from condense.data import sources
 from condense.errors import UserError
-from condense.export import FORMATS, export, folder_names
+from condense.export import ENDINGS, FORMATS, export, folder_names
 from condense.preprocessing import Preprocessing
 
 
@@ -154,29 +154,38 @@ def test_missing_pyarrow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("format", ["folder", "npz", "vico", "ddranking"])
 def test_existing_output_needs_force(tmp_path: Path, format: str) -> None:
-    target = tmp_path / "out"
+    ending = ENDINGS.get(format, "")
+    target = tmp_path / f"out{ending}"
     export(make(), target, format)
     with pytest.raises(UserError, match="exists already"):
         export(make(), target, format)
     export(make(floats=True), target, format, force=True)
-    export(make(), tmp_path / "fresh", format)
+    export(make(), tmp_path / f"fresh{ending}", format)
     export(make(), target, format, force=True)
 
     def content(path: Path) -> dict[str, bytes]:
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
-    assert content(target) == content(tmp_path / "fresh")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["fresh", "out"]
+    assert content(target) == content(tmp_path / f"fresh{ending}")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [f"fresh{ending}", f"out{ending}"]
+
+
+@pytest.mark.parametrize(("name", "format"), [("looks.npz", "folder"), ("set", "npz"), ("set.npz", "ddranking")])
+def test_a_name_that_ends_like_another_format_is_refused(tmp_path: Path, name: str, format: str) -> None:
+    with pytest.raises(UserError, match=name):
+        export(make(), tmp_path / name, format)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_foreign_folder_is_never_replaced(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "holiday.jpg").write_text("x")
     for format in FORMATS:
+        photos = tmp_path / f"photos{ENDINGS.get(format, '')}"
+        photos.mkdir(exist_ok=True)
+        (photos / "holiday.jpg").write_text("x")
         with pytest.raises(UserError, match="no export made"):
-            export(make(), tmp_path / "photos", format, force=True)
-    assert (tmp_path / "photos" / "holiday.jpg").read_text() == "x"
+            export(make(), photos, format, force=True)
+        assert (photos / "holiday.jpg").read_text() == "x"
 
 
 def test_failed_export_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

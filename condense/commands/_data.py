@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from condense.condensed_set import CondensedSet
 from condense.data import arrays, label_file, sources
@@ -70,11 +72,20 @@ def given_labels(source: Source, data: DataRecipe, seed: int) -> Given:
 
 
 def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
-    """`data` with the name of what the set was made from. Raises `UserError` where that is no known name."""
-    name = condensed.provenance.data_name
-    if name not in sources.NAMES:
-        raise UserError(f"The set was made from {name!r}, which is no known name; say where that data is with --data.")
-    return data.model_copy(update={"name": name})
+    """`data` with the name or path, and the root, of what the set was made from, as its recipe tells.
+
+    Raises `UserError` where that is neither a known name nor here.
+    """
+    recipe = condensed.provenance.recipe
+    recorded = recipe.get("data") if isinstance(recipe, Mapping) else None
+    made_from = recorded if isinstance(recorded, Mapping) else {}
+    name, root = str(made_from.get("name", condensed.provenance.data_name)), made_from.get("root")
+    if name not in sources.NAMES and not Path(name.partition("::")[0]).exists():
+        raise UserError(f"The set was made from {name!r}, which is not here; say where that data is with --data.")
+    found: dict[str, Any] = {"name": name}
+    if data.root is None and root is not None and Path(str(root)).exists():
+        found["root"] = Path(str(root))
+    return data.model_copy(update=found)
 
 
 def _share(source: Source) -> float | None:

@@ -93,7 +93,7 @@ def make_plan(request: Request) -> Plan:
     """
     file, asked = _layers(request)
     layers = merge(file, asked)
-    data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data',")
+    data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
     source = load_source(data)
     recipe, options, labeller = resolve_options(
@@ -156,11 +156,11 @@ def resolve_options(
     labeller: GeneratorOptions | FoldOptions | None = None
     if recipe.clean_first == "cleanlab":
         asked_folds = merge(FoldOptions.QUICK if quick else {}, recipe.labeller)
-        labeller = parse(FoldOptions, asked_folds, "recipe section 'labeller',")
+        labeller = parse(FoldOptions, asked_folds, "recipe section 'labeller'")
     if labelled_by_generator:
         budget = GeneratorOptions.QUICK if quick else {}
         asked_labeller = merge(sizes, budget, for_labeller, recipe.labeller, {"train": {"objective": "dmis"}})
-        labeller = parse(GeneratorOptions, asked_labeller, "recipe section 'labeller',")
+        labeller = parse(GeneratorOptions, asked_labeller, "recipe section 'labeller'")
     filled = {
         "options": options.model_dump(mode="json"),
         "labeller": {} if labeller is None else labeller.model_dump(mode="json", exclude={"draw"}),
@@ -176,6 +176,11 @@ def read_layers(request: Request) -> dict[str, Any]:
 def _layers(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe file, and what was asked for beside it."""
     file = _flat(read_config(request.config)) if request.config else {}
+    if {"methods", "settings"} & set(file):
+        raise UserError(
+            f"The recipe {request.config} is a grid of several runs; use `dmis benchmark {request.config} --out DIR`, "
+            "or give the recipe of one."
+        )
     return file, merge(_flat(request.named), _flat(parse_overrides(request.settings)))
 
 

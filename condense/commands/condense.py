@@ -13,6 +13,7 @@ from condense.commands._plan import Plan, Request, make_plan
 from condense.commands._repair import Repaired, check_repair, labeller_run, repair
 from condense.condensed import write
 from condense.condensed_set import CondensedSet, Cost
+from condense.errors import UserError
 from condense.run import Run, prepare_output
 
 
@@ -46,7 +47,10 @@ def condense(
     plan = make_plan(request)
     name = f"{derived_name(plan)}-ipc{plan.recipe.ipc}"
     out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / name
+    if out.suffix.lower() not in (".h5", ".hdf5"):
+        raise UserError(f"A condensed set is HDF5; give --out a name that ends in .h5, not {str(out)!r}.")
     check_repair(plan)
+    _check_method(plan)
     check_run(run_folder, plan, resume=resume, force=force)
     prepare_output(out, force=force)
     run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
@@ -65,7 +69,15 @@ def dry_run(request: Request) -> dict[str, Any]:
     """What `condense` would do and cost, see `_estimate.describe`; nothing is written."""
     plan = make_plan(request)
     check_repair(plan)
+    _check_method(plan)
     return _estimate.describe(plan, draws=True)
+
+
+def _check_method(plan: Plan) -> None:
+    """What the method itself can tell beforehand of labels that stay as they are; raises as it."""
+    check = getattr(plan.method, "check", None)
+    if check is not None and plan.recipe.clean_first == "none":
+        check(plan.train, plan.recipe.ipc, plan.options)
 
 
 def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:

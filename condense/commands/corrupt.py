@@ -35,8 +35,8 @@ def corrupt_labels(data: DataRecipe, *, seed: int, out: Path, force: bool = Fals
         raise UserError(f"{out} would not be read back; give --out a name that ends in .npz.")
     if parse_noise(data.noise).keeps_all and data.labels is None:
         raise UserError("No noise was asked for; give a kind and rate, e.g. --noise sym:0.4, or a file of --labels.")
-    prepare_output(out, force=force)
     given = given_labels(load_source(data), data, seed)
+    prepare_output(out, force=force)
     source, corruption = given.source, given.corruption
     with atomic_path(out) as temporary:
         arrays.write_npz(temporary, source, source.supervision, corruption)

@@ -20,8 +20,10 @@ from condense.evaluate.score import Score, check_comparable, score
 from condense.evaluate.sets import SetsScore, check_one_method, combine
 from condense.evaluate.soft import check_soft_labels
 from condense.machine import best_device
-from condense.recipe import DataRecipe, EvaluateRecipe, resolve
+from condense.recipe import DataRecipe, EvaluateRecipe, parse_overrides, resolve
 from condense.run import Run
+
+SECTIONS = ("data", "evaluate", "seed")  # of a recipe, which scoring uses
 
 
 def evaluate(
@@ -89,7 +91,13 @@ def _scores(
 ) -> list[list[Score]]:
     """For every network the score of every set."""
     layers = read_layers(request)
-    recipe = resolve({key: layers[key] for key in ("data", "evaluate", "seed") if key in layers})
+    foreign = [key for key in parse_overrides(request.settings) if key not in SECTIONS]
+    if foreign:
+        raise UserError(
+            f"--set {foreign[0]}=… means nothing here; what is set begins with {' or '.join(SECTIONS)}, "
+            "e.g. --set evaluate.repeats=3."
+        )
+    recipe = resolve({key: layers[key] for key in SECTIONS if key in layers})
     wanted, rules = recipe.evaluate, protocol(recipe.evaluate.protocol)
     sets = [with_labels(read(path), rules, teacher) for path in paths]
     check_one_method([str(path) for path in paths], sets)

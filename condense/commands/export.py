@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from condense.condensed import read
+from condense.errors import UserError
 from condense.export import export as write_export
 
 
@@ -16,10 +17,12 @@ def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[s
         path, format, images, files and bytes of what was written.
 
     Raises:
-        UserError: as `condense.condensed.read` and `condense.export.export`.
+        UserError: `out` is `path`; otherwise as `condense.condensed.read` and `condense.export.export`.
         RunFailed: the disk is full.
     """
     condensed = read(path)
+    if out.resolve() == path.resolve():
+        raise UserError(f"{out} is the set itself, which would be lost; export it to another name.")
     write_export(condensed, out, format, force=force)
     files = [file for file in out.rglob("*") if file.is_file()] if out.is_dir() else [out]
     return {

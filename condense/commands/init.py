@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ def init(path: Path, request: Request, *, force: bool = False) -> dict[str, Any]
     Raises:
         UserError: the data or the method cannot be used, or `path` exists.
     """
-    prepare_output(path, force=force)
     plan = make_plan(request)
-    atomic_write_text(path, recipe_text(plan, path.name))
+    prepare_output(path, force=force)
+    atomic_write_text(path, recipe_text(plan, shlex.quote(str(path))))
     return {"path": str(path), "method": plan.recipe.method}
 
 
@@ -39,7 +40,7 @@ def recipe_text(plan: Plan, name: str) -> str:
     header = [
         f"# {(plan.method.__doc__ or plan.recipe.method).strip().splitlines()[0]}",
         f"# Use: dmis condense -c {name}",
-        f"# Every option is here, with its default for images of {size}; what you delete keeps that default.",
+        f"# Every option of the method, with its default for images of {size}; what you delete keeps that default.",
         "# The command line wins over this file: --ipc 50, --set data.noise=sym:0.2",
         "",
     ]

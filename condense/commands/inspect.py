@@ -12,6 +12,8 @@ from condense.commands._data import given_labels, load_source
 from condense.condensed import is_condensed_set, read
 from condense.condensed_set import CondensedSet
 from condense.data.types import Corruption, Images, Labels, Source, Supervision, Truth
+from condense.errors import UserError
+from condense.files import prepare_output
 from condense.grid import grid, save_png
 from condense.recipe import DataRecipe
 
@@ -24,6 +26,7 @@ def inspect(
     grid_png: Path | None = None,
     columns: int = 10,
     seed: int = 0,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Describe a condensed set, or a data set given by name or path, as JSON.
 
@@ -32,21 +35,26 @@ def inspect(
         grid_png: where to write a picture of the first images of each class, a class a row.
         columns: images a row in it.
         seed: of the noise that the data's labels are made imprecise with.
+        force: whether an existing picture is replaced.
 
     Returns:
         kind "condensed set" or "data set", then what there is to say of it.
 
     Raises:
-        UserError: it cannot be read; noise was asked for without clean labels.
+        UserError: it cannot be read; noise was asked for without clean labels; the picture exists or is no .png.
     """
+    if grid_png is not None and grid_png.suffix.lower() != ".png":
+        raise UserError(f"The picture is a PNG; give --grid a name that ends in .png, not {str(grid_png)!r}.")
     path = Path(data.name)
     if is_condensed_set(path):
         condensed = read(path)
         if grid_png is not None:
+            prepare_output(grid_png, force=force)
             _save_rows(grid_png, condensed.pictures(), condensed.labels, columns)
         return _describe_set(path, condensed)
     given = given_labels(load_source(data), data, seed)
     if grid_png is not None:
+        prepare_output(grid_png, force=force)
         _save_rows(grid_png, given.source.train.images, given.source.supervision.observed, columns)
     return _describe_data(given.source, given.corruption)
 

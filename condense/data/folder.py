@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from condense.data import labels_csv, pictures
-from condense.data.types import ImageData, Labels, Source, Supervision, Truth
+from condense.data.types import ImageData, Labels, Source, Supervision, Truth, is_text
 from condense.errors import UserError
 
 _TEST_FOLDERS = ("test", "val")
@@ -46,6 +46,9 @@ def load(path: Path, *, image_size: int | None = None) -> Source:
         UserError: no or one class, an empty class, unreadable images or sizes that differ, a bad table.
     """
     listing = _list_table(path) if (path / labels_csv.NAME).is_file() else _list_folders(path)
+    foreign = next((file for file in (*listing.train_files, *listing.test_files) if not is_text(str(file))), None)
+    if foreign is not None:
+        raise UserError(f"The file name {str(foreign)!a} is not UTF-8; rename it.")
     form = pictures.common_form([*listing.train_files, *listing.test_files], image_size)
     name, provenance = path.resolve().name, {"source": "folder", "path": str(path)}
     train = ImageData(pictures.read(listing.train_files, form), listing.classes, name, "train", provenance)

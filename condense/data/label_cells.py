@@ -38,7 +38,7 @@ def parse_cells(cells: npt.NDArray[np.str_], classes: Sequence[str], where: str)
         if unknown:
             raise UserError(
                 f"{where}, row {row + 1} names {unknown[0]!r}, which is no class here (they are {', '.join(classes)}); "
-                "all annotators must use the same names."
+                "use these names in every column, or their numbers from 0 on."
             )
         parsed.append([index[label] for label in labels])
     if all(len(numbers) < 2 for numbers in parsed):

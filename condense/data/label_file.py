@@ -56,6 +56,8 @@ def read(place: str, source: Source) -> Supervision:
             an entry is no class, no set, or contradicts the data.
     """
     file, _, wanted = place.partition("::")
+    if not file:
+        raise UserError("The file of labels has no name; give --labels FILE, or FILE::NAME.")
     path = Path(file)
     table = label_tables.read(path)
     names = [_present(name.strip(), table, path) for name in wanted.split(",")] if wanted else [_usual(table, path)]
@@ -119,9 +121,12 @@ def _in_order(table: Table, source: Source, path: Path) -> Table:
 
 def _check_truth(table: Table, names: Sequence[str], source: Source, path: Path) -> None:
     clean = next((name for name in _CLEAN if name in table and name not in names), None)
-    if clean is None or source.truth is None or table[clean].shape != source.truth.labels.shape:
+    if clean is None or source.truth is None:
         return
-    different = int((table[clean] != source.truth.labels).sum())
+    stated = _as_numbers(table[clean], clean, source.train.classes, path)
+    if stated.shape != source.truth.labels.shape:
+        return
+    different = int((stated != source.truth.labels).sum())
     if different:
         raise UserError(
             f"{path}: its {clean!r} differ from the true labels of {source.train.name} for {different} of "

@@ -91,6 +91,11 @@ def _rows(table: csv.DictReader[str], folder: Path) -> Iterator[Row]:
             "its first line must be file,label or file,label,split."
         )
     for cells in table:
+        if None in cells:
+            raise UserError(
+                f"{folder / NAME} line {table.line_num} has more cells than there are columns; write several labels "
+                "as a|b, and names with commas in quotes."
+            )
         yield _row(cells, label, folder, table.line_num)
 
 

@@ -48,6 +48,8 @@ def load(
         raise UserError(f"the image size is {image_size}; give a whole number of pixels from 1 on.")
     if name_or_path in TABLE:
         source = _load_named(name_or_path, root, image_size, download)
+    elif root is not None:
+        raise UserError(f"--root is where a named data set lies, and {name_or_path!r} is no such name; leave it out.")
     else:
         source = _load_path(name_or_path, image_size)
     return _squared(source, image_size)

@@ -22,6 +22,15 @@ Mask = npt.NDArray[np.bool_]
 SupervisionKind = Literal["labelled", "noisy", "partial", "noisy-partial", "unlabelled", "mixture"]
 
 
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8: a file's name in another encoding cannot."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class ImageData:
     """Images of one split, in memory or memory-mapped.
@@ -34,7 +43,7 @@ class ImageData:
         provenance: where the images came from, as text.
 
     Raises:
-        UserError: the array is not uint8 [n, H, W, 1 or 3], is empty, or class names repeat.
+        UserError: the array is not uint8 [n, H, W, 1 or 3], is empty, or class names repeat or are no text.
     """
 
     images: Images
@@ -54,6 +63,9 @@ class ImageData:
             raise UserError(f"{self.name}: the {self.split} split holds no images.")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise UserError(f"{self.name}: at least two different class names are needed, found {list(self.classes)}.")
+        for name in self.classes:
+            if not is_text(name):
+                raise UserError(f"{self.name}: the class name {name!a} is not UTF-8; rename it.")
 
     def __len__(self) -> int:
         return int(self.images.shape[0])

@@ -7,7 +7,8 @@ A method is a file here (or any importable module, named by its dotted path) wit
 - a docstring that names its source.
 
 It may also have `evaluations(train, ipc, options) -> int`: how many images will pass through networks, foretold for
-`--dry-run` without looking at a pixel.
+`--dry-run` without looking at a pixel; and `check(train, ipc, options)`, which raises `UserError` before any work where
+it cannot do with such labels or classes.
 
 `condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports
 progress and keeps checkpoints through `run`, and returns `ipc` images a class in class-major order.
@@ -18,6 +19,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
 
@@ -44,22 +47,32 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Method:
-    """Import one method by file name, or by dotted path from elsewhere.
+    """Import one method by file name; or a module of the user's: a file in the current folder, or a dotted path.
 
     Raises:
-        UserError: there is no such method, or the module lacks `Options` or `condense`.
+        UserError: there is no such method, it cannot be imported, or it lacks `Options` or `condense`.
     """
-    dotted = "." in name and all(part.isidentifier() for part in name.split("."))
-    if not dotted and name not in names():
+    if name in names():
+        module = importlib.import_module(f"{__name__}.{name}")
+    elif all(part.isidentifier() for part in name.split(".")) and ("." in name or Path(f"{name}.py").is_file()):
+        module = _module_of_the_user(name)
+    else:
         near = difflib.get_close_matches(name, names(), 3, 0.4)
-        hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(names())}"
-        raise UserError(f"There is no method {name!r}; {hint}?")
-    try:
-        module = importlib.import_module(name if dotted else f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        raise UserError(f"The method {name!r} cannot be imported: {error}.") from error
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"There is no method {name!r}; {hint}Known are {', '.join(names())}.")
     _check(module, name)
     return cast(Method, module)
+
+
+def _module_of_the_user(name: str) -> ModuleType:
+    """Imported from where Python looks, or else from the current folder."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever the user's file does wrong
+        raise UserError(f"The method {name!r} cannot be imported: {type(error).__name__}: {error}.") from error
 
 
 def _check(module: ModuleType, name: str) -> None:

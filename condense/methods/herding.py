@@ -9,6 +9,7 @@ from __future__ import annotations
 from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._coreset import CoresetOptions, coreset, looks
+from condense.methods._members import class_members
 from condense.methods._select import herding
 from condense.run import Run
 
@@ -20,6 +21,11 @@ class Options(CoresetOptions):
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     """Images that will pass through the network."""
     return looks(train, options)
+
+
+def check(train: TrainingSet, ipc: int, options: Options) -> None:
+    """Every class has `ipc` images with a single label."""
+    class_members(train, ipc)
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

@@ -28,6 +28,11 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     return 0
 
 
+def check(train: TrainingSet, ipc: int, options: Options) -> None:
+    """Every class has `ipc` images with a single label."""
+    class_members(train, ipc)
+
+
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """Draw `ipc` real images from each class by observed label.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,53 @@ def test_evaluate_needs_fitting_test_images(dmis: Dmis, made: Path, folder: Path
     larger = dmis("evaluate", made, "--image-size", 16)
     assert larger.code == 2 and "8x8 with 1 channel, the test images of digits 16x16" in larger.err
     assert foreign.out == larger.out == ""
+
+
+def test_a_set_is_scored_on_the_data_it_was_made_from(dmis: Dmis, folder: Path, quick: None) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(folder, folder.parent / "own" / "digits" / split)
+    made = dmis("condense", "--data", "own/digits", "--method", "random", "--ipc", 1, "--out", "a set.h5")
+    assert made.code == 0 and made.out.endswith("Next: dmis evaluate 'a set.h5'\n")
+    command = ("evaluate", "a set.h5", "--quick", "--network", "mlp", "--repeats", 1)
+    assert dmis(*command).code == 0
+    shutil.rmtree("own")
+    refused = dmis(*command)
+    assert refused.code == 2 and "made from 'own/digits', which is not here" in refused.err
+
+
+def test_what_cannot_be_done_is_told_before_anything_is_made(dmis: Dmis, folder: Path) -> None:
+    before = listing(folder.parent)
+    random = ("condense", "--data", folder, "--method", "random")
+    for command, told in (
+        ((*random, "--ipc", 7), "ipc is 7"),
+        ((*random, "--ipc", 7, "--dry-run"), "ipc is 7"),
+        ((*random, "--ipc", 1, "--out", "set.png"), "ends in .h5"),
+        (("condense", "-c", "digits"), "dmis benchmark digits"),
+        (("condense", "--method", "nope"), "Known are cad, dc"),
+        (("init", "new/recipe.yaml", "--data", "nothere"), "'nothere'"),
+        (("corrupt", "nothere", "--noise", "sym:0.3", "--out", "new/z.npz"), "'nothere'"),
+        (("generate", "--generator", "nowhere", "--count", 1, "--out", "new/x.h5"), "nowhere"),
+        (("inspect", folder, "--grid", "grid.gif"), "ends in .png"),
+        (("inspect", folder, "--labels", ""), "has no name"),
+    ):
+        answer = dmis(*command)
+        assert answer.code == 2 and told in answer.err, command
+        assert listing(folder.parent) == before, command
+
+
+def test_nothing_is_replaced_unasked(dmis: Dmis, made: Path, folder: Path) -> None:
+    shutil.copy(made, "own.h5")
+    for command in (("inspect", folder, "--grid", "own.png"), ("export", "own.h5", "own.h5", "--force", "-f", "npz")):
+        Path("own.png").write_text("mine")
+        assert dmis(*command).code == 2
+        assert Path("own.png").read_text() == "mine" and read(Path("own.h5")).ipc == 2
+    assert dmis("inspect", folder, "--grid", "own.png", "--force").code == 0
+    assert Path("own.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_knows_what_may_be_set(dmis: Dmis, made: Path) -> None:
+    refused = dmis("evaluate", made, "--set", "protocol=quick")
+    assert refused.code == 2 and "--set protocol=… means nothing here" in refused.err
 
 
 def test_damaged_sets_are_refused_by_every_command(dmis: Dmis, made: Path) -> None:

@@ -1,5 +1,7 @@
 """A user's folder: layouts, tables, and every mistake one makes with them."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,22 @@ def test_test_folders_serve_a_table_of_training_images(tmp_path):
         paint(tmp_path / file)
     (tmp_path / "labels.csv").write_text("file,label\n0.png,a|b\n1.png,b\n")
     assert load(tmp_path).test_truth.labels.tolist() == [0, 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+@pytest.mark.parametrize("names", [[b"caf\xe9/1.png", b"tea/1.png"], [b"cafe/caf\xe9.png", b"tea/1.png"]])
+def test_names_that_are_no_text_are_told_when_loading(tmp_path, names):
+    for name in names:
+        paint(tmp_path / os.fsdecode(name))
+    with pytest.raises(UserError, match="is not UTF-8; rename it"):
+        load(tmp_path)
+
+
+def test_a_root_is_for_named_data(tmp_path):
+    paint(tmp_path / "cat" / "1.png")
+    paint(tmp_path / "dog" / "1.png")
+    with pytest.raises(UserError, match="--root is where a named data set lies"):
+        load(tmp_path, root=tmp_path)
 
 
 def test_sizes_that_differ_need_one(tmp_path):
@@ -210,6 +228,7 @@ def test_broken_folders_are_refused_in_one_sentence(tmp_path, breakage, message)
         ("file,label\n0.png,a\n/etc/passwd,b\n", "give a path below"),
         ("file,label\n0.png,a\n1.png,b||c\n", "has an empty entry"),
         ("file,label\n0.png,a\n1.png\n", "has no label cell"),
+        ("file,label\n0.png,a\n1.png,b,c\n", "line 3 has more cells than there are columns"),
         ("file,label,split\n0.png,a,\n1.png,b,dev\n", "the split 'dev'"),
         ("file,label,split\n0.png,a,test\n1.png,b,test\n", "lists no training images"),
         ("file,label,split\n0.png,a,train\n1.png,a|b,test\n", "1.png has 2 labels"),

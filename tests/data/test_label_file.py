@@ -64,6 +64,15 @@ def test_labels_of_another_order_are_noticed(tmp_path, source):
         label_file.read(f"{tmp_path / 'a.npz'}::worst", source)
 
 
+def test_clean_labels_may_be_texts(tmp_path, source):
+    rows = [f"{CLASSES[noisy]},{CLASSES[clean]}" for noisy, clean in zip(WORST, CLEAN, strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["label,clean_label", *rows]))
+    assert observed(tmp_path / "own.csv", source) == WORST.tolist()
+    (tmp_path / "own.csv").write_text("\n".join(["label,clean_label", *rows[::-1]]))
+    with pytest.raises(UserError, match="'clean_label' differ from the true labels"):
+        observed(tmp_path / "own.csv", source)
+
+
 def test_every_form_of_single_labels(tmp_path, source):
     np.save(tmp_path / "a.npy", WORST.astype(np.uint8)[:, None])
     np.savez(tmp_path / "a.npz", noisy_label=WORST, clean_label=CLEAN)

@@ -4,12 +4,14 @@ import hashlib
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from condense import methods
+from condense import cli, methods
 from condense.condensed import read
 from condense.condensed_set import CondensedSet
 from condense.data import corrupt, digits
@@ -245,6 +247,30 @@ def test_a_module_that_is_no_method_is_told_what_it_lacks(tmp_path, monkeypatch,
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=complaint):
         methods.load(f"{name}_package.method")
+
+
+def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    text = Path(methods.__file__).with_name("random.py").read_text(encoding="utf-8")
+    (tmp_path / "own_single_file.py").write_text(text)
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "deep.py").write_text(text)
+    for name in ("own_single_file", "own_package.deep"):
+        assert methods.load(name).Options().model_dump() == {}
+
+
+@pytest.mark.parametrize(("text", "told"), [("def (", "SyntaxError"), ("nothing_of_the_sort", "NameError")])
+def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, told):
+    monkeypatch.chdir(tmp_path)
+    name = f"wrong_{told.lower()}"
+    (tmp_path / f"{name}.py").write_text(text)
+    with pytest.raises(UserError, match=f"'{name}' cannot be imported: {told}"):
+        methods.load(name)
+
+
+def test_the_help_names_every_method():
+    assert cli.METHODS.split(", ") == list(methods.names())
 
 
 def test_a_dotted_path_to_nothing_is_refused():
