@@ -85,12 +85,12 @@ def generate(
     """
     started = time.perf_counter()
     write = writer_of(out)
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
     if not generator_folder.is_dir():
         raise UserError(f"There is no run folder {generator_folder}; give the folder of a `dmis train`.")
     generator = Generator.load(Run(generator_folder), best_device())
     prepare_output(out, force=force)
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
     parts = _parts_folder(out, generator_folder, wanted, resume=resume, force=force, progress=progress)
     tally = _Tally()
     total = wanted.count * len(generator.classes)
