@@ -71,14 +71,19 @@ def given_labels(source: Source, data: DataRecipe, seed: int) -> Given:
     return Given(source, corruption)
 
 
+def recorded_data(condensed: CondensedSet) -> Mapping[str, Any]:
+    """The section `data` of the recipe a set was made by; empty where none is recorded."""
+    recipe = condensed.provenance.recipe
+    section = recipe.get("data") if isinstance(recipe, Mapping) else None
+    return section if isinstance(section, Mapping) else {}
+
+
 def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
     """`data` with the name or path, and the root, of what the set was made from, as its recipe tells.
 
     Raises `UserError` where that is neither a known name nor here.
     """
-    recipe = condensed.provenance.recipe
-    recorded = recipe.get("data") if isinstance(recipe, Mapping) else None
-    made_from = recorded if isinstance(recorded, Mapping) else {}
+    made_from = recorded_data(condensed)
     name, root = str(made_from.get("name", condensed.provenance.data_name)), made_from.get("root")
     if name not in sources.NAMES and not Path(name.partition("::")[0]).exists():
         raise UserError(f"The set was made from {name!r}, which is not here; say where that data is with --data.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from condense.classifiers.fit import Epoch
-from condense.commands._data import Given, given_labels, load_source, own_data
+from condense.commands._data import Given, given_labels, load_source, own_data, recorded_data
 from condense.condensed_set import CondensedSet
 from condense.evaluate.judge import Judge, train_judge
 from condense.evaluate.score import check_same_kind
@@ -28,11 +28,11 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Give
     """
     recipe = condensed.provenance.recipe
     recorded: Mapping[str, Any] = recipe if isinstance(recipe, Mapping) else {}
-    before = recorded.get("data")
-    before = before if isinstance(before, Mapping) else {}
+    before = recorded_data(condensed)
     data = asked if "name" in asked.model_fields_set else own_data(condensed, asked)
     filled: dict[str, Any] = {"image_size": data.image_size or condensed.images.shape[1]}
-    if data.name == condensed.provenance.data_name and not {"noise", "labels"} & asked.model_fields_set:
+    its_own = data.name in (before.get("name"), condensed.provenance.data_name)
+    if its_own and not {"noise", "labels"} & asked.model_fields_set:
         filled |= {"noise": before.get("noise", "none")}
     seeds = (asked.noise_seed, before.get("noise_seed"), recorded.get("seed"), seed)
     noise_seed = next(int(known) for known in seeds if known is not None)

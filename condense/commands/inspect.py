@@ -49,13 +49,11 @@ def inspect(
     if is_condensed_set(path):
         condensed = read(path)
         if grid_png is not None:
-            prepare_output(grid_png, force=force)
-            _save_rows(grid_png, condensed.pictures(), condensed.labels, columns)
+            _save_rows(grid_png, condensed.pictures(), condensed.labels, columns, force=force)
         return _describe_set(path, condensed)
     given = given_labels(load_source(data), data, seed)
     if grid_png is not None:
-        prepare_output(grid_png, force=force)
-        _save_rows(grid_png, given.source.train.images, given.source.supervision.observed, columns)
+        _save_rows(grid_png, given.source.train.images, given.source.supervision.observed, columns, force=force)
     return _describe_data(given.source, given.corruption)
 
 
@@ -116,8 +114,9 @@ def _wrong_share(supervision: Supervision, truth: Truth | None) -> float | None:
     return float(1 - supervision.candidates[np.arange(len(truth)), truth.labels].mean())
 
 
-def _save_rows(path: Path, images: Images, labels: Labels, columns: int) -> None:
+def _save_rows(path: Path, images: Images, labels: Labels, columns: int, *, force: bool) -> None:
     """The first `columns` images of each class, a class a row; without any label a square of images."""
+    prepare_output(path, force=force)
     scale = max(1, _SHOWN_SIDE // images.shape[1])
     if (labels < 0).all():
         save_png(path, grid(images[: columns**2], columns, scale=scale))

@@ -117,7 +117,8 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
         posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
         return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
-    before, started, seed = generator.denoiser.evaluations, time.perf_counter(), cast(int, generator.meta["seed"])
+    seed = cast(int, generator.meta["seed"])
+    before, started = generator.denoiser.evaluations, time.perf_counter()
     share, sharers = (process_index(), num_processes()) if together else (0, 1)
     starts = range(share * _PART, len(data), sharers * _PART)
     parts = []

@@ -13,11 +13,13 @@ from PIL import Image
 
 from condense import methods
 from condense.commands._plan import Request, make_plan, resolve_options
+from condense.commands._real import real_data
 from condense.condensed import read
 from condense.data import corrupt, sources
 from condense.errors import UserError
 from condense.evaluate import protocols
 from condense.methods._generate import GeneratorOptions
+from condense.recipe import DataRecipe
 
 
 def listing(folder: Path) -> list[str]:
@@ -169,6 +171,13 @@ def test_a_set_is_scored_on_the_data_it_was_made_from(dmis: Dmis, folder: Path, 
     shutil.rmtree("own")
     refused = dmis(*command)
     assert refused.code == 2 and "made from 'own/digits', which is not here" in refused.err
+
+
+def test_data_given_by_path_get_the_noise_that_the_set_was_made_from(dmis: Dmis) -> None:
+    assert dmis("corrupt", "digits", "--noise", "sym:0.1", "--out", "own.npz").code == 0
+    command = ("condense", "--data", "own.npz", "--noise", "sym:0.4", "--method", "random", "--ipc", 1)
+    assert dmis(*command, "--out", "set.h5").code == 0
+    assert real_data(read(Path("set.h5")), DataRecipe()).corruption.spec == "sym:0.4"
 
 
 def test_what_cannot_be_done_is_told_before_anything_is_made(dmis: Dmis, folder: Path) -> None:
