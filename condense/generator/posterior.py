@@ -62,9 +62,10 @@ class PosteriorBank:
         """float32 [B, c]."""
         return self.posterior[indices].float()
 
-    def most_overdue(self, indices: Tensor, count: int) -> Tensor:
-        """`count` of `indices`, those never visited first."""
-        return indices[self.visited[indices].to(torch.uint8).argsort(stable=True)[:count]]
+    def most_overdue(self, indices: Tensor, count: int, waiting: Tensor) -> Tensor:
+        """`count` of `indices`: those never visited first, those `waiting` (bool [n]) last."""
+        lateness = self.visited[indices].to(torch.uint8) + 2 * waiting[indices].to(torch.uint8)
+        return indices[lateness.argsort(stable=True)[:count]]
 
     def update(self, indices: Tensor, posterior: Tensor) -> None:
         """Average `posterior` [B, c] in; an image's first visit replaces the initial guess."""
@@ -107,12 +108,25 @@ def estimate_transition(
     return counts / counts.sum(1, keepdim=True)
 
 
-def class_prior(supervision: Supervision, posterior: Tensor, transition: Tensor) -> Tensor:
-    """Class prior r [c], summing to 1 (DMIS, App. C.2).
+def class_prior(
+    supervision: Supervision, posterior: Tensor, transition: Tensor, before: Tensor | None = None, keep: float = 0.0
+) -> Tensor:
+    """Class prior r [c], summing to 1 (after DMIS, App. C.2).
 
-    Noisy labels: solve observed = T^T r with r >= 0. Candidate sets: histogram of the likeliest class given each set.
+    Noisy labels: solve observed = T^T r with r >= 0. Candidate sets: the mean of p(y | x, z), averaged into `before`.
     Labelled and unlabelled: counts of the labelled part. Mixtures add the parts' counts. Among sets of annotators
     single labels are those they agreed on, for which T is too pessimistic: they count like sets.
+
+    Sets are counted by a belief that the prior is a part of, so a class that falls behind early would be lost: hence
+    the average, and means in place of the paper's histogram of the likeliest class. On digits with half of the wrong
+    classes as candidates, a histogram taken as it came left three of ten classes out after 200 of 600 steps.
+
+    Args:
+        supervision: labels of n images.
+        posterior: f(x) [n, c], made without looking at the label.
+        transition: T [c, c], rows = true class.
+        before: the prior so far [c], needed where `keep` is above 0.
+        keep: share of it that stays, of what is known by candidate sets.
     """
     device = posterior.device
     num_classes = supervision.num_classes
@@ -128,8 +142,13 @@ def class_prior(supervision: Supervision, posterior: Tensor, transition: Tensor)
     if rest.size:
         candidates = torch.from_numpy(supervision.candidates[rest]).to(device)
         likelihood = label_likelihood(candidates, torch.from_numpy(supervision.trusted[rest]).to(device), transition)
-        believed = given_label(posterior[torch.from_numpy(rest).to(device)], likelihood).argmax(1)
-        counts += np.bincount(believed.cpu().numpy(), minlength=num_classes)
+        believed = given_label(posterior[torch.from_numpy(rest).to(device)], likelihood)
+        sets = candidates.sum(1) > 1
+        counts += believed[~sets].sum(0).double().cpu().numpy()
+        among_sets = (1 - keep) * believed[sets].sum(0).double().cpu().numpy()
+        if before is not None:
+            among_sets += keep * int(sets.sum()) * before.double().cpu().numpy()
+        counts += among_sets
     if not counts.any():
         counts += 1
     smoothed = counts + 0.01 * counts.sum() / num_classes

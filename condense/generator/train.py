@@ -54,6 +54,7 @@ from condense.run import JSON, pack_optimizer, unpack_optimizer
 INTERVAL_WIDTH = 6.4
 FITTED_TEMPERATURE_SHARE = 0.3  # where fitted temperatures are expected, as a share of that of training
 LEAST_COLD, LEAST_COLD_SHARE = 60, 0.1  # steps of the cold start, and of a run
+PRIOR_HALF_LIFE = 0.1  # of the moving average of the class prior, as a share of the steps
 
 
 @dataclass(frozen=True)
@@ -232,9 +233,9 @@ class Trainer:
         x_0 = self.images[indices]
         candidates, trusted = self.candidates[indices], self.trusted[indices]
         likelihood = label_likelihood(candidates, trusted, self.transition)
-        if self.objective.uses_beliefs:
+        if self.objective.uses_beliefs and not bool(self._waiting.all()):
             count = math.ceil(self.options.refresh_share * len(indices))
-            self._refresh(self.bank.most_overdue(indices, count), random)
+            self._refresh(self.bank.most_overdue(indices, count, self._waiting), random)
         target = self.bank[indices]
         if self.beliefs is not None:
             pi = self.beliefs[indices].float()
@@ -267,7 +268,8 @@ class Trainer:
         posterior = logits.softmax(1)
         if self.accelerator.num_processes > 1:
             indices, posterior = self.accelerator.gather((indices, posterior))
-        self.bank.update(indices, posterior)
+        begun = ~self._waiting[indices]
+        self.bank.update(indices[begun], posterior[begun])
 
     def _update_label_model(self) -> None:
         """Once an epoch: transition matrix and class prior from the banked beliefs."""
@@ -278,11 +280,20 @@ class Trainer:
         posterior = self.bank.posterior[self.bank.visited].float()
         if self.aids.transition is None and isinstance(self.options.transition, str):
             self.transition = estimate_transition(posterior, known, self._first_transition())
-        self.log_prior = class_prior(known, posterior, self.transition).log()
+        keep = 0.5 ** (self.epoch_steps / (PRIOR_HALF_LIFE * self.options.steps))
+        self.log_prior = class_prior(known, posterior, self.transition, self.log_prior.exp(), keep).log()
 
     @property
     def _cold(self) -> bool:
         return self.step < cold_steps(self.options)
+
+    @property
+    def _waiting(self) -> Tensor:
+        """Images that beliefs are not yet kept of, bool [n]: during the cold start those whose label is trusted.
+
+        Candidates alike and no candidates at all would let the beliefs of a network that has learnt nothing teach it.
+        """
+        return self.trusted if self._cold else torch.zeros_like(self.trusted)
 
     def _learning_rate(self, step: int) -> float:
         """Linear rise over `warmup`, constant, linear fall over `cooldown`."""

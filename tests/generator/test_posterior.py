@@ -89,7 +89,9 @@ def test_bank_does_not_believe_a_label_that_may_be_wrong():
 def test_bank_refreshes_images_never_visited_first():
     bank = PosteriorBank(torch.ones(5, 2, dtype=torch.bool), torch.ones(5, dtype=torch.bool), 0.75)
     bank.update(torch.tensor([0, 3]), torch.full((2, 2), 0.5))
-    assert bank.most_overdue(torch.tensor([0, 4, 3, 1]), 3).tolist() == [4, 1, 0]
+    asked, waiting = torch.tensor([0, 4, 3, 1]), torch.tensor([False, False, False, False, True])
+    assert bank.most_overdue(asked, 3, torch.zeros_like(waiting)).tolist() == [4, 1, 0]
+    assert bank.most_overdue(asked, 3, waiting).tolist() == [1, 0, 3]
 
 
 def noisy_draws(transition, prior, n, seed=0):
@@ -156,12 +158,38 @@ def test_class_prior_of_trusted_labels_counts_the_labelled_part():
     assert (found > 0).all(), "a class may be rare, never impossible"
 
 
-def test_class_prior_of_partial_labels_counts_the_best_candidate():
+def test_class_prior_of_partial_labels_is_the_mean_belief_within_the_candidates():
     candidates = np.array([[1, 1, 0]] * 40, dtype=np.bool_)
-    posterior = torch.tensor([[0.2, 0.1, 0.7]]).repeat(40, 1)
-    posterior[:10] = torch.tensor([0.1, 0.2, 0.7])
-    found = class_prior(Supervision(candidates, np.ones(40, dtype=np.bool_)), posterior, torch.eye(3))
+    posterior = torch.tensor([[0.24, 0.06, 0.7]]).repeat(40, 1)
+    posterior[:10] = torch.tensor([0.06, 0.24, 0.7])
+    given = Supervision(candidates, np.ones(40, dtype=np.bool_))
+    found = class_prior(given, posterior, torch.eye(3))
+    torch.testing.assert_close(found, torch.tensor([0.65, 0.35, 0.0]), atol=0.01, rtol=0)
+    averaged = class_prior(given, posterior, torch.eye(3), torch.tensor([0.0, 0.0, 1.0]), 0.5)
+    torch.testing.assert_close(averaged, torch.tensor([0.325, 0.175, 0.5]), atol=0.01, rtol=0)
+
+
+def test_what_is_known_by_labels_is_not_averaged_into_the_class_prior():
+    given = Supervision(np.array([[1, 0, 0]] * 30 + [[0, 1, 0]] * 10, dtype=np.bool_), np.ones(40, dtype=np.bool_))
+    found = class_prior(given, torch.full((40, 3), 1 / 3), torch.eye(3), torch.full((3,), 1 / 3), 0.9)
     torch.testing.assert_close(found, torch.tensor([0.75, 0.25, 0.0]), atol=0.01, rtol=0)
+
+
+def test_the_class_prior_of_partial_labels_leaves_no_class_behind():
+    """Beliefs hold the prior, and the prior is made from them: round and round, a vague one must not lose a class."""
+    c, n = 6, 20_000
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.randint(c, (n,), generator=draws)
+    candidates = (torch.rand(n, c, generator=draws) < 0.5).scatter(1, labels[:, None], True)
+    evidence = 0.1 * torch.randn(n, c, generator=draws)  # in nats: next to nothing is known of the images
+    given = Supervision(candidates.numpy(), np.ones(n, dtype=np.bool_))
+    prior = histogram = torch.full((c,), 1 / c)
+    for _ in range(30):
+        prior = class_prior(given, (evidence + prior.log()).softmax(1), torch.eye(c), prior, 0.9)
+        likeliest = given_label((evidence + histogram.log()).softmax(1), candidates.float()).argmax(1)
+        histogram = (torch.bincount(likeliest, minlength=c) / n).clamp_min(1e-3)
+    torch.testing.assert_close(prior, torch.full((c,), 1 / c), atol=0.02, rtol=0)
+    assert histogram.min() < 0.03, "as the likeliest classes are counted, the last ones are all but lost"
 
 
 def test_class_prior_is_uniform_when_nothing_is_known():

@@ -68,6 +68,21 @@ def test_cold_start_takes_labels_as_given_and_leaves_the_unlabelled_out():
     assert unlabelled.any() and not batch.pi[unlabelled].any()
 
 
+def test_beliefs_about_trusted_labels_begin_after_the_cold_start():
+    trainer = trainer_of("mixture", cold_start=0.5, steps=40, batch_size=30)
+    candidates, trusted = trainer.candidates.float(), trainer.trusted
+    steps = trainer.steps()
+    for _ in range(cold_steps(trainer.options)):
+        next(steps)
+    visited = trainer.bank.visited
+    assert visited[~trusted].any() and not visited[trusted].any()
+    next(steps)
+    assert trainer.bank.visited[trusted].any()
+    uniform = (candidates / candidates.sum(1, keepdim=True)).half()
+    unseen = trusted & ~trainer.bank.visited
+    torch.testing.assert_close(trainer.bank.posterior[unseen], uniform[unseen])
+
+
 def test_data_without_any_label_starts_uniform():
     images, _ = pictures()
     nothing = Supervision(np.ones((60, 3), dtype=np.bool_), np.ones(60, dtype=np.bool_))
