@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -63,3 +65,37 @@ class EpochBatches:
             parts.append(part)
             position += len(part)
         return torch.cat(parts)
+
+
+class LabelledBatches:
+    """`EpochBatches` topped up: where fewer than `share` of a batch are labelled, others give way to labelled images.
+
+    With few labels a batch drawn from all images would show hardly any. Where all images are labelled, or none is,
+    these are `EpochBatches`.
+
+    Args:
+        labelled: bool [n], which of the images to choose from have a label.
+        batch_size: indices a batch.
+        share: least share of labelled images in it, 0..1.
+        seed: seed of the permutations.
+    """
+
+    def __init__(self, labelled: Tensor, batch_size: int, share: float, seed: int) -> None:
+        self.labelled, self.least = labelled, math.ceil(share * batch_size)
+        self.everything = EpochBatches(len(labelled), batch_size, seed)
+        self.known = torch.nonzero(labelled)[:, 0]
+        self.mixed = 0 < len(self.known) < len(labelled)
+        self.topping = EpochBatches(max(1, len(self.known)), batch_size, rng.derive(seed, "labelled"))
+
+    def __getitem__(self, step: int) -> Tensor:
+        """int64 [batch_size]."""
+        batch = self.everything[step]
+        if not self.mixed:
+            return batch
+        without = torch.nonzero(~self.labelled[batch])[:, 0]
+        missing = max(0, self.least - (len(batch) - len(without)))
+        return batch.index_copy(0, without[:missing], self.only_labelled(step)[:missing])
+
+    def only_labelled(self, step: int) -> Tensor:
+        """The same of labelled images alone, int64 [batch_size]."""
+        return self.known[self.topping[step]] if self.mixed else self.everything[step]

@@ -48,13 +48,15 @@ class Batch:
 class ClassifierSettings:
     """The classifier inside training: temperature, log prior [c], interval of sigma it is read in, and its loss.
 
-    `elr_strength` None: forward correction by p(z | y) in the early-learning loss's place.
+    `elr_strength` None: forward correction by p(z | y) in the early-learning loss's place. `unlabelled_weight`: of
+    images without a label, whose term is the network's own belief taught to itself.
     """
 
     temperature: float
     log_prior: Tensor
     interval: tuple[float, float]
     elr_strength: float | None
+    unlabelled_weight: float
 
 
 @dataclass(frozen=True)
@@ -235,9 +237,13 @@ def _error_gradient(errors: Tensor, batch: Batch, settings: ClassifierSettings) 
 
 
 def _classified(batch: Batch, settings: ClassifierSettings) -> Tensor:
-    """1 where the image is used and sigma lies in the classifier's interval, else 0: [B]."""
+    """Weight of each image: 0 where it is not used or sigma lies out of the classifier's interval, else 1: [B].
+
+    Where there is no label it is `unlabelled_weight`.
+    """
     low, high = settings.interval
-    return (batch.pi.any(1) & (batch.sigma >= low) & (batch.sigma <= high)).float()
+    used = batch.pi.any(1) & (batch.sigma >= low) & (batch.sigma <= high)
+    return used * torch.where(batch.candidates.all(1), settings.unlabelled_weight, 1.0)
 
 
 def _survey(model: nn.Module, batch: Batch) -> Tensor:

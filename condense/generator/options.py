@@ -72,6 +72,12 @@ class TrainOptions(Options):
         "of the label under the transition matrix",
     )
     elr_strength: float = Field(1.0, ge=0, description="early-learning regularisation of noisy labels")
+    unlabelled_weight: float = Field(
+        0.0, ge=0, description="weight of images without a label in the classification term (self-training)"
+    )
+    labelled_share: float = Field(
+        0.25, ge=0, le=1, description="least share of images with a label in a batch, where there are others"
+    )
     temperature: float = Field(1.0, gt=0, description="temperature of the training classifier")
     posterior_sigmas: tuple[float, ...] = Field(
         (0.35, 0.8), min_length=1, description="noise levels that refresh the bank"

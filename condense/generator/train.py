@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from condense import rng
-from condense.data.batches import EpochBatches, ResidentImages
+from condense.data.batches import LabelledBatches, ResidentImages
 from condense.data.splits import held_out
 from condense.data.types import TrainingSet
 from condense.errors import RunFailed, UserError
@@ -133,7 +133,8 @@ class Trainer:
         unlabelled = torch.from_numpy(data.supervision.unlabelled).to(self.device)
         self.ignored = unlabelled & ~unlabelled.all()
         self.beliefs = None if beliefs is None else beliefs.to(self.device)
-        self.batches = EpochBatches(len(train_indices), options.batch_size, seed)
+        labelled = torch.from_numpy(~data.supervision.unlabelled[train_indices])
+        self.batches = LabelledBatches(labelled, options.batch_size, options.labelled_share, seed)
         self.epoch_steps = max(1, len(train_indices) // options.batch_size)
 
         self.noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
@@ -179,8 +180,8 @@ class Trainer:
         step, options, rank = self.step, self.options, self.accelerator.process_index
         random = rng.generator(self.seed, "step", step, rank)
         torch.manual_seed(rng.derive(self.seed, "dropout", step, rank))
-        picked = self.batches[step][rank :: self.accelerator.num_processes]
-        indices = self.train_indices[picked].to(self.device)
+        picked = self.batches.only_labelled(step) if self._cold else self.batches[step]
+        indices = self.train_indices[picked[rank :: self.accelerator.num_processes]].to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(step)
 
@@ -225,7 +226,9 @@ class Trainer:
 
     def _losses(self, batch: Batch, random: torch.Generator) -> Losses:
         elr_strength = self.options.elr_strength if self.options.noisy_loss == "elr" else None
-        settings = ClassifierSettings(self.temperature, self.log_prior, self.interval, elr_strength)
+        settings = ClassifierSettings(
+            self.temperature, self.log_prior, self.interval, elr_strength, self.options.unlabelled_weight
+        )
         return self.objective.losses(self.model, self.ema_denoiser, batch, settings, random, cold=self._cold)
 
     def _batch(self, indices: Tensor, random: torch.Generator) -> Batch:

@@ -24,7 +24,7 @@ from condense.generator.posterior import given_label, label_likelihood
 
 SHAPE = UNetShape(channels=8, multipliers=(1,), blocks=1)
 C = 4
-SETTINGS = ClassifierSettings(5.0, torch.full((C,), 1 / C).log(), centred_interval(6.4), 0.7)
+SETTINGS = ClassifierSettings(5.0, torch.full((C,), 1 / C).log(), centred_interval(6.4), 0.7, 1.0)
 
 
 def awake(network, seed=0):
@@ -121,6 +121,23 @@ def test_classification_is_read_inside_the_interval_only():
     assert inside.tolist() == [True, False, True, True, True, True]
 
 
+@pytest.mark.parametrize("top_k", [None, C])
+def test_what_an_image_without_a_label_teaches_itself_counts_by_its_weight(top_k):
+    model, batch = awake(Conditional(SHAPE, 1, C)), random_batch()
+
+    def of(weight):
+        settings = dataclasses.replace(SETTINGS, unlabelled_weight=weight)
+        random = torch.Generator().manual_seed(0)
+        return dmis_losses(
+            model, model, batch, settings, random, form="expected", top_k=top_k, classification_weight=1
+        ).classification
+
+    whole, less, none = of(1.0), of(0.25), of(0.0)
+    torch.testing.assert_close(less[5], 0.25 * whole[5])
+    assert not none[5] and whole[5]
+    torch.testing.assert_close(none[:5], whole[:5])
+
+
 def test_one_hot_pi_makes_both_kinds_of_step_the_vanilla_loss():
     model, batch = awake(AllClass(SHAPE, 1, C)), random_batch()
     labels = torch.tensor([0, 2, 1, 3, 3, 0])
@@ -171,7 +188,7 @@ class Mirrored(MixtureDenoiser):
 
 def test_noised_posterior_of_a_clean_image_is_the_one_level_classifier():
     oracle = three_classes()
-    settings = ClassifierSettings(2.0, torch.tensor([0.2, 0.5, 0.3]).log(), (0.01, 6.0), 1.0)
+    settings = ClassifierSettings(2.0, torch.tensor([0.2, 0.5, 0.3]).log(), (0.01, 6.0), 1.0, 1.0)
     x = torch.tensor([[[[0.3, -0.2]]]])
 
     def look(denoiser, image):  # one look with +eps; the mirrored problem sees -eps

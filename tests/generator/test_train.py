@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import CONDITIONAL, NETWORK, pictures, supervision, train_options, training_set
 
-from condense.data.batches import EpochBatches
+from condense.data.batches import EpochBatches, LabelledBatches
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator import session
@@ -217,6 +217,35 @@ def test_every_epoch_is_a_permutation(n, batch_size):
     assert not torch.equal(epochs[0], epochs[1])
     assert torch.equal(EpochBatches(n, batch_size, seed=1)[5], batches[5]), "any step, in any order"
     assert not torch.equal(torch.cat([EpochBatches(n, n, seed=2)[0]]), epochs[0])
+
+
+def test_batches_are_topped_up_with_labelled_images():
+    labelled = torch.zeros(100, dtype=torch.bool)
+    labelled[[3, 50, 97]] = True
+    plain, batches = EpochBatches(100, 20, seed=1), LabelledBatches(labelled, 20, 0.25, seed=1)
+    seen = []
+    for step in range(60):
+        before, after = plain[step], batches[step]
+        assert labelled[after].sum() == 5
+        changed = before != after
+        assert not labelled[before[changed]].any() and labelled[after[changed]].all()
+        seen.append(after[changed])
+        assert labelled[batches.only_labelled(step)].all()
+    counts = torch.bincount(torch.cat(seen), minlength=100)[labelled]
+    assert counts.min() > 0.8 * counts.max(), "none of the labelled images is favoured"
+
+
+@pytest.mark.parametrize("labelled", [torch.ones(30, dtype=torch.bool), torch.zeros(30, dtype=torch.bool)])
+def test_batches_are_left_alone_where_all_or_none_are_labelled(labelled):
+    plain, batches = EpochBatches(30, 8, seed=1), LabelledBatches(labelled, 8, 0.5, seed=1)
+    assert all(torch.equal(batches[step], plain[step]) for step in range(10))
+    assert torch.equal(batches.only_labelled(3), plain[3])
+
+
+def test_enough_labelled_images_are_not_added_to():
+    labelled = torch.arange(100) % 2 == 0
+    plain, batches = EpochBatches(100, 100, seed=1), LabelledBatches(labelled, 100, 0.5, seed=1)
+    assert torch.equal(batches[0], plain[0])
 
 
 # cost
