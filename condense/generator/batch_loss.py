@@ -72,14 +72,13 @@ def drawn_label_losses(
 ) -> Losses:
     """EDM's loss with one label an image, drawn from pi (one-hot pi: the vanilla loss); no classification term.
 
-    An image whose pi is zero throughout (unlabelled, during the cold start) has no loss. Where a `coherence` of every
-    image with every class is given, [B, c], the network is told that of the drawn label (CAD).
+    Where a `coherence` of every image with every class is given, [B, c], the network is told that of the drawn label
+    (CAD).
     """
     labels = draw(batch.pi, random)[:, None]
     told = () if coherence is None else (coherence.gather(1, labels)[:, 0],)
     denoised = model(batch.x_t, batch.sigma, labels, batch.augment, *told)
-    used = batch.pi.any(1).float()
-    generative = used * loss_weight(batch.sigma) * squared_errors(denoised, batch.x_0)[:, 0]
+    generative = loss_weight(batch.sigma) * squared_errors(denoised, batch.x_0)[:, 0]
     return Losses(generative, torch.zeros_like(generative))
 
 
@@ -107,8 +106,7 @@ def dmis_losses(
     k largest, the likeliest class always among them (exact where the others' shares vanish and dropout is 0); its
     classification value is that of the surrogate, which has the gradient of the loss, not its size.
 
-    Classes are compared without dropout wherever its masks would differ between them. An image whose pi is zero
-    throughout (unlabelled, during the cold start) has no loss.
+    Classes are compared without dropout wherever its masks would differ between them.
 
     Args:
         model: the trained network, maybe wrapped; called as `Denoiser.forward`.
@@ -237,13 +235,10 @@ def _error_gradient(errors: Tensor, batch: Batch, settings: ClassifierSettings) 
 
 
 def _classified(batch: Batch, settings: ClassifierSettings) -> Tensor:
-    """Weight of each image: 0 where it is not used or sigma lies out of the classifier's interval, else 1: [B].
-
-    Where there is no label it is `unlabelled_weight`.
-    """
+    """Weight of each image: 0 where sigma lies out of the classifier's interval, else 1, or without a label its own."""
     low, high = settings.interval
-    used = batch.pi.any(1) & (batch.sigma >= low) & (batch.sigma <= high)
-    return used * torch.where(batch.candidates.all(1), settings.unlabelled_weight, 1.0)
+    inside = (batch.sigma >= low) & (batch.sigma <= high)
+    return inside * torch.where(batch.candidates.all(1), settings.unlabelled_weight, 1.0)
 
 
 def _survey(model: nn.Module, batch: Batch) -> Tensor:

@@ -130,11 +130,10 @@ class Trainer:
         self.images = ResidentImages(data.images, self.device)
         self.candidates = torch.from_numpy(data.supervision.candidates).to(self.device)
         self.trusted = torch.from_numpy(data.supervision.trusted).to(self.device)
-        unlabelled = torch.from_numpy(data.supervision.unlabelled).to(self.device)
-        self.ignored = unlabelled & ~unlabelled.all()
         self.beliefs = None if beliefs is None else beliefs.to(self.device)
         labelled = torch.from_numpy(~data.supervision.unlabelled[train_indices])
-        self.batches = LabelledBatches(labelled, options.batch_size, options.labelled_share, seed)
+        share = options.labelled_share if self.objective.uses_beliefs else 0.0
+        self.batches = LabelledBatches(labelled, options.batch_size, share, seed)
         self.epoch_steps = max(1, len(train_indices) // options.batch_size)
 
         self.noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
@@ -180,7 +179,8 @@ class Trainer:
         step, options, rank = self.step, self.options, self.accelerator.process_index
         random = rng.generator(self.seed, "step", step, rank)
         torch.manual_seed(rng.derive(self.seed, "dropout", step, rank))
-        picked = self.batches.only_labelled(step) if self._cold else self.batches[step]
+        labelled_only = self._cold and self.objective.uses_beliefs
+        picked = self.batches.only_labelled(step) if labelled_only else self.batches[step]
         indices = self.train_indices[picked[rank :: self.accelerator.num_processes]].to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(step)
@@ -245,7 +245,7 @@ class Trainer:
         elif self.objective.uses_beliefs and not self._cold:
             pi = given_label(target, likelihood)
         else:
-            pi = candidates * ~self.ignored[indices, None] / candidates.sum(1, keepdim=True)
+            pi = candidates / candidates.sum(1, keepdim=True)
         seen, labels = augment(x_0, self.options.augment(), random)
         sigma = self.noise.sample(len(seen), random, self.device)
         x_t = seen + sigma[:, None, None, None] * torch.randn(seen.shape, generator=random).to(self.device)

@@ -151,19 +151,6 @@ def test_one_hot_pi_makes_both_kinds_of_step_the_vanilla_loss():
         torch.testing.assert_close(losses_of(model, batch, top_k=None, form=form).generative, edm)
 
 
-@pytest.mark.parametrize("step", [drawn_label_losses, None, C])
-def test_an_image_without_belief_has_no_loss(step):
-    model, batch = awake(AllClass(SHAPE, 1, C)), random_batch()
-    pi = batch.pi.clone()
-    pi[5] = 0
-    batch = dataclasses.replace(batch, pi=pi)
-    random = torch.Generator().manual_seed(0)
-    drawn = step is drawn_label_losses
-    losses = step(model, batch, random) if drawn else losses_of(model, batch, top_k=step)
-    assert (losses.generative != 0).tolist() == [True] * 5 + [False]
-    assert drawn or (losses.classification != 0).tolist() == [True, False, True, True, True, False]
-
-
 def test_draws_follow_pi():
     pi = torch.tensor([[0.1, 0.0, 0.6, 0.3]]).repeat(40_000, 1)
     drawn = draw(pi, torch.Generator().manual_seed(0))

@@ -58,14 +58,11 @@ def test_the_conditional_network_and_the_other_forms_learn_too(form, top_k):
 # what reaches the loss
 
 
-def test_cold_start_takes_labels_as_given_and_leaves_the_unlabelled_out():
+def test_cold_start_takes_labels_as_given():
     trainer = trainer_of("mixture", cold_start=1.0)
     batch = trainer._batch(torch.arange(60), torch.Generator().manual_seed(0))
     candidates = torch.from_numpy(training_set("mixture").supervision.candidates)
-    unlabelled = candidates.all(1)
-    given = candidates / candidates.sum(1, keepdim=True)
-    torch.testing.assert_close(batch.pi[~unlabelled], given[~unlabelled])
-    assert unlabelled.any() and not batch.pi[unlabelled].any()
+    torch.testing.assert_close(batch.pi, candidates / candidates.sum(1, keepdim=True))
 
 
 def test_beliefs_about_trusted_labels_begin_after_the_cold_start():
@@ -233,6 +230,21 @@ def test_batches_are_topped_up_with_labelled_images():
         assert labelled[batches.only_labelled(step)].all()
     counts = torch.bincount(torch.cat(seen), minlength=100)[labelled]
     assert counts.min() > 0.8 * counts.max(), "none of the labelled images is favoured"
+
+
+@pytest.mark.parametrize("beliefs", [None, torch.full((60, 3), 1 / 3)])
+def test_labelled_images_are_favoured_by_a_network_that_learns_the_classes_alone(beliefs):
+    options = train_options(steps=10, batch_size=30, cold_start=0.5, labelled_share=0.8)
+    trainer = Trainer(training_set("unlabelled"), NETWORK, options, 0, beliefs=beliefs)
+    unlabelled = trainer.data.supervision.unlabelled
+    seen = []
+    trainer._batch = lambda indices, random, look=trainer._batch: seen.append(indices) or look(indices, random)
+    finish(trainer)
+    shares = [1 - unlabelled[indices].mean() for indices in seen]
+    if beliefs is None:
+        assert set(shares[:5]) == {1.0} and min(shares[5:]) >= 0.8
+    else:
+        assert max(shares) < 0.8
 
 
 @pytest.mark.parametrize("labelled", [torch.ones(30, dtype=torch.bool), torch.zeros(30, dtype=torch.bool)])
