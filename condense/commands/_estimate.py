@@ -96,7 +96,8 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
         + (options.steps - cold) * _loss_passes(network, options, passes, cold=False)
     )
     refreshed = math.ceil(options.refresh_share * options.batch_size) * 2 * len(options.posterior_sigmas)
-    refreshes = options.steps * refreshed * passes if options.objective == "dmis" else 0
+    refreshing = options.steps - (cold if train.supervision.trusted.all() else 0)
+    refreshes = refreshing * refreshed * passes if options.objective == "dmis" else 0
     looks = 1 + (math.ceil(options.steps / options.select_every) if options.select == "best" else 0)
     prepared = foreseen_images(train, options)
     return prepared + steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes

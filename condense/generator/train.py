@@ -294,7 +294,7 @@ class Trainer:
     def _waiting(self) -> Tensor:
         """Images that beliefs are not yet kept of, bool [n]: during the cold start those whose label is trusted.
 
-        Candidates alike and no candidates at all would let the beliefs of a network that has learnt nothing teach it.
+        Several candidates, or no label, leave room for what a network believes that has learnt nothing yet.
         """
         return self.trusted if self._cold else torch.zeros_like(self.trusted)
 

@@ -86,6 +86,8 @@ def test_the_recipe_of_a_set_makes_it_again(dmis: Dmis, made: Path) -> None:
         (),
         ("--method", "vanilla"),
         ("--set", "train.form=mixture"),
+        ("--noise", "partial:0.5", "--set", "train.cold_start=0.4"),
+        ("--noise", "unlabeled:0.5", "--set", "train.cold_start=0.4"),
         (
             *("--set", "network.kind=conditional", "--set", "train.top_k=2", "--set", "train.form=mixture"),
             *("--set", "train.eliminate=null"),
