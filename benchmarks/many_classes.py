@@ -9,9 +9,9 @@ what lay there before the first (activations, gradients, optimiser), and the rat
 number of classes (of CPU time; on a GPU of time by the clock). Ways that would not fit into memory are left out,
 judged by what they took with fewer classes.
 
-With early elimination the networks' last convolution is redrawn, since the classes of a fresh network are all alike:
-nearly every class drops out after the first level, the most there is to be saved. What a trained network saves is
-measured by benchmarks/elimination.py.
+With early elimination the layers that start near zero are redrawn and the embedding is made loud, since
+the classes of a fresh network are all alike: nearly every class drops out after the first level, the most there is to
+be saved (see the images passed). What a trained network saves is measured by benchmarks/elimination.py.
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ def trainer_of(kind: str, options: dict[str, Any], size: int, batch: int, num_cl
     trainer = Trainer(noisy_images(size, num_classes), network, train, seed=0)
     if train.eliminate is not None:
         for denoiser in (trainer.denoiser, trainer.ema_denoiser):
-            torch.nn.init.xavier_uniform_(denoiser.network.unet.conv_out.weight)
+            for name, weight in denoiser.named_parameters():
+                if weight.ndim > 1 and weight.std() < 1e-3:
+                    torch.nn.init.xavier_uniform_(weight)
+                if "embed" in name:
+                    weight.data *= 10
     return trainer
 
 
@@ -130,13 +134,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="ways with this in their names")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
+    chosen = [way for way in WAYS if arguments.only in way[0]]
     context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
     workers: dict[tuple[str, int], Worker] = {}
     too_large: dict[tuple[str, int], float] = {}
     for num_classes in arguments.classes:
-        for name, kind, options in WAYS:
+        for name, kind, options in chosen:
             fewer = workers.get((name, arguments.classes[0]))
             foreseen = 0.0 if fewer is None or kind == "all-class" else fewer.memory * num_classes / fewer.num_classes
             if foreseen > 0.8 * free_bytes() and "top_k" not in options:
@@ -156,7 +162,7 @@ def main() -> None:
         worker.process.join()
     print(f"{machine()}  size {arguments.size}  batch {arguments.batch}  threads {arguments.threads}")
     print(f"{'step':40} {'c':>4} {'seconds':>8} {'CPU s':>8} {'evaluations':>12} {'memory, GB':>11} {'ratio':>7}")
-    for name, _, _ in WAYS:
+    for name, _, _ in chosen:
         for num_classes in arguments.classes:
             if (name, num_classes) in too_large:
                 print(f"{name:40} {num_classes:4} not run: about {too_large[name, num_classes] / 1e9:.0f} GB")
