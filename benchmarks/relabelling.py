@@ -24,7 +24,7 @@ import numpy as np
 from condense.classifiers.cross import FoldOptions
 from condense.commands._plan import LABELLER_SECTIONS, Request, make_plan
 from condense.commands.relabel import label_scores
-from condense.data.types import TrainingSet, Truth
+from condense.data.types import Labels, TrainingSet, Truth
 from condense.generator.model import Generator
 from condense.generator.session import train_generator
 from condense.generator.stages import beliefs
@@ -47,8 +47,13 @@ def scores(train: TrainingSet, truth: Truth, found: dict[str, Any]) -> dict[str,
     return told
 
 
-def by_dmis(train: TrainingSet, options: GeneratorOptions, seed: int, run: Run, kept: bool) -> dict[str, Any]:
-    """What the generator makes of the labels; `kept`: its run folder's beliefs, as `--clean-first dmis` uses them."""
+def by_dmis(
+    train: TrainingSet, scored: Labels, options: GeneratorOptions, seed: int, run: Run, kept: bool
+) -> dict[str, Any]:
+    """What the generator makes of the labels of the images `scored`; it is trained on all.
+
+    `kept`: by its run folder's beliefs, as `--clean-first dmis` uses them.
+    """
     started = time.perf_counter()
     if options.generator is None:
         generator = train_generator(train, options.network, options.train, seed, run)
@@ -57,9 +62,10 @@ def by_dmis(train: TrainingSet, options: GeneratorOptions, seed: int, run: Run, 
     alone = None
     if kept:
         believed = beliefs(generator, train, run if options.generator is None else Run(options.generator))
-        found = Suggestions(train.supervision, believed.posterior, believed.posterior)
+        posterior = believed.posterior[scored]
+        found = Suggestions(train.supervision.take(scored), posterior, posterior)
     else:
-        found = suggest(generator, train, seed, run)
+        found = suggest(generator, train.take(scored), seed, run)
         alone = found.from_image.argmax(1)
     spent = time.perf_counter() - started
     return {
@@ -71,17 +77,17 @@ def by_dmis(train: TrainingSet, options: GeneratorOptions, seed: int, run: Run, 
     }
 
 
-def by_cleanlab(train: TrainingSet, options: FoldOptions, seed: int, run: Run) -> dict[str, Any]:
-    """What confident learning makes of them."""
+def by_cleanlab(train: TrainingSet, scored: Labels, options: FoldOptions, seed: int, run: Run) -> dict[str, Any]:
+    """What confident learning makes of the labels of the images `scored`; it sees all."""
     from cleanlab.rank import get_label_quality_scores
 
     found = doubted_by_cleanlab(train, options, seed, run, device=best_device())
     given, alone = train.supervision.observed, found.probabilities.argmax(1)
     return {
-        "suggested": np.where(found.doubted, alone, given),
-        "marked": found.doubted,
-        "suspicion": 1 - get_label_quality_scores(given, found.probabilities),
-        "alone": alone,
+        "suggested": np.where(found.doubted, alone, given)[scored],
+        "marked": found.doubted[scored],
+        "suspicion": 1 - get_label_quality_scores(given, found.probabilities)[scored],
+        "alone": alone[scored],
         "seconds": found.seconds,
     }
 
@@ -93,6 +99,7 @@ def main() -> None:
     parser.add_argument("--noise", default="none")
     parser.add_argument("--labels", help="given labels from a file, FILE or FILE::NAME")
     parser.add_argument("--subset", type=int, help="this many of the training images, drawn at random")
+    parser.add_argument("--score", type=int, help="score this many of them, drawn at random; all are learned from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--generator", type=Path, help="run folder of a generator trained on the same data")
     parser.add_argument("--kept", action="store_true", help="use (or make) the beliefs kept in the run folder")
@@ -109,17 +116,18 @@ def main() -> None:
     assert isinstance(plan.options, GeneratorOptions) and plan.source.truth is not None
     train, truth = plan.train, plan.source.truth
     if arguments.subset is not None:
-        chosen = np.sort(np.random.default_rng(arguments.seed).permutation(len(train))[: arguments.subset])
+        chosen = drawn(len(train), arguments.subset, arguments.seed)
         train, truth = train.take(chosen), truth.take(chosen)
+    scored = drawn(len(train), arguments.score or len(train), arguments.seed)
     folds = FoldOptions(folds=arguments.folds, epochs=arguments.epochs)
     run = Run(arguments.run)
     ways = {
-        "cleanlab": by_cleanlab(train, folds, arguments.seed, run),
-        "dmis": by_dmis(train, plan.options, arguments.seed, run, arguments.kept),
+        "cleanlab": by_cleanlab(train, scored, folds, arguments.seed, run),
+        "dmis": by_dmis(train, scored, plan.options, arguments.seed, run, arguments.kept),
     }
-    told = {name: scores(train, truth, found) for name, found in ways.items()}
+    told = {name: scores(train.take(scored), truth.take(scored), found) for name, found in ways.items()}
     before = told["dmis"]["right_before"]
-    print(f"{machine()}  {train.images.name}  {train.corruption.spec}  seed {arguments.seed}  {len(train)} images")
+    print(f"{machine()}  {train.images.name}  {train.corruption.spec}  seed {arguments.seed}  {len(scored)} images")
     print(f"labels right as given: {100 * before:.1f} %")
     print(f"{'':10}" + " ".join(f"{column.replace('_', ' '):>18}" for column in COLUMNS))
     for name, row in told.items():
@@ -127,8 +135,19 @@ def main() -> None:
     if arguments.json is not None:
         written = plan.written()
         recipe = {key: written[key] for key in ("data", "seed", *LABELLER_SECTIONS)}
-        record = {"recipe": recipe, "folds": folds.model_dump(), "images": len(train), "scores": told}
+        record = {
+            "recipe": recipe,
+            "folds": folds.model_dump(),
+            "images": len(train),
+            "scored": len(scored),
+            "scores": told,
+        }
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def drawn(count: int, wanted: int, seed: int) -> Labels:
+    """Which `wanted` of `count` images, in their order: int64 [wanted]."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:wanted])
 
 
 def cell(column: str, value: float | None) -> str:
