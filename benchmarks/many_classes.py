@@ -9,9 +9,9 @@ what lay there before the first (activations, gradients, optimiser), and the rat
 number of classes (of CPU time; on a GPU of time by the clock). Ways that would not fit into memory are left out,
 judged by what they took with fewer classes.
 
-With early elimination the layers that start near zero are redrawn and the embedding is made loud, since
-the classes of a fresh network are all alike: nearly every class drops out after the first level, the most there is to
-be saved (see the images passed). What a trained network saves is measured by benchmarks/elimination.py.
+With early elimination the layers that start near zero are redrawn and the embedding is made loud, since the classes of
+a fresh network are all alike: most drop out after the first level (see the images passed). What a trained network saves
+is measured by benchmarks/elimination.py.
 """
 
 from __future__ import annotations
