@@ -41,6 +41,7 @@ class HelperOptions(Options):
     batch_size: int = Field(128, ge=1, description="images a step")
     learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam at the start; falls along a cosine")
     volume_weight: float = Field(1e-4, ge=0, description="weight of log det T in VolMinNet")
+    matrix_learning_rate: float = Field(0.1, gt=0, description="the same of VolMinNet's matrix, of few parameters")
     look_every: int = Field(100, ge=1, description="steps between looks at the held-out loss, and checkpoints")
 
 

@@ -25,7 +25,6 @@ from condense.precision import wants_bf16
 from condense.run import Run
 
 NAME = "volminnet"
-MATRIX_RATE = 10.0  # the matrix has few parameters, which must go far: its learning rate in the network's
 
 
 class TransitionMatrix(nn.Module):
@@ -120,7 +119,7 @@ def estimate_by_volume(
 
     groups = [
         {"params": list(module.classifier.parameters()), "lr": rate},
-        {"params": list(module.transition.parameters()), "lr": MATRIX_RATE * rate},
+        {"params": list(module.transition.parameters()), "lr": options.helper.matrix_learning_rate},
     ]
     helper = Helper(
         NAME,
