@@ -20,7 +20,7 @@ import typer
 
 from condense import __version__
 from condense.allocator import keep_freed_memory
-from condense.errors import DmisError, Interrupted, WorkerDone
+from condense.errors import DmisError, Interrupted, WorkerDone, in_short
 
 if TYPE_CHECKING:
     from condense.commands._plan import Request
@@ -103,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
         elif debug:
             raise
         else:
-            told = " ".join(str(error).split())[:300]
+            told = in_short(error)
             _complain(f"{type(error).__name__}: {told} (dmis --debug COMMAND … shows where)")
         return 1
 

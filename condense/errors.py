@@ -7,6 +7,11 @@ Impossible states are `assert`s, not these.
 from __future__ import annotations
 
 
+def in_short(error: BaseException, length: int = 300) -> str:
+    """What an error of another library says, on one line of at most `length` characters."""
+    return " ".join(str(error).split())[:length]
+
+
 class DmisError(Exception):
     """Anything the command line reports as one sentence instead of a traceback."""
 

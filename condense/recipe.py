@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 from condense.options import Options
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"The recipe {path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"The recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+        raise UserError(f"The recipe {path} is not YAML: {in_short(error)}.") from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise UserError(f"The recipe {path} must be a mapping of names to values.")
     return found

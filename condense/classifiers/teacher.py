@@ -29,7 +29,7 @@ from condense.augment import check_strategy, independent
 from condense.classifiers import networks
 from condense.classifiers.fit import Augment, FitOptions, predict
 from condense.data.types import ImageData, Images
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 from condense.machine import best_device
 from condense.options import Options
 from condense.preprocessing import Preprocessing, planes
@@ -181,7 +181,7 @@ def load_teacher(folder: Path) -> Teacher:
             )
         return restored(tensors, meta)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: {FILE}.safetensors does not describe a teacher ({error}).") from error
+        raise UserError(f"{folder}: {FILE}.safetensors does not describe a teacher ({in_short(error)}).") from error
 
 
 def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from condense.data import hdf5, npz
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 
 Table = dict[str, npt.NDArray[Any]]
 
@@ -76,7 +76,7 @@ def _torch(path: Path) -> Table:
         with torch.serialization.safe_globals(admitted):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the loader raises whatever the bytes lead to
-        told = " ".join(str(error).split())[:120]
+        told = in_short(error, 120)
         raise UserError(
             f"{path} is damaged, or holds more than tensors and arrays and is not opened, because that could run code "
             f"({told}); save plain arrays with numpy.savez."

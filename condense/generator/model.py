@@ -15,7 +15,7 @@ from torch import Tensor
 from condense import rng
 from condense.data.batches import to_pixels, to_unit
 from condense.data.types import ImageData, Images, Mask, Supervision
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors
 from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
@@ -288,7 +288,9 @@ class Generator:
                 None if meta.get("eliminate") is None else float(meta["eliminate"]),
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{run.path}: {FILE}.safetensors does not describe a generator ({error}).") from error
+            raise UserError(
+                f"{run.path}: {FILE}.safetensors does not describe a generator ({in_short(error)})."
+            ) from error
         if run.path is not None and (run.path / SECOND / f"{FILE}.safetensors").is_file():
             generator.second = cls.load(Run(run.path / SECOND), device)
         return generator
