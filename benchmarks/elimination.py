@@ -29,7 +29,7 @@ from condense.generator.classifier import Look, centred_schedule, draw_looks, fi
 from condense.generator.denoiser import Denoiser, squared_errors
 from condense.generator.elimination import Race
 from condense.generator.model import Generator
-from condense.generator.posterior import given_label, label_likelihood
+from condense.generator.posterior import given_label, supervision_likelihood
 from condense.run import Run
 
 MARGINS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -75,7 +75,7 @@ def of_generator(arguments: argparse.Namespace) -> Seen:
     x_0 = to_unit(torch.from_numpy(part.images.images).permute(0, 3, 1, 2))
     looks = draw_looks(x_0, centred_schedule(arguments.levels), torch.Generator().manual_seed(arguments.seed), 1)
     candidates = torch.from_numpy(part.supervision.candidates)
-    likelihood = label_likelihood(candidates, torch.from_numpy(part.supervision.trusted), generator.transition)
+    likelihood = supervision_likelihood(part.supervision, generator.transition)
     errors = look_errors(generator.denoiser, x_0, looks, 200 if generator.denoiser.one_pass else 20)
     return Seen(looks, errors, candidates, likelihood, generator.log_prior, generator.temperature)
 

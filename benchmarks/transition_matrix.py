@@ -17,7 +17,7 @@ import torch
 from condense.commands._plan import Plan, Request, make_plan
 from condense.data.batches import ResidentImages
 from condense.data.types import Labels
-from condense.generator.posterior import given_label, label_likelihood
+from condense.generator.posterior import given_label, supervision_likelihood
 from condense.generator.volminnet import estimate_by_volume, fresh_classifier
 from condense.machine import best_device, machine
 from condense.methods._generate import GeneratorOptions
@@ -34,9 +34,7 @@ def shares(plan: Plan, classifier: torch.nn.Module, transition: torch.Tensor, lo
     with torch.inference_mode():
         images = ResidentImages(part.images, transition.device)
         alone = classifier(images[torch.arange(len(part))]).softmax(1).cpu()
-    likelihood = label_likelihood(
-        torch.from_numpy(part.supervision.candidates), torch.from_numpy(part.supervision.trusted), transition.cpu()
-    )
+    likelihood = supervision_likelihood(part.supervision, transition)
     found = alone.argmax(1), given_label(alone, likelihood).argmax(1)
     without, weighed_in = (100 * float((classes == truth).float().mean()) for classes in found)
     return without, weighed_in

@@ -21,7 +21,7 @@ from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
 from condense.generator.networks import AllClass, Conditional
 from condense.generator.options import NetworkOptions
-from condense.generator.posterior import given_label, label_likelihood
+from condense.generator.posterior import given_label, supervision_likelihood
 from condense.generator.sampler import heun
 from condense.preprocessing import planes
 from condense.run import JSON, Run
@@ -190,11 +190,7 @@ class Generator:
         pairs: int = 1,
     ) -> npt.NDArray[np.float32]:
         """p(y | x, z), which also weighs the given label: float32 [n, c]."""
-        likelihood = label_likelihood(
-            torch.from_numpy(supervision.candidates),
-            torch.from_numpy(supervision.trusted),
-            self.transition.cpu(),
-        )
+        likelihood = supervision_likelihood(supervision, self.transition)
         posterior = torch.from_numpy(
             self.posterior(images, schedule, seed=seed, pairs=pairs, candidates=supervision.candidates)
         )

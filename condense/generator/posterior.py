@@ -33,6 +33,13 @@ def label_likelihood(candidates: Tensor, trusted: Tensor, transition: Tensor) ->
     return likelihood
 
 
+def supervision_likelihood(supervision: Supervision, transition: Tensor) -> Tensor:
+    """The same of every image of `supervision`, on the CPU: float32 [n, c]."""
+    return label_likelihood(
+        torch.from_numpy(supervision.candidates), torch.from_numpy(supervision.trusted), transition.cpu()
+    )
+
+
 def given_label(class_posterior: Tensor, likelihood: Tensor) -> Tensor:
     """p(y | x, z) = f_y p(z | y) / sum: two [B, c] tensors -> [B, c]; rows sum to 1, zero where p(z | y) is.
 

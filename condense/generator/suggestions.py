@@ -10,7 +10,7 @@ import torch
 
 from condense.data.types import Labels, Mask, Supervision, TrainingSet
 from condense.generator.model import Generator
-from condense.generator.posterior import given_label, label_likelihood
+from condense.generator.posterior import given_label, supervision_likelihood
 from condense.run import Run
 
 Beliefs = npt.NDArray[np.float32]
@@ -73,10 +73,6 @@ def suggest(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Su
             parts.append(generator.posterior(train.images.images[part], seed=seed, candidates=candidates))
             tracker.update(start + len(parts[-1]))
     from_image = np.concatenate(parts)
-    likelihood = label_likelihood(
-        torch.from_numpy(train.supervision.candidates),
-        torch.from_numpy(train.supervision.trusted),
-        generator.transition.cpu(),
-    )
+    likelihood = supervision_likelihood(train.supervision, generator.transition)
     posterior = given_label(torch.from_numpy(from_image), likelihood)
     return Suggestions(train.supervision, from_image, np.asarray(posterior.numpy(), dtype=np.float32))

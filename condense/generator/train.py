@@ -44,6 +44,7 @@ from condense.generator.posterior import (
     estimate_transition,
     given_label,
     label_likelihood,
+    supervision_likelihood,
 )
 from condense.generator.preparation import Aids, given_transition
 from condense.generator.selection import BestWeights
@@ -398,12 +399,7 @@ class Trainer:
         if self.beliefs is not None or not len(self.held_indices):  # with a few images there is nothing to fit on
             return generator
         errors = generator.errors(self.data.images.images[self.held_indices])
-        supervision = self.data.supervision.take(self.held_indices)
-        likelihood = label_likelihood(
-            torch.from_numpy(supervision.candidates),
-            torch.from_numpy(supervision.trusted),
-            self.transition.cpu(),
-        )
+        likelihood = supervision_likelihood(self.data.supervision.take(self.held_indices), self.transition)
         log_prior = self.log_prior.cpu()
         generator.temperature = fit_temperature(errors, likelihood, log_prior, generator.temperature)
         logits = logits_from_errors(errors, generator.temperature, log_prior)
