@@ -1,6 +1,8 @@
-"""Which arithmetic a device is quick at."""
+"""Which arithmetic a device is quick at, and how it is asked for."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -21,6 +23,11 @@ def fast_bf16(device: torch.device) -> bool:
 def wants_bf16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bfloat16: "bf16" always, "auto" where `device` is quick at it, anything else never."""
     return precision == "bf16" or (precision == "auto" and fast_bf16(device))
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
+    """bf16 autocast on `device`, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
 def _cpu_has_bf16() -> bool:

@@ -13,8 +13,9 @@ from condense.commands._repair import fold_evaluations, labeller_seed
 from condense.data.splits import held_out
 from condense.data.types import TrainingSet
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
+from condense.generator.opinion import counted_labels
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.preparation import foreseen_images
+from condense.generator.preparation import foreseen_images, opinion_views
 from condense.generator.stages import BELIEFS, LOOKS
 from condense.generator.train import cold_steps
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
@@ -55,10 +56,13 @@ def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any
     """The same of `dmis relabel`: one generator trained where none is given, asked about every training image."""
     network, cost = options.network, 0
     if options.generator is not None:
-        network = Generator.load(Run(options.generator)).network
+        generator = Generator.load(Run(options.generator))
+        network, asked = generator.network, generator.opinion if options.train.second_opinion else None
+        views = 0 if asked is None else asked.num_views
     else:
         cost = training_evaluations(network, options.train, plan.train, plan.recipe.seed)
-    cost += len(plan.train) * CLASSIFIER_PASSES * _passes(network, plan.train.images.num_classes)
+        views = opinion_views(plan.train, options.train)
+    cost += len(plan.train) * (CLASSIFIER_PASSES * _passes(network, plan.train.images.num_classes) + views)
     return _told(plan, num_parameters(network, plan.train), cost)
 
 
@@ -99,8 +103,11 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
     refreshing = options.steps - (cold if train.supervision.trusted.all() else 0)
     refreshes = refreshing * refreshed * passes if options.objective == "dmis" else 0
     looks = 1 + (math.ceil(options.steps / options.select_every) if options.select == "best" else 0)
-    prepared = foreseen_images(train, options)
-    return prepared + steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes
+    prepared, opinion = foreseen_images(train, options), 0
+    if views := opinion_views(train, options):
+        looks += 1
+        opinion = views * (len(counted_labels(train)) + len(held))
+    return prepared + steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes + opinion
 
 
 def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str) -> int:

@@ -48,6 +48,7 @@ def suspects_report(plan: Plan, found: Suggestions, files: Sequence[str], result
             ("data", f"{plan.source.train.name}, {len(plan.train)} training images"),
             ("labels", f"{plan.train.supervision.kind}, {plan.train.corruption.spec}"),
             ("seed", str(plan.recipe.seed)),
+            ("asked", ", ".join(f"{name} (weight {weight:g})" for name, weight in result["asked"].items())),
             ("time", f"{result['seconds']:.0f} s"),
         ],
         labels_file=result["labels"],

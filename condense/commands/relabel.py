@@ -42,8 +42,9 @@ def relabel_data(
 
     `labels.csv` has a row for each training image: its file (or number, from 0), the labels given (a|b: candidates;
     empty: none), the class suggested, argmax p(y | image, given), its probability, and whether the given label is
-    likely wrong: yes where the suggested class is none of the given ones. `posteriors.npz` holds p(y | image, given)
-    as `posterior`, p(y | image) as `image_posterior`, the estimated `transition` matrix, `class_names` and `files`.
+    likely wrong: yes for as many as are expected to be, the most doubtful first. `posteriors.npz` holds
+    p(y | image, given) as `posterior`, p(y | image) as `image_posterior`, the estimated `transition` matrix,
+    `class_names` and `files`.
 
     Args:
         request: the recipe and what is laid over it; its option `generator` names a trained one.
@@ -54,7 +55,8 @@ def relabel_data(
         progress: whether bars are drawn on stderr.
 
     Returns:
-        labels, posteriors, report (paths); images, would_change, likely_wrong (numbers); classes and transition; found
+        labels, posteriors, report (paths); images, would_change, likely_wrong (numbers); classes and transition; asked
+        (the weight of the generator, and of the classifier learned before it where there is one, see `opinion`); found
         (see `judged`), None where the truth is not known; network_evaluations, images passed through the network (0 for
         the training of a generator that was given); seconds.
 
@@ -76,7 +78,7 @@ def relabel_data(
     out.mkdir(exist_ok=True)
     files = plan.source.files or tuple(map(str, range(len(plan.train))))
     _write_table(out / TABLE, found, files, generator.classes)
-    _write_beliefs(out / BELIEFS, found, files, generator)
+    _write_beliefs(out / BELIEFS, found, files, generator.classes)
     result: dict[str, Any] = {
         "labels": str(out / TABLE),
         "posteriors": str(out / BELIEFS),
@@ -85,7 +87,8 @@ def relabel_data(
         "would_change": int(found.changed.sum()),
         "likely_wrong": int(found.likely_wrong.sum()),
         "classes": list(generator.classes),
-        "transition": generator.transition.cpu().double().tolist(),
+        "transition": found.transition.astype(float).tolist(),
+        "asked": _asked(generator),
         "found": None if plan.source.truth is None else judged(found, plan.source.truth),
         "network_evaluations": spent + generator.evaluations - before,
     }
@@ -151,10 +154,18 @@ def _generator(
     if options.generator is not None:
         generator = Generator.load(Run(options.generator), best_device())
         generator.check_data(plan.train.images)
+        if not options.train.second_opinion:
+            generator.opinion = None
         return generator, Run(None, progress=progress)
     folder = run_folder or RUNS / f"{derived_name(plan)}-relabel"
     run = open_run(folder, plan, resume=resume, force=force, progress=progress)
     return train_stages(plan.train, options.network, options.train, None, plan.recipe.seed, run), run
+
+
+def _asked(generator: Generator) -> dict[str, float]:
+    if generator.opinion is None:
+        return {"generator": 1.0}
+    return dict(zip(("generator", "classifier"), generator.opinion.exponents, strict=True))
 
 
 def _write_table(path: Path, found: Suggestions, files: tuple[str, ...], classes: tuple[str, ...]) -> None:
@@ -175,13 +186,13 @@ def _write_table(path: Path, found: Suggestions, files: tuple[str, ...], classes
             )
 
 
-def _write_beliefs(path: Path, found: Suggestions, files: tuple[str, ...], generator: Generator) -> None:
+def _write_beliefs(path: Path, found: Suggestions, files: tuple[str, ...], classes: tuple[str, ...]) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
             posterior=found.posterior,
             image_posterior=found.from_image,
-            transition=generator.transition.cpu().numpy(),
-            class_names=np.array(generator.classes),
+            transition=found.transition,
+            class_names=np.array(classes),
             files=np.array(files),
         )

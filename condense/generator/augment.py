@@ -29,6 +29,11 @@ class AugmentOptions:
     shift: float = 0.125
     scale: float = 0.1
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether any image is mirrored."""
+        return self.flip and self.probability > 0
+
 
 def augment(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Transform images [B, C, H, W] in [-1, 1]; returns them and the labels [B, 4] (flip, shift x, shift y, scale)."""

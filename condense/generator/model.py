@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +19,11 @@ from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule,
 from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
 from condense.generator.networks import AllClass, Conditional
+from condense.generator.opinion import SecondOpinion
 from condense.generator.options import NetworkOptions
 from condense.generator.posterior import given_label, supervision_likelihood
 from condense.generator.sampler import heun
+from condense.precision import autocast
 from condense.preprocessing import planes
 from condense.run import JSON, Run
 
@@ -50,11 +51,6 @@ def _few(classes: tuple[str, ...]) -> str:
     return ", ".join(classes[:5]) + (f", … ({len(classes)})" if len(classes) > 5 else "")
 
 
-def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
-    """bf16 autocast on `device`, or nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-
-
 @dataclass
 class Generator:
     """What training yields and every later command uses.
@@ -71,6 +67,7 @@ class Generator:
         meta: objective, seed, data fingerprint and cost of the training, for provenance.
         eliminate: margin in nats of early elimination (see `elimination`); None: every class to the end.
         second: the generator of the second stage, which draws in this one's place; None where there is none.
+        opinion: who else `suggest` asks about labels; None for nobody.
     """
 
     denoiser: Denoiser
@@ -84,11 +81,13 @@ class Generator:
     meta: dict[str, JSON]
     eliminate: float | None = None
     second: Generator | None = None
+    opinion: SecondOpinion | None = None
 
     @property
     def evaluations(self) -> int:
         """Images passed through the networks since they were loaded or made."""
-        return self.denoiser.evaluations + (self.second.evaluations if self.second else 0)
+        others = (self.second, self.opinion)
+        return self.denoiser.evaluations + sum(other.evaluations for other in others if other is not None)
 
     @property
     def device(self) -> torch.device:
@@ -241,6 +240,8 @@ class Generator:
         """Write generator.safetensors into the run folder; a second stage has written its own below it."""
         tensors = {f"network.{name}": tensor for name, tensor in self.denoiser.network.state_dict().items()}
         tensors |= {"log_prior": self.log_prior, "transition": self.transition}
+        if self.opinion is not None:
+            tensors |= {f"opinion.{name}": tensor for name, tensor in self.opinion.tensors().items()}
         run.save(
             FILE,
             tensors,
@@ -252,6 +253,7 @@ class Generator:
                 "bf16": self.bf16,
                 "coherent": self.denoiser.coherent,
                 "eliminate": self.eliminate,
+                "opinion": None if self.opinion is None else self.opinion.numbers(),
                 "meta": self.meta,
             },
         )
@@ -283,6 +285,9 @@ class Generator:
                 dict(meta["meta"]),
                 None if meta.get("eliminate") is None else float(meta["eliminate"]),
             )
+            if meta.get("opinion") is not None:
+                of_opinion = {k.removeprefix("opinion."): v for k, v in tensors.items() if k.startswith("opinion.")}
+                generator.opinion = SecondOpinion.of(of_opinion, meta["opinion"], generator.image_shape).to(device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{run.path}: {FILE}.safetensors does not describe a generator ({in_short(error)})."

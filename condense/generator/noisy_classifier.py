@@ -17,12 +17,11 @@ from condense.generator.augment import augment
 from condense.generator.classifier import EDM_NOISE
 from condense.generator.denoiser import SIGMA_DATA, NoiseDistribution
 from condense.generator.helper import Helper, HelperData, identity, train_helper
-from condense.generator.model import autocast
 from condense.generator.networks import UNet, UNetShape
 from condense.generator.objectives import forward_loss
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.posterior import label_likelihood
-from condense.precision import wants_bf16
+from condense.precision import autocast, wants_bf16
 from condense.run import Run
 
 NAME = "noisy-classifier"

@@ -82,27 +82,33 @@ class PosteriorBank:
 
 
 def estimate_transition(
-    posterior: Tensor, supervision: Supervision, prior: Tensor, confidence: float = 0.8, strength: float = 10.0
+    posterior: Tensor,
+    supervision: Supervision,
+    prior: Tensor,
+    confidence: float | Tensor = 0.8,
+    strength: float = 10.0,
 ) -> Tensor:
     """Transition matrix from the images whose class is believed with `confidence`.
 
     T[y, k] is proportional to the number of them believed to be y and labelled k. Counting all images softly would
     flatten T while f is still vague, and counting with p(y | x, z) (EM) would favour the labels as given; confident
-    images do neither. Source: the confident joint of Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, with
-    one threshold for all classes. Sets of several candidates that may miss the truth count too, by `fit_odds`.
+    images do neither. Source: the confident joint of Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Eq. 1,
+    with one threshold for all classes, or as there with one for each, see `self_confidence`. Sets of several
+    candidates that may miss the truth count too, by `fit_odds`.
 
     Args:
         posterior: f(x) [n, c], made without looking at the label.
         supervision: labels of the same n images; only those that may be wrong are used.
         prior: T [c, c] before any image is seen.
-        confidence: least f_y of an image that is counted.
+        confidence: least f_y of an image that is counted as y, or one for each class [c].
         strength: images a row that the prior is worth.
 
     Returns:
         float32 [c, c], rows = true class, each summing to 1; `prior` where no label is untrusted.
     """
-    top, believed = posterior.float().max(1)
-    counted = torch.from_numpy(supervision.doubtful).to(posterior.device) & (top >= confidence)
+    sure = posterior.float() * (posterior.float() >= confidence)
+    top, believed = sure.max(1)
+    counted = torch.from_numpy(supervision.doubtful).to(posterior.device) & (top > 0)
     observed = torch.from_numpy(supervision.candidates).to(posterior.device)[counted].float()
     counts = strength * prior.float()
     counts = counts.index_add(0, believed[counted], observed)
@@ -113,6 +119,18 @@ def estimate_transition(
         num_sets[:, 1] += strength
         return fit_odds(counts, num_sets)
     return counts / counts.sum(1, keepdim=True)
+
+
+def self_confidence(posterior: Tensor, supervision: Supervision) -> Tensor:
+    """Mean f_y [c] of the images labelled y, from f(x) [n, c]; the whole mean of f_y for a label nobody has.
+
+    Source: Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Eq. 2: thresholds that follow a classifier
+    too sure or too unsure of a class.
+    """
+    given = torch.from_numpy(supervision.candidates).to(posterior.device).float()
+    counts = given.sum(0)
+    means = (posterior.float() * given).sum(0) / counts.clamp_min(1)
+    return torch.where(counts > 0, means, posterior.float().mean(0))
 
 
 def class_prior(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from condense.classifiers import cross
 from condense.data.types import TrainingSet
@@ -15,6 +15,7 @@ from condense.generator import noisy_classifier, volminnet
 from condense.generator.coherence import estimate_coherence
 from condense.generator.helper import num_steps
 from condense.generator.noisy_classifier import NoisyClassifier, train_noisy_classifier
+from condense.generator.opinion import num_views
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.volminnet import estimate_by_volume, fresh_classifier
 from condense.run import Run
@@ -31,6 +32,7 @@ class Aids:
         transition: T [c, c] given by VolMinNet.
         classifier: TDSM's h.
         coherence: CAD's r [n, c].
+        clean_classifier: VolMinNet's, for a second opinion.
         seconds: what each took, by the name of its file.
         images_seen: images all of them were trained on, repetitions counted.
     """
@@ -38,6 +40,7 @@ class Aids:
     transition: Tensor | None = None
     classifier: NoisyClassifier | None = None
     coherence: Tensor | None = None
+    clean_classifier: nn.Module | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     images_seen: int = 0
 
@@ -58,17 +61,23 @@ def prepare(
     if options.objective == "vanilla":
         return Aids()
     seconds: dict[str, float] = {}
-    transition = None
+    transition = clean_classifier = None
     if _finds_volume(data, options):
-        classifier_of_clean = fresh_classifier(data, seed)
-        transition, seconds[volminnet.NAME] = estimate_by_volume(data, classifier_of_clean, options, seed, run, device)
+        clean_classifier = fresh_classifier(data, seed)
+        transition, seconds[volminnet.NAME] = estimate_by_volume(data, clean_classifier, options, seed, run, device)
     classifier = None
     if options.objective == "tdsm":
         known = transition if transition is not None else _known_transition(options, data.images.num_classes)
         classifier, seconds[noisy_classifier.NAME] = train_noisy_classifier(
             data, known, network, options, seed, run, device
         )
-    return Aids(transition, classifier, seconds=seconds, images_seen=foreseen_images(data, options))
+    return Aids(
+        transition,
+        classifier,
+        clean_classifier=clean_classifier if opinion_views(data, options) else None,
+        seconds=seconds,
+        images_seen=foreseen_images(data, options),
+    )
 
 
 def foreseen_images(data: TrainingSet, options: TrainOptions) -> int:
@@ -80,6 +89,13 @@ def foreseen_images(data: TrainingSet, options: TrainOptions) -> int:
         return 0
     helpers = int(_finds_volume(data, options)) + int(options.objective == "tdsm")
     return helpers * num_steps(options) * options.helper.batch_size
+
+
+def opinion_views(data: TrainingSet, options: TrainOptions) -> int:
+    """Views of an image that the second opinion takes; 0 where the generator gets none beside it."""
+    if not options.second_opinion or options.objective != "dmis" or not _finds_volume(data, options):
+        return 0
+    return num_views(options.augment().mirrors)
 
 
 def _finds_volume(data: TrainingSet, options: TrainOptions) -> bool:

@@ -74,11 +74,13 @@ def train_generator(
     generator = trainer.finish()
     generator.meta |= {
         "seconds": sum(aids.seconds.values()) + seconds_before + time.perf_counter() - started,
-        "evaluations": trainer.evaluations,
+        "evaluations": trainer.evaluations + (generator.opinion.evaluations if generator.opinion else 0),
         "images_seen": aids.images_seen + options.steps * options.batch_size,
         "peak_memory_bytes": peak_memory_bytes(),
         "data": data.images.name,
         "data_fingerprint": data.images.fingerprint(),
+        "labels_fingerprint": data.supervision.fingerprint(),
+        "held_out": options.held_out,
         "corruption": data.corruption.spec,
     }
     if aids.seconds:

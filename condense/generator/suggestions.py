@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from condense.data.splits import held_out
 from condense.data.types import Labels, Mask, Supervision, TrainingSet
 from condense.generator.model import Generator
+from condense.generator.opinion import labels_learned
 from condense.generator.posterior import given_label, supervision_likelihood
 from condense.run import Run
 
@@ -26,11 +29,13 @@ class Suggestions:
         supervision: the labels as given.
         from_image: p(y | x) [n, c], made without looking at the label.
         posterior: p(y | x, z) [n, c], which weighs the given label in.
+        transition: T [c, c] by which it does, rows = true class.
     """
 
     supervision: Supervision
     from_image: Beliefs
     posterior: Beliefs
+    transition: Beliefs
 
     @property
     def suggested(self) -> Labels:
@@ -49,8 +54,15 @@ class Suggestions:
 
     @property
     def likely_wrong(self) -> Mask:
-        """Bool [n]: the likeliest class is none of the given ones. Never true of labels that are surely right."""
-        return ~self.supervision.candidates[np.arange(len(self.posterior)), self.suggested]
+        """Bool [n]: as many labels as are expected to be wrong, the sum of all suspicions, the most doubtful first.
+
+        Never true where a given label surely is right; the likeliest single class may still be a given one. Source:
+        "prune by noise rate" of Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Sec. 3.2.
+        """
+        expected = round(float(self.suspicion.sum(dtype=np.float64)))
+        found = np.zeros(len(self.posterior), dtype=np.bool_)
+        found[np.argsort(-self.suspicion, kind="stable")[:expected]] = True
+        return found
 
     @property
     def changed(self) -> Mask:
@@ -59,11 +71,16 @@ class Suggestions:
 
 
 def suggest(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Suggestions:
-    """Ask a generator about every image of `train`.
+    """Ask a generator about every image of `train`, and who is beside it (see `opinion`).
 
     Raises:
         UserError: the generator was made for other classes or image sizes.
     """
+    return weighed(generator, train, diffusion_posterior(generator, train, seed, run), learned(generator, train))
+
+
+def diffusion_posterior(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Beliefs:
+    """f(x) [n, c], what the generator itself makes of every image. Raises as `suggest`."""
     generator.check_data(train.images)
     parts = []
     with run.track(len(train), "labelling") as tracker:
@@ -72,7 +89,30 @@ def suggest(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Su
             candidates = train.supervision.candidates[part]
             parts.append(generator.posterior(train.images.images[part], seed=seed, candidates=candidates))
             tracker.update(start + len(parts[-1]))
-    from_image = np.concatenate(parts)
-    likelihood = supervision_likelihood(train.supervision, generator.transition)
-    posterior = given_label(torch.from_numpy(from_image), likelihood)
-    return Suggestions(train.supervision, from_image, np.asarray(posterior.numpy(), dtype=np.float32))
+    return np.concatenate(parts)
+
+
+def learned(generator: Generator, train: TrainingSet) -> Mask:
+    """The labels among those of `train` that the second opinion learned from, bool [n, c]; none of other data's."""
+    meta = generator.meta
+    same = meta.get("data_fingerprint") == train.images.fingerprint()
+    if not same or meta.get("labels_fingerprint") != train.supervision.fingerprint():
+        return np.zeros_like(train.supervision.candidates)
+    _, held = held_out(train.supervision, cast(float, meta["held_out"]), cast(int, meta["seed"]))
+    return labels_learned(train.supervision, held)
+
+
+def weighed(generator: Generator, train: TrainingSet, from_generator: Beliefs, learned: Mask) -> Suggestions:
+    """What its `diffusion_posterior` comes to with the second opinion, if there is one, and the labels given.
+
+    `learned`: the labels that one learned from, bool [n, c].
+    """
+    from_image, transition = from_generator, generator.transition.cpu()
+    if generator.opinion is not None:
+        images, log_prior = train.images.images, generator.log_prior
+        from_image = generator.opinion.pooled(from_image, images, learned, log_prior, bf16=generator.bf16)
+        transition = generator.opinion.transition.cpu()
+    posterior = given_label(torch.from_numpy(from_image), supervision_likelihood(train.supervision, transition))
+    return Suggestions(
+        train.supervision, from_image, np.asarray(posterior.numpy(), dtype=np.float32), np.asarray(transition.numpy())
+    )

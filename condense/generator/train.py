@@ -35,8 +35,9 @@ from condense.generator.classifier import (
 )
 from condense.generator.denoiser import Denoiser, NoiseDistribution
 from condense.generator.elimination import class_logits
-from condense.generator.model import Generator, autocast, build_denoiser
+from condense.generator.model import Generator, build_denoiser
 from condense.generator.objective import GivenBeliefs, objective_of
+from condense.generator.opinion import form_opinion
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.posterior import (
     PosteriorBank,
@@ -49,7 +50,7 @@ from condense.generator.posterior import (
 from condense.generator.preparation import Aids, given_transition
 from condense.generator.selection import BestWeights
 from condense.machine import num_processes
-from condense.precision import wants_bf16
+from condense.precision import autocast, wants_bf16
 from condense.run import JSON, pack_optimizer, unpack_optimizer
 
 INTERVAL_WIDTH = 6.4
@@ -377,6 +378,18 @@ class Trainer:
             self.ema_denoiser.network.load_state_dict(self.best.weights)
         generator = self.generator()
         generator.meta["selected_step"] = self.best.step if self.best.weights else self.step
+        if self.aids.clean_classifier is not None:
+            held_images = self.data.images.images[self.held_indices]
+            generator.opinion = form_opinion(
+                self.aids.clean_classifier,
+                self.transition,
+                self.data,
+                self.held_indices,
+                generator.posterior(held_images) if len(held_images) else None,
+                self.log_prior,
+                mirrored=self.options.augment().mirrors,
+                bf16=self.bf16,
+            )
         return generator
 
     def generator(self) -> Generator:

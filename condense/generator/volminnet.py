@@ -17,11 +17,11 @@ from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.generator.augment import augment
 from condense.generator.helper import Helper, HelperData, identity, train_helper
-from condense.generator.model import autocast
 from condense.generator.objectives import forward_loss
+from condense.generator.opinion import CLASSIFIER
 from condense.generator.options import TrainOptions
 from condense.generator.posterior import label_likelihood
-from condense.precision import wants_bf16
+from condense.precision import autocast, wants_bf16
 from condense.run import Run
 
 NAME = "volminnet"
@@ -71,9 +71,9 @@ class VolMinNet(nn.Module):
 
 
 def fresh_classifier(data: TrainingSet, seed: int) -> nn.Module:
-    """A ConvNet-3 with batch norm, its weights drawn from `seed`. Raises `UserError` where the images are too small."""
+    """A `CLASSIFIER`, its weights drawn from `seed`. Raises `UserError` where the images are too small."""
     return networks.build(
-        "convnet3-bn",
+        CLASSIFIER,
         in_channels=data.images.channels,
         image_size=data.images.image_shape[1],
         num_classes=data.images.num_classes,

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from condense.commands.relabel import COLUMNS, judged
 from condense.data import label_file, sources
 from condense.data.types import Supervision, Truth
 from condense.evaluate.relabel_report import RelabelReport, Suspect, render_relabel_report
+from condense.generator.model import Generator
 from condense.generator.suggestions import Suggestions
+from condense.run import Run
 
 FEW = "longtail:1000+sym:0.4"  # 240 of the digits
 FAST = ("--set", "train.steps=5", "--set", "train.batch_size=16", "--set", "network.channels=8")
@@ -57,8 +60,11 @@ def test_named_data_with_a_trained_generator(dmis: Dmis, trained: Path) -> None:
     np.testing.assert_allclose(beliefs["image_posterior"].sum(1), 1, atol=1e-5)
     assert [row["suggested"] for row in rows] == [names[y] for y in posterior.argmax(1)]
     np.testing.assert_allclose([float(row["confidence"]) for row in rows], posterior.max(1), atol=6e-5)
-    assert [row["likely_wrong"] for row in rows] == ["yes" if r["given"] != r["suggested"] else "no" for r in rows]
-    assert told["likely_wrong"] == told["would_change"] == sum(row["likely_wrong"] == "yes" for row in rows)
+    doubt = 1 - posterior[np.arange(len(rows)), [names.index(row["given"]) for row in rows]]
+    marked = np.array([row["likely_wrong"] == "yes" for row in rows])
+    assert marked.sum() == round(doubt.sum()) and doubt[marked].min() >= doubt[~marked].max()
+    assert told["would_change"] == sum(row["given"] != row["suggested"] for row in rows)
+    assert told["likely_wrong"] == marked.sum() > 0 and told["asked"] == {"generator": 1}
     np.testing.assert_allclose(np.array(told["transition"]), beliefs["transition"], atol=1e-6)
     np.testing.assert_allclose(np.sum(told["transition"], 1), 1, atol=1e-5)
     assert [int(row["given"]) for row in rows] == given.supervision.observed.tolist()
@@ -71,13 +77,39 @@ def test_named_data_with_a_trained_generator(dmis: Dmis, trained: Path) -> None:
     assert "would change" in people and "Estimated transition matrix" in people and "--labels out/labels.csv" in people
 
 
-@pytest.mark.parametrize("kind", ["all-class", "conditional", None])
-def test_dry_run_foretells_the_cost_and_writes_nothing(kind: str | None, dmis: Dmis, trained: Path) -> None:
-    trains = (*FAST, "--set", f"network.kind={kind}", "--set", "train.eliminate=null")
-    how = ("--generator", trained) if kind is None else trains
+def with_second_opinion(dmis: Dmis) -> tuple[str, ...]:
+    """Arguments that name a generator with a second opinion beside it."""
+    train = ("--set", "train.transition=volmin", "--set", "train.helper.steps=3", "--run", "volmin")
+    assert dmis("train", "--data", "digits", "--noise", FEW, *FAST, *train).code == 0
+    return ("--generator", "volmin")
+
+
+def test_a_second_opinion_is_asked_unless_it_is_declined(dmis: Dmis) -> None:
+    relabel = ("relabel", "digits", "--noise", FEW, *with_second_opinion(dmis), "--json")
+    told = json.loads(dmis(*relabel, "--out", "both").out)
+    both, kept = np.load("both/posteriors.npz"), Generator.load(Run(Path("volmin")))
+    assert list(told["asked"]) == ["generator", "classifier"]
+    assert tuple(told["asked"].values()) == kept.opinion.exponents
+    np.testing.assert_array_equal(both["transition"], kept.opinion.transition.numpy())
+    assert "classifier (weight" in Path("both/suspects.html").read_text()
+    told = json.loads(dmis(*relabel, "--set", "train.second_opinion=false", "--out", "alone").out)
+    alone = np.load("alone/posteriors.npz")
+    assert told["asked"] == {"generator": 1.0}
+    np.testing.assert_array_equal(alone["transition"], kept.transition.numpy())
+    assert not np.array_equal(alone["image_posterior"], both["image_posterior"])
+
+
+@pytest.mark.parametrize("kind", ["all-class", "conditional", "volmin", "given", "both given"])
+def test_dry_run_foretells_the_cost_and_writes_nothing(kind: str, dmis: Dmis, trained: Path) -> None:
+    how: tuple[str | Path, ...] = ("--set", f"network.kind={kind}", "--set", "train.eliminate=null", *FAST)
+    if kind == "volmin":
+        how = ("--set", "train.transition=volmin", "--set", "train.helper.steps=3", "--set", "train.flip=true", *FAST)
+    elif "given" in kind:
+        how = ("--generator", trained) if kind == "given" else with_second_opinion(dmis)
     relabel = ("relabel", "digits", "--noise", FEW, *how, "--json")
+    before = list(Path().iterdir())
     foretold = json.loads(dmis(*relabel, "--dry-run").out)
-    assert list(Path().iterdir()) == []
+    assert list(Path().iterdir()) == before
     told = json.loads(dmis(*relabel).out)
     assert foretold["network_evaluations"] == told["network_evaluations"] > 8 * told["images"] - 1
     assert (foretold["images"], foretold["classes"]) == (told["images"], 10) and foretold["parameters"] > 1000
@@ -149,7 +181,7 @@ def test_judgement_by_hand() -> None:
     """Six labels, two wrong; one of them is found, and one right label is suspected."""
     given = Supervision.from_labels(np.array([0, 0, 1, 1, 2, 2]), 3, trusted=False)
     beliefs = certain([0, 1, 1, 0, 2, 2])
-    told = judged(Suggestions(given, beliefs, beliefs), Truth(np.array([0, 1, 1, 1, 2, 0])))
+    told = judged(Suggestions(given, beliefs, beliefs, np.eye(3)), Truth(np.array([0, 1, 1, 1, 2, 0])))
     assert told["wrong"] == pytest.approx(2 / 6)
     assert (told["precision"], told["recall"]) == (0.5, 0.5)
     # suspicions .067 .967 .067 .967 .067 .067: pairs (wrong, right) won 3 + 0, tied 1 + 3 of 8
@@ -157,10 +189,18 @@ def test_judgement_by_hand() -> None:
     assert told["right_before"] == pytest.approx(4 / 6) and told["right_after"] == pytest.approx(4 / 6)
 
 
+def test_as_many_labels_are_likely_wrong_as_are_expected_to_be_the_most_doubtful_first() -> None:
+    given = Supervision.from_labels(np.array([0, 0, 0, 0]), 3, trusted=False)
+    beliefs = np.array([[0.5, 0.5, 0], [0.4, 0.3, 0.3], [0.2, 0.7, 0.1], [1, 0, 0]], np.float32)  # 1.9 are wrong
+    found = Suggestions(given, beliefs, beliefs, np.eye(3))
+    assert found.likely_wrong.tolist() == [False, True, True, False]
+    assert found.suggested.tolist() == [0, 0, 1, 0] and found.changed.tolist() == [False, False, True, False]
+
+
 def test_labels_that_are_surely_right_are_never_suspected() -> None:
     trusted = Supervision.from_labels(np.array([0, 1]), 3, trusted=True)
     beliefs = np.eye(3, dtype=np.float32)[[0, 1]]
-    told = judged(Suggestions(trusted, certain([2, 2]), beliefs), Truth(np.array([0, 1])))
+    told = judged(Suggestions(trusted, certain([2, 2]), beliefs, np.eye(3)), Truth(np.array([0, 1])))
     assert told == {
         **{"wrong": 0.0, "precision": None, "recall": None, "auroc": None},
         **{"right_before": 1.0, "right_after": 1.0},
@@ -187,6 +227,9 @@ def test_the_page_holds_everything_and_refers_to_nothing_outside() -> None:
     assert "The first 3 of 50" in html
     quiet = render_relabel_report(report(None, 0))
     assert "No label is likely wrong" in quiet and "red frame" not in quiet
+    same = replace(report(None, 1).suspects[0], suggested="cat")
+    doubted = render_relabel_report(replace(report(None, 1), suspects=[same]))
+    assert "<b>cat?</b>" in doubted and "<s>" not in doubted and "<s>cat</s> <b>dog</b>" in html
 
 
 @pytest.mark.parametrize(
