@@ -3,9 +3,10 @@
     python benchmarks/relabelling.py --data digits --noise sym:0.4 [--seed 0] [--generator RUN] [--json FILE]
     python benchmarks/relabelling.py --data cifar10.npz --labels cifar10.npz::noisy_worst --subset 10000
 
-Both get images and labels as given, never the truth. DMIS is a generator trained here (`--set train.steps=…` and all
-other options as for `dmis relabel`), or that of RUN; cleanlab judges the probabilities of a ConvNet trained on the
-other folds, as `--clean-first cleanlab` does. Precision and recall are those of the labels called wrong, AUROC that of
+All get images and labels as given, never the truth. DMIS is a generator trained here (`--set train.steps=…` and all
+other options as for `dmis relabel`), or that of RUN, asked as `dmis relabel` asks it; where it has a second opinion
+beside it, the two are shown alone too. cleanlab judges the probabilities of a ConvNet trained on the other folds, as
+`--clean-first cleanlab` does. Precision and recall are those of the labels called wrong, AUROC that of
 the doubt in each label (cleanlab: 1 - its label quality score), "right after" the share of images whose label is right
 once the suggestions are taken, "suggestions right" the same among labels called wrong, "image alone" the share of
 images whose class is right by argmax p(y | x), the given label left out.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from condense.data.types import Labels, TrainingSet, Truth
 from condense.generator.model import Generator
 from condense.generator.session import train_generator
 from condense.generator.stages import beliefs
-from condense.generator.suggestions import Suggestions, suggest
+from condense.generator.suggestions import Suggestions, diffusion_posterior, learned, weighed
 from condense.machine import best_device, machine
 from condense.methods._generate import GeneratorOptions
 from condense.relabel import doubted_by_cleanlab
@@ -49,8 +51,8 @@ def scores(train: TrainingSet, truth: Truth, found: dict[str, Any]) -> dict[str,
 
 def by_dmis(
     train: TrainingSet, scored: Labels, options: GeneratorOptions, seed: int, run: Run, kept: bool
-) -> dict[str, Any]:
-    """What the generator makes of the labels of the images `scored`; it is trained on all.
+) -> dict[str, dict[str, Any]]:
+    """What the generator and who is beside it make of the labels of the images `scored`; it is trained on all.
 
     `kept`: by its run folder's beliefs, as `--clean-first dmis` uses them.
     """
@@ -59,21 +61,35 @@ def by_dmis(
         generator = train_generator(train, options.network, options.train, seed, run)
     else:
         generator = Generator.load(Run(options.generator), best_device())
-    alone = None
+    part = train.take(scored)
     if kept:
         believed = beliefs(generator, train, run if options.generator is None else Run(options.generator))
         posterior = believed.posterior[scored]
-        found = Suggestions(train.supervision.take(scored), posterior, posterior)
-    else:
-        found = suggest(generator, train.take(scored), seed, run)
-        alone = found.from_image.argmax(1)
-    spent = time.perf_counter() - started
+        return {
+            "dmis": told_of(Suggestions(part.supervision, posterior, posterior, generator.transition.numpy()), False)
+        }
+    from_generator, seen = diffusion_posterior(generator, part, seed, run), learned(generator, train)[scored]
+    ways = {"dmis": told_of(weighed(generator, part, from_generator, seen), True)}
+    if options.generator is None:
+        ways["dmis"]["seconds"] = time.perf_counter() - started
+    if generator.opinion is not None:
+        opinion = generator.opinion
+        print("weights of generator and classifier:", *opinion.exponents, f"leaning {opinion.leaning:.2f} nats")
+        alone = replace(generator, opinion=None)
+        classifier = replace(generator, opinion=replace(opinion, exponents=(0.0, 1.0)))
+        ways["generator"] = told_of(weighed(alone, part, from_generator, seen), True)
+        ways["classifier"] = told_of(weighed(classifier, part, from_generator, seen), True)
+    return ways
+
+
+def told_of(found: Suggestions, alone: bool) -> dict[str, Any]:
+    """What `scores` asks for; `alone`: whether the class by the image alone is known."""
     return {
         "suggested": found.suggested,
         "marked": found.likely_wrong,
         "suspicion": found.suspicion,
-        "alone": alone,
-        "seconds": spent if options.generator is None else None,
+        "alone": found.from_image.argmax(1) if alone else None,
+        "seconds": None,
     }
 
 
@@ -93,7 +109,7 @@ def by_cleanlab(train: TrainingSet, scored: Labels, options: FoldOptions, seed: 
 
 
 def main() -> None:
-    """Ask both, print the table, write the JSON."""
+    """Ask all, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--noise", default="none")
@@ -123,7 +139,7 @@ def main() -> None:
     run = Run(arguments.run)
     ways = {
         "cleanlab": by_cleanlab(train, scored, folds, arguments.seed, run),
-        "dmis": by_dmis(train, scored, plan.options, arguments.seed, run, arguments.kept),
+        **by_dmis(train, scored, plan.options, arguments.seed, run, arguments.kept),
     }
     told = {name: scores(train.take(scored), truth.take(scored), found) for name, found in ways.items()}
     before = told["dmis"]["right_before"]
