@@ -103,11 +103,9 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
     refreshing = options.steps - (cold if train.supervision.trusted.all() else 0)
     refreshes = refreshing * refreshed * passes if options.objective == "dmis" else 0
     looks = 1 + (math.ceil(options.steps / options.select_every) if options.select == "best" else 0)
-    prepared, opinion = foreseen_images(train, options), 0
-    if views := opinion_views(train, options):
-        looks += 1
-        opinion = views * (len(counted_labels(train)) + len(held))
-    return prepared + steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes + opinion
+    opinion = opinion_views(train, options) * (len(counted_labels(train)) + len(held))
+    passed = steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes
+    return foreseen_images(train, options) + passed + opinion
 
 
 def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str) -> int:

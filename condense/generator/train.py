@@ -376,16 +376,15 @@ class Trainer:
         """The generator a finished training yields: `select: best` puts the best weights in the last ones' place."""
         if self.best.weights:
             self.ema_denoiser.network.load_state_dict(self.best.weights)
-        generator = self.generator()
+        generator, held_logits = self._fitted()
         generator.meta["selected_step"] = self.best.step if self.best.weights else self.step
         if self.aids.clean_classifier is not None:
-            held_images = self.data.images.images[self.held_indices]
             generator.opinion = form_opinion(
                 self.aids.clean_classifier,
                 self.transition,
                 self.data,
                 self.held_indices,
-                generator.posterior(held_images) if len(held_images) else None,
+                None if held_logits is None else np.asarray(held_logits.softmax(1).numpy(), dtype=np.float32),
                 self.log_prior,
                 mirrored=self.options.augment().mirrors,
                 bf16=self.bf16,
@@ -397,6 +396,11 @@ class Trainer:
 
         With given beliefs it stays as it was: such a generator draws, and is not asked for classes.
         """
+        generator, _ = self._fitted()
+        return generator
+
+    def _fitted(self) -> tuple[Generator, Tensor | None]:
+        """`generator`, and its logits [m, c] of the held-out images where they fitted the temperature."""
         generator = Generator(
             self.ema_denoiser,
             self.network,
@@ -410,14 +414,14 @@ class Trainer:
             eliminate=self.options.eliminate,
         )
         if self.beliefs is not None or not len(self.held_indices):  # with a few images there is nothing to fit on
-            return generator
+            return generator, None
         errors = generator.errors(self.data.images.images[self.held_indices])
         likelihood = supervision_likelihood(self.data.supervision.take(self.held_indices), self.transition)
         log_prior = self.log_prior.cpu()
         generator.temperature = fit_temperature(errors, likelihood, log_prior, generator.temperature)
         logits = logits_from_errors(errors, generator.temperature, log_prior)
         generator.meta["held_out_loss"] = held_out_loss(logits, likelihood)
-        return generator
+        return generator, logits
 
 
 def _completed(meta: Mapping[str, Any]) -> dict[str, Any]:
