@@ -30,7 +30,7 @@ def forward_loss(logits: Tensor, likelihood: Tensor) -> Tensor:
     With a noisy label, p(z | y) = T[y, z], it is the cross-entropy of T^T f; its minimiser is the clean posterior.
     Source: Patrini et al. (2017), https://arxiv.org/abs/1609.03683, Theorem 2.
     """
-    return -(logits.float().log_softmax(1) + likelihood.clamp_min(1e-12).log()).logsumexp(1)
+    return -(logits.float().log_softmax(1) + likelihood.clamp_min(torch.finfo(torch.float32).tiny).log()).logsumexp(1)
 
 
 def candidate_loss(logits: Tensor, target: Tensor, candidates: Tensor) -> Tensor:

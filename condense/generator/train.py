@@ -237,14 +237,15 @@ class Trainer:
         """Look the beliefs up (refreshing a share of them first), augment, add noise."""
         x_0 = self.images[indices]
         candidates, trusted = self.candidates[indices], self.trusted[indices]
-        likelihood = label_likelihood(candidates, trusted, self.transition)
+        trusting = self._cold and self.objective.uses_beliefs
+        likelihood = candidates.float() if trusting else label_likelihood(candidates, trusted, self.transition)
         if self.objective.uses_beliefs and not bool(self._waiting.all()):
             count = math.ceil(self.options.refresh_share * len(indices))
             self._refresh(self.bank.most_overdue(indices, count, self._waiting), random)
         target = self.bank[indices]
         if self.beliefs is not None:
             pi = self.beliefs[indices].float()
-        elif self.objective.uses_beliefs and not self._cold:
+        elif self.objective.uses_beliefs and not trusting:
             pi = given_label(target, likelihood)
         else:
             pi = candidates / candidates.sum(1, keepdim=True)

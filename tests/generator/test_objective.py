@@ -127,6 +127,16 @@ def test_forward_correction_is_the_cross_entropy_of_the_noisy_posterior():
     np.testing.assert_allclose(forward_loss(logits, likelihood).numpy(), direct, rtol=1e-5)
 
 
+def test_labels_as_given_get_a_network_out_of_a_swap_that_the_matrix_leaves_it_in():
+    """Of two classes that are taken for each other, a network sure of the wrong one: why a cold start trusts labels."""
+    matrix = torch.tensor([[0.6, 0.4], [0.4, 0.6]])
+    logits = torch.tensor([[-20.0, 20.0]], requires_grad=True)  # the class is 0, its labels 60 % zeros
+    for likelihoods, gradient in ((matrix, 0.0), (torch.eye(2), -0.6)):
+        loss = sum(matrix[0, z] * forward_loss(logits, likelihoods[:, z][None])[0] for z in range(2))
+        found = torch.autograd.grad(loss, logits)[0]
+        assert float(found[0, 0]) == pytest.approx(gradient, abs=1e-6)
+
+
 def test_the_clean_posterior_minimises_the_expected_forward_loss():
     clean = torch.tensor([[0.2, 0.7, 0.1]], dtype=torch.float64)
     logits = clean.log().float().requires_grad_(True)

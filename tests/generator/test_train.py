@@ -63,6 +63,14 @@ def test_cold_start_takes_labels_as_given():
     batch = trainer._batch(torch.arange(60), torch.Generator().manual_seed(0))
     candidates = torch.from_numpy(training_set("mixture").supervision.candidates)
     torch.testing.assert_close(batch.pi, candidates / candidates.sum(1, keepdim=True))
+    torch.testing.assert_close(batch.likelihood, candidates.float())
+
+
+def test_after_the_cold_start_the_matrix_is_believed():
+    matrix = ((0.6, 0.4, 0.0), (0.4, 0.6, 0.0), (0.0, 0.0, 1.0))
+    trainer = trainer_of("noisy", cold_start=0.0, transition=matrix)
+    batch = trainer._batch(torch.arange(60), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(batch.likelihood, torch.tensor(matrix).T[batch.candidates.long().argmax(1)])
 
 
 def test_beliefs_about_trusted_labels_begin_after_the_cold_start():
