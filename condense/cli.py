@@ -21,6 +21,7 @@ import typer
 from condense import __version__
 from condense.allocator import keep_freed_memory
 from condense.errors import DmisError, Interrupted, WorkerDone, in_short
+from condense.machine import num_processes
 
 if TYPE_CHECKING:
     from condense.commands._plan import Request
@@ -80,7 +81,13 @@ Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).
 def main() -> None:
     """Entry of the console script."""
     keep_freed_memory()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if num_processes() > 1:
+        # threads of torch's process groups may outlive the interpreter; C++ then aborts a process whose work is done
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

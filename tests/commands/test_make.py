@@ -6,6 +6,7 @@ import math
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import Dmis
@@ -219,8 +220,10 @@ def test_evaluate_knows_what_may_be_set(dmis: Dmis, made: Path) -> None:
 
 def test_damaged_sets_are_refused_by_every_command(dmis: Dmis, made: Path) -> None:
     content = made.read_bytes()
+    with h5py.File(made) as file:
+        chunk = file["images"].id.get_chunk_info(0)
     flipped = bytearray(content)
-    flipped[len(content) // 2] ^= 1
+    flipped[chunk.byte_offset + chunk.size // 2] ^= 1  # among the pixels; other bytes may mean nothing
     Path("flipped.h5").write_bytes(flipped)
     Path("cut.h5").write_bytes(content[: len(content) // 2])
     Path("foreign.h5").write_bytes(b"something else")
