@@ -223,7 +223,7 @@ def test_the_page_holds_everything_and_refers_to_nothing_outside() -> None:
     html = render_relabel_report(report(found, 3))
     assert html.count("data:image/png;base64,") == 4 and not re.findall(r'(?:src|href)="(?!data:)', html)
     assert "&lt;0&gt;.png" in html and "<0>" not in html
-    assert html.count('class="marked"') == 1 and "1,234" in html and "99 %" in html and "50.0" in html
+    assert html.count('class="marked"') == 1 and "1,234" in html and "99&nbsp;%" in html and "50.0" in html
     assert "The first 3 of 50" in html
     quiet = render_relabel_report(report(None, 0))
     assert "No label is likely wrong" in quiet and "red frame" not in quiet
