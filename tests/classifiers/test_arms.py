@@ -23,7 +23,7 @@ from condense.data.corrupt import apply
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
 
-QUICK = ArmTraining(network="convnet1", epochs=2, batch_size=16)
+QUICK = ArmTraining(network="mlp", epochs=2, batch_size=16)
 
 
 def drawn(*shape, seed=0, requires_grad=False):
@@ -274,7 +274,7 @@ def test_every_arm_learns_what_can_be_learned(name):
     kind = next(kind for kind in ("noisy", "partial", "unlabelled") if name in TAKES[kind])
     test, truth = tiny.pictures(seed=9)
     arm = arms.load(name)
-    training = ArmTraining(network="convnet1", epochs=12, batch_size=16)
+    training = ArmTraining(network="mlp", epochs=12, batch_size=16)
     trained = train_arm(arm, arm.Options(), training, supervision_of(kind), seed=0)
     assert (trained.logits(test.images).argmax(1).numpy() == truth.labels).mean() > 0.7
 
