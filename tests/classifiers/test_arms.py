@@ -7,10 +7,11 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from draws import drawn
 from torch import nn
 
 from condense.classifiers import arms
-from condense.classifiers.arms import _labels, _partly, co_teaching, fixmatch, gce, mean_teacher, pseudo_label
+from condense.classifiers.arms import _labels, _partly, co_teaching, fixmatch, gce, mean_teacher, pencil, pseudo_label
 from condense.classifiers.arms._average import Average
 from condense.classifiers.arms._lesson import Both, OfViews, side_by_side
 from condense.classifiers.arms._training import ArmTraining, train_arm
@@ -24,11 +25,6 @@ from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
 
 QUICK = ArmTraining(network="mlp", epochs=2, batch_size=16)
-
-
-def drawn(*shape, seed=0, requires_grad=False):
-    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return (2 * values).requires_grad_(requires_grad)
 
 
 LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
@@ -64,6 +60,39 @@ def test_elr_remembers_a_moving_average_of_each_image():
     torch.testing.assert_close(loss.remembered[[4, 1]], average, rtol=0, atol=1e-3)
     assert loss.remembered[[0, 2, 3, 5]].eq(0).all()
     assert math.isfinite(loss(torch.tensor([[1e4, 0.0, 0.0]]), torch.tensor([0])))
+
+
+@pytest.mark.parametrize("stage", ["labels", "distributions", "fixed"])
+def test_pencil_learns_in_three_stages(stage):
+    options = pencil.Options(compatibility=0.4, entropy=0.2, rate=5.0, start=0.25, stop=0.75)
+    loss = pencil.Pencil(LABELS, 3, epochs=8, options=options)
+    loss.scores = drawn(6, 3, seed=1)
+    before, numbers, logits = loss.scores.clone(), torch.tensor([4, 1]), drawn(2, 3, requires_grad=True)
+    last = {"labels": 2, "distributions": 6, "fixed": 8}[stage]
+    for epoch in range(1, last + 1):
+        loss.begin(epoch)
+    value = loss(logits, numbers)
+    f, scores = logits.softmax(1), before[numbers].requires_grad_()
+    apart = F.kl_div(scores.log_softmax(1), f, reduction="batchmean")  # KL(f ‖ y^d)
+    if stage == "labels":
+        torch.testing.assert_close(value, F.cross_entropy(logits, LABELS[numbers]))
+    if stage == "fixed":
+        torch.testing.assert_close(value, apart / 3)
+    if stage != "distributions":
+        assert torch.equal(loss.scores, before)
+        return
+    given = F.cross_entropy(scores, LABELS[numbers])
+    entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+    expected = apart / 3 + 0.4 * given + 0.2 / 3 * entropy
+    torch.testing.assert_close(value, expected)
+    (gradient,) = torch.autograd.grad(2 * expected, scores)  # of an image's own loss, not of the mean of two
+    torch.testing.assert_close(loss.scores[numbers], before[numbers] - 5.0 * gradient)
+    assert torch.equal(loss.scores[[0, 2, 3, 5]], before[[0, 2, 3, 5]])
+
+
+def test_pencil_starts_from_the_labels_as_given():
+    loss = pencil.Pencil(LABELS, 3, epochs=8, options=pencil.Options())
+    assert loss.scores.softmax(1).argmax(1).equal(LABELS) and loss.scores.softmax(1).amax(1).min() > 0.999
 
 
 def test_cc_is_the_likelihood_of_the_candidate_set():
@@ -277,6 +306,15 @@ def test_every_arm_learns_what_can_be_learned(name):
     training = ArmTraining(network="mlp", epochs=12, batch_size=16)
     trained = train_arm(arm, arm.Options(), training, supervision_of(kind), seed=0)
     assert (trained.logits(test.images).argmax(1).numpy() == truth.labels).mean() > 0.7
+
+
+@pytest.mark.parametrize("name", ["pico", "comatch"])
+def test_arms_with_embeddings_train_the_network_of_the_command(name):
+    """Convolutions with batch norm: the trunk's features go through the projection, and all views through the trunk."""
+    arm = arms.load(name)
+    training = ArmTraining(epochs=1, batch_size=32)
+    trained = train_arm(arm, arm.Options(), training, supervision_of("mixture"), seed=0)
+    assert torch.isfinite(trained.logits(tiny.pictures(seed=9)[0].images)).all()
 
 
 def test_unknown_arms_are_refused_with_the_nearest():

@@ -117,7 +117,6 @@ def unfolded(near: Tensor, p: Tensor, labels: Tensor) -> Tensor:
 def remembered(memory: Tensor, embeddings: Tensor, places: Tensor, momentum: float) -> Tensor:
     """The memory [l, d] after embeddings [k, d] at int64 [k]; those of one image are averaged first."""
     sums = torch.zeros_like(memory).index_add(0, places, embeddings.to(memory))
-    counts = torch.zeros(len(memory), device=memory.device).index_add(0, places, torch.ones(len(places)).to(memory))
-    means = sums / counts.clamp_min(1)[:, None]
-    moved = F.normalize(momentum * memory + (1 - momentum) * means, dim=1)
-    return torch.where(counts[:, None] > 0, moved, memory)
+    counts = torch.bincount(places, minlength=len(memory))[:, None]  # [l, 1]
+    moved = F.normalize(momentum * memory + (1 - momentum) * sums / counts.clamp_min(1), dim=1)
+    return torch.where(counts > 0, moved, memory)
