@@ -8,7 +8,6 @@ https://arxiv.org/abs/1804.06872, Algorithm 1. The share of wrong labels τ is t
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor

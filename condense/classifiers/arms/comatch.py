@@ -4,13 +4,14 @@
     q_b = α p_b + (1 - α) Σ_k a_k p_k,      a = softmax over the memory of z_b · z_k / t
     W^q_bj = 1 for j = b, q_b · q_j where that is ≥ T, else 0;      W^z_bj = exp(z(X_b) · z(X'_j) / t)
 
-over the unlabelled images of a batch, Ŵ with rows adding up to 1; x weak view, X and X' strong ones; p_b = f(x), aligned
-to uniform shares over the last batches. The memory holds embeddings of weak views with p_k, or the label; no gradient
-through q.
+over the unlabelled images of a batch, Ŵ with rows adding up to 1; x weak view, X and X' strong ones; p_b = f(x),
+aligned to uniform shares over the last batches. The memory holds embeddings of weak views with p_k, or the label; no
+gradient through q.
 Source: Li, Xiong & Hoi (2021), "CoMatch: Semi-supervised Learning with Contrastive Graph Regularization",
-https://arxiv.org/abs/2011.11183, Section 3; α = 0.9, t = 0.2, T = 0.8, τ = 0.95, λ = λ' = 1, μ = 7, 64 numbers, a memory of
-five batches and alignment over 32 as there. Other than there: a batch holds as many images as all arms', so that memory
-and graph are smaller; strong views are those of FixMatch here, and the network itself is tested, not an average.
+https://arxiv.org/abs/2011.11183, Section 3; α = 0.9, t = 0.2, T = 0.8, τ = 0.95, λ = λ' = 1, μ = 7, 64 numbers, a memory
+of five batches and alignment over 32 as there. Other than there: a batch holds as many images as that of every arm, so
+that memory and graph are smaller; the label of a candidate set is spread evenly over it; strong views are those of
+FixMatch here, and the network itself is tested, not an average.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class CoMatch:
         return balanced(losses, without, is_hidden, self.share)
 
     def _smoothed(self, p: Tensor, z: Tensor) -> Tensor:
-        """q of pseudo-labels [B, c] and embeddings [B, d]; p as long as the memory is not full."""
+        """Smoothed pseudo-labels q of p [B, c] and embeddings [B, d]; p as long as the memory is not full."""
         if self.memory is None or len(self.memory.rows) < self.memory.length:
             return p
         there, labels = self.memory.rows[:, : z.shape[1]], self.memory.rows[:, z.shape[1] :]
@@ -100,7 +101,7 @@ class CoMatch:
 
 
 def smoothed(p: Tensor, z: Tensor, there: Tensor, labels: Tensor, own: float, temperature: float) -> Tensor:
-    """q [B, c] from p [B, c], z [B, d] and a memory of embeddings [m, d] with labels [m, c]."""
+    """Smoothed pseudo-labels q [B, c] from p [B, c], z [B, d] and a memory of embeddings [m, d] with labels [m, c]."""
     near = (z @ there.T / temperature).softmax(1)
     return own * p + (1 - own) * near @ labels
 

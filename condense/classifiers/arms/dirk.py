@@ -6,9 +6,9 @@ r are the teacher's beliefs p, candidates and other classes each renormalised an
 
     r = a p_S / p(S) + (1 - a) p_{not S} / p(not S),      a = m / (m + p(S) l),
 
-with m the largest of the renormalised others and l the smallest of the renormalised candidates: so a l = (1 - a) m / p(S),
-and the least candidate is above every other class. a = 1 where no other class is. The teacher is the average of the
-student. L_ref carries similarity of beliefs over to embeddings: of a strong view,
+with m the largest of the renormalised others and l the smallest of the renormalised candidates: so a l is
+(1 - a) m / p(S), and the least candidate is above every other class. a = 1 where there is no other class. The teacher
+is the average of the student. L_ref carries similarity of beliefs over to embeddings: of a strong view,
 
     L_ref = -Σ_j w_j log softmax_j(q · k_j / τ),      w = softmax over P(x) of cos(r, r_j) / τ_r,
 
@@ -128,7 +128,7 @@ class Dirk:
 
 
 def rectified(logits: Tensor, possible: Tensor) -> Tensor:
-    """r of each image, [B, c], from the teacher's logits [B, c] and candidates bool [B, c]."""
+    """Rectified beliefs r of each image, [B, c], from the teacher's logits [B, c] and candidates bool [B, c]."""
     on_candidates = (logits.softmax(1) * possible).sum(1, keepdim=True)
     inside = logits.masked_fill(~possible, -math.inf).softmax(1)
     others = ~possible.all(1, keepdim=True)
@@ -140,7 +140,10 @@ def rectified(logits: Tensor, possible: Tensor) -> Tensor:
 
 
 def wanted_similarity(beliefs: Tensor, possible: Tensor, of_pool: Tensor, temperature: float) -> Tensor:
-    """w [B, m], -1 on the diagonal: beliefs [B, c] and candidates bool [B, c] against both of the pool, [m, 2 · c]."""
+    """Wanted shares w [B, m], -1 on the diagonal.
+
+    Beliefs [B, c] and candidates bool [B, c] against both of the pool, [m, 2 · c].
+    """
     beliefs_there, possible_there = of_pool.chunk(2, dim=1)
     shared = possible.to(beliefs) @ possible_there.T > 0
     alike = shared & (beliefs.argmax(1)[:, None] == beliefs_there.argmax(1))

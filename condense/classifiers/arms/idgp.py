@@ -4,9 +4,10 @@
     L = -log p(S | x) - μ Σ_j d_j log f_j - ν Σ_k [b_k log z_k + (1 - b_k) log(1 - z_k)]
 
 is the negative log posterior, with f(x) the shares of a categorical distribution under a Dirichlet prior of parameters
-1 + μ d_j, and z(x), a network of its own, Bernoulli probabilities of being added wrongly, under Beta priors of 1 + ν b_k
-and 1 + ν (1 - b_k). The priors hold what the networks said at the last visit of the image: d ← f on S, renormalised,
-b ← z on S and 0 elsewhere, from d uniform on S and b the indicator of S; in the first epochs they stand alone.
+1 + μ d_j, and z(x), a network of its own, Bernoulli probabilities of being added wrongly, under Beta priors of
+1 + ν b_k and 1 + ν (1 - b_k). The priors hold what the networks said at the last visit of the image: d ← f on S,
+renormalised, b ← z on S and 0 elsewhere, from d uniform on S and b the indicator of S; in the first epochs they stand
+alone.
 Source: Qiao, Xu & Geng (2023), "Decompositional Generation Process for Instance-Dependent Partial Label Learning",
 https://arxiv.org/abs/2204.03845, Section 3. Other than there: both networks descend the posterior itself, at once;
 their code weighs the logarithms of f by p(S | j, x) and those of z by f, one network after the other, and adds terms of
@@ -82,7 +83,7 @@ class Posterior:
 
 
 def log_likelihood(of_label: Tensor, of_added: Tensor, possible: Tensor) -> Tensor:
-    """log p(S | x) of each image, [B], from the logits of f and z, [B, c], and candidates bool [B, c].
+    """Logarithm of p(S | x) of each image, [B], from the logits of f and z, [B, c], and candidates bool [B, c].
 
     The product over S divided by z_j is that over the others, and log((1 - z_j) / z_j) is minus the logit of z_j.
     """

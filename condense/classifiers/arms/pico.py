@@ -11,8 +11,8 @@ momentum encoder and of a queue of these, P(x) those with the guess of x, the ca
 from s uniform on S. In the first epochs L_cont is InfoNCE of MoCo, and s stays as it is. An image without a label is
 one with all classes as candidates.
 Source: Wang et al. (2022), "PiCO: Contrastive Label Disambiguation for Partial Label Learning",
-https://arxiv.org/abs/2201.08984, Section 3, Eq. 1 to 6; λ = 0.5, γ = 0.99, φ from 0.95 to 0.8, τ = 0.07, 128 numbers and a queue of
-8192 as there. Other than there: the momentum encoder keeps 0.99 of itself, not 0.999, for runs are shorter; the queue
+https://arxiv.org/abs/2201.08984, Section 3, Eq. 1 to 6; λ = 0.5, γ = 0.99, φ from 0.95 to 0.8, τ = 0.07, 128 numbers and
+a queue of 8192 as there. Other than there: the momentum encoder keeps 0.99 of itself, not 0.999, for runs are shorter; the queue
 is no longer than the training set; strong views are those of FixMatch here.
 """
 
@@ -129,7 +129,10 @@ def class_losses(query: Tensor, pool: Tensor, guess: Tensor, of_pool: Tensor, te
 
 
 def followed(prototypes: Tensor, query: Tensor, guess: Tensor, momentum: float) -> Tensor:
-    """μ [c, d] after all queries [B, d] in turn, each moving that of its guess int64 [B]; normalised once in the end."""
+    """Prototypes [c, d] after all queries [B, d] in turn, each moving that of its guess int64 [B].
+
+    They are normalised once a batch, as in the authors' code.
+    """
     belongs = F.one_hot(guess, len(prototypes)).to(query)  # [B, c]
     later = belongs.flip(0).cumsum(0).flip(0) - belongs
     shares = belongs * (1 - momentum) * momentum**later

@@ -81,6 +81,6 @@ class SoftMatch:
 
 
 def gaussian(surest: Tensor, mean: Tensor, variance: Tensor, sharpness: float) -> Tensor:
-    """w of each image, [B], from max p [B]."""
+    """Weights w of each image, [B], from max p [B]."""
     below = (surest - mean).clamp_max(0)
     return torch.exp(-(sharpness**2) * below.square() / (2 * variance))
