@@ -8,10 +8,10 @@ over the unlabelled images of a batch, Ŵ with rows adding up to 1; x weak view,
 aligned to uniform shares over the last batches. The memory holds embeddings of weak views with p_k, or the label; no
 gradient through q.
 Source: Li, Xiong & Hoi (2021), "CoMatch: Semi-supervised Learning with Contrastive Graph Regularization",
-https://arxiv.org/abs/2011.11183, Section 3; α = 0.9, t = 0.2, T = 0.8, τ = 0.95, λ = λ' = 1, μ = 7, 64 numbers, a memory
-of five batches and alignment over 32 as there. Other than there: a batch holds as many images as that of every arm, so
-that memory and graph are smaller; the label of a candidate set is spread evenly over it; strong views are those of
-FixMatch here, and the network itself is tested, not an average.
+https://arxiv.org/abs/2011.11183, Section 3; α = 0.9, t = 0.2, T = 0.8, τ = 0.95, λ = λ' = 1, μ = 7, 64 numbers, a
+memory of five batches and alignment over 32 as there. Other than there: a batch holds as many images as that of every
+arm, so that memory and graph are smaller; the label of a candidate set is spread evenly over it; strong views are
+those of FixMatch here, and the network itself is tested, not an average.
 """
 
 from __future__ import annotations

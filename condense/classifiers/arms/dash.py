@@ -6,10 +6,10 @@ over all images, x weak view, X strong view, no gradient through f(x) elsewhere 
 renormalised, and once ρ_t is ρ_min argmax f(x). ρ̂ is the mean loss of the labelled images after a warm-up on these
 alone.
 Source: Xu et al. (2021), "Dash: Semi-Supervised Learning with Dynamic Thresholding", https://arxiv.org/abs/2109.00650,
-Section 4 and Algorithm 1; C = 1.0001, γ = 1.27, ρ_min = 0.05, T = 0.5 as there; ρ_t falls every ten of 1024 epochs as in
-the common library of such arms (USB), here as often in a run that may be short. Other than there: ρ̂ is taken over the
-last epoch of the warm-up, while the network learns; strong views are those of FixMatch here, and the network itself is
-tested, not an average.
+Section 4 and Algorithm 1; C = 1.0001, γ = 1.27, ρ_min = 0.05, T = 0.5 as there; ρ_t falls every ten of 1024 epochs as
+in the common library of such arms (USB), here as often in a run that may be short. Other than there: ρ̂ is taken over
+the last epoch of the warm-up, while the network learns; strong views are those of FixMatch here, and the network
+itself is tested, not an average.
 """
 
 from __future__ import annotations

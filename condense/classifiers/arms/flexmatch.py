@@ -6,8 +6,8 @@
 x weak view, X strong view; σ_c counts the images that were surely of class c, max f(x) ≥ τ, when last sure; n images in
 all, so that β stays low while most were never sure (warm-up of the thresholds).
 Source: Zhang et al. (2021), "FlexMatch: Boosting Semi-Supervised Learning with Curriculum Pseudo Labeling",
-https://arxiv.org/abs/2110.08263, Section 3 and Algorithm 1; τ = 0.95, λ = 1, μ = 7 and the convex M as there. Other than
-there: strong views are those of FixMatch here, and the network itself is tested, not an average.
+https://arxiv.org/abs/2110.08263, Section 3 and Algorithm 1; τ = 0.95, λ = 1, μ = 7 and the convex M as there. Other
+than there: strong views are those of FixMatch here, and the network itself is tested, not an average.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ momentum encoder and of a queue of these, P(x) those with the guess of x, the ca
 from s uniform on S. In the first epochs L_cont is InfoNCE of MoCo, and s stays as it is. An image without a label is
 one with all classes as candidates.
 Source: Wang et al. (2022), "PiCO: Contrastive Label Disambiguation for Partial Label Learning",
-https://arxiv.org/abs/2201.08984, Section 3, Eq. 1 to 6; λ = 0.5, γ = 0.99, φ from 0.95 to 0.8, τ = 0.07, 128 numbers and
-a queue of 8192 as there. Other than there: the momentum encoder keeps 0.99 of itself, not 0.999, for runs are shorter; the queue
-is no longer than the training set; strong views are those of FixMatch here.
+https://arxiv.org/abs/2201.08984, Section 3, Eq. 1 to 6; λ = 0.5, γ = 0.99, φ from 0.95 to 0.8, τ = 0.07, 128 numbers
+and a queue of 8192 as there. Other than there: the momentum encoder keeps 0.99 of itself, not 0.999, for runs are
+shorter; the queue is no longer than the training set; strong views are those of FixMatch here.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ the labelled images for q̂, and q aggregated over their classes for p̂; y_i on
 labelled image, z_i ← normalised m z_i + (1 - m) z. No gradient through p̂, q̂ and the memory. In the first epoch the
 memory fills, p̂ = p and the last term is left out.
 Source: Zheng et al. (2022), "SimMatch: Semi-supervised Learning with Similarity Matching",
-https://arxiv.org/abs/2203.06915, Section 3 (with the memory for small sets instead of a momentum encoder); α = 0.9,
-t = 0.1, τ = 0.95, λ = λ' = 1, m = 0.7, μ = 7, 128 numbers and alignment over 256 batches as there. Other than there: y_i
+https://arxiv.org/abs/2203.06915, Section 3 (with the memory for small sets instead of a momentum encoder); α = 0.9, t
+= 0.1, τ = 0.95, λ = λ' = 1, m = 0.7, μ = 7, 128 numbers and alignment over 256 batches as there. Other than there: y_i
 of a candidate set is spread evenly over it; strong views are those of FixMatch here, and the network itself is tested,
 not an average.
 """
