@@ -68,7 +68,7 @@ def lesson(given: Given, options: Options) -> Lesson:
     network, possible = given.build(0), candidates(given.supervision)
     student = Embedded(network, options.size, given.seed)
     teacher = copy.deepcopy(student).requires_grad_(False)
-    loss = Dirk(*possible.shape, options, given.device)
+    loss = Dirk(len(possible), given.supervision.num_classes, options, given.device)
     return Lesson(
         StudentAndTeacher(student, teacher),
         network,
