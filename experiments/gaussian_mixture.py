@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from condense import rng
-from condense.generator.class_sampling import draw_classes
 from condense.generator.denoiser import Denoiser
 from condense.generator.exact import MixtureDenoiser
-from condense.generator.noisy_posterior import noisy_posterior
-from condense.generator.posterior import given_label, label_likelihood
+from condense.generator.labels.noisy_posterior import noisy_posterior
+from condense.generator.labels.posterior import given_label, label_likelihood
 from condense.generator.sampler import heun
+from condense.generator.training.class_sampling import draw_classes
 
 SIGMAS = (0.1, 0.3, 0.5, 0.7, 1.0, 2.0, 4.0, 10.0)
 CONTRAST_SIGMA = 20.0
