@@ -146,6 +146,7 @@ def test_generators_are_trained_once_a_seed_and_kept(dmis: Dmis) -> None:
         (["--arm", "dirk", "--noise", "sym:0.4"], "dirk learns from candidate sets, and no image has one"),
         (["--arm", "softmatch", "--noise", "sym:0.4"], "softmatch learns from images without a label"),
         (["--arm", "simmatch", "--set", "simmatch.own=2"], "own"),
+        (["--arm", "pencil", "--noise", "sym:0.4", "--set", "pencil.stop=0.1"], "stop 0.1 comes before start"),
         (["--arm", "elrr"], "did you mean elr"),
         (["--arm", "ce", "--seeds", "0"], "at least one"),
         (["--arm", "ce", "--set", "ce.q=1"], "unknown key 'q'"),

@@ -15,12 +15,13 @@ settles at (f + α c ŷ) / (1 + α c), so that with ten classes their code's α 
 from __future__ import annotations
 
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from condense.classifiers.arms._labels import check_single, everything, observed
 from condense.classifiers.arms._lesson import Given, Lesson
 from condense.data.types import Supervision
+from condense.errors import UserError
 from condense.options import Options as BaseOptions
 
 
@@ -33,6 +34,12 @@ class Options(BaseOptions):
     sharpness: float = Field(10.0, gt=0, description="K, the given label's ỹ at first")
     start: float = Field(70 / 320, ge=0, le=1, description="share of the epochs after which distributions are learned")
     stop: float = Field(200 / 320, ge=0, le=1, description="share of the epochs after which they are fixed")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Options:
+        if self.stop < self.start:
+            raise UserError(f"stop {self.stop:g} comes before start {self.start:g}; distributions are learned in between.")
+        return self
 
 
 def check(supervision: Supervision) -> None:
