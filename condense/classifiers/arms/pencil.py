@@ -38,7 +38,7 @@ class Options(BaseOptions):
     @model_validator(mode="after")
     def _in_order(self) -> Options:
         if self.stop < self.start:
-            raise UserError(f"stop {self.stop:g} comes before start {self.start:g}; distributions are learned in between.")
+            raise UserError(f"stop {self.stop:g} comes before start {self.start:g}; distributions are learned between.")
         return self
 
 
