@@ -75,14 +75,11 @@ def _trained_how(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> str:
 def _budgets(recipe: BenchmarkRecipe) -> str:
     """Whose they are, and which methods have others than their own."""
     own = "the smallest of each method (quick)" if recipe.quick else "each method's own"
-    changed = [
-        name for name in (*recipe.methods, *(set(recipe.options) - set(recipe.methods))) if name in recipe.options
-    ]
+    methods = [name for name in recipe.methods if name in recipe.options]
+    changed = [*methods, *(name for name in recipe.options if name not in methods)]
     told = own + (f"; as the recipe sets them for {', '.join(changed)}" if changed else "")
-    of = ", ".join(
-        dict.fromkeys(recipe.generators[data.name] for data in recipe.settings if data.name in recipe.generators)
-    )
-    return told + (f"; generators of the recipe {of}" if of else "")
+    taken = [recipe.generators[data.name] for data in recipe.settings if data.name in recipe.generators]
+    return told + (f"; generators of the recipe {', '.join(dict.fromkeys(taken))}" if taken else "")
 
 
 def _judge(wanted: EvaluateRecipe) -> str:
