@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from condense import methods
+from condense.benchmark.grid import Cell, expand, layers_of, read_benchmark
 from condense.classifiers import arms
-from condense.commands._grid import Cell, expand, layers_of, read_benchmark
-from condense.commands._plan import GENERATOR_SECTIONS, read_config, resolve_options
 from condense.data import corrupt, sources
 from condense.data.noise_spec import parse_noise
 from condense.evaluate.reference import Published, published
 from condense.evaluate.results import beside
 from condense.evaluate.sample_results import PAPERS
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import GENERATOR_SECTIONS, read_config, resolve_options
 from condense.recipe import generator_defaults, read_yaml, shipped
 
 FOLDER = Path(__file__).parents[1] / "recipes"
