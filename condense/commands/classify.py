@@ -1,7 +1,7 @@
 """`dmis classify`: classifiers that learn from imprecise labels side by side, the generator's own among them.
 
 Which there are: see `condense.pipeline.classify`. All arms of a seed see the same images under the same labels. What
-counts is the accuracy on the test split after the last epoch or step; it is looked at once, and nothing is chosen by it.
+counts is the accuracy on the test split after the last epoch or step, looked at once; nothing is chosen by it.
 """
 
 from __future__ import annotations
