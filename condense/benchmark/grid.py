@@ -250,7 +250,15 @@ def expand(recipe: BenchmarkRecipe) -> list[Cell]:
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise UserError(f"The benchmark has the cell {twice[0]} {counts[twice[0]]} times; name each of its parts once.")
+    _check_classifiers(recipe, {cell.method for cell in cells if cell.task == "weak-supervision"})
     return cells
+
+
+def _check_classifiers(recipe: BenchmarkRecipe, trained: set[str]) -> None:
+    """Raise `UserError` for a classifier asked for by name that takes the labels of no setting."""
+    if idle := [name for name in recipe.classifiers if name not in trained and recipe.classifiers != "all"]:
+        why = classify.why_not(idle[0], classify.labels_like(recipe.settings[0].noise))
+        raise UserError(f"The classifier {idle[0]!r} takes the labels of none of the benchmark's settings: {why}")
 
 
 def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:

@@ -223,6 +223,7 @@ def test_a_recipe_extends_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"methods": [], "classifiers": ["elr"], "fit": {"epoch": 3}}, "did you mean 'epochs'"),
         ({"methods": [], "classifiers": ["elr"], "clean_first": ["oracle"]}, "with the labels as given"),
         ({"methods": [], "classifiers": "all", "settings": [{"name": "digits", "labels": "x.npy"}]}, "name some in"),
+        ({"methods": [], "classifiers": ["elr", "proden"]}, "'proden' takes the labels of none.*candidate sets"),
         ({"ipc": [1], "generators": {"digits": "nowhere"}}, "There is no recipe 'nowhere'"),
     ],
 )
