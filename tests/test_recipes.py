@@ -91,7 +91,7 @@ SIZES = {
     *("quick", "data.name", "data.image_size", "data.labels", "data.noise", "ipc", "seed"),
     *("evaluate.protocol", "evaluate.network", "evaluate.repeats"),
     *("network.channels", "network.multipliers", "network.blocks"),
-    *("train.steps", "train.batch_size", "train.temperature", "draw.sampler_steps"),
+    *("train.steps", "train.batch_size", "train.temperature", "train.precision", "draw.sampler_steps"),
     *("generation.samples", "generation.space", "generation.weights", "generation.steps"),
     *("classifier.fit.network", "classifier.fit.epochs", "classifier.options.dmis-ce.per_class"),
     *("backbone", "teacher.network"),

@@ -7,7 +7,7 @@ import pytest
 
 from condense.benchmark.grid import expand, layers_of, read_benchmark
 from condense.benchmark.runner import benchmark
-from condense.evaluate.reference import published
+from condense.evaluate.reference import Published, published
 from condense.evaluate.results import Result, beside, read_csv
 from condense.evaluate.sample_results import PAPERS
 
@@ -44,7 +44,7 @@ def test_a_twin_runs_from_end_to_end(table: str, tmp_path: Path) -> None:
     assert all(f"{number:.1f}" in report or f"{number:g}" in report for *_, number in wanted)
 
 
-def beside_each(result: Result) -> list[tuple[str, object]]:
+def beside_each(result: Result) -> list[tuple[str, Published]]:
     """The published numbers that have to stand beside a cell, by the paper's name of the metric."""
     metrics = PAPERS.values() if result.task == "generation" else ["accuracy"]
     numbers = [(metric, beside(result, metric=metric)) for metric in metrics]
