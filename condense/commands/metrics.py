@@ -21,7 +21,7 @@ from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
 from condense.evaluate.score import check_same_kind
 from condense.evaluate.stats import summarise
 from condense.machine import best_device
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.pipeline.real_data import real_data, trained_judge
 from condense.pipeline.score import score_set
 from condense.preprocessing import standardisation
@@ -81,7 +81,7 @@ class MetricsOptions:
 class _Bench:
     """What all sets are measured against."""
 
-    given: Given
+    given: LoadedData
     space: FeatureSpace
     labels: Labels
     real: Sample
@@ -152,7 +152,7 @@ def metrics(
     }
 
 
-def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: Given) -> None:
+def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: LoadedData) -> None:
     for path, made in zip(paths, sets, strict=True):
         check_same_kind(made, given.source.train)
         if len(made) != len(sets[0]):
@@ -162,7 +162,7 @@ def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: Giv
             )
 
 
-def _bench(made: CondensedSet, given: Given, options: MetricsOptions, run: Run) -> tuple[_Bench, Labels]:
+def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: Run) -> tuple[_Bench, Labels]:
     """The reference in its feature space, and the real images that stand in for a set."""
     source = given.source
     if options.cas is not None and (source.test is None or source.test_truth is None):
@@ -180,7 +180,7 @@ def _bench(made: CondensedSet, given: Given, options: MetricsOptions, run: Run) 
     return _Bench(given, space, labels, real, options, run), stand_in
 
 
-def _space(given: Given, options: MetricsOptions, run: Run) -> FeatureSpace:
+def _space(given: LoadedData, options: MetricsOptions, run: Run) -> FeatureSpace:
     if options.space == "efflite0":
         return features.efflite0(best_device())
     if options.inception_weights is not None:
