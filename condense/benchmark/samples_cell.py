@@ -24,7 +24,7 @@ from condense.evaluate.judge import known_labels
 from condense.evaluate.quality import quality, split_real
 from condense.evaluate.results import Measured, Result
 from condense.methods._generate import GeneratorOptions
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.pipeline.feature_space import embedded, feature_space
 from condense.pipeline.generate import Wanted, generate
 from condense.pipeline.plan import Plan, Request, make_plan
@@ -74,7 +74,7 @@ def first_samples(folder: Path, per_class: int) -> tuple[Images, tuple[str, ...]
     return source.train.images[np.concatenate(each)], source.train.classes
 
 
-def measure(images: Images, labels: Labels, given: Given, options: GenerationRecipe, seed: int) -> dict[str, Any]:
+def measure(images: Images, labels: Labels, given: LoadedData, options: GenerationRecipe, seed: int) -> dict[str, Any]:
     """All generation metrics of drawn images against real training images.
 
     Args:
