@@ -17,6 +17,7 @@ from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.preparation import Aids, prepare
 from condense.generator.train import Step, Trainer, default_accelerator
 from condense.machine import is_worker, num_processes
+from condense.precision import float32_settings
 from condense.run import Run, interrupt_guard, peak_memory_bytes
 
 Part = TypeVar("Part")
@@ -82,6 +83,7 @@ def train_generator(
         "labels_fingerprint": data.supervision.fingerprint(),
         "held_out": options.held_out,
         "corruption": data.corruption.spec,
+        "arithmetic": {**trainer.arithmetic.to_json(), **float32_settings()},
     }
     if aids.seconds:
         generator.meta["prepared_seconds"] = aids.seconds

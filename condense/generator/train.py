@@ -50,7 +50,7 @@ from condense.generator.posterior import (
 from condense.generator.preparation import Aids, given_transition
 from condense.generator.selection import BestWeights
 from condense.machine import num_processes
-from condense.precision import autocast, wants_bf16
+from condense.precision import arithmetic, autocast, settle_float32
 from condense.run import JSON, pack_optimizer, unpack_optimizer
 
 INTERVAL_WIDTH = 6.4
@@ -82,6 +82,7 @@ def cold_steps(options: TrainOptions) -> int:
 
 def default_accelerator() -> Accelerator:
     """One process, or as many as torchrun started, on GPUs where there are any and else on the CPU."""
+    settle_float32()
     return Accelerator(mixed_precision="no", cpu=num_processes() > 1 and not torch.accelerator.is_available())
 
 
@@ -114,7 +115,8 @@ class Trainer:
         self.options, self.network, self.seed = options, network, seed
         self.aids = aids or Aids()
         self.objective = objective_of(options, self.aids) if beliefs is None else GivenBeliefs()
-        self.bf16 = wants_bf16(options.precision, self.device)
+        self.arithmetic = arithmetic(options.precision, self.device)
+        self.bf16 = self.arithmetic.bf16
         if options.batch_size % self.accelerator.num_processes:
             raise UserError(
                 f"batch_size {options.batch_size} does not divide among {self.accelerator.num_processes} processes."

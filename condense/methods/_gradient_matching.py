@@ -45,7 +45,7 @@ from condense.methods._matching import (
 from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
-from condense.precision import wants_bf16
+from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
 
@@ -137,6 +137,7 @@ def match_gradients(
     check_single_labels(train)
     preprocessing = standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if start == "real" else 1, best_device())
+    computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, start, seed), ipc, options.lr_img)
     strategy = augmentation_for(augment, train.images.name)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
@@ -157,7 +158,7 @@ def match_gradients(
         options=options,
         seed=seed,
         cost=learning.cost(),
-        notes={**notes, "augmentation": strategy},
+        notes={**notes, "augmentation": strategy, "arithmetic": computed.to_json()},
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )

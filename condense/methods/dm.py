@@ -32,7 +32,7 @@ from condense.methods._matching import mean_features
 from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
-from condense.precision import wants_bf16
+from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
 
@@ -73,6 +73,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     lr_img = options.lr_img or by_ipc
     preprocessing = standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
+    computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, lr_img)
     strategy = augmentation_for(options.augment, train.images.name)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
@@ -97,6 +98,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             "lr_img": lr_img,
             "lr_img_of_ipc": None if options.lr_img else row,
             "augmentation": strategy,
+            "arithmetic": computed.to_json(),
         },
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
