@@ -84,7 +84,7 @@ def drawn_label_losses(
 
 def draw(pi: Tensor, random: torch.Generator) -> Tensor:
     """One class an image from pi [B, c] by inverting its cumulative sum: int64 [B]; the same on every device."""
-    uniform = torch.rand(len(pi), 1, generator=random).to(pi.device)
+    uniform = torch.rand(len(pi), 1, generator=random, device=random.device).to(pi.device)
     return (pi.cumsum(1) < uniform * pi.sum(1, keepdim=True)).sum(1).clamp_max(pi.shape[1] - 1)
 
 
@@ -206,7 +206,8 @@ def noised_posterior(
         float32 [B, c].
     """
     noisier = (sigma**2 + step**2).sqrt()
-    look = teacher.all_classes(x_t + step * torch.randn(x_t.shape, generator=random).to(x_t.device), noisier, augment)
+    noise = torch.randn(x_t.shape, generator=random, device=random.device).to(x_t.device)
+    look = teacher.all_classes(x_t + step * noise, noisier, augment)
     errors = (look - denoised.float()).square().flatten(2).sum(2)
     return (-errors * (loss_weight(noisier) / settings.temperature)[:, None] + settings.log_prior).softmax(1)
 

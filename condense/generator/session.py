@@ -126,6 +126,7 @@ def _record(run: Run, step: Step) -> None:
 
 
 def _save(trainer: Trainer, run: Run, seconds: float) -> None:
+    trainer.check_losses()  # nothing is saved that has lost its way
     if trainer.accelerator.is_main_process:
         tensors, meta = trainer.state()
         run.save(CHECKPOINT, tensors, {**meta, "seconds": seconds})
