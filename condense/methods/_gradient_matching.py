@@ -187,13 +187,14 @@ class GradientMatching:
             self._train_network(step)
         if has_batch_norm(self.network):
             freeze_batch_norm(self.network, self.pairs.for_batch_norm(FROZEN_FROM, step))
-        loss = 0.0
+        distances = []
         for y, real, learned in self.pairs.of_step(step):
             target = target_gradients(self.network, real, y, bf16=self.bf16)
             distance = gradient_distance(weight_gradients(self.network, learned, y), target)
             # Class by class, so that only one class's graph is kept; a class's distance reaches its images alone.
             torch.autograd.backward(distance, inputs=[self.pairs.synthetic.images])
-            loss += float(distance.detach())
+            distances.append(distance.detach())
+        loss = sum(torch.stack(distances).tolist())
         check_finite(loss, self.pairs.synthetic, step)
         self.pairs.synthetic.update()
         return {"loss": loss}

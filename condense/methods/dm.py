@@ -118,13 +118,14 @@ class DistributionMatching:
         classes = self.pairs.of_step(step)
         # Batch norm needs all classes at once; else one at a time keeps less in memory.
         groups = [list(classes)] if has_batch_norm(network) else ([one] for one in classes)
-        loss = 0.0
+        distances = []
         for group in groups:
             with torch.no_grad():
                 target = mean_features(network, [real for _, real, _ in group], bf16=self.bf16)
             distance = (mean_features(network, [learned for _, _, learned in group]) - target).square().sum()
             distance.backward()  # type: ignore[no-untyped-call]
-            loss += float(distance.detach())
+            distances.append(distance.detach())
+        loss = sum(torch.stack(distances).tolist())
         check_finite(loss, self.pairs.synthetic, step)
         self.pairs.synthetic.update()
         return {"loss": loss}

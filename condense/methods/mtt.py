@@ -131,7 +131,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         backbone=options.backbone,
         experts=options.experts,
         batch_size=options.student_batch or len(synthetic.images),
-        augment=augment,
+        strategy=strategy,
         seed=seed,
     )
     learning = Learning(
