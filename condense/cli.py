@@ -116,6 +116,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _invoked(arguments: Sequence[str]) -> int:
+    _refuse_processes(arguments)
     try:
         app(list(arguments), prog_name="dmis")
     except SystemExit as stop:
@@ -126,6 +127,16 @@ def _invoked(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
         return code
     return 0
+
+
+def _refuse_processes(arguments: Sequence[str]) -> None:
+    """Raise `UserError` where torchrun started several processes of a command that works alone."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if num_processes() > 1 and command not in WITH_TORCHRUN:
+        raise UserError(
+            f"`dmis {command}` needs one process, torchrun started {num_processes()}; run it without torchrun, which "
+            "is for `dmis train` and for `dmis condense` with a method that trains a generator."
+        )
 
 
 def _complain(sentence: str, prefix: str = "error: ") -> None:
@@ -500,9 +511,8 @@ def benchmark(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
     settings: Settings = None,
     jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Cells at once. [default: one with a GPU, else one a core, at most 4]"),
-    ] = None,
+        str, typer.Option("--jobs", metavar="N|auto", help="Cells at once; auto: one a GPU, else one a core, at most 4.")
+    ] = "auto",
     hours: Annotated[float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this.")] = None,
     executor: Annotated[str, typer.Option("--executor", metavar="local|slurm", help="Where cells run.")] = "local",
     slurm: Annotated[
@@ -519,8 +529,9 @@ def benchmark(
     """
     from condense.commands import _show
     from condense.commands import benchmark as commands
-    from condense.commands._jobs import choose_executor
+    from condense.commands._jobs import choose_executor, slots_asked
 
+    slots = slots_asked(jobs)
     if dry_run:
         _answer(lambda: commands.dry_run(recipe, out, settings or ()), as_json, _show.cells)
         return
@@ -534,7 +545,7 @@ def benchmark(
             recipe,
             out,
             settings=settings or (),
-            executor=choose_executor(executor, out, jobs, slurm or ()),
+            executor=choose_executor(executor, out, slots, slurm or ()),
             hours=hours,
             tell=tell,
         ),

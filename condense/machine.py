@@ -100,6 +100,18 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def free_device_bytes(device: torch.device) -> int | None:
+    """Memory of a GPU that this process could still take, what its allocator keeps unused included; None if unknown."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return None
+
+
 def peak_memory_bytes() -> int:
     """Most memory this process has held so far, in bytes: resident memory, plus CUDA memory where used."""
     import torch

@@ -10,12 +10,13 @@ import functools
 import os
 import platform
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
 WORTH = 1.2  # how much quicker bfloat16 must be in a measurement to be taken for its rounding
 _ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN then leaves instructions unused that there are
@@ -70,6 +71,43 @@ def wants_bf16(precision: str, device: torch.device) -> bool:
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
     """bf16 autocast on `device`, or nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+@contextmanager
+def frozen_autocast(network: nn.Module, device: torch.device, bf16: bool) -> Iterator[None]:
+    """`autocast` without gradients, under which the weights of `network` are cast once, not at each pass.
+
+    Autocast keeps the casts of those weights only that require gradients, until its outermost context ends.
+    """
+    frozen = [weight for weight in network.parameters() if not weight.requires_grad]
+    with torch.no_grad(), autocast(device, bf16):
+        for weight in frozen:
+            weight.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for weight in frozen:
+                weight.requires_grad_(False)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Have torch use algorithms alone that give the same bits every time, or raise RuntimeError where it has none.
+
+    On a GPU alone there are others. Without `wanted` nothing changes.
+    """
+    if not wanted:
+        yield
+        return
+    before, algorithm = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS looks at it when it is first used
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.deterministic = algorithm
 
 
 def settle_float32() -> None:

@@ -107,9 +107,7 @@ class Sim(torch.Tensor):
         return _run(func, args, kwargs or {})
 
     def numpy(self, *args, **kwargs):
-        raise TypeError(
-            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
-        )
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy it to the host.")
 
     def __array__(self, *args, **kwargs):
         return self.numpy()

@@ -14,6 +14,8 @@ from condense.commands._repair import Repaired, check_repair, labeller_run, repa
 from condense.condensed import write
 from condense.condensed_set import CondensedSet, Cost
 from condense.errors import UserError
+from condense.machine import num_processes
+from condense.methods._generate import GeneratorOptions
 from condense.run import Run, prepare_output
 
 
@@ -45,6 +47,7 @@ def condense(
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
     plan = make_plan(request)
+    _check_processes(plan)
     name = f"{derived_name(plan)}-ipc{plan.recipe.ipc}"
     out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / name
     if out.suffix.lower() not in (".h5", ".hdf5"):
@@ -71,6 +74,16 @@ def dry_run(request: Request) -> dict[str, Any]:
     check_repair(plan)
     _check_method(plan)
     return _estimate.describe(plan, draws=True)
+
+
+def _check_processes(plan: Plan) -> None:
+    """Several processes can train a generator together and nothing else: without one they would all write the set."""
+    trains = isinstance(plan.options, GeneratorOptions) and plan.options.generator is None
+    if num_processes() > 1 and not trains:
+        raise UserError(
+            f"Several processes train a generator together, and here none is trained (method {plan.recipe.method}); "
+            "run it without torchrun."
+        )
 
 
 def _check_method(plan: Plan) -> None:

@@ -69,8 +69,6 @@ def demo(
         RunFailed: the training or the disk failed.
     """
     started = time.perf_counter()
-    if num_processes() > 1:
-        raise UserError("The demo trains two generators in turn and needs one process; run it without torchrun.")
     prepare_output(out, force=force)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
     generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}

@@ -83,9 +83,17 @@ def drawn_label_losses(
 
 
 def draw(pi: Tensor, random: torch.Generator) -> Tensor:
-    """One class an image from pi [B, c] by inverting its cumulative sum: int64 [B]; the same on every device."""
+    """One class an image from pi [B, c] by inverting its cumulative sum: int64 [B]."""
     uniform = torch.rand(len(pi), 1, generator=random, device=random.device).to(pi.device)
-    return (pi.cumsum(1) < uniform * pi.sum(1, keepdim=True)).sum(1).clamp_max(pi.shape[1] - 1)
+    return (cumulated(pi) < uniform * pi.sum(1, keepdim=True)).sum(1).clamp_max(pi.shape[1] - 1)
+
+
+def cumulated(pi: Tensor) -> Tensor:
+    """The cumulative sum of pi [B, c] along its rows; as a product where a deterministic one is wanted of a GPU."""
+    if pi.device.type == "cpu" or not torch.are_deterministic_algorithms_enabled():
+        return pi.cumsum(1)
+    with torch.autocast(pi.device.type, enabled=False):
+        return pi @ pi.new_ones(pi.shape[1], pi.shape[1]).triu()
 
 
 def dmis_losses(

@@ -17,7 +17,7 @@ from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.preparation import Aids, prepare
 from condense.generator.train import Step, Trainer, default_accelerator
 from condense.machine import is_worker, num_processes
-from condense.precision import float32_settings
+from condense.precision import deterministic, float32_settings
 from condense.run import Run, interrupt_guard, peak_memory_bytes
 
 Part = TypeVar("Part")
@@ -46,7 +46,19 @@ def train_generator(
         RunFailed: the loss became NaN.
         UserError: the checkpoint belongs to other options or data.
     """
-    accelerator = accelerator or default_accelerator()
+    with deterministic(options.deterministic):
+        return _train_generator(data, network, options, seed, run, accelerator or default_accelerator(), beliefs)
+
+
+def _train_generator(
+    data: TrainingSet,
+    network: NetworkOptions,
+    options: TrainOptions,
+    seed: int,
+    run: Run,
+    accelerator: Accelerator,
+    beliefs: Tensor | None,
+) -> Generator:
     accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
     aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
     trainer = Trainer(data, network, options, seed, accelerator, beliefs, aids)
@@ -73,9 +85,10 @@ def train_generator(
                     + (f" in {run.path}: go on with --resume." if run.path else ".")
                 )
     generator = trainer.finish()
+    asked = generator.opinion.evaluations if generator.opinion else 0
     generator.meta |= {
         "seconds": sum(aids.seconds.values()) + seconds_before + time.perf_counter() - started,
-        "evaluations": trainer.evaluations + (generator.opinion.evaluations if generator.opinion else 0),
+        "evaluations": sum(of_all_processes([trainer.evaluations + asked])),
         "images_seen": aids.images_seen + options.steps * options.batch_size,
         "peak_memory_bytes": peak_memory_bytes(),
         "data": data.images.name,

@@ -159,8 +159,9 @@ class Trainer:
         optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999), fused=fused)
         self.denoiser = denoiser
         self.model, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
-        if options.compile:
-            self.model = torch.compile(self.model)
+        if options.compile:  # the networks inside: counting evaluations outside of them changes no graph
+            denoiser.network.compile()
+            self.ema_denoiser.network.compile()
 
         self.step = 0
         self.best = BestWeights()
