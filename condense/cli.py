@@ -20,7 +20,7 @@ import typer
 
 from condense import __version__
 from condense.allocator import keep_freed_memory
-from condense.errors import DmisError, Interrupted, WorkerDone, in_short
+from condense.errors import DmisError, Interrupted, UserError, WorkerDone, in_short
 from condense.machine import num_processes
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 DEBUG = "DMIS_DEBUG"
+WITH_TORCHRUN = ("train", "condense")  # commands that several processes can work at together
 METHODS = "cad, dc, dm, dmis, dsa, herding, kcenter, mtt, random, rded, sre2l, tdsm, vanilla"
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -132,7 +133,7 @@ def _invoked(arguments: Sequence[str]) -> int:
 def _refuse_processes(arguments: Sequence[str]) -> None:
     """Raise `UserError` where torchrun started several processes of a command that works alone."""
     command = next((word for word in arguments if not word.startswith("-")), "")
-    if num_processes() > 1 and command not in WITH_TORCHRUN:
+    if num_processes() > 1 and command and command not in WITH_TORCHRUN:
         raise UserError(
             f"`dmis {command}` needs one process, torchrun started {num_processes()}; run it without torchrun, which "
             "is for `dmis train` and for `dmis condense` with a method that trains a generator."
@@ -511,7 +512,8 @@ def benchmark(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
     settings: Settings = None,
     jobs: Annotated[
-        str, typer.Option("--jobs", metavar="N|auto", help="Cells at once; auto: one a GPU, else one a core, at most 4.")
+        str,
+        typer.Option("--jobs", metavar="N|auto", help="Cells at once; auto: one per GPU, else one per core up to 4."),
     ] = "auto",
     hours: Annotated[float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this.")] = None,
     executor: Annotated[str, typer.Option("--executor", metavar="local|slurm", help="Where cells run.")] = "local",

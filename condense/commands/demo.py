@@ -19,14 +19,12 @@ from condense.commands.train import recovered_labels, test_accuracy
 from condense.condensed import write
 from condense.condensed_set import CondensedSet
 from condense.data.types import Images, Labels, Mask
-from condense.errors import UserError
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import Score
 from condense.generator.model import Generator
 from condense.generator.session import train_generator
 from condense.grid import grid, save_png
-from condense.machine import num_processes
 from condense.methods._generate import GeneratorOptions
 from condense.recipe import merge, parse_overrides
 from condense.run import Run, prepare_output
