@@ -1,13 +1,24 @@
 """The type networks run in: by instruction flags where they speak, by a measurement where they are silent."""
 
+import os
 import platform
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from condense import precision
 from condense.machine import best_device
-from condense.precision import arithmetic, fast_bf16, float32_settings, gflops, settle_float32, wants_bf16
+from condense.precision import (
+    arithmetic,
+    deterministic,
+    fast_bf16,
+    float32_settings,
+    frozen_autocast,
+    gflops,
+    settle_float32,
+    wants_bf16,
+)
 
 CPU = torch.device("cpu")
 FLAGS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -116,6 +127,49 @@ def test_a_convolution_is_really_timed_and_leaves_the_random_state_alone():
 
 def test_a_type_the_device_does_not_know_has_no_speed():
     assert gflops("cpu", torch.uint8) == 0
+
+
+def casts_of(network, passes, *, apart):
+    """How many weights are cast to bfloat16 in so many passes, each in a context of its own or all in one."""
+
+    class Counting(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            is_weight = isinstance(args[0], torch.Tensor) and args[0].shape == (6, 5)
+            Counting.count += func is torch.ops.aten._to_copy.default and is_weight
+            return func(*args, **(kwargs or {}))
+
+    def once():
+        with frozen_autocast(network, CPU, True):
+            for _ in range(1 if apart else passes):
+                network(torch.ones(2, 5))
+
+    with Counting():
+        for _ in range(passes if apart else 1):
+            once()
+    return Counting.count
+
+
+def test_frozen_weights_are_cast_once_in_a_context():
+    network = torch.nn.Linear(5, 6).requires_grad_(False)
+    assert casts_of(network, 4, apart=False) == 1 and casts_of(network, 4, apart=True) == 4
+    assert not any(weight.requires_grad for weight in network.parameters())
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        expected = network(torch.ones(2, 5))
+    with frozen_autocast(network, CPU, True):
+        found = network(torch.ones(2, 5))
+    assert torch.equal(found, expected) and found.dtype == torch.bfloat16 and not found.requires_grad
+
+
+def test_deterministic_algorithms_are_for_the_time_being(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(ZeroDivisionError), deterministic(True):
+        assert float32_settings()["deterministic"] and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        raise ZeroDivisionError
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
 
 
 def test_choosing_a_device_turns_tf32_off(monkeypatch):
