@@ -84,7 +84,8 @@ class RealImages:
     def draw_each(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` images of every class, in class-major order."""
         chosen = [self.choose(y, count, generator) for y in range(self.num_classes)]
-        return self[torch.cat(chosen).to(self.device)]
+        places = torch.cat(chosen).to(self.device).split([len(own) for own in chosen])
+        return torch.cat([self[own] for own in places])  # class by class: whitening all at once rounds otherwise
 
 
 def check_single_labels(train: TrainingSet) -> None:
