@@ -23,7 +23,7 @@ from training_step import noisy_images
 from condense.classifiers import networks
 from condense.generator.model import build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.train import Trainer
+from condense.generator.training.trainer import Trainer
 from condense.machine import machine
 from condense.recipe import shipped
 

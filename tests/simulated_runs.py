@@ -15,8 +15,8 @@ from condense.classifiers.fit import FitOptions, fit
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.stacked import fit_stacked
 from condense.condensed_set import CondensedSet
-from condense.generator.session import train_generator
-from condense.generator.train import Trainer
+from condense.generator.training.session import train_generator
+from condense.generator.training.trainer import Trainer
 from condense.methods import _learn
 from condense.methods._augmentation import per_image
 from condense.run import Run
