@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "precision": set(),
     "rng": set(),
     "files": {"errors"},
-    "machine": {"errors"},
+    "machine": {"errors", "precision"},
     "run": {"errors", "files", "machine"},
     "preprocessing": {"errors"},
     "augment": {"errors"},

@@ -44,7 +44,9 @@ def run_samples_cell(out: Path, cell: Cell) -> None:
     images, labels = _drawn(folder / SAMPLES, generator_folder, plan, options)
     print(f"{now()} measuring samples")
     started = time.perf_counter()
-    told = measure(images, labels, Given(plan.source, plan.train.corruption), options, plan.recipe.seed)
+    recipe, train = plan.recipe, plan.train
+    given = LoadedData(plan.source, train.corruption, recipe.data, recipe.noise_seed, len(train))
+    told = measure(images, labels, given, options, recipe.seed)
     trained = generator.meta["seconds"]
     write_json(folder / METRICS, {**told, "training_seconds": trained, "seconds": time.perf_counter() - started})
 
