@@ -155,8 +155,8 @@ def generate(
     quiet: Quiet = False,
 ) -> None:
     """Draw any number of images a class from a trained generator."""
-    from condense.commands.generate import Wanted
-    from condense.commands.generate import generate as command
+    from condense.pipeline.generate import Wanted
+    from condense.pipeline.generate import generate as command
 
     wanted = Wanted(count, agree, steps, guidance, seed)
     output.answer(

@@ -176,7 +176,7 @@ def read_layers(request: Request) -> dict[str, Any]:
 def _layers(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe file, and what was asked for beside it."""
     file = _flat(read_config(request.config)) if request.config else {}
-    if {"methods", "settings"} & set(file):
+    if {"methods", "settings", "extends"} & set(file):
         raise UserError(
             f"The recipe {request.config} is a grid of several runs; use `dmis benchmark {request.config} --out DIR`, "
             "or give the recipe of one."
