@@ -14,7 +14,7 @@ from condense.evaluate import figures
 from condense.evaluate.page import class_rows, render
 from condense.evaluate.reference import CAUTION, find
 from condense.evaluate.results import Entry, Result, entries
-from condense.evaluate.tables import latex_table, markdown_report, notes, shown
+from condense.evaluate.tables import DETAILS, details, latex_table, markdown_report, notes, shown
 from condense.files import atomic_write_text
 
 HTML, MARKDOWN, LATEX = "report.html", "report.md", "table.tex"
@@ -85,6 +85,7 @@ def render_benchmark_report(report: BenchmarkReport) -> str:
         report=report,
         caution=CAUTION,
         shown=shown,
+        detail_names=DETAILS,
         parts=[_part(setting, table, report) for setting in _unique(entry.setting for entry in table)],
         failures=[result for result in report.results if result.status == "failed"],
         counts={
@@ -97,23 +98,13 @@ def render_benchmark_report(report: BenchmarkReport) -> str:
 
 def _part(setting: str, table: Sequence[Entry], report: BenchmarkReport) -> dict[str, object]:
     """What the template needs for one setting."""
-    own = [entry for entry in table if entry.setting == setting]
-    ipcs = sorted({entry.ipc for entry in own})
+    of_setting = [entry for entry in table if entry.setting == setting]
     return {
         "setting": setting,
-        "ipcs": ipcs,
-        "one_seed": max(entry.num_sets for entry in own) == 1,
-        "two_seeds": max(entry.num_sets for entry in own) == 2,
-        "has_published": {ipc: any(entry.published for entry in own if entry.ipc == ipc) for ipc in ipcs},
-        "sources": _unique(_source(entry) for entry in own if entry.published),
-        "repaired": any(entry.label != entry.method for entry in own),
-        "notes": notes(own),
-        "compared": [ipc for ipc in ipcs if any(entry.against_best for entry in own if entry.ipc == ipc)],
-        "rows": {
-            label: {entry.ipc: entry for entry in own if entry.label == label}
-            for label in _unique(entry.label for entry in own)
-        },
-        "plots": _plots(own, ipcs),
+        "tables": [
+            _table(judged, [entry for entry in of_setting if entry.judged == judged])
+            for judged in _unique(entry.judged for entry in of_setting)
+        ],
         "learners": _learners([result for result in report.results if result.setting == setting]),
         "pictures": [
             (found.label, found.ipc, class_rows(found.images, found.classes))
@@ -124,17 +115,39 @@ def _part(setting: str, table: Sequence[Entry], report: BenchmarkReport) -> dict
     }
 
 
+def _table(judged: str, own: Sequence[Entry]) -> dict[str, object]:
+    """What the template needs for the methods of a setting that are judged alike."""
+    ipcs = sorted({entry.ipc for entry in own})
+    return {
+        "judged": judged,
+        "ipcs": ipcs,
+        "one_seed": max(entry.num_sets for entry in own) == 1,
+        "two_seeds": max(entry.num_sets for entry in own) == 2,
+        "has_published": {ipc: any(entry.published for entry in own if entry.ipc == ipc) for ipc in ipcs},
+        "sources": _unique(_source(entry) for entry in own if entry.published),
+        "repaired": any(", labels by " in entry.label for entry in own),
+        "notes": notes(own),
+        "compared": [ipc for ipc in ipcs if any(entry.against_best for entry in own if entry.ipc == ipc)],
+        "rows": {
+            label: {entry.ipc: entry for entry in own if entry.label == label}
+            for label in _unique(entry.label for entry in own)
+        },
+        "details": [(entry.label, entry.ipc, details(entry)) for entry in own if entry.summary is not None],
+        "plots": _plots(own, ipcs),
+    }
+
+
 def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
-    """Accuracy against images a class and against seconds, each (what it shows, data URI); none without results."""
+    """Accuracy against images a class and against build minutes, each (what it shows, data URI); none without results."""
     done = [entry for entry in own if entry.summary is not None]
     if not done:
         return []
     by_size = figures.accuracy_lines(_lines(done, "ipc"), "images per class", ticks=ipcs)
-    timed = [entry for entry in done if entry.seconds is not None]
-    by_cost = figures.accuracy_lines(_lines(timed, "seconds"), "seconds to make a set, training included")
+    timed = [entry for entry in done if entry.seconds]
+    by_cost = figures.accuracy_lines(_lines(timed, "minutes"), "minutes to make a set, training included")
     return [
         ("Accuracy against images per class", figures.figure_data_uri(by_size)),
-        ("Accuracy against cost", figures.figure_data_uri(by_cost)),
+        ("Accuracy against build minutes", figures.figure_data_uri(by_cost)),
     ]
 
 
@@ -144,12 +157,16 @@ def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
     for label in _unique(entry.label for entry in done):
         own = [entry for entry in done if entry.label == label]
         points = [
-            (float(getattr(entry, across)), entry.summary.mean, None if entry.num_sets == 2 else entry.summary.ci95)
+            (_place(entry, across), entry.summary.mean, None if entry.num_sets == 2 else entry.summary.ci95)
             for entry in own
             if entry.summary is not None
         ]
-        lines.append(figures.Line(label, own[0].method, label != own[0].method, points))
+        lines.append(figures.Line(label, own[0].method, ", labels by " in label, points))
     return lines
+
+
+def _place(entry: Entry, across: str) -> float:
+    return float(entry.ipc) if across == "ipc" else (entry.seconds or 0.0) / 60
 
 
 def _learners(results: Sequence[Result]) -> list[dict[str, object]]:

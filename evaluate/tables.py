@@ -1,4 +1,4 @@
-"""A benchmark's table in Markdown and LaTeX: methods down, settings and images per class across."""
+"""A benchmark's tables in Markdown and LaTeX: methods down, images per class across, one for each way of judging."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ def markdown_report(
     table: Sequence[Entry],
     failures: Sequence[tuple[str, str]],
 ) -> str:
-    """The report as Markdown: facts, one table a setting (best in bold, published numbers beside), what failed."""
+    """The report as Markdown: facts, two tables for each setting and way of judging, what failed.
+
+    The first holds accuracies, best in bold, published numbers beside; the second what they took and hide.
+    """
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in settings), ""]
     for setting in dict.fromkeys(entry.setting for entry in table):
-        own = [entry for entry in table if entry.setting == setting]
-        lines += [f"## {setting}", "", *_markdown_table(own), ""]
-        lines += [line for note in notes(own) for line in (_escaped(note), "")]
+        lines += [f"## {setting}", ""]
+        of_setting = [entry for entry in table if entry.setting == setting]
+        for judged in dict.fromkeys(entry.judged for entry in of_setting):
+            own = [entry for entry in of_setting if entry.judged == judged]
+            lines += [f"Judged by {judged}.", "", *_markdown_table(own), ""]
+            lines += [line for note in notes(own) for line in (_escaped(note), "")]
+            lines += [*_details(own), ""] if any(entry.summary for entry in own) else []
     if any(entry.published for entry in table):
         lines += [f"Published: {CAUTION[0].lower()}{CAUTION[1:]}", ""]
     if failures:
@@ -34,9 +41,15 @@ def markdown_report(
 
 
 def latex_table(table: Sequence[Entry]) -> str:
-    """A LaTeX tabular (package booktabs): best in bold, no published numbers."""
+    """A LaTeX tabular (package booktabs) for each way of judging: best in bold, no published numbers."""
+    ways = dict.fromkeys(entry.judged for entry in table)
+    return "\n".join(_tabular(way, [entry for entry in table if entry.judged == way]) for way in ways)
+
+
+def _tabular(judged: str, table: Sequence[Entry]) -> str:
     columns = list(dict.fromkeys((entry.setting, entry.ipc) for entry in table))
     settings = list(dict.fromkeys(setting for setting, _ in columns))
+    columns.sort(key=lambda column: settings.index(column[0]))
     widths = [sum(of == setting for of, _ in columns) for setting in settings]
     heads = [
         rf"\multicolumn{{{width}}}{{c}}{{{_tex(setting)}}}" for setting, width in zip(settings, widths, strict=True)
@@ -48,6 +61,7 @@ def latex_table(table: Sequence[Entry]) -> str:
     ]
     lines = [
         "% test accuracy in percent with 95 % intervals; needs the package booktabs",
+        f"% judged by {judged}",
         *(f"% {note}" for note in notes(table)),
         rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
         r"\toprule",
@@ -70,10 +84,46 @@ def shown(entry: Entry | None) -> str:
     return (f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}") + star
 
 
+OVER = {
+    "noise": "Intervals are over draws of the label noise, each with sets and networks of its own.",
+    "sets": "Intervals are over sets made under one draw of the label noise; they tell nothing of another draw.",
+    "networks": "Intervals of a single set are over the networks trained on it; they tell nothing of another set by "
+    "the same method.",
+}
+
+
 def notes(own: Sequence[Entry]) -> list[str]:
-    """What must be said below a table of these entries: what a star means, and that the oracle is no rival."""
-    told = [NOTE] if any(entry.against_best for entry in own) else []
+    """What must be said below a table of these entries: what intervals and stars mean; that the oracle is no rival."""
+    kinds = dict.fromkeys(entry.over for entry in own if entry.summary is not None and entry.summary.ci95 is not None)
+    told = [OVER[kind] for kind in kinds] + ([NOTE] if any(entry.against_best for entry in own) else [])
     return told + ([ORACLE] if any(entry.uses_true_labels for entry in own) else [])
+
+
+DETAILS = ("worst class", "coverage", "minutes", "peak memory", "bytes", "packing", "labels")
+
+
+def details(entry: Entry) -> list[str]:
+    """What an accuracy hides, as text in the order of `DETAILS`."""
+    megabytes = None if entry.peak_memory_bytes is None else entry.peak_memory_bytes / 1e6
+    return [
+        _number(entry.worst_class, ".1f"),
+        _number(entry.coverage, ".3f"),
+        _number(None if entry.seconds is None else entry.seconds / 60, ".1f"),
+        "–" if megabytes is None else f"{megabytes:,.0f} MB",
+        _number(entry.training_bytes, ",.0f"),
+        str(entry.packing),
+        entry.labels,
+    ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _details(own: Sequence[Entry]) -> list[str]:
+    rows = [_markdown_row([entry.label, str(entry.ipc), *details(entry)]) for entry in own if entry.summary]
+    heads = _markdown_row(["method", "IPC", *DETAILS])
+    return [heads, _markdown_row(["---", *["---:"] * (1 + len(DETAILS))]), *rows]
 
 
 def _markdown_table(own: Sequence[Entry]) -> list[str]:
