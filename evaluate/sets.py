@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from condense.condensed_set import CondensedSet
 from condense.errors import UserError
 from condense.evaluate.score import Score
@@ -27,6 +29,8 @@ class SetsScore:
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
         uses_true_labels: whether the sets were made with true labels: a bound for others, not a rival.
+        labels: as in `Score`.
+        worst_class: accuracy in percent on the class each network knows least, mean over all networks' sets.
     """
 
     mean: float
@@ -39,6 +43,8 @@ class SetsScore:
     network: str
     seconds: float
     uses_true_labels: bool
+    labels: str
+    worst_class: float | None
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -49,6 +55,7 @@ def combine(names: Sequence[str], scores: Sequence[Score]) -> SetsScore:
     """One score of the sets called `names`, from the score of each, all of one network and protocol."""
     accuracies = tuple(score.accuracies for score in scores)
     summary = summarise_nested(accuracies)
+    worst = [score.worst_class for score in scores if score.worst_class is not None]
     return SetsScore(
         summary.mean,
         summary.std_between,
@@ -60,6 +67,8 @@ def combine(names: Sequence[str], scores: Sequence[Score]) -> SetsScore:
         scores[0].network,
         sum(score.seconds for score in scores),
         scores[0].uses_true_labels,
+        scores[0].labels,
+        float(np.mean(worst)) if worst else None,
     )
 
 

@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from condense.classifiers.beside import read_beside
 from condense.classifiers.teacher import load_teacher
 from condense.commands._grid import SHARED, Cell, Trained
 from condense.commands._labels import told_by_generator, told_by_labels
 from condense.commands._plan import Plan, Request, make_plan
 from condense.commands._repair import repair
-from condense.commands.condense import make_set
+from condense.commands.condense import make_set, with_teacher
 from condense.commands.evaluate import score_set
 from condense.commands.train import test_accuracy
 from condense.condensed import read, write
@@ -63,7 +64,8 @@ def run_cell(out: Path, cell: Cell) -> None:
         condensed = whole_set(out, cell)
         if condensed is None:
             print(f"{_now()} making the set")
-            condensed = make_set(plan, run, None if cell.labeller is None else Run(out / SHARED / cell.labeller))
+            made = make_set(plan, run, None if cell.labeller is None else Run(out / SHARED / cell.labeller))
+            condensed = with_teacher(made, plan, run, folder / SET)
             write(folder / SET, condensed, force=True)
         learner = learner_folder(out, cell)
         if learner is not None and read_labels(learner) is None and has_trained(learner, "generator"):
@@ -247,6 +249,7 @@ def _score(plan: Plan, condensed: CondensedSet, folder: Path) -> None:
         wanted.repeats,
         plan.recipe.seed,
         Run(None),
+        teacher=None if rules.labels != "teacher" else read_beside(folder / SET, condensed.teacher_sha256),
     )
     told = {**score.to_json(), "sha256": condensed.sha256()}
     atomic_write_text(folder / SCORE, json.dumps(told, indent=2) + "\n")

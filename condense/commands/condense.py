@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from condense.classifiers.beside import write_beside
 from condense.commands import _estimate
 from condense.commands._folder import RUNS, check_run, derived_name, open_run
 from condense.commands._plan import Plan, Request, make_plan
@@ -54,7 +55,7 @@ def condense(
     check_run(run_folder, plan, resume=resume, force=force)
     prepare_output(out, force=force)
     run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
-    made = make_set(plan, run)
+    made = with_teacher(make_set(plan, run), plan, run, out)
     write(out, made, force=force)
     return {
         "path": str(out),
@@ -91,6 +92,16 @@ def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
     repaired = repair(plan, labeller or labeller_run(plan, run))
     made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
     return _recorded(made, plan, repaired)
+
+
+def with_teacher(made: CondensedSet, plan: Plan, run: Run, out: Path) -> CondensedSet:
+    """Where a teacher gave the set soft labels, write it beside `out`; the set with its checksum recorded."""
+    given = getattr(getattr(plan.options, "teacher", None), "folder", None)
+    folder = given or run.path
+    if made.soft_labels is None or "teacher" not in made.provenance.notes or folder is None:
+        return made
+    notes = {**made.provenance.notes, "online_teacher": write_beside(folder, out)}
+    return dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, notes=notes))
 
 
 def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:

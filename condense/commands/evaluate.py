@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condense.classifiers import networks
+from condense.classifiers.beside import read_beside
 from condense.classifiers.fit import Epoch
-from condense.classifiers.teacher import load_teacher
+from condense.classifiers.teacher import Teacher, load_teacher
 from condense.commands._data import load_source, own_data
 from condense.commands._plan import Request, read_layers
 from condense.condensed import read
@@ -99,7 +100,8 @@ def _scores(
         )
     recipe = resolve({key: layers[key] for key in SECTIONS if key in layers})
     wanted, rules = recipe.evaluate, protocol(recipe.evaluate.protocol)
-    sets = [with_labels(read(path), rules, teacher) for path in paths]
+    taught = [_taught(path, rules, teacher) for path in paths]
+    sets = [condensed for condensed, _ in taught]
     check_one_method([str(path) for path in paths], sets)
     names = _network_names(network_names, wanted, rules, sets[0].images.shape[1], cross=cross)
     data = recipe.data if "name" in layers.get("data", {}) else own_data(sets[0], recipe.data)
@@ -109,8 +111,8 @@ def _scores(
     run = Run(None, progress=progress)
     return [
         [
-            score_set(condensed, test, truth, rules, name, wanted.repeats, recipe.seed + index, run)
-            for index, condensed in enumerate(sets)
+            score_set(condensed, test, truth, rules, name, wanted.repeats, recipe.seed + index, run, teacher=beside)
+            for index, (condensed, beside) in enumerate(taught)
         ]
         for name in names
     ]
@@ -130,6 +132,27 @@ def _network_names(
     return list(dict.fromkeys(names))
 
 
+def _taught(path: Path, rules: Protocol, folder: Path | None) -> tuple[CondensedSet, Teacher | None]:
+    """The set at `path`, and the teacher to be asked online: the one in `folder`, else the one beside the set."""
+    condensed = read(path)
+    if rules.labels != "teacher":
+        return with_labels(condensed, rules, folder), None
+    if folder is not None:
+        teacher = load_teacher(folder)
+        teacher.check_data(_as_data(condensed))
+        return condensed, teacher
+    beside = read_beside(path, condensed.teacher_sha256)
+    if beside is None:
+        check_soft_labels(condensed)
+    return condensed, beside
+
+
+def _as_data(condensed: CondensedSet) -> ImageData:
+    return ImageData(
+        condensed.pictures(), condensed.classes, f"the set of {condensed.provenance.method}", split="train"
+    )
+
+
 def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) -> CondensedSet:
     """The set with soft labels of a teacher where one is given; refused where the protocol lacks or spurns them."""
     if teacher is None:
@@ -139,7 +162,7 @@ def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) 
     if rules.labels != "soft":
         raise UserError(f"protocol {rules.name} trains on class labels; leave the teacher out, or choose soft.")
     found, images = load_teacher(teacher), condensed.pictures()
-    found.check_data(ImageData(images, condensed.classes, f"the set of {condensed.provenance.method}", "train"))
+    found.check_data(_as_data(condensed))
     made = condensed.provenance
     return dataclasses.replace(
         condensed,
@@ -173,6 +196,8 @@ def score_set(
     repeats: int,
     seed: int,
     run: Run,
+    *,
+    teacher: Teacher | None = None,
 ) -> Score:
     """`condense.evaluate.score.score` on the best device, with the run's progress bar."""
     done = 0
@@ -193,4 +218,5 @@ def score_set(
             seed=seed,
             device=best_device(),
             on_epoch=on_epoch,
+            teacher=teacher,
         )

@@ -18,7 +18,7 @@ from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_bytes
-from condense.evaluate.protocols import SOFT, Protocol, protocol
+from condense.evaluate.protocols import SOFT_STORED, Protocol, protocol
 from condense.evaluate.score import check_comparable
 from condense.evaluate.stats import Summary, summarise
 from condense.recipe import DataRecipe
@@ -32,7 +32,7 @@ class RankOptions:
     """How sets are ranked.
 
     Attributes:
-        protocol: of networks trained on hard labels; those of soft labels follow the protocol soft.
+        protocol: of networks trained on hard labels; those of soft labels follow soft-stored.
         network: what is trained everywhere; the protocols' own when None.
         repeats: networks on each set, and random draws, with a network each, it is compared with.
         steps: batches of 128 for the network trained on all real images.
@@ -62,7 +62,7 @@ class RankOptions:
         if protocol(self.protocol).labels != "hard":
             raise UserError(
                 f"The protocol {self.protocol} trains on soft labels; name the one for hard labels (hard, hard-quick, "
-                "dmis, quick), soft labels of a set are used beside it."
+                "hard-adam, dmis, quick), soft labels of a set are used beside it."
             )
         if min(self.repeats, self.steps) < 1:
             raise UserError(f"repeats is {self.repeats} and steps {self.steps}; both must be at least 1.")
@@ -157,7 +157,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     return {
         "data": everyone[0].source.train.name,
         "protocol": asdict(protocol(options.protocol).for_data(everyone[0].source.train.name)),
-        "soft_protocol": asdict(SOFT) if any(entry["labels"] == "soft" for entry in entries) else None,
+        "soft_protocol": asdict(SOFT_STORED) if any(entry["labels"] == "soft" for entry in entries) else None,
         "repeats": options.repeats,
         "weights": {"lrs": options.lrs_weight, "ars": options.ars_weight},
         "sets": sorted(entries, key=lambda entry: -entry["scores"]["lrs"]),
@@ -168,7 +168,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
 def _ranked(path: Path, made: CondensedSet, given: Given, bench: _Bench) -> dict[str, Any]:
     rules = protocol(bench.options.protocol)
     soft = made.soft_labels is not None and not bench.options.hard_labels
-    own = SOFT if soft else rules
+    own = SOFT_STORED if soft else rules
     real, how = bench.on_real(given, bench.options.network or rules.network)
     found = {"hard": bench.on_set(made, given, rules)}
     found["own"] = bench.on_set(made, given, own) if soft else found["hard"]

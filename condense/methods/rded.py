@@ -5,8 +5,10 @@ cross-entropy under the teacher is kept, of those the ipc·factor² lowest are t
 image. Below 64 pixels the factor is 1, so that RDED is a plain choice of crops.
 Source: Sun et al. (2024), https://arxiv.org/abs/2312.03526, Section 4 and Algorithm 1.
 
-Departures. Students are trained on the stored soft labels of the whole images, where the paper asks the teacher anew
-for every augmented one. Images are normalised by the training data's own mean and deviation, not ImageNet's; classes
+The protocol soft asks the teacher anew about every augmented image, as the paper does, where its file lies beside the
+set (`dmis condense` writes it); soft-stored goes by the soft labels of the whole images, which are in the set.
+
+Departures. Images are normalised by the training data's own mean and deviation, not ImageNet's; classes
 go by name, so that a teacher's order cannot be mistaken; any number of images a class, image size, and 1 or 3
 channels are served. The paper does not tell how its small-image teachers were trained: the schedule here is ours.
 
@@ -117,7 +119,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         seed=seed,
         cost=cost_with(teacher, time.perf_counter() - started, passes + len(made)),
         soft_labels=soft_labels,
-        notes=notes_with(teacher, soft_labels, options.temperature),
+        notes={**notes_with(teacher, soft_labels, options.temperature), "packing": factor**2},
     )
 
 

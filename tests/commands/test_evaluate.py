@@ -58,6 +58,7 @@ def test_cross_is_one_network_of_every_kind_that_fits(dmis, sets, monkeypatch):
     found = told(dmis("evaluate", sets[0], "--cross", "--network", "convnet2, mlp", "--repeats", 1, "--json"))
     assert [score["network"] for score in found] == ["convnet2", "mlp", "convnet1", "alexnet"]  # digits: 8x8
     keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"}
+    keys |= {"labels", "worst_class"}
     assert set(found[0]) == keys
     several = told(dmis("evaluate", *sets, "--network", "mlp", "--network", "convnet1", "--repeats", 1, "--json"))
     assert [score["network"] for score in several] == ["mlp", "convnet1"]
@@ -80,7 +81,9 @@ def test_soft_labels_come_from_the_set_or_a_teacher(dmis, sets):
     )
     assert made.code == 0, made.err
     found = told(dmis("evaluate", sets[0], "--protocol", "soft", "--teacher", "taught", "--repeats", 1, "--json"))
-    assert found["protocol"]["labels"] == "soft" and found["network"] == "convnet3-bn"
+    assert found["labels"] == "online" and found["network"] == "convnet3-bn"
+    stored = ("--protocol", "soft-stored", "--teacher", "taught", "--repeats", 1, "--json")
+    assert told(dmis("evaluate", sets[0], *stored))["labels"] == "soft"
     pointless = dmis("evaluate", sets[0], "--teacher", "taught", "--repeats", 1)
     assert pointless.code == 2 and "hard trains on class labels" in pointless.err
 

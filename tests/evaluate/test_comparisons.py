@@ -17,7 +17,7 @@ def compared(accuracies: np.ndarray) -> dict[str, Against]:
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_of_thirteen_equal_methods_hardly_ever_any_bears_a_star(seeds: int) -> None:
-    """Seeds differ by tens, sets by one: any star in at most 5 % of experiments; tests that take the best as fixed, more."""
+    """Seeds differ by tens, sets by one: any star in at most 5 % of experiments; about a fixed best, more."""
     random = np.random.default_rng(seeds)
     any_star = naive = 0
     for _ in range(EXPERIMENTS):
