@@ -153,8 +153,8 @@ HARD_ADAM = dataclasses.replace(
     schedule="cosine",
     augmentation="crop_flip",
     operations="all",
-    source="ours, a second setting: AdamW along a cosine with crop and flip, the optimiser and augmentation of RDED, on "
-    "hard labels; DC-Bench (Cui et al. 2022) shows that such a change reorders methods",
+    source="ours, a second setting: AdamW along a cosine with crop and flip, as RDED trains, on hard "
+    "labels; DC-Bench (Cui et al. 2022) shows that such a change reorders methods",
 )
 HARD_QUICK = dataclasses.replace(
     HARD,
@@ -200,8 +200,8 @@ SOFT = Protocol(
     reported="last epoch",
     source="RDED (Sun et al. 2024): ConvNet-3 with batch norm, 300 epochs of AdamW, flip, CutMix, KL at temperature 20 "
     "without its square, the teacher beside the set asked about every mixed image. Other than there: a set without a "
-    "teacher goes by one fixed label an image, mixed by area; batches of 50 at every IPC; cosine to 0 and crop as SRe2L "
-    "(Yin et al. 2023); weight decay on all parameters; last epoch, not the best",
+    "teacher goes by one fixed label an image, mixed by area; batches of 50 at every IPC; cosine to 0 and crop as "
+    "SRe2L (Yin et al. 2023); weight decay on all parameters; last epoch, not the best",
 )
 SOFT_STORED = dataclasses.replace(
     SOFT,

@@ -16,7 +16,7 @@ PUBLISHED = {
     ("hard", 1): "d4a8609043cafc2c",
     ("hard-quick", 1): "2106dffeda7d87f4",
     ("quick", 1): "5fdcc798cc91cb0e",
-    ("hard-adam", 1): "6c69216cc65db268",
+    ("hard-adam", 1): "8eca0f9025f8ac2d",
     ("hard-as-learned", 1): "7157fca96475f201",
     ("soft", 1): "aa02c0427f16719f",
     ("soft", 2): "46db1f9795a2d081",
