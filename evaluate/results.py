@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,24 @@ from condense.files import atomic_write_text
 
 Status = Literal["done", "failed", "missing"]
 Over = Literal["noise", "sets", "networks"]
-Column = tuple[str, str, int]  # setting, how judged, images per class
+Column = tuple[str, str, int | None]  # setting, how judged, images per class
+Task = Literal["condensation", "generation", "weak-supervision"]
+"""What a cell did: made a set and scored it, measured a generator's samples, tested a classifier."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of a generator's samples.
+
+    Attributes:
+        metric: as `quality` calls it, e.g. "FD", "Density k=5".
+        name: as `features.metric_name` calls it, e.g. "FD (convnet, 1000 vs 1297)".
+        value: None where it is not defined.
+    """
+
+    metric: str
+    name: str
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -37,10 +55,10 @@ class Result:
         method: how the set was made.
         data: name or path of the data set.
         noise: injected into its labels.
-        ipc: images per class.
+        ipc: images per class; None where no set was made.
         seed: of the making and the scoring.
         clean_first: who repaired the labels beforehand.
-        protocol: how networks were trained on the set.
+        protocol: how networks were trained on the set; empty where no set was made.
         network: which.
         status: "missing" before it has been run to its end.
         accuracies: one a network.
@@ -53,6 +71,10 @@ class Result:
         labels_recovered: share of training labels right after the generator, or who repaired them, saw them.
         classifier_accuracy: on test images, of the generator itself.
         error: why it failed.
+        task: what the cell did.
+        measured: metrics of a generator's samples.
+        published_data: data set whose published numbers stand beside; `data` when empty.
+        published_noise: and the noise; `noise` when empty.
         row: what the method is called in tables, where a benchmark has it with several options; the method when empty.
         noise_seed: of the noise in the labels; the seed when None.
         protocol_version: of the protocol.
@@ -69,7 +91,7 @@ class Result:
     method: str
     data: str
     noise: str
-    ipc: int
+    ipc: int | None
     seed: int
     clean_first: str
     protocol: str
@@ -85,6 +107,10 @@ class Result:
     labels_recovered: float | None = None
     classifier_accuracy: float | None = None
     error: str = ""
+    task: Task = "condensation"
+    measured: tuple[Measured, ...] = ()
+    published_data: str = ""
+    published_noise: str = ""
     row: str = ""
     noise_seed: int | None = None
     protocol_version: int = 1
@@ -103,7 +129,9 @@ class Result:
 
     @property
     def judged(self) -> str:
-        """How it was judged; only results judged alike are compared."""
+        """How it was judged, empty for a classifier; only results judged alike are compared."""
+        if self.task != "condensation":
+            return ""
         packed = f", {self.packing} pictures packed into each image" if self.packing > 1 else ""
         labels = {"online": "labels by a teacher asked at every step"}.get(self.labels, f"{self.labels} labels")
         return f"{self.network} by protocol {self.protocol} (version {self.protocol_version}), {labels}{packed}"
@@ -126,13 +154,17 @@ _REAL = {
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one line a cell; accuracies are separated by blanks, what is not known is empty. Raises `atomic_path`'s."""
+    """Write one line a cell: accuracies separated by blanks, metrics as JSON, empty what is not known.
+
+    Raises `atomic_path`'s.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for result in results:
         line = dataclasses.asdict(result)
-        writer.writerow(line | {"accuracies": " ".join(map(repr, result.accuracies))})
+        measured = json.dumps(line["measured"]) if result.measured else ""
+        writer.writerow(line | {"accuracies": " ".join(map(repr, result.accuracies)), "measured": measured})
     atomic_write_text(path, text.getvalue())
 
 
@@ -157,6 +189,7 @@ def _result(line: dict[str, str]) -> Result:
     values |= {name: int(line[name]) if line[name] else None for name in _WHOLE}
     values |= {name: float(line[name]) if line[name] else None for name in _REAL}
     values["accuracies"] = tuple(map(float, line["accuracies"].split()))
+    values["measured"] = tuple(Measured(**entry) for entry in json.loads(line["measured"] or "[]"))
     return Result(**values)  # type: ignore[arg-type]
 
 
@@ -168,8 +201,8 @@ class Entry:
         label: the method, and who repaired its labels.
         method: the method.
         setting: data, size and noise in one name.
-        judged: protocol, network, kind of labels and packing in one sentence.
-        ipc: images per class.
+        judged: protocol, network, kind of labels and packing in one sentence; empty for a classifier.
+        ipc: images per class; None for a classifier.
         summary: accuracy in percent, see `over`; None where no cell is done.
         over: what the interval is over: the draws of the "noise", the "sets" made under one draw of it, or only the
             "networks" trained on one set, which tells nothing of another set by the same method.
@@ -192,7 +225,7 @@ class Entry:
     method: str
     setting: str
     judged: str
-    ipc: int
+    ipc: int | None
     summary: Summary | None
     over: Over
     num_sets: int
@@ -210,10 +243,10 @@ class Entry:
     published: Published | None
 
 
-def entries(results: Sequence[Result]) -> list[Entry]:
-    """One entry for each method, setting, way of judging and size, in the order of the results."""
+def entries(results: Sequence[Result], task: Task = "condensation") -> list[Entry]:
+    """One entry for each method, setting, way of judging and size of a task's cells, in the order of the results."""
     groups: dict[tuple[str, Column], list[Result]] = {}
-    alike = as_judged(results)
+    alike = as_judged([result for result in results if result.task == task])
     for result in alike:
         groups.setdefault((result.label, column(result)), []).append(result)
     made = [_entry(group) for group in groups.values()]
@@ -323,7 +356,7 @@ def _entry(group: Sequence[Result]) -> Entry:
         uses_true_labels=first.uses_true_labels,
         best=False,
         against_best=None,
-        published=_published(first) if first.clean_first == "none" else None,
+        published=beside(first) if first.clean_first == "none" else None,
     )
 
 
@@ -349,7 +382,19 @@ def _summary(done: Sequence[Result]) -> tuple[Summary | None, Over]:
     return Summary(nested.mean, nested.std_between, nested.ci95), "noise" if len(draws) > 1 else "sets"
 
 
-def _published(result: Result) -> Published | None:
-    """A paper's number, of the same network where there is one."""
-    same = find(result.data, result.noise, result.method, ipc=result.ipc, network=result.network)
-    return same or find(result.data, result.noise, result.method, ipc=result.ipc)
+def beside(result: Result, task: Task | None = None, metric: str = "accuracy") -> Published | None:
+    """A paper's number to stand beside a cell: of the same network where there is one; None where there is none.
+
+    Args:
+        result: the cell.
+        task: of the number; the cell's own when None.
+        metric: as in `Published`.
+    """
+    data, noise = result.published_data or result.data, result.published_noise or result.noise
+    task = task or result.task
+    if task == "condensation":
+        same = find(data, noise, result.method, ipc=result.ipc, network=result.network)
+        return same or find(data, noise, result.method, ipc=result.ipc)
+    tasks = (task, "real-world")
+    found = (find(data, noise, result.method, task=each, metric=metric) for each in tasks)
+    return next((number for number in found if number is not None), None)

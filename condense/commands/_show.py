@@ -59,9 +59,9 @@ def metrics(result: Mapping[str, Any]) -> None:
     several = len(result["sets"]) > 1
     head = ["", f"mean of {len(result['sets'])} sets", "std"] if several else ["", result["sets"][0]["method"]]
     lines = []
-    for name, value in result["mean"].items():
+    for (name, value), floor in zip(result["mean"].items(), result["floor"].values(), strict=True):
         spread = [_shown(result["std"][name])] if several else []
-        lines.append([name, _shown(value), *spread, _shown(result["floor"][name])])
+        lines.append([name, _shown(value), *spread, _shown(floor)])
     rows([[*head, "real images"], *lines])
     _oracle(any(entry["uses_true_labels"] for entry in result["sets"]))
 

@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 
 from condense.commands._benchmark_report import gather
 from condense.commands._cell import (
-    has_trained,
     is_repaired,
     read_error,
     read_result,
@@ -22,17 +21,20 @@ from condense.commands._cell import (
     run_labeller,
     whole_set,
 )
-from condense.commands._grid import SHARED, BenchmarkRecipe, Cell, expand, read_benchmark
+from condense.commands._grid import SHARED, BenchmarkRecipe, Cell, expand, layers_of, read_benchmark
 from condense.commands._jobs import Executor, Job, LocalExecutor
-from condense.commands._plan import read_config
 from condense.commands._schedule import Task, run_tasks
+from condense.commands._shared import has_trained
+from condense.commands._space import fixed_space
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.evaluate.benchmark_report import HTML, write_benchmark_report
+from condense.evaluate.published_table import write_published
 from condense.evaluate.results import Result, comparisons, write_comparisons, write_csv
 from condense.files import atomic_write_text
 from condense.recipe import merge, parse_overrides
 
 RECIPE, RESULTS, COMPARISONS, LOCK = "benchmark.json", "results.csv", "comparisons.csv", ".lock"
+PUBLISHED = "published.csv"
 
 Tell = Callable[[str], None]
 
@@ -46,7 +48,7 @@ def benchmark(
     hours: float | None = None,
     tell: Tell = lambda line: None,
 ) -> dict[str, Any]:
-    """Run every cell that is not done yet, then write results.csv, comparisons.csv and the report.
+    """Run every cell that is not done yet, then write results.csv, comparisons.csv, published.csv and the report.
 
     Args:
         config: a recipe file, or the name of a recipe that ships with the package.
@@ -66,6 +68,7 @@ def benchmark(
         Interrupted: stopped by Ctrl-C; run the same again to go on.
     """
     recipe, cells, before = _looked_at(config, out, settings)
+    _check_space(recipe, before)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +101,7 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
 
 
 def report(out: Path) -> dict[str, Any]:
-    """Write results.csv, comparisons.csv and the report of a benchmark's folder anew.
+    """Write results.csv, comparisons.csv, published.csv and the report of a benchmark's folder anew.
 
     Returns:
         As `benchmark`.
@@ -118,14 +121,22 @@ def report(out: Path) -> dict[str, Any]:
 
 
 def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
-    recipe = read_benchmark(merge(read_config(config), parse_overrides(settings)))
+    recipe = read_benchmark(merge(layers_of(config), parse_overrides(settings)))
     cells = expand(recipe)
     return recipe, cells, [read_result(out, cell) for cell in cells]
+
+
+def _check_space(recipe: BenchmarkRecipe, before: Sequence[Result]) -> None:
+    """Whether packages and weights are there, before days are spent on training. Raises `UserError` where not."""
+    asked = recipe.generation
+    if asked is not None and any(result.task == "generation" and result.status != "done" for result in before):
+        fixed_space(asked.space, asked.weights)
 
 
 def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> None:
     write_csv(out / RESULTS, results)
     write_comparisons(out / COMPARISONS, results)
+    write_published(out / PUBLISHED, results)
     write_benchmark_report(out, gather(out, recipe, cells, results))
 
 
@@ -151,7 +162,7 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
         if cell.labeller is not None and not is_repaired(out / SHARED / cell.labeller, cell):
             tasks.setdefault(cell.labeller, Task(cell.labeller, run_labeller, cell))
             needs.append(cell.labeller)
-        makes = whole_set(out, cell) is None
+        makes = cell.task != "condensation" or whole_set(out, cell) is None
         if makes and _is_to_be_trained(out, cell):
             leader = leaders.setdefault(str(cell.shared), cell.name)
             needs += [leader] if leader != cell.name else []
@@ -218,8 +229,16 @@ class _Book:
         self._results[cell.name] = result
         self._write()
         over = sum(result.status != "missing" for result in self._results.values())
-        said = f"{result.mean:.1f} %" if result.mean is not None else f"failed: {result.error}"
-        self._tell(f"[{over}/{len(self._results)}] {cell.name}: {said}")
+        self._tell(f"[{over}/{len(self._results)}] {cell.name}: {_said(result)}")
 
     def _write(self) -> None:
         write_csv(self._out / RESULTS, self.results())
+
+
+def _said(result: Result) -> str:
+    """A cell's outcome in a few words."""
+    if result.status == "failed":
+        return f"failed: {result.error}"
+    if result.mean is not None:
+        return f"{result.mean:.1f} %"
+    return ", ".join(f"{found.name} {found.value:.4g}" for found in result.measured[:1] if found.value is not None)
