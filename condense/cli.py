@@ -386,7 +386,11 @@ def evaluate(
     data: Data = None,
     protocol: Annotated[
         str | None,
-        typer.Option("--protocol", help="How to train: hard, hard-quick, soft, dmis, quick. [default: hard]"),
+        typer.Option(
+            "--protocol",
+            help="How to train: hard, hard-quick, hard-adam, hard-as-learned, soft, soft-stored, dmis, quick. "
+            "[default: hard]",
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="The protocol hard-quick: a first look, in less than a third.")
@@ -440,14 +444,12 @@ def rank(
     paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one data set.")],
     data: Data = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="How to train on hard labels: hard, hard-quick, dmis, quick.")
+        str, typer.Option("--protocol", help="How to train on hard labels: hard, hard-quick, hard-adam, dmis, quick.")
     ] = "hard",
     quick: Annotated[bool, typer.Option("--quick", help="The protocol hard-quick.")] = False,
     network: Annotated[str | None, typer.Option("--network", help="What to train. [default: the protocol's]")] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Networks on each set, and random draws.")] = 5,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Batches of 128 on all real images. [default: 2000]")
-    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Batches on all real images. [default: 2000]")] = None,
     real_accuracy: Annotated[
         float | None,
         typer.Option("--real-accuracy", metavar="0…1", help="In place of training on all real images."),
@@ -509,6 +511,9 @@ def benchmark(
         list[str] | None,
         typer.Option("--slurm", metavar="KEY=VALUE", help="For submitit, e.g. slurm_partition=gpu; repeatable."),
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Run part I of N here, e.g. 2/4; DIR may be shared.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -520,6 +525,7 @@ def benchmark(
     from condense.commands import _show
     from condense.commands import benchmark as commands
     from condense.commands._jobs import choose_executor
+    from condense.commands._shard import parse_shard
 
     if dry_run:
         _answer(lambda: commands.dry_run(recipe, out, settings or ()), as_json, _show.cells)
@@ -537,6 +543,7 @@ def benchmark(
             executor=choose_executor(executor, out, jobs, slurm or ()),
             hours=hours,
             tell=tell,
+            shard=None if shard is None else parse_shard(shard),
         ),
         as_json,
         _show.benchmarked,
@@ -545,14 +552,36 @@ def benchmark(
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR …", help="Folder of a benchmark; or folders of kept results.")
+    ],
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep", metavar="FOLDER", help="Keep a small JSON file of each cell there, to merge and compare."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where tables made from kept results go.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a benchmark's report anew."""
-    from condense.commands import _show
-    from condense.commands.benchmark import report as command
+    """Write a benchmark's report anew.
 
-    _answer(lambda: command(out), as_json, _show.benchmarked)
+    With --out from kept results alone, those of several folders merged.
+    """
+    from condense.commands import _show
+    from condense.commands import benchmark as commands
+    from condense.errors import UserError
+
+    def command() -> dict[str, Any]:
+        if out is not None:
+            return commands.report_kept(folders, out)
+        if len(folders) > 1:
+            raise UserError("Several folders are merged from kept results; say with --out where the tables go.")
+        return commands.report(folders[0], keep)
+
+    _answer(command, as_json, _show.benchmarked)
 
 
 @app.command()

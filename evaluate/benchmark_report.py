@@ -18,6 +18,7 @@ from condense.evaluate.sample_results import SampleEntry, sample_entries
 from condense.evaluate.tables import (
     DETAILS,
     details,
+    is_aside,
     latex_tables,
     markdown_report,
     notes,
@@ -88,6 +89,14 @@ def write_benchmark_report(folder: Path, report: BenchmarkReport) -> None:
     atomic_write_text(folder / LATEX, latex_tables(table, classifiers, samples))
 
 
+def write_tables(folder: Path, title: str, results: Sequence[Result]) -> None:
+    """Write report.md and table.tex of results alone; raises as `atomic_path`."""
+    tables = entries(results), entries(results, "weak-supervision"), sample_entries(results)
+    sets, classifiers, samples = tables
+    atomic_write_text(folder / MARKDOWN, markdown_report(title, [], sets, [], classifiers, samples))
+    atomic_write_text(folder / LATEX, latex_tables(*tables))
+
+
 def render_benchmark_report(report: BenchmarkReport) -> str:
     """The HTML text of `report`."""
     tables = _tables(report)
@@ -106,7 +115,7 @@ def render_benchmark_report(report: BenchmarkReport) -> str:
             status: sum(result.status == status for result in report.results)
             for status in ("done", "failed", "missing")
         },
-        seconds=sum(result.seconds or 0 for result in report.results),
+        seconds=sum({result.sha256 or result.cell: result.seconds or 0 for result in report.results}.values()),
     )
 
 
@@ -157,10 +166,10 @@ def _table(judged: str, own: Sequence[Entry]) -> dict[str, object]:
         "compared": [ipc for ipc in ipcs if any(entry.against_best for entry in own if entry.ipc == ipc)],
         "rows": {
             label: {entry.ipc: entry for entry in own if entry.label == label}
-            for label in _unique(entry.label for entry in own)
+            for label in _unique(entry.label for entry in own if not is_aside(entry))
         },
-        "details": [(entry.label, entry.ipc, details(entry)) for entry in own if entry.summary is not None],
-        "plots": _plots(own, ipcs),
+        "details": [(e.label, e.ipc, details(e)) for e in own if e.summary is not None and not is_aside(e)],
+        "plots": _plots([entry for entry in own if not is_aside(entry)], ipcs),
     }
 
 

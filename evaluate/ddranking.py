@@ -9,7 +9,9 @@ Source: DD-Ranking, https://github.com/NUS-HPC-AI-Lab/DD-Ranking.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData
@@ -127,6 +129,14 @@ def set_bytes(condensed: CondensedSet) -> int:
     `source_index` is a record and not counted; neither is a ZCA matrix, which follows from the training data.
     """
     return sum(array.nbytes for name, array in condensed.arrays() if name != "source_index")
+
+
+def training_bytes(condensed: CondensedSet, labels: Literal["hard", "soft", "online"]) -> int:
+    """Bytes, uncompressed, of what training on such labels needs of a set; an online teacher's network is counted."""
+    unused = {"source_index", *(() if labels == "soft" else ("soft_labels",))}
+    arrays = sum(array.nbytes for name, array in condensed.arrays() if name not in unused)
+    teacher = condensed.provenance.notes.get("online_teacher") if labels == "online" else None
+    return arrays + (int(teacher["bytes"]) if isinstance(teacher, Mapping) else 0)  # type: ignore[call-overload]
 
 
 def compression_ratio(condensed: CondensedSet, train: ImageData) -> float:

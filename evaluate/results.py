@@ -23,6 +23,8 @@ from condense.evaluate.reference import Published, find
 from condense.evaluate.stats import Paired, Summary, summarise, summarise_nested
 from condense.files import atomic_write_text
 
+REFERENCE = "all images"
+"""In place of a method: networks on all real images, a bound or a yardstick and no rival."""
 Status = Literal["done", "failed", "missing"]
 Over = Literal["noise", "sets", "networks"]
 Column = tuple[str, str, int | None]  # setting, how judged, images per class
@@ -141,6 +143,11 @@ class Result:
         """Whether it was made with true labels: a bound for other methods, not a rival."""
         return self.clean_first == "oracle"
 
+    @property
+    def is_rival(self) -> bool:
+        """Whether it may be the best of its column: neither true labels nor all real images went into it."""
+        return not self.uses_true_labels and self.method != REFERENCE
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
 _WHOLE = {
@@ -216,7 +223,8 @@ class Entry:
         packing: pictures in one stored image.
         labels: "hard", "soft" or "online".
         uses_true_labels: whether true labels went into it.
-        best: whether no other method of its column has a higher mean, those with true labels left out.
+        is_rival: whether it may be the best: neither true labels nor all real images went into it.
+        best: whether no other rival of its column has a higher mean.
         against_best: how it fares against that one, seed by seed; None for itself and below three common seeds.
         published: the number printed for it in a paper, if there is one.
     """
@@ -238,6 +246,7 @@ class Entry:
     packing: int
     labels: str
     uses_true_labels: bool
+    is_rival: bool
     best: bool
     against_best: Against | None
     published: Published | None
@@ -319,13 +328,13 @@ def _noise_seed(result: Result) -> int:
 
 def _judged(own: Sequence[Entry], scores: BySeed) -> dict[str, Entry]:
     """The entries of a column with the best marked and the others compared with it, by label."""
-    rivals = [(entry.summary.mean, entry.label) for entry in own if entry.summary and not entry.uses_true_labels]
+    rivals = [(entry.summary.mean, entry.label) for entry in own if entry.summary and entry.is_rival]
     highest, best = max(rivals, key=lambda rival: rival[0], default=(None, None))
     found = {} if best is None else against(scores, best)
     return {
         entry.label: dataclasses.replace(
             entry,
-            best=not entry.uses_true_labels and entry.summary is not None and entry.summary.mean == highest,
+            best=entry.is_rival and entry.summary is not None and entry.summary.mean == highest,
             against_best=found.get(entry.label),
         )
         for entry in own
@@ -354,6 +363,7 @@ def _entry(group: Sequence[Result]) -> Entry:
         packing=first.packing,
         labels=first.labels,
         uses_true_labels=first.uses_true_labels,
+        is_rival=first.is_rival,
         best=False,
         against_best=None,
         published=beside(first) if first.clean_first == "none" else None,

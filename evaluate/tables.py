@@ -36,7 +36,7 @@ def markdown_report(
         lines += [f"## {setting}", ""]
         for judged in dict.fromkeys(entry.judged for entry in sets):
             own = [entry for entry in sets if entry.judged == judged]
-            lines += [f"Judged by {judged}.", "", *_markdown_table(own), ""]
+            lines += [f"Judged by {judged}.", "", *_markdown_table([e for e in own if not is_aside(e)]), ""]
             lines += [line for note in notes(own) for line in (_escaped(note), "")]
             lines += [*_details(own), ""] if any(entry.summary for entry in own) else []
         lines += ["Classifiers, test accuracy in percent:", "", *_markdown_table(arms), ""] if arms else []
@@ -62,7 +62,8 @@ def latex_table(table: Sequence[Entry]) -> str:
 
 
 def _latex_of(judged: str, table: Sequence[Entry]) -> str:
-    columns = list(dict.fromkeys((entry.setting, entry.ipc) for entry in table))
+    sized = [entry for entry in table if not is_aside(entry)]
+    columns = list(dict.fromkeys((entry.setting, entry.ipc) for entry in sized))
     settings = list(dict.fromkeys(setting for setting, _ in columns))
     columns.sort(key=lambda column: settings.index(column[0]))
     widths = [sum(of == setting for of, _ in columns) for setting in settings]
@@ -72,7 +73,7 @@ def _latex_of(judged: str, table: Sequence[Entry]) -> str:
     found = {(entry.label, entry.setting, entry.ipc): entry for entry in table}
     rows = [
         " & ".join([_tex(label), *(_tex_cell(found.get((label, *column))) for column in columns)])
-        for label in dict.fromkeys(entry.label for entry in table)
+        for label in dict.fromkeys(entry.label for entry in sized)
     ]
     sizes = [" & ".join(["images per class", *("" if ipc is None else str(ipc) for _, ipc in columns)])]
     return _tabular(
@@ -149,7 +150,13 @@ def notes(own: Sequence[Entry]) -> list[str]:
     """What must be said below a table of these entries: what intervals and stars mean; that the oracle is no rival."""
     kinds = dict.fromkeys(entry.over for entry in own if entry.summary is not None and entry.summary.ci95 is not None)
     told = [OVER[kind] for kind in kinds] + ([NOTE] if any(entry.against_best for entry in own) else [])
+    told += [f"{entry.label}: {shown(entry)}." for entry in own if is_aside(entry) and entry.summary]
     return told + ([ORACLE] if any(entry.uses_true_labels for entry in own) else [])
+
+
+def is_aside(entry: Entry) -> bool:
+    """Whether it belongs to no size, as networks on all real images do, and so is told below the table."""
+    return entry.ipc is None and entry.judged != ""
 
 
 DETAILS = ("worst class", "coverage", "minutes", "peak memory", "bytes", "packing", "labels")
@@ -161,7 +168,7 @@ def details(entry: Entry) -> list[str]:
     return [
         _number(entry.worst_class, ".1f"),
         _number(entry.coverage, ".3f"),
-        _number(None if entry.seconds is None else entry.seconds / 60, ".1f"),
+        _minutes(entry.seconds),
         "–" if megabytes is None else f"{megabytes:,.0f} MB",
         _number(entry.training_bytes, ",.0f"),
         str(entry.packing),
@@ -169,12 +176,18 @@ def details(entry: Entry) -> list[str]:
     ]
 
 
+def _minutes(seconds: float | None) -> str:
+    minutes = None if seconds is None else seconds / 60
+    return _number(minutes, ".1f" if minutes is None or minutes >= 1 else ".1g")
+
+
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
 def _details(own: Sequence[Entry]) -> list[str]:
-    rows = [_markdown_row([entry.label, str(entry.ipc), *details(entry)]) for entry in own if entry.summary]
+    sized = [entry for entry in own if entry.summary and not is_aside(entry)]
+    rows = [_markdown_row([entry.label, str(entry.ipc), *details(entry)]) for entry in sized]
     heads = _markdown_row(["method", "IPC", *DETAILS])
     return [heads, _markdown_row(["---", *["---:"] * (1 + len(DETAILS))]), *rows]
 

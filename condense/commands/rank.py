@@ -11,7 +11,7 @@ from typing import Any
 from condense import methods, rng
 from condense.classifiers import networks
 from condense.commands._data import Given
-from condense.commands._real import real_data, trained_judge
+from condense.commands._real import real_data
 from condense.commands.evaluate import score_set, with_labels
 from condense.condensed import read
 from condense.condensed_set import CondensedSet
@@ -21,6 +21,8 @@ from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_by
 from condense.evaluate.protocols import SOFT_STORED, Protocol, protocol
 from condense.evaluate.score import check_comparable
 from condense.evaluate.stats import Summary, summarise
+from condense.evaluate.whole import epochs_of_steps, score_whole
+from condense.machine import best_device
 from condense.recipe import DataRecipe
 from condense.run import Run
 
@@ -35,7 +37,8 @@ class RankOptions:
         protocol: of networks trained on hard labels; those of soft labels follow soft-stored.
         network: what is trained everywhere; the protocols' own when None.
         repeats: networks on each set, and random draws, with a network each, it is compared with.
-        steps: batches of 128 for the network trained on all real images.
+        steps: batches, of the protocol's size, for the network trained on all real images; its optimiser, rate and
+            augmentation are those of the networks trained on the sets.
         real_accuracy: its accuracy as a fraction, where it is known already.
         teacher: run folder of a teacher that gives random images soft labels; needed for sets that have such.
         hard_labels: whether soft labels of the sets are left out.
@@ -90,8 +93,24 @@ class _Bench:
             return self.options.real_accuracy, "as told"
         if key not in self.real:
             test, truth = _tested(given)
-            judge = trained_judge(given, network, self.options.steps, self.options.seed, self.run, labels_as_given=True)
-            self.real[key] = judge.accuracy(test, truth), judge.describe()
+            source, rules = given.source, protocol(self.options.protocol)
+            labelled = int((~source.supervision.unlabelled).sum())
+            epochs = epochs_of_steps(self.options.steps, labelled, rules.batch_size)
+            with self.run.track(epochs, "training on all real images") as tracker:
+                found = score_whole(
+                    source.train,
+                    source.supervision,
+                    test,
+                    truth,
+                    protocol=rules,
+                    epochs=epochs,
+                    network=network,
+                    seed=self.options.seed,
+                    device=best_device(),
+                    on_epoch=lambda repeat, epoch: tracker.update(epoch.epoch, loss=epoch.loss),
+                )
+            how = f"{network} by {rules.name} for {epochs} epochs on {labelled:,} images with their given labels"
+            self.real[key] = found.mean / 100, how
         return self.real[key]
 
     def on_random(self, given: Given, ipc: int, rules: Protocol) -> Summary:

@@ -111,7 +111,7 @@ def test_tables_say_the_same_in_markdown_and_latex() -> None:
     rows = [row for row in markdown.splitlines() if row.startswith("|")]
     # three columns and the method, or one and the method; and what accuracies hide
     assert {row.count("|") for row in rows} == {5, 3, 3 + len(DETAILS)}
-    assert "| random | 10 | – | – | 0.0 | 123 MB | – | 1 | hard |" in markdown
+    assert "| random | 10 | – | – | 0.02 | 123 MB | – | 1 | hard |" in markdown
     latex = latex_table(table)
     assert r"d\_m\& & \textbf{80.0} & failed & -- \\" in latex
     assert r"\multicolumn{2}{c}{fashion-mnist sym:0.4} & \multicolumn{1}{c}{digits 50\%}" in latex
