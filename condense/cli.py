@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 DEBUG = "DMIS_DEBUG"
-METHODS = "cad, dc, dm, dmis, dsa, herding, kcenter, mtt, random, rded, sre2l, tdsm, vanilla"
+METHODS = (
+    "cad, ccs, dc, dm, dmis, dsa, el2n, forgetting, herding, kcenter, mtt, random, random_soft, rded, sre2l, tdsm, "
+    "vanilla"
+)
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(

@@ -28,7 +28,7 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 
 from condense import rng
-from condense.classifiers.teacher import Teacher, TeacherOptions
+from condense.classifiers.teacher import Teacher
 from condense.classifiers.teaching import teacher_for
 from condense.condensed_set import CondensedSet
 from condense.data.types import Images, Labels, TrainingSet
@@ -36,20 +36,11 @@ from condense.errors import UserError
 from condense.methods._assemble import assemble, check_ipc
 from condense.methods._crops import random_crops, resized, tiled
 from condense.methods._members import drawn, members_of
-from condense.methods._taught import cost_with, notes_with, teaching
+from condense.methods._taught import LabelTeacher, cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import Run
 
 LARGE = 64
-
-
-class TeacherOfCrops(TeacherOptions):
-    """The network that judges crops and gives soft labels."""
-
-    network: str = Field("convnet3-bn", description="its architecture, e.g. convnet3-bn, resnet18-bn")
-    epochs: int = Field(50, ge=1, description="passes over the images")
-    batch_size: int = Field(128, ge=2, description="images a step")
-    augment: str = Field("crop_flip", description="applied to every image, one after the other; digits are not flipped")
 
 
 class Options(BaseOptions):
@@ -57,7 +48,7 @@ class Options(BaseOptions):
 
     QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}, "pool": 20, "crops": 2}
 
-    teacher: TeacherOfCrops = TeacherOfCrops()
+    teacher: LabelTeacher = LabelTeacher()
     pool: int = Field(300, ge=1, description="real images a class that are cropped; at least ipc times factor squared")
     crops: int = Field(5, ge=1, description="random crops of each")
     factor: int | None = Field(
