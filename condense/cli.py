@@ -587,6 +587,38 @@ def report(
     _answer(command, as_json, _show.benchmarked)
 
 
+@app.command(name="import")
+def import_set(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A res_*.pt of VICO's DatasetCondensation, or an .npz.")],
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="The data set it was made from.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.h5", help="What to write.")],
+    method: Annotated[str, typer.Option("--method", help="Who made it, e.g. dsa.")] = "imported",
+    noise: Noise = None,
+    mean: Annotated[
+        list[float] | None,
+        typer.Option("--mean", help="Of a channel, as a .pt file was normalised; repeatable. [default: VICO's]"),
+    ] = None,
+    std: Annotated[list[float] | None, typer.Option("--std", help="Likewise.")] = None,
+    packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures that one image holds.")] = 1,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take in a condensed set that another program made."""
+    from condense.commands import _show
+    from condense.commands.import_set import ImportOptions
+    from condense.commands.import_set import import_set as command
+
+    recipe = _data_recipe(_data(data, root, image_size, download, noise))
+    _answer(
+        lambda: command(file, out, recipe, ImportOptions(method, mean or (), std or (), packing), force=force),
+        as_json,
+        _show.facts,
+    )
+
+
 @app.command()
 def relabel(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],

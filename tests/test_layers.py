@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "condensed_set": {"errors", "run", "preprocessing", "data"},
     "condensed": {"errors", "files", "preprocessing", "condensed_set", "data"},
     "export": {"errors", "files", "grid", "condensed_set", "data"},
+    "foreign": {"errors", "preprocessing", "condensed_set", "data"},
     "classifiers": BASE | {"augment", "preprocessing", "data"},
     "generator": BASE | {"data", "preprocessing", "classifiers"},
     "relabel": BASE | {"data", "classifiers", "generator"},

@@ -25,6 +25,7 @@ class Given:
         strong: a stronger one on top of it, for arms that hold two views of an image against each other.
         epochs: passes over the images.
         device: where training is done; tensors a loss keeps lie there.
+        noise_rate: estimates the share of wrong labels from the images and labels; takes training, so only if called.
     """
 
     supervision: Supervision
@@ -33,6 +34,7 @@ class Given:
     strong: Augment
     epochs: int
     device: torch.device
+    noise_rate: Callable[[], float]
 
 
 def _nothing(*_: int) -> None:
