@@ -267,10 +267,8 @@ def _matrices(found: Confusion) -> dict[str, object]:
 
 
 def _source(number: Published) -> str:
-    told = f"{number.paper}, table {number.table}, {number.data} {number.noise}"
-    if number.task != "condensation":
-        return told
-    return f"{told}, tested on {number.network or 'a network it does not name'}"
+    network = "" if number.task != "condensation" else f", tested on {number.network or 'a network it does not name'}"
+    return f"{number.paper}, table {number.table}{network} ({number.data} {number.noise})"
 
 
 def _unique(values: Iterable[str]) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData, Truth
 from condense.evaluate.generation import density_coverage
+from condense.sets.condensed_set import CondensedSet
 
 NEIGHBOURS, PER_CLASS = 5, 100
 

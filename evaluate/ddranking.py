@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData
 from condense.errors import UserError
+from condense.sets.condensed_set import CondensedSet
 
 _BYTES_A_LABEL = 8  # int64, as stored
 

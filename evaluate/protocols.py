@@ -16,8 +16,8 @@ from torch import Tensor
 
 from condense.augment import DSA, allowed, check_strategy, independent
 from condense.classifiers.fit import Augment, FitOptions
-from condense.condensed_set import CondensedSet
 from condense.errors import UserError
+from condense.sets.condensed_set import CondensedSet
 
 
 @dataclass(frozen=True)

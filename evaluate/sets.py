@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from condense.condensed_set import CondensedSet
 from condense.errors import UserError
 from condense.evaluate.score import Score
 from condense.evaluate.stats import summarise_nested
 from condense.run import JSON
+from condense.sets.condensed_set import CondensedSet
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import Tensor
 from condense.classifiers.batches import Mix
 from condense.classifiers.fit import Loss
 from condense.classifiers.teacher import Teacher
-from condense.condensed_set import CondensedSet, Floats
 from condense.errors import UserError
 from condense.preprocessing import Preprocessing
+from condense.sets.condensed_set import CondensedSet, Floats
 
 SMALLEST = torch.finfo(torch.float32).tiny
 

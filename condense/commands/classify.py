@@ -1,7 +1,7 @@
 """`dmis classify`: classifiers that learn from imprecise labels side by side, the generator's own among them.
 
-Which there are: see `_arm`. All arms of a seed see the same images under the same labels. What counts is the accuracy
-on the test split after the last epoch or step; it is looked at once, and nothing is chosen by it.
+Which there are: see `condense.pipeline.classify`. All arms of a seed see the same images under the same labels. What
+counts is the accuracy on the test split after the last epoch or step, looked at once; nothing is chosen by it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from typing import Any
 
 from condense.classifiers import arms
 from condense.classifiers.arms._training import ArmTraining
-from condense.commands._arm import (
+from condense.data.types import Supervision
+from condense.errors import UserError
+from condense.evaluate.reference import find
+from condense.evaluate.stats import summarise
+from condense.files import atomic_write_text
+from condense.generator.model import Generator
+from condense.generator.training.two_stage import train_stages
+from condense.machine import best_device
+from condense.methods._generate import GeneratorOptions
+from condense.pipeline.classify import (
     ALL,
     OBJECTIVES,
     OF_GENERATORS,
@@ -29,16 +38,7 @@ from condense.commands._arm import (
     read_options,
     why_not,
 )
-from condense.commands._plan import Plan, Request, make_plan
-from condense.data.types import Supervision
-from condense.errors import UserError
-from condense.evaluate.reference import find
-from condense.evaluate.stats import summarise
-from condense.files import atomic_write_text
-from condense.generator.model import Generator
-from condense.generator.stages import train_stages
-from condense.machine import best_device
-from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import Plan, Request, make_plan
 from condense.recipe import merge, parse, parse_overrides
 from condense.run import Run
 

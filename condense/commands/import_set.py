@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from condense import __version__
-from condense.commands._data import load_source
-from condense.condensed import write
-from condense.condensed_set import CondensedSet, Provenance
 from condense.errors import UserError
 from condense.evaluate.score import check_same_kind
 from condense.files import prepare_output
-from condense.foreign import read_foreign, scale_of
+from condense.pipeline.data import load_source
 from condense.preprocessing import standardisation
 from condense.recipe import DataRecipe
 from condense.run import JSON
+from condense.sets.condensed_set import CondensedSet, Provenance
+from condense.sets.foreign import read_foreign, scale_of
+from condense.sets.hdf5 import write
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def import_set(
     """Write a foreign condensed set as ours.
 
     Args:
-        path: a .pt or .npz file, see `condense.foreign`.
+        path: a .pt or .npz file, see `condense.sets.foreign`.
         out: the .h5 file.
         data: which data set it was made from, and with which noise.
         options: see `ImportOptions`.

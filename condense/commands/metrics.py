@@ -10,12 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from condense.commands._data import Given
-from condense.commands._real import real_data
-from condense.commands._space import NETWORK, check_space, embedded, feature_space, named
-from condense.commands.evaluate import score_set
-from condense.condensed import read
-from condense.condensed_set import CondensedSet
 from condense.data.types import Images, Labels
 from condense.errors import UserError
 from condense.evaluate.ddranking import compression_ratio, set_bytes
@@ -25,9 +19,15 @@ from condense.evaluate.protocols import protocol
 from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
 from condense.evaluate.score import check_same_kind
 from condense.evaluate.stats import summarise
+from condense.pipeline.data import Given
+from condense.pipeline.feature_space import NETWORK, check_space, embedded, feature_space, named
+from condense.pipeline.real_data import real_data
+from condense.pipeline.score import score_set
 from condense.preprocessing import standardisation
 from condense.recipe import DataRecipe
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import read
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,16 @@ from condense.augment import allowed, check_strategy
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, fit, predict
 from condense.classifiers.teacher import augmentation
-from condense.condensed_set import CondensedSet, Cost
 from condense.data.types import Labels, TrainingSet
 from condense.errors import Interrupted
 from condense.machine import best_device
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._members import class_members
 from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
 from condense.run import Run, interrupt_guard, peak_memory_bytes
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet, Cost
 
 Scores = npt.NDArray[np.float64]
 Look = Callable[[Tensor, Tensor, Tensor], None]

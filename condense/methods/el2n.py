@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._difficulty import DifficultyOptions, Scores, Watch, choose_by_difficulty, hardest, watched
 from condense.methods._members import class_members
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 
 class Options(DifficultyOptions):

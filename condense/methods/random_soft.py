@@ -17,13 +17,13 @@ from pydantic import Field
 
 from condense import rng
 from condense.classifiers.teaching import teacher_for
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._members import class_members
 from condense.methods._taught import LabelTeacher, cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 
 class Options(BaseOptions):

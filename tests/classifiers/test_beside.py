@@ -11,8 +11,8 @@ from conftest import Dmis
 
 from condense.classifiers.beside import path_beside, read_beside, write_beside
 from condense.classifiers.teacher import load_teacher
-from condense.condensed import read
 from condense.errors import UserError
+from condense.sets.hdf5 import read
 
 RDED = (
     *("condense", "--method", "rded", "--ipc", 1, "--noise", "sym:0.4", "--set", "teacher.epochs=1"),

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import Dmis
 
-from condense.condensed import read, write
 from condense.evaluate import protocols
+from condense.sets.hdf5 import read, write
 
 CLASSES, SIDE = 10, 8
 MEAN, STD = 0.3, 0.35

@@ -9,7 +9,6 @@ import torch
 
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.teacher import Teacher
-from condense.condensed_set import CondensedSet, Provenance
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate import score as scoring
@@ -17,6 +16,7 @@ from condense.evaluate.protocols import SOFT as WITH_TEACHER
 from condense.evaluate.protocols import SOFT_STORED as SOFT
 from condense.evaluate.soft import asked_online, soft_loss, soft_targets
 from condense.preprocessing import Preprocessing
+from condense.sets.condensed_set import CondensedSet, Provenance
 
 CLASSES = ("dark", "light", "striped")
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny import pictures, supervision
 
-from condense.condensed_set import CondensedSet, Provenance
 from condense.data.types import Supervision
 from condense.errors import UserError
 from condense.evaluate import protocols
@@ -16,6 +15,7 @@ from condense.evaluate.ddranking import set_bytes, training_bytes
 from condense.evaluate.score import score
 from condense.evaluate.whole import epochs_of_steps, score_whole, steps_on_a_set
 from condense.preprocessing import standardisation
+from condense.sets.condensed_set import CondensedSet, Provenance
 
 BRIEF = dataclasses.replace(protocols.HARD, epochs=3)
 IMAGES, TRUTH = pictures(6)
