@@ -152,7 +152,8 @@ def _given(training: ArmTraining, train: TrainingSet, seed: int, device: torch.d
     def noise_rate() -> float:
         return estimated_noise_rate(train, training.network, training.epochs, training.batch_size, seed, device)
 
-    return Given(train.supervision, build, weak, _strong(weak), training.epochs, device, noise_rate)
+    own = rng.derive(seed, "arm")
+    return Given(train.supervision, build, weak, _strong(weak), training.epochs, own, device, noise_rate)
 
 
 def _as_it_is(x: Tensor, generator: torch.Generator) -> Tensor:
