@@ -136,7 +136,8 @@ def training_bytes(condensed: CondensedSet, labels: Literal["hard", "soft", "onl
     unused = {"source_index", *(() if labels == "soft" else ("soft_labels",))}
     arrays = sum(array.nbytes for name, array in condensed.arrays() if name not in unused)
     teacher = condensed.provenance.notes.get("online_teacher") if labels == "online" else None
-    return arrays + (int(teacher["bytes"]) if isinstance(teacher, Mapping) else 0)  # type: ignore[call-overload]
+    size = teacher.get("bytes") if isinstance(teacher, Mapping) else None
+    return arrays + (size if isinstance(size, int) else 0)
 
 
 def compression_ratio(condensed: CondensedSet, train: ImageData) -> float:

@@ -366,7 +366,7 @@ def _entry(group: Sequence[Result]) -> Entry:
         is_rival=first.is_rival,
         best=False,
         against_best=None,
-        published=beside(first) if first.clean_first == "none" else None,
+        published=beside(first) if first.clean_first == "none" and not first.row else None,
     )
 
 

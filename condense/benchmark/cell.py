@@ -103,7 +103,7 @@ def run_labeller(out: Path, cell: Cell) -> None:
     folder = out / SHARED / cell.labeller
     with _recorded(folder):
         drop_damaged(folder)
-        plan = make_plan(Request(named=cell.recipe))
+        plan = make_plan(Request(named=cell.planned))
         print(f"{now()} repairing the labels")
         found = repair(plan, Run(folder)).train.supervision.observed
         truth = plan.source.truth

@@ -3,9 +3,9 @@
 Difficulty is low area under the margin (AUM): the mean over training of z_y - max_{k ≠ y} z_k. Of each class the
 hardest share β is dropped; the range of the rest is divided into strata of equal width, and the budget is shared among
 them, the smallest stratum first: each gives min(its size, ⌊what is left / strata left⌋), drawn at random.
-Sources: Zheng et al. (2023), "Coverage-centric Coreset Selection for High Pruning Rates",
-https://arxiv.org/abs/2210.15809, Algorithm 1, with its 50 strata and AUM; β is 0.3 at its highest pruning rate. Pleiss
-et al. (2020), https://arxiv.org/abs/2001.10528, Eq. 1, for AUM.
+Source: Zheng et al. (2023), "Coverage-centric Coreset Selection for High Pruning Rates",
+https://arxiv.org/abs/2210.15809, Algorithm 1, with its 50 strata and AUM; β is 0.3 at its highest pruning rate; for
+AUM Pleiss et al. (2020), https://arxiv.org/abs/2001.10528, Eq. 1.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             margins = Margins(len(watch.labels))
             watch.train(k, margins.look)
             areas.append(margins.areas())
-        return np.mean(areas, axis=0)
+        return np.asarray(np.mean(areas, axis=0), dtype=np.float64)
 
     def pick(areas: Scores, count: int, generator: np.random.Generator) -> Labels:
         return stratified(areas, count, options.cutoff, options.strata, generator)

@@ -42,7 +42,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             events = Events(len(watch.labels))
             watch.train(k, events.look)
             counts.append(events.counts())
-        return np.mean(counts, axis=0)
+        return np.asarray(np.mean(counts, axis=0), dtype=np.float64)
 
     return choose_by_difficulty(train, ipc, options, seed, run, method="forgetting", score=score, pick=hardest)
 
