@@ -4,8 +4,8 @@
 
 Every line: seeds, how the methods differ, share of experiments with any star by our rule, that of
 `condense.evaluate.comparisons`, and by paired t tests after Holm's correction about the best as if it were fixed; then
-the share of the methods that are really lower and bear a star. The rule is written out here for all experiments at once; a
-test in tests/evaluate/test_comparisons.py holds the package to the same bound.
+the share of the methods that are really lower and bear a star. The rule is written out here for all experiments at
+once; a test in tests/evaluate/test_comparisons.py holds the package to the same bound.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def test_what_we_export_comes_back_and_scores_the_same(dmis: Dmis, monkeypatch: 
     brief = ("--protocol", "quick", "--network", "mlp", "--repeats", 1, "--json")
     scores = {"own": json.loads(dmis("evaluate", "own.h5", *brief).out)["mean"]}
     for form, ending in (("vico", "pt"), ("npz", "npz")):
-        assert dmis("export", "own.h5", "--out", f"own.{ending}", "--format", form).code == 0
+        assert dmis("export", "own.h5", f"own.{ending}", "--format", form).code == 0
         scale = [value for name, values in (("--mean", own.preprocessing.mean), ("--std", own.preprocessing.std))
                  for value in (name, values[0])]  # fmt: skip
         back = dmis("import", f"own.{ending}", "--data", "digits", *scale, "--out", f"{form}.h5", "--json")
