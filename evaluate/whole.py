@@ -25,7 +25,7 @@ from condense.evaluate.judge import targets_of, to_pixels
 from condense.evaluate.protocols import Protocol
 from condense.evaluate.score import Score, worst_of_classes
 from condense.evaluate.stats import summarise
-from condense.precision import fast_bf16
+from condense.precision import arithmetic
 from condense.preprocessing import standardisation
 
 
@@ -90,7 +90,8 @@ def score_whole(
     if supervision.single.all():
         y = y.argmax(1)
     seen, labels = process.normalise(to_pixels(test.images)), torch.from_numpy(truth.labels)
-    bf16 = fast_bf16(device)
+    computed = arithmetic("auto", device)
+    bf16 = computed.bf16
     accuracies, worst = [], []
     for repeat in range(repeats):
         model = networks.build(
@@ -113,7 +114,7 @@ def score_whole(
         summary.std,
         summary.ci95,
         tuple(accuracies),
-        {**asdict(rules), "precision": "bfloat16" if bf16 else "float32"},
+        {**asdict(rules), **computed.to_json()},
         network,
         time.perf_counter() - started,
         worst_class=sum(worst) / len(worst),
