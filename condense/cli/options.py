@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from condense.pipeline.plan import Request
     from condense.recipe import DataRecipe
 
-METHODS = "cad, dc, dm, dmis, dsa, herding, kcenter, mtt, random, rded, sre2l, tdsm, vanilla"
+METHODS = (
+    "cad, ccs, dc, dm, dmis, dsa, el2n, forgetting, herding, kcenter, mtt, random, random_soft, rded, sre2l, tdsm, "
+    "vanilla"
+)
 
 Config = Annotated[
     str | None, typer.Option("-c", "--config", help="Recipe: a YAML file, or the name of one that ships.")
