@@ -17,6 +17,7 @@ from condense.cli.options import (
     ImageSize,
     Labels,
     Noise,
+    Quick,
     Quiet,
     Resume,
     Root,
@@ -59,6 +60,7 @@ def relabel(
     generator: Annotated[
         Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
     ] = None,
+    quick: Quick = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for the results. [default: NAME-relabelled]")
     ] = None,
@@ -80,7 +82,12 @@ def relabel(
     """
     from condense.commands import relabel as commands
 
-    named = recipe_values(data_values(data, root, image_size, download, noise, labels), generator=generator, seed=seed)
+    named = recipe_values(
+        data_values(data, root, image_size, download, noise, labels),
+        generator=generator,
+        seed=seed,
+        quick=quick or None,
+    )
     request = make_request(config, settings, named)
     if dry_run:
         output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)

@@ -20,6 +20,7 @@ from condense.cli.options import (
     ImageSize,
     Labels,
     Noise,
+    Quick,
     Quiet,
     Resume,
     Root,
@@ -40,6 +41,7 @@ def train(
     method: Annotated[
         str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
     ] = None,
+    quick: Quick = False,
     run_folder: RunFolder = None,
     seed: Seed = None,
     settings: Settings = None,
@@ -55,7 +57,9 @@ def train(
     """Train a generator only."""
     from condense.commands import train as commands
 
-    named = recipe_values(data_values(data, root, image_size, download, noise, labels), method=method, seed=seed)
+    named = recipe_values(
+        data_values(data, root, image_size, download, noise, labels), method=method, seed=seed, quick=quick or None
+    )
     request = make_request(config, settings, named)
     if dry_run:
         output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
@@ -87,9 +91,7 @@ def condense(
             help="Repair the labels first: by a DMIS generator (--generator, else trained), by cleanlab, by the truth.",
         ),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")
-    ] = False,
+    quick: Quick = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
     ] = None,

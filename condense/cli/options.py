@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condense import methods
+
 if TYPE_CHECKING:
     from condense.pipeline.plan import Request
     from condense.recipe import DataRecipe
 
-METHODS = (
-    "cad, ccs, dc, dm, dmis, dsa, el2n, forgetting, herding, kcenter, mtt, random, random_soft, rded, sre2l, tdsm, "
-    "vanilla"
-)
+METHODS = ", ".join(methods.names())
 
 Config = Annotated[
     str | None, typer.Option("-c", "--config", help="Recipe: a YAML file, or the name of one that ships.")
@@ -37,6 +36,7 @@ Labels = Annotated[
     str | None,
     typer.Option("--labels", metavar="FILE[::NAME]", help="Take the given labels from a file, e.g. CIFAR-10N's."),
 ]
+Quick = Annotated[bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything. [default: 0]")]
 RunFolder = Annotated[
     Path | None,
