@@ -72,7 +72,8 @@ def find_key(
         UserError: a column can only be meant as the key, and does not fit the images; or two do, and disagree.
     """
     keys = [_as_key(name, cells, files, num_images) for name, cells in columns.items()]
-    found = [key for key in keys if key is not None]
+    known = [key for key in keys if key is not None]
+    found = [key for key in known if not are_numbers(columns[key.column])] or known  # names say more than numbers
     disagree = [key for key in found if key.images != found[0].images]
     if disagree:
         raise UserError(

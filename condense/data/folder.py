@@ -92,6 +92,8 @@ def load(path: Path, handling: Handling) -> Source:
 
 def _refuse_unreadable(path: Path, files: Sequence[Path], found: Survey, handling: Handling) -> None:
     """Raise `UserError` with all files that cannot be read, if a header says so of any; bodies are tried then too."""
+    if not found.looks:
+        pictures.refuse_unreadable(found.unreadable, len(files), path)
     if found.unreadable:
         form, _ = pictures.common_form(found, handling)
         bodies = pictures.read(list(found.looks), form)[2]
