@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from condense.changes import changes
 from condense.errors import UserError
 from condense.files import atomic_path, atomic_write_text, prepare_output, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
@@ -182,7 +183,7 @@ class interrupt_guard:
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str) -> None:
     """Raise `UserError` unless the meta of a saved file has all of `now`, e.g. seed, options and fingerprints."""
-    changed = [key for key, value in now.items() if before.get(key) != value]
+    changed = changes(before, now)
     if changed:
         raise UserError(f"The {what} is of a run with other {', '.join(changed)}; use the same or start afresh.")
 

@@ -10,17 +10,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
-BASE = {"errors", "rng", "files", "machine", "run", "options", "precision"}
+BASE = {"changes", "errors", "rng", "files", "machine", "run", "options", "precision"}
 VALUES = {"preprocessing", "condensed_set", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
+    "changes": set(),
+    "notices": set(),
     "errors": set(),
     "options": set(),
     "precision": set(),
     "rng": set(),
     "files": {"errors"},
     "machine": {"errors"},
-    "run": {"errors", "files", "machine"},
+    "run": {"changes", "errors", "files", "machine"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
     "data": {"errors", "rng", "preprocessing"},
