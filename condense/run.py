@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from condense.errors import UserError
-from condense.files import atomic_path, atomic_write_text, prepare_output, write_error
+from condense.files import atomic_path, atomic_write_text, prepare_folder, prepare_output, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "machine",
     "pack_optimizer",
     "peak_memory_bytes",
+    "prepare_folder",
     "prepare_output",
     "unpack_optimizer",
 ]

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
-BASE = {"errors", "rng", "files", "machine", "run", "options", "precision"}
+BASE = {"errors", "text", "rng", "files", "machine", "run", "options", "precision"}
 VALUES = {"preprocessing", "condensed_set", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
@@ -18,7 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "options": set(),
     "precision": set(),
     "rng": set(),
-    "files": {"errors"},
+    "text": set(),
+    "files": {"errors", "text"},
     "machine": {"errors"},
     "run": {"errors", "files", "machine"},
     "preprocessing": {"errors"},

@@ -23,7 +23,7 @@ from condense.generator.stages import train_stages
 from condense.generator.suggestions import Suggestions, suggest
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
-from condense.run import Run, atomic_path, prepare_output
+from condense.run import Run, atomic_path, prepare_folder, prepare_output
 
 TABLE, BELIEFS, REPORT = "labels.csv", "posteriors.npz", "suspects.html"
 COLUMNS = ("file", "given", "suggested", "confidence", "likely_wrong")
@@ -68,9 +68,9 @@ def relabel_data(
     started = time.perf_counter()
     plan, options = _plan(request)
     out = out or Path(f"{plan.source.train.name}-relabelled")
-    if out.is_file():
-        raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
-    prepare_output(out, force=force)
+    prepare_folder(out, force=force)
+    for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
+        prepare_output(out / name, force=True)
     generator, run = _generator(plan, options, run_folder, resume=resume, force=force, progress=progress)
     spent = 0 if options.generator is not None else cast(int, generator.meta["evaluations"])
     before = generator.evaluations
