@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
-BASE = {"errors", "text", "rng", "files", "machine", "run", "options", "precision"}
+BASE = {"errors", "text", "rng", "files", "machine", "run", "tensor_file", "options", "precision"}
 VALUES = {"preprocessing", "condensed_set", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "text": set(),
     "files": {"errors", "text"},
     "machine": {"errors"},
-    "run": {"errors", "files", "machine"},
+    "tensor_file": {"errors"},
+    "run": {"errors", "files", "machine", "tensor_file", "package"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
     "data": {"errors", "rng", "preprocessing"},
