@@ -20,7 +20,7 @@ from torch import Tensor
 
 from condense.condensed_set import CondensedSet
 from condense.errors import UserError
-from condense.files import atomic_path, prepare_folder, prepare_output
+from condense.files import AnyPath, atomic_path, prepare_folder, prepare_output
 from condense.grid import png
 
 MARKER = "condensed.json"  # in exported folders; only a folder that has it is ever replaced
@@ -28,7 +28,7 @@ _UNSAFE = re.compile(r"[^\w .-]+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names Windows keeps for itself
 
 
-def export(condensed: CondensedSet, path: Path, format: str, *, force: bool = False) -> None:
+def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool = False) -> None:
     """Write `condensed` to `path` in one of `FORMATS`, in one step.
 
     Raises:
@@ -36,6 +36,7 @@ def export(condensed: CondensedSet, path: Path, format: str, *, force: bool = Fa
             that no export made; a picture form for images that are not of 1 or 3 channels; a library is missing.
         RunFailed: the disk is full; what was at `path` is untouched.
     """
+    path = Path(path)
     if format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}.")
     if format == "folder" and path.suffix.lower() in (*ENDINGS.values(), ".h5", ".hdf5"):

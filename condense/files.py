@@ -17,9 +17,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from condense.errors import DmisError, RunFailed, UserError
 from condense.text import shortened
+
+AnyPath: TypeAlias = str | os.PathLike[str]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from condense import tensor_file
 from condense.errors import UserError
-from condense.files import atomic_path, atomic_write_text, prepare_folder, prepare_output, write_error
+from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
 from condense.tensor_file import JSON, as_described
 
@@ -73,14 +73,14 @@ class Run:
         UserError: the folder cannot be made.
     """
 
-    def __init__(self, path: Path | None, *, progress: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: AnyPath | None, *, progress: bool = False) -> None:
+        self.path = None if path is None else Path(path)
         self.progress = progress
-        if path is not None:
+        if self.path is not None:
             try:
-                path.mkdir(parents=True, exist_ok=True)
+                self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise write_error(error, path) from error
+                raise write_error(error, self.path) from error
 
     def metric(self, **values: float | int | str) -> None:
         """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON has no word for them)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,7 +25,11 @@ NAMES: tuple[str, ...] = tuple(TABLE)
 
 
 def load(
-    name_or_path: str, *, root: Path | None = None, image_size: int | None = None, download: bool = False
+    name_or_path: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    download: bool = False,
 ) -> Source:
     """Read a data set.
 
@@ -44,6 +49,7 @@ def load(
         UserError: nothing there, or something that cannot be used; the message says what to do.
         RunFailed: a download failed.
     """
+    name_or_path, root = os.fspath(name_or_path), None if root is None else Path(root)
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size is {image_size}; give a whole number of pixels from 1 on.")
     if name_or_path in TABLE:
