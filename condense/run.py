@@ -1,7 +1,7 @@
 """A run: its folder with metrics and checkpoints, its progress bar, and how it is interrupted.
 
 Everything is written so that a run stopped at any moment can go on from its last checkpoint (see files.py).
-Checkpoints are safetensors files: tensors plus JSON, no pickle, so a stranger's checkpoint cannot run code.
+Checkpoints are sealed safetensors files (see tensor_file.py): no pickle, so a stranger's cannot run code.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from condense import tensor_file
 from condense.changes import changes
 from condense.errors import UserError
-from condense.files import atomic_path, atomic_write_text, prepare_output, write_error
+from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
+from condense.tensor_file import JSON, as_described
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from torch import Tensor
-
-JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 STOPPING = b"\nStopping where this can go on later; Ctrl-C again stops at once.\n"
 
@@ -34,6 +34,7 @@ __all__ = [
     "JSON",
     "Run",
     "Tracker",
+    "as_described",
     "atomic_path",
     "atomic_write_text",
     "check_same_run",
@@ -42,6 +43,7 @@ __all__ = [
     "machine",
     "pack_optimizer",
     "peak_memory_bytes",
+    "prepare_folder",
     "prepare_output",
     "unpack_optimizer",
 ]
@@ -72,14 +74,14 @@ class Run:
         UserError: the folder cannot be made.
     """
 
-    def __init__(self, path: Path | None, *, progress: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: AnyPath | None, *, progress: bool = False) -> None:
+        self.path = None if path is None else Path(path)
         self.progress = progress
-        if path is not None:
+        if self.path is not None:
             try:
-                path.mkdir(parents=True, exist_ok=True)
+                self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise write_error(error, path) from error
+                raise write_error(error, self.path) from error
 
     def metric(self, **values: float | int | str) -> None:
         """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON has no word for them)."""
@@ -120,10 +122,8 @@ class Run:
         """
         if self.path is None:
             return
-        from safetensors.torch import save
-
-        # not save_file: it hides the system's error number and makes the file private to its owner
-        content = save(_separate(tensors), metadata={"meta": json.dumps(meta)})
+        # not safetensors' save_file: it hides the system's error number and makes the file private to its owner
+        content = tensor_file.to_bytes(tensors, meta)
         with atomic_path(self.path / f"{name}.safetensors") as temporary:
             temporary.write_bytes(content)
 
@@ -131,21 +131,14 @@ class Run:
         """The tensors (on the CPU) and meta that `save` wrote under `name`, None if there are none.
 
         Raises:
-            UserError: the file is cut short, damaged or not ours.
+            UserError: the file is cut short, damaged, changed or not ours.
         """
-        if self.path is None or not (target := self.path / f"{name}.safetensors").exists():
-            return None
-        from safetensors import SafetensorError, safe_open
+        target = self.file(name)
+        return None if target is None or not target.exists() else tensor_file.read(target)
 
-        try:
-            with safe_open(target, framework="pt") as file:
-                meta = json.loads((file.metadata() or {})["meta"])
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise UserError(
-                f"{target} is not a readable checkpoint ({error}); restore a copy or delete it to start over."
-            ) from error
-        return tensors, meta
+    def file(self, name: str) -> Path | None:
+        """Where `save` writes `name`; None in memory."""
+        return None if self.path is None else self.path / f"{name}.safetensors"
 
 
 class interrupt_guard:
@@ -229,18 +222,6 @@ def _progress_bar() -> Progress:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=Console(stderr=True))
-
-
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors, no two in the same memory (safetensors refuses those)."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        memory = plain.untyped_storage().data_ptr()
-        result[name] = plain.clone() if memory in seen else plain
-        seen.add(memory)
-    return result
 
 
 def _not_finite(value: float | int | str) -> bool:

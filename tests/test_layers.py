@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
-BASE = {"changes", "errors", "rng", "files", "machine", "run", "options", "precision"}
+BASE = {"changes", "errors", "text", "rng", "files", "machine", "run", "tensor_file", "options", "precision"}
 VALUES = {"preprocessing", "condensed_set", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
@@ -20,14 +20,16 @@ ALLOWED: dict[str, set[str]] = {
     "options": set(),
     "precision": set(),
     "rng": set(),
-    "files": {"errors"},
+    "text": set(),
+    "files": {"errors", "text"},
     "machine": {"errors"},
-    "run": {"changes", "errors", "files", "machine"},
+    "tensor_file": {"errors"},
+    "run": {"changes", "errors", "files", "machine", "tensor_file", "package"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
-    "data": {"errors", "rng", "preprocessing"},
+    "data": {"errors", "text", "rng", "preprocessing"},
     "grid": {"errors", "files", "data"},
-    "condensed_set": {"errors", "run", "preprocessing", "data"},
+    "condensed_set": {"errors", "text", "run", "preprocessing", "data"},
     "condensed": {"errors", "files", "preprocessing", "condensed_set", "data"},
     "export": {"errors", "files", "grid", "condensed_set", "data"},
     "classifiers": BASE | {"augment", "preprocessing", "data"},

@@ -29,7 +29,7 @@ from condense.grid import grid, save_png
 from condense.machine import num_processes
 from condense.methods._generate import GeneratorOptions
 from condense.recipe import merge, parse_overrides
-from condense.run import Run, prepare_output
+from condense.run import Run, prepare_folder
 
 TRAINED = ("vanilla", "dmis")
 METHODS = ("random", *TRAINED)
@@ -71,7 +71,7 @@ def demo(
     started = time.perf_counter()
     if num_processes() > 1:
         raise UserError("The demo trains two generators in turn and needs one process; run it without torchrun.")
-    prepare_output(out, force=force)
+    prepare_folder(out, force=force)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
     generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}
     made = {method: _condensed(plans[method], out, progress=progress) for method in METHODS}

@@ -8,13 +8,14 @@ from typing import Any
 from condense.condensed import read
 from condense.errors import UserError
 from condense.export import export as write_export
+from condense.export import left_out
 
 
 def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[str, Any]:
     """Export the condensed set at `path` to `out` in one of `condense.export.FORMATS`.
 
     Returns:
-        path, format, images, files and bytes of what was written.
+        path, format, images, files and bytes of what was written; left_out, what the format has no place for.
 
     Raises:
         UserError: `out` is `path`; otherwise as `condense.condensed.read` and `condense.export.export`.
@@ -31,4 +32,5 @@ def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[s
         "images": len(condensed),
         "files": len(files),
         "bytes": sum(file.stat().st_size for file in files),
+        "left_out": list(left_out(condensed, format)),
     }

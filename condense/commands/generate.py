@@ -19,7 +19,7 @@ from condense.data.types import Images, Labels
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.model import FILE, Generator
 from condense.machine import best_device
-from condense.run import Run, Tracker, interrupt_guard, prepare_output
+from condense.run import Run, Tracker, interrupt_guard, prepare_folder, prepare_output
 
 PART = 500  # images drawn and kept at once; a stop loses no more
 MOST_DRAWN = 10  # times the count wanted, before a class whose samples are disowned is given up
@@ -88,9 +88,12 @@ def generate(
     if not generator_folder.is_dir():
         raise UserError(f"There is no run folder {generator_folder}; give the folder of a `dmis train`.")
     generator = Generator.load(Run(generator_folder), best_device())
-    prepare_output(out, force=force)
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
+    if out.suffix:
+        prepare_output(out, force=force)
+    else:
+        prepare_folder(out, force=force)
+        if out.is_dir() and any(out.iterdir()):
+            raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
     parts = _parts_folder(out, generator_folder, wanted, resume=resume, force=force, progress=progress)
     tally = _Tally()
     total = wanted.count * len(generator.classes)

@@ -221,7 +221,10 @@ def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
         names = arrays["class_names"]
         if names.ndim != 1 or names.dtype.kind not in "SU":
             raise UserError(f"class_names must be strings [c], found {names.dtype} {list(names.shape)}.")
-        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
+        try:
+            return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
+        except UnicodeDecodeError as error:
+            raise UserError(f"class_names must be UTF-8, found {error.object[:40]!r}; write them again.") from error
     if "candidates" in arrays and arrays["candidates"].ndim == 2:
         return class_names(arrays["candidates"].shape[1])
     labels = [arrays[key] for key in ("train_labels", "test_labels", "clean_labels") if key in arrays]

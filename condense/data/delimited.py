@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condense.errors import UserError
+from condense.text import from_cell
 
 _DELIMITERS = ",;\t"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -43,7 +44,7 @@ def read(path: Path) -> TextTable:
     """All rows of a table whose first line names the columns.
 
     The delimiter is that of comma, semicolon and tab which the first line has most of; the line `sep=;` that Excel
-    writes is heeded. All text is brought to Unicode's form C, so that `café` is one word however it is composed.
+    writes is heeded, and a mark that `to_cell` puts before formulas taken away. All text is brought to Unicode's form C, so that `café` is one word however it is composed.
 
     Raises:
         UserError: the file cannot be read as text, two columns have one name, or a row has not as many cells as there
@@ -59,7 +60,7 @@ def read(path: Path) -> TextTable:
     reader = csv.reader(lines[skipped:], delimiter=delimiter)
     try:
         columns = tuple(name.strip() for name in next(reader, []))
-        read_rows = [(tuple(row), reader.line_num + skipped) for row in reader if row]
+        read_rows = [(tuple(map(from_cell, row)), reader.line_num + skipped) for row in reader if row]
     except csv.Error as error:
         raise UserError(f"{path} cannot be read as a table ({error}); write it again.") from error
     repeated = next((name for name in columns if columns.count(name) > 1), None)

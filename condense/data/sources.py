@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,9 +31,9 @@ FLIPS: Mapping[str, bool] = {name: name != "digits" for name in TABLE}
 
 
 def load(
-    name_or_path: str,
+    name_or_path: str | os.PathLike[str],
     *,
-    root: Path | None = None,
+    root: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     download: bool = False,
     fit: Fit = "crop",
@@ -64,6 +65,7 @@ def load(
         UserError: nothing there, or something that cannot be used; the message says what to do.
         RunFailed: a download failed.
     """
+    name_or_path, root = os.fspath(name_or_path), None if root is None else Path(root)
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size is {image_size}; give a whole number of pixels from 1 on.")
     handling = Handling(image_size, fit, background, skip_unreadable)

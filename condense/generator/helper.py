@@ -23,7 +23,7 @@ from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.options import TrainOptions
 from condense.generator.selection import BestWeights
 from condense.machine import is_worker
-from condense.run import JSON, Run, interrupt_guard, pack_optimizer, unpack_optimizer
+from condense.run import JSON, Run, as_described, interrupt_guard, pack_optimizer, unpack_optimizer
 
 HELD_PART = 256  # held-out images in one pass
 
@@ -209,8 +209,9 @@ def _restore(helper: Helper, best: BestWeights, run: Run) -> tuple[int, float]:
     def part(name: str) -> dict[str, Any]:
         return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
-    helper.module.load_state_dict(part("module"))
-    helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
-    if part("best"):
-        best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
-    return int(meta["step"]), float(meta["seconds"])
+    with as_described(run.file(helper.name)):
+        helper.module.load_state_dict(part("module"))
+        helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
+        if part("best"):
+            best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
+        return int(meta["step"]), float(meta["seconds"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,12 +22,14 @@ class NetworkOptions(Options):
         "all-class",
         description="all-class: every class in one pass; conditional: DDPM++ with a class embedding",
     )
-    channels: int = Field(32, ge=4, description="channels of the first level")
-    multipliers: tuple[int, ...] = Field((1, 2), min_length=1, description="channels of each level / channels")
-    blocks: int = Field(2, ge=1, description="residual blocks a level")
+    channels: int = Field(32, ge=4, le=4096, description="channels of the first level")
+    multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        (1, 2), min_length=1, max_length=10, description="channels of each level / channels"
+    )
+    blocks: int = Field(2, ge=1, le=64, description="residual blocks a level")
     attention: tuple[int, ...] = Field((), description="levels (0 = finest) with self-attention")
     dropout: float = Field(0.0, ge=0, lt=1)
-    patch: int = Field(1, ge=1, description="side of the patches folded into channels by the stem")
+    patch: int = Field(1, ge=1, le=64, description="side of the patches folded into channels by the stem")
 
     def shape(self) -> UNetShape:
         """The same as the plain dataclass that networks take."""

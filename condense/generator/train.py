@@ -198,7 +198,7 @@ class Trainer:
         if not bool(torch.isfinite(found).all()):
             raise RunFailed(
                 f"The loss became {float(found[~torch.isfinite(found)][0])} at step {step}; lower train.learning_rate "
-                f"(now {options.learning_rate}) or set train.precision to fp32, and start afresh."
+                f"(now {options.learning_rate}) or set train.precision to fp32, and start over with --force."
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)

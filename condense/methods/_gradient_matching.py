@@ -43,7 +43,7 @@ from condense.methods._matching import (
     weight_gradients,
 )
 from condense.methods._members import drawn
-from condense.methods._pairs import Pairs, check_finite
+from condense.methods._pairs import Pairs, check_finite, check_images
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
 from condense.precision import wants_bf16
 from condense.preprocessing import standardisation
@@ -216,8 +216,10 @@ class GradientMatching:
             weight_decay=0.0,
             schedule="constant",
             bf16=self.bf16,
+            rate_name="lr_net",
         )
         images = synthetic.images.detach()
+        check_images(synthetic, step)
         for _ in fit(
             self.network,
             images,

@@ -214,4 +214,5 @@ def _expert_options(options: Options, row: Row, device: torch.device) -> FitOpti
         weight_decay=0.0,
         schedule="constant",
         bf16=wants_bf16(options.precision, device),
+        rate_name="expert_lr",
     )

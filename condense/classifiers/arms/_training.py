@@ -67,6 +67,7 @@ class ArmTraining(Options):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             bf16=bf16,
+            rate_name="fit.learning_rate",
         )
 
 
