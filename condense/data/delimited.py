@@ -44,7 +44,8 @@ def read(path: Path) -> TextTable:
     """All rows of a table whose first line names the columns.
 
     The delimiter is that of comma, semicolon and tab which the first line has most of; the line `sep=;` that Excel
-    writes is heeded, and a mark that `to_cell` puts before formulas taken away. All text is brought to Unicode's form C, so that `café` is one word however it is composed.
+    writes is heeded, and a mark that `condense.text.to_cell` puts before formulas taken away. All text is brought to
+    Unicode's form C, so that `café` is one word however it is composed.
 
     Raises:
         UserError: the file cannot be read as text, two columns have one name, or a row has not as many cells as there
