@@ -16,7 +16,7 @@ import yaml
 
 from condense import methods
 from condense.classifiers.cross import FoldOptions
-from condense.commands._data import given_labels, load_source
+from condense.commands._data import given_labels, load_source, tell_of_flip
 from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
 from condense.generator.model import FILE
@@ -96,6 +96,7 @@ def make_plan(request: Request) -> Plan:
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
     source = load_source(data)
+    tell_of_flip(source.train)
     recipe, options, labeller = resolve_options(
         file, asked, method, min(source.train.image_shape[1:]), len(source.train)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from condense.classifiers import networks
 from condense.classifiers.fit import Epoch
 from condense.classifiers.teacher import load_teacher
-from condense.commands._data import check_own_images, load_source, own_data, recorded_seed
+from condense.commands._data import check_own_images, load_source, own_data, recorded_seed, tell_of_flip
 from condense.commands._plan import Request, read_layers
 from condense.condensed import read
 from condense.condensed_set import CondensedSet
@@ -168,6 +168,8 @@ def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = Fal
             f"{source.train.name} has no test images; add a folder test/ (or rows with split test in labels.csv), "
             "or give other data with --data."
         )
+    if "flip" not in condensed.provenance.notes:
+        tell_of_flip(source.test)
     return source.test, source.test_truth
 
 

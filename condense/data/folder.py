@@ -86,7 +86,8 @@ def load(path: Path, handling: Handling) -> Source:
         for why, names in skipped.items()
         if why not in (HIDDEN, OTHER)
     )
-    reading = Reading(found.sizes, found.changed(form), skipped, (*notes, *told))
+    read = found.without(unreadable)
+    reading = Reading(read.sizes, read.changed(form), skipped, (*notes, *told))
     return _source(path, listing, images, readable, reading)
 
 

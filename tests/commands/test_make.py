@@ -54,7 +54,7 @@ def test_chain_of_commands(dmis: Dmis, made: Path, trained: Path, quick: None) -
     assert dmis("export", made, "pictures").code == 0
     assert len(list(Path("pictures").rglob("*.png"))) == 20
     told = json.loads(dmis("evaluate", made, "--quick", "--repeats", 2, "--json").out)
-    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"}
+    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels", "test_data"}
     assert set(told) == keys
     assert told["protocol"]["name"] == "hard-quick" and len(told["accuracies"]) == 2
     assert told["mean"] == pytest.approx(sum(told["accuracies"]) / 2)
