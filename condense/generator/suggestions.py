@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -23,7 +24,7 @@ _AT_ONCE = 500  # images between two looks at the progress bar
 
 @dataclass(frozen=True, eq=False)
 class Suggestions:
-    """What is believed of every image.
+    """What is believed of every image; what follows from it is worked out once, since tables ask row by row.
 
     Attributes:
         supervision: the labels as given.
@@ -37,22 +38,22 @@ class Suggestions:
     posterior: Beliefs
     transition: Beliefs
 
-    @property
+    @cached_property
     def suggested(self) -> Labels:
         """The likeliest class given image and label, int64 [n]."""
         return np.asarray(self.posterior.argmax(1), dtype=np.int64)
 
-    @property
+    @cached_property
     def confidence(self) -> Beliefs:
         """p(suggested | x, z), float32 [n]."""
         return np.asarray(self.posterior.max(1), dtype=np.float32)
 
-    @property
+    @cached_property
     def suspicion(self) -> Beliefs:
         """Probability that none of the given labels is right, 1 - p(y in given | x, z): float32 [n]."""
         return np.asarray((self.posterior * ~self.supervision.candidates).sum(1), dtype=np.float32)
 
-    @property
+    @cached_property
     def likely_wrong(self) -> Mask:
         """Bool [n]: as many labels as are expected to be wrong, the sum of all suspicions, the most doubtful first.
 
@@ -64,7 +65,7 @@ class Suggestions:
         found[np.argsort(-self.suspicion, kind="stable")[:expected]] = True
         return found
 
-    @property
+    @cached_property
     def changed(self) -> Mask:
         """Bool [n]: the suggestion is another label than the single one given; where there was none, it is new."""
         return np.asarray(self.suggested != self.supervision.observed)
@@ -95,6 +96,8 @@ def diffusion_posterior(generator: Generator, train: TrainingSet, seed: int, run
 def learned(generator: Generator, train: TrainingSet) -> Mask:
     """The labels among those of `train` that the second opinion learned from, bool [n, c]; none of other data's."""
     meta = generator.meta
+    if generator.opinion is None:
+        return np.zeros_like(train.supervision.candidates)
     same = meta.get("data_fingerprint") == train.images.fingerprint()
     if not same or meta.get("labels_fingerprint") != train.supervision.fingerprint():
         return np.zeros_like(train.supervision.candidates)
