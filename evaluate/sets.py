@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from condense.condensed_set import CondensedSet
 from condense.errors import UserError
 from condense.evaluate.score import Score
 from condense.evaluate.stats import summarise_nested
 from condense.run import JSON
+from condense.sets.condensed_set import CondensedSet
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 from conftest import Dmis
 from PIL import Image
 
-from condense.condensed import read
 from condense.notices import tell
+from condense.sets.hdf5 import read
 
 
 @pytest.fixture(autouse=True)

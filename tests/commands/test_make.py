@@ -13,14 +13,14 @@ from conftest import Dmis
 from PIL import Image
 
 from condense import methods
-from condense.commands._plan import Request, make_plan, resolve_options
-from condense.commands._real import real_data
-from condense.condensed import read
 from condense.data import corrupt, sources
 from condense.errors import UserError
 from condense.evaluate import protocols
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import Request, make_plan, resolve_options
+from condense.pipeline.real_data import real_data
 from condense.recipe import DataRecipe
+from condense.sets.hdf5 import read
 
 
 def listing(folder: Path) -> list[str]:

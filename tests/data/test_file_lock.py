@@ -7,9 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from condense.condensed import CondensedDataset, CondensedSet, Cost, Preprocessing, Provenance, read, write
 from condense.data import label_file, sources
 from condense.errors import UserError
+from condense.preprocessing import Preprocessing
+from condense.sets.condensed_set import CondensedSet, Cost, Provenance
+from condense.sets.hdf5 import CondensedDataset, read, write
 
 HOLD = "import h5py, sys; f = h5py.File(sys.argv[1], sys.argv[2]); print('open', flush=True); sys.stdin.read()"
 
