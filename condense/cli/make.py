@@ -12,10 +12,13 @@ from condense.cli import output
 from condense.cli.options import (
     METHODS,
     AsJson,
+    Background,
     Config,
     Data,
     Download,
     DryRun,
+    Fit,
+    Flip,
     Force,
     ImageSize,
     Labels,
@@ -26,8 +29,11 @@ from condense.cli.options import (
     RunFolder,
     Seed,
     Settings,
+    SkipUnreadable,
+    TrainedFolder,
     data_values,
     make_request,
+    picture_values,
     recipe_values,
 )
 
@@ -40,12 +46,16 @@ def train(
     method: Annotated[
         str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
     ] = None,
-    run_folder: RunFolder = None,
+    run_folder: TrainedFolder = None,
     seed: Seed = None,
     settings: Settings = None,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -55,7 +65,12 @@ def train(
     """Train a generator only."""
     from condense.commands import train as commands
 
-    named = recipe_values(data_values(data, root, image_size, download, noise, labels), method=method, seed=seed)
+    named = recipe_values(
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip),
+        method=method,
+        seed=seed,
+    )
     request = make_request(config, settings, named)
     if dry_run:
         output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
@@ -91,7 +106,7 @@ def condense(
         bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
+        Path | None, typer.Option("-o", "--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
     ] = None,
     run_folder: RunFolder = None,
     seed: Seed = None,
@@ -99,6 +114,10 @@ def condense(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -112,7 +131,8 @@ def condense(
     from condense.commands import condense as commands
 
     named = recipe_values(
-        data_values(data, root, image_size, download, noise, labels),
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip),
         method=method,
         ipc=ipc,
         clean_first=clean_first,
@@ -142,7 +162,7 @@ def condense(
 def generate(
     generator: Annotated[Path, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")],
     count: Annotated[int, typer.Option("--count", min=1, help="Images per class.")],
-    out: Annotated[Path, typer.Option("--out", help="An .h5 or .npz file, or a folder of pictures.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="An .h5 or .npz file, or a folder of pictures.")],
     agree: Annotated[
         bool, typer.Option("--agree", help="Replace samples that the generator's classifier gives to another class.")
     ] = False,

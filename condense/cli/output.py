@@ -147,6 +147,7 @@ def scores(results: Sequence[Score]) -> None:
         for score in results
     ]
     rows([["network", "test accuracy", "networks", "time"], *lines])
+    _tested(results[0].test_data)
     _oracle(results[0].uses_true_labels)
 
 
@@ -167,7 +168,13 @@ def sets_scores(results: Sequence[SetsScore]) -> None:
     ]
     rows([["network", "test accuracy", "sd sets", "sd networks", *names, "networks", "time"], *lines])
     print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, results[0].sets, strict=True)))
+    _tested(results[0].test_data)
     _oracle(results[0].uses_true_labels)
+
+
+def _tested(test_data: str) -> None:
+    if test_data:
+        print(f"on {test_data}")
 
 
 def _oracle(used: bool) -> None:

@@ -11,10 +11,13 @@ import typer
 from condense.cli import output
 from condense.cli.options import (
     AsJson,
+    Background,
     Config,
     Data,
     Download,
     DryRun,
+    Fit,
+    Flip,
     Force,
     ImageSize,
     Labels,
@@ -23,10 +26,12 @@ from condense.cli.options import (
     Root,
     Seed,
     Settings,
+    SkipUnreadable,
     data_recipe,
     data_values,
     given_values,
     make_request,
+    picture_values,
     recipe_values,
 )
 
@@ -62,6 +67,10 @@ def evaluate(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -73,7 +82,11 @@ def evaluate(
     from condense.commands.evaluate import evaluate_sets
 
     how = given_values(protocol="hard-quick" if quick else protocol, repeats=repeats)
-    named = recipe_values(data_values(data, root, image_size, download), evaluate=how or None, seed=seed)
+    named = recipe_values(
+        data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip),
+        evaluate=how or None,
+        seed=seed,
+    )
     request = make_request(config, settings, named)
     names = [name.strip() for part in network or () for name in part.split(",")]
     options: dict[str, Any] = {"network_names": names, "cross": cross, "teacher": teacher, "progress": not quiet}
@@ -116,6 +129,10 @@ def rank(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -127,7 +144,9 @@ def rank(
     from condense.commands.rank import RankOptions
     from condense.commands.rank import rank as command
 
-    recipe = data_recipe(data_values(data, root, image_size, download))
+    recipe = data_recipe(
+        data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip)
+    )
 
     def measure() -> dict[str, Any]:
         options = RankOptions(
@@ -171,6 +190,10 @@ def metrics(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -178,7 +201,9 @@ def metrics(
     from condense.commands.metrics import MetricsOptions
     from condense.commands.metrics import metrics as command
 
-    recipe = data_recipe(data_values(data, root, image_size, download))
+    recipe = data_recipe(
+        data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip)
+    )
 
     def measure() -> dict[str, Any]:
         options = MetricsOptions(
@@ -209,6 +234,10 @@ def audit(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -216,7 +245,10 @@ def audit(
     """Are the labels right, the images copies?"""
     from condense.commands.audit import audit as command
 
-    recipe = data_recipe(data_values(data, root, image_size, download, noise, labels))
+    recipe = data_recipe(
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip)
+    )
     output.answer(
         lambda: command(
             target,
@@ -255,12 +287,16 @@ def classify(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
     seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Keep results; what is there is not done again.")
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Keep results; what is there is not done again.")
     ] = None,
     settings: Settings = None,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -277,7 +313,14 @@ def classify(
         given = given_values(network=network, epochs=epochs)
         own = [f"fit.{name}={value}" for name, value in given.items()]
         return (
-            make_request(config, None, recipe_values(data_values(data, root, image_size, download, noise, labels))),
+            make_request(
+                config,
+                None,
+                recipe_values(
+                    data_values(data, root, image_size, download, noise, labels)
+                    | picture_values(fit, background, skip_unreadable, flip)
+                ),
+            ),
             commands.Asked(arm or [commands.ALL], seed, seeds, generator or (), [*(settings or ()), *own]),
         )
 

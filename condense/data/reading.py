@@ -24,6 +24,11 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
+def files(count: int) -> str:
+    """The beginning of a sentence about so many files."""
+    return "1 file is" if count == 1 else f"{count} files are"
+
+
 def in_list(names: list[str] | tuple[str, ...], most: int = 5) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
