@@ -24,6 +24,23 @@ def mixture_loss(denoised: Tensor, x_0: Tensor, pi: Tensor, weight: Tensor) -> T
     return weight * (mixed - x_0).square().flatten(1).sum(1)
 
 
+def drawn_mixture_loss(denoised: Tensor, mixed: Tensor, x_0: Tensor, weights: Tensor, weight: Tensor) -> Tensor:
+    """The value of `mixture_loss`, whose gradient reaches the drawn classes only: [B].
+
+    The classes that were not drawn stay in the mixture without gradient. The expected gradient is that of all classes.
+
+    Args:
+        denoised: D_k of the drawn classes, with gradient [B, k, C, H, W].
+        mixed: sum_y pi_y D_y over all classes, without gradient [B, C, H, W].
+        x_0: [B, C, H, W].
+        weights: pi_k over the probability with which k was drawn [B, k].
+        weight: lambda(sigma) [B].
+    """
+    residual = (mixed - x_0).detach()
+    moving = (weights.detach()[:, :, None, None, None] * (denoised.float() - denoised.detach().float())).sum(1)
+    return weight * (residual.square() + 2 * residual * moving).flatten(1).sum(1)
+
+
 def forward_loss(logits: Tensor, likelihood: Tensor) -> Tensor:
     """-log sum_y p(z | y) f_y with f = softmax(logits) (forward correction): [B, c], [B, c] -> [B].
 

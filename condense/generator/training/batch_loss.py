@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from condense.generator import losses
 from condense.generator.denoiser import Denoiser, loss_weight, squared_errors
+from condense.generator.labels.noisy_posterior import noisy_posterior
 from condense.generator.labels.posterior import given_label
+from condense.generator.training.class_sampling import draw_classes
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,10 @@ def dmis_losses(
     """Generative and classification term from the same noisy images.
 
     Without `top_k` every class is evaluated with gradient: one pass with `AllClass`, c with `Conditional`. With it
-    a first pass without gradient finds each class's share in both terms and a second one backpropagates through the
-    k largest, the likeliest class always among them (exact where the others' shares vanish and dropout is 0); its
-    classification value is that of the surrogate, which has the gradient of the loss, not its size.
+    a first pass without gradient finds each class's share in both terms, and a second one backpropagates through k
+    classes drawn in proportion to that share, each term divided by its probability: the expected gradient is that of
+    all classes. From two classes on the label of an image that has one is certain to be among them, from three on the
+    likeliest class too. The values are those of the first pass, but the classification's, which is the surrogate's.
 
     Classes are compared without dropout wherever its masks would differ between them.
 
@@ -120,30 +123,36 @@ def dmis_losses(
     """
     if top_k is None:
         denoised = model(batch.x_t, batch.sigma, None, batch.augment)
-        masked_apart = form == "mixture" and not teacher.one_pass and teacher.has_dropout
-        compared = _survey(model, batch) if masked_apart else denoised.detach()
-        pi = _generative_weights(compared, teacher, batch, settings, random, form)
+        pi = _generative_weights(teacher, batch, settings, random, form)
         errors = squared_errors(denoised, batch.x_0)
         return Losses(
             _generative(denoised, errors, pi, batch, form),
             _classified(batch, settings) * _classification(errors, batch, settings),
         )
     surveyed = _survey(model, batch)
-    pi = _generative_weights(surveyed, teacher, batch, settings, random, form)
+    pi = _generative_weights(teacher, batch, settings, random, form)
     errors = squared_errors(surveyed, batch.x_0)
     gradient = _classified(batch, settings)[:, None] * _error_gradient(errors, batch, settings)
     share = pi + classification_weight * gradient.abs()
-    share = share.scatter(1, pi.argmax(1, keepdim=True), torch.inf)
-    classes = share.topk(min(top_k, share.shape[1]), dim=1).indices
+    drawn = draw_classes(share, top_k, random, _certain(pi, batch.candidates, top_k))
+    classes = drawn.classes
     denoised = model(batch.x_t, batch.sigma, classes, batch.augment)
-    errors = squared_errors(denoised, batch.x_0)
-    kept = pi.gather(1, classes)
-    kept = kept / kept.sum(1, keepdim=True).clamp_min(1e-12)
-    scale = loss_weight(batch.sigma) / settings.temperature
-    return Losses(
-        _generative(denoised, errors, kept, batch, form),
-        losses.two_pass_surrogate(errors, gradient.gather(1, classes), scale),
-    )
+    weighted = pi.gather(1, classes) * drawn.inverse
+    weight, errors = loss_weight(batch.sigma), squared_errors(denoised, batch.x_0)
+    if form == "mixture":
+        mixed = (pi[:, :, None, None, None] * surveyed.float()).sum(1)
+        generative = losses.drawn_mixture_loss(denoised, mixed, batch.x_0, weighted, weight)
+    else:
+        generative = losses.expected_loss(errors, weighted, weight)
+    pushed = gradient.gather(1, classes) * drawn.inverse
+    return Losses(generative, losses.two_pass_surrogate(errors, pushed, weight / settings.temperature))
+
+
+def _certain(pi: Tensor, candidates: Tensor, top_k: int) -> Tensor:
+    """Classes that are always evaluated, bool [B, c]: one less than k at most, so that the others keep their chance."""
+    label = candidates & (candidates.sum(1, keepdim=True) == 1) & (top_k > 1)
+    likeliest = F.one_hot(pi.argmax(1), pi.shape[1]).bool() & (top_k > 2)
+    return label | likeliest
 
 
 def transition_aware_losses(model: nn.Module, class_posterior: Tensor, batch: Batch, top_k: int | None) -> Losses:
@@ -168,47 +177,23 @@ def transition_aware_losses(model: nn.Module, class_posterior: Tensor, batch: Ba
 
 
 def _generative_weights(
-    denoised: Tensor,
-    teacher: Denoiser,
-    batch: Batch,
-    settings: ClassifierSettings,
-    random: torch.Generator,
-    form: str,
+    teacher: Denoiser, batch: Batch, settings: ClassifierSettings, random: torch.Generator, form: str
 ) -> Tensor:
     """Pi [B, c]: p(y | x_0, z), a draw from it, or (mixture) p(y | x_t, z)."""
     if form == "expected":
         return batch.pi
     if form == "sampled":
         return F.one_hot(draw(batch.pi, random), batch.pi.shape[1]).to(batch.pi.dtype)
-    posterior = noised_posterior(denoised, teacher, batch.x_t, batch.sigma, settings, random, batch.augment)
+    posterior = noisy_posterior(
+        teacher,
+        batch.x_t,
+        batch.sigma,
+        random,
+        temperature=settings.temperature,
+        log_prior=settings.log_prior,
+        augment=batch.augment,
+    )
     return given_label(posterior, batch.likelihood)
-
-
-@torch.no_grad()
-def noised_posterior(
-    denoised: Tensor,
-    teacher: Denoiser,
-    x_t: Tensor,
-    sigma: Tensor,
-    settings: ClassifierSettings,
-    random: torch.Generator,
-    augment: Tensor | None = None,
-    step: float = 0.5,
-) -> Tensor:
-    """p(y | x_t) by one noisier look at x_t.
-
-    x' = x_t + `step` eps, and the classes are compared by ||D(x', sigma', y) - D(x_t, sigma, y)||^2 with
-    sigma'^2 = sigma^2 + step^2. The look is the teacher's; D(x_t, sigma, y) is given, which saves an evaluation.
-    At sigma = 0 this is the diffusion classifier with one noise level. Source: Chen et al. (2024), "Your Diffusion
-    Model is Secretly a Certifiably Robust Classifier", https://arxiv.org/abs/2402.02316 (approximated posterior).
-
-    Returns:
-        float32 [B, c].
-    """
-    noisier = (sigma**2 + step**2).sqrt()
-    look = teacher.all_classes(x_t + step * torch.randn(x_t.shape, generator=random).to(x_t.device), noisier, augment)
-    errors = (look - denoised.float()).square().flatten(2).sum(2)
-    return (-errors * (loss_weight(noisier) / settings.temperature)[:, None] + settings.log_prior).softmax(1)
 
 
 def _generative(denoised: Tensor, errors: Tensor, pi: Tensor, batch: Batch, form: str) -> Tensor:

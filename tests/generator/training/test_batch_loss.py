@@ -2,25 +2,26 @@
 
 import copy
 import dataclasses
+import itertools
 
 import pytest
 import torch
-from oracles import MixtureDenoiser, three_classes
 from torch import nn
 
-from condense.generator.classifier import Schedule, centred_interval, class_errors, logits_from_errors
-from condense.generator.denoiser import Denoiser, loss_weight, squared_errors
+from condense.generator.classifier import centred_interval
+from condense.generator.denoiser import Denoiser, loss_weight
+from condense.generator.labels.noisy_posterior import noisy_posterior
 from condense.generator.labels.posterior import given_label, label_likelihood
 from condense.generator.networks import AllClass, Conditional, UNetShape
-from condense.generator.training import batch_loss
+from condense.generator.training import batch_loss, class_sampling
 from condense.generator.training.batch_loss import (
     Batch,
     ClassifierSettings,
     dmis_losses,
     draw,
     drawn_label_losses,
-    noised_posterior,
 )
+from condense.generator.training.class_sampling import inclusion_probabilities
 
 SHAPE = UNetShape(channels=8, multipliers=(1,), blocks=1)
 C = 4
@@ -65,6 +66,10 @@ def gradients(model, loss):
     return torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, materialize_grads=True)
 
 
+def flat(tensors):
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
 @pytest.mark.parametrize("form", ["expected", "sampled", "mixture"])
 @pytest.mark.parametrize("part", ["generative", "classification"])
 def test_two_passes_give_the_gradient_of_one(form, part):
@@ -76,24 +81,65 @@ def test_two_passes_give_the_gradient_of_one(form, part):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max() + 1e-6))
 
 
-def test_top_k_spends_its_classes_where_pi_lies():
+@pytest.mark.parametrize("form", ["expected", "mixture"])
+@pytest.mark.parametrize("part", ["generative", "classification"])
+def test_the_mean_gradient_of_drawn_classes_is_that_of_all(monkeypatch, form, part):
+    """Exactly: between two of the numbers where the draw of an image changes, it is the same for every uniform one."""
     model, batch = awake(Conditional(SHAPE, 1, C)), random_batch()
-    with torch.no_grad():
-        errors = squared_errors(model.all_classes(batch.x_t, batch.sigma), batch.x_0)
-    values, classes = batch.pi.topk(2, dim=1)
-    kept = values / values.sum(1, keepdim=True)
-    expected = loss_weight(batch.sigma) * (kept * errors.gather(1, classes)).sum(1)
-    found = losses_of(model, batch, top_k=2, weight=0.0).generative
-    torch.testing.assert_close(found, expected)
+    exact = flat(gradients(model, getattr(losses_of(model, batch, top_k=None, form=form), part).sum()))
+    found, changes = [], torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+    def listening(share, k, always=None):
+        found.append(inclusion_probabilities(share, k, always))
+        return found[-1]
+
+    monkeypatch.setattr(class_sampling, "inclusion_probabilities", listening)
+    losses_of(model, batch, top_k=2, form=form)
+    changes = torch.cat([changes, found[0].cumsum(1).flatten() % 1]).sort().values
+    mean = torch.zeros_like(exact)
+    for low, high in itertools.pairwise(changes):
+        if high - low > 1e-7:
+            uniform = ((low + high) / 2).expand(6, 1)
+            monkeypatch.setattr(torch, "rand", lambda *_, uniform=uniform, **__: uniform)
+            once = gradients(model, getattr(losses_of(model, batch, top_k=2, form=form), part).sum())
+            mean += float(high - low) * flat(once)
+    assert (mean - exact).norm() < 1e-4 * exact.norm()
 
 
-def test_the_likeliest_class_is_kept_however_much_others_weigh():
+def evaluated_classes(monkeypatch, model, batch, top_k):
+    """Which classes of each image a step evaluates with gradient, over many draws: [draws, B, k]."""
+    asked, forward = [], model.forward
+
+    def listening(x, sigma, classes=None, augment=None):
+        if classes is not None:
+            asked.append(classes)
+        return forward(x, sigma, classes, augment)
+
+    monkeypatch.setattr(model, "forward", listening)
+    for seed in range(60):
+        losses_of(model, batch, top_k=top_k, seed=seed)
+    return torch.stack(asked)
+
+
+@pytest.mark.parametrize("top_k", [2, 3])
+def test_single_labels_and_from_three_classes_on_the_likeliest_are_always_evaluated(monkeypatch, top_k):
     model, batch = awake(Conditional(SHAPE, 1, C)), random_batch()
-    likeliest = batch.pi.argmax(1, keepdim=True)
-    with torch.no_grad():
-        errors = squared_errors(model.all_classes(batch.x_t, batch.sigma), batch.x_0)
-    own = loss_weight(batch.sigma) * errors.gather(1, likeliest)[:, 0]
-    torch.testing.assert_close(losses_of(model, batch, top_k=1, weight=1e9).generative, own)
+    asked = evaluated_classes(monkeypatch, model, batch, top_k)
+    single = batch.candidates.sum(1) == 1
+    label = batch.candidates.float().argmax(1)
+    assert (asked[:, single] == label[single, None]).any(2).all()
+    kept = (asked == batch.pi.argmax(1)[:, None]).any(2).all()
+    assert kept == (top_k == 3)
+
+
+def test_classes_that_are_equally_likely_are_drawn_equally_often(monkeypatch):
+    model, batch = awake(Conditional(SHAPE, 1, C)), random_batch()
+    batch = dataclasses.replace(
+        batch, pi=torch.full((6, C), 1 / C), candidates=torch.ones(6, C).bool(), sigma=torch.full((6,), 50.0)
+    )
+    asked = evaluated_classes(monkeypatch, model, batch, 1)
+    counts = torch.bincount(asked.flatten(), minlength=C)
+    assert counts.sum() == 360 and (counts > 60).all()
 
 
 @pytest.mark.parametrize("top_k", [None, C])
@@ -166,36 +212,15 @@ def test_the_mean_of_sampled_losses_is_the_expected_loss():
     torch.testing.assert_close(torch.stack(runs).mean(0), expected.detach(), rtol=0.15, atol=0.0)
 
 
-class Mirrored(MixtureDenoiser):
-    """The oracle of the mirrored images: D'(x) = -D(-x)."""
-
-    def __init__(self, oracle):
-        super().__init__(oracle.weights, -oracle.means, oracle.stds)
-
-
-def test_noised_posterior_of_a_clean_image_is_the_one_level_classifier():
-    oracle = three_classes()
-    settings = ClassifierSettings(2.0, torch.tensor([0.2, 0.5, 0.3]).log(), (0.01, 6.0), 1.0, 1.0)
-    x = torch.tensor([[[[0.3, -0.2]]]])
-
-    def look(denoiser, image):  # one look with +eps; the mirrored problem sees -eps
-        denoised = image[:, None].expand(-1, 3, -1, -1, -1)
-        random = torch.Generator().manual_seed(7)
-        return noised_posterior(denoised, denoiser, image, torch.zeros(1), settings, random).log()
-
-    both = (look(oracle, x) + look(Mirrored(oracle), -x)) / 2
-    errors = class_errors(oracle, x, Schedule((0.5,), (1.0,)), torch.Generator().manual_seed(7))
-    classifier = logits_from_errors(errors, settings.temperature, settings.log_prior).softmax(1)
-    torch.testing.assert_close(both.softmax(1), classifier)
-
-
-def test_mixture_form_weighs_the_noised_posterior_by_the_label():
+def test_mixture_form_weighs_the_posterior_at_x_t_by_the_label():
     model, teacher, batch = awake(AllClass(SHAPE, 1, C)), awake(AllClass(SHAPE, 1, C), 1), random_batch()
     with torch.no_grad():
         losses = losses_of(model, batch, top_k=None, form="mixture", teacher=teacher)
         denoised = model.all_classes(batch.x_t, batch.sigma)
         random = torch.Generator().manual_seed(3)
-        blind = noised_posterior(denoised, teacher, batch.x_t, batch.sigma, SETTINGS, random)
+        blind = noisy_posterior(
+            teacher, batch.x_t, batch.sigma, random, temperature=SETTINGS.temperature, log_prior=SETTINGS.log_prior
+        )
     pi = given_label(blind, batch.likelihood)
     mixed = torch.einsum("bk,bkchw->bchw", pi, denoised)
     expected = loss_weight(batch.sigma) * (mixed - batch.x_0).square().sum((1, 2, 3))
@@ -206,11 +231,11 @@ def test_mixture_form_weighs_the_noised_posterior_by_the_label():
     ("kind", "form", "top_k", "student", "teacher"),
     [
         (AllClass, "expected", None, 1, 0),
-        (AllClass, "mixture", None, 1, 1),
+        (AllClass, "mixture", None, 1, 2),
         (Conditional, "expected", None, C, 0),
-        (Conditional, "mixture", None, C, C),
+        (Conditional, "mixture", None, C, 2 * C),
         (Conditional, "expected", 2, C + 2, 0),  # a survey without gradient, then k with it
-        (Conditional, "mixture", 2, C + 2, C),
+        (Conditional, "mixture", 2, C + 2, 2 * C),
     ],
 )
 def test_evaluations_of_a_dmis_step(kind, form, top_k, student, teacher):

@@ -276,11 +276,11 @@ def test_enough_labelled_images_are_not_added_to():
     [
         (NETWORK, {"objective": "vanilla"}, 1),
         (NETWORK, {"form": "expected"}, 1),
-        (NETWORK, {"form": "mixture"}, 2),
+        (NETWORK, {"form": "mixture"}, 3),
         (CONDITIONAL, {"form": "expected"}, 3),
-        (CONDITIONAL, {"form": "mixture"}, 6),
+        (CONDITIONAL, {"form": "mixture"}, 9),
         (CONDITIONAL, {"form": "expected", "top_k": 1}, 3 + 1),
-        (CONDITIONAL, {"form": "mixture", "top_k": 2}, 3 + 2 + 3),
+        (CONDITIONAL, {"form": "mixture", "top_k": 2}, 3 + 2 + 6),
         (CONDITIONAL, {"form": "sampled", "classification_weight": 0.0}, 1),
     ],
 )
