@@ -27,6 +27,6 @@ def refuse_being_written(path: Path) -> None:
     """Raise `UserError` where the file is open for writing: what is read now may be half of a change."""
     if is_being_written(path):
         raise UserError(
-            "it is open for writing in another program, for instance a notebook; close it there (file.close()), then "
-            "try again. The file itself may well be whole."
+            "it is open for writing in another program; close it there (file.close() in a notebook), then try again. "
+            "The file itself may well be whole."
         )

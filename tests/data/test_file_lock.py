@@ -46,7 +46,7 @@ def test_a_file_open_for_writing_elsewhere_is_said_to_be(data):
     holder = hold(data, "a")
     try:
         for read_it in (lambda: sources.load(str(data)), lambda: label_file.read(f"{data}::labels", source)):
-            with pytest.raises(UserError, match=r"open for writing in another program.*close it there"):
+            with pytest.raises(UserError, match=r"open for writing in another program; close it there"):
                 read_it()
     finally:
         holder.communicate()
