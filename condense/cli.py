@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from condense import __version__
+from condense import __version__, console
 from condense.allocator import keep_freed_memory
 from condense.errors import DmisError, Interrupted, WorkerDone, in_short
 from condense.machine import num_processes
+from condense.rng import MOST_SEEDS
 
 if TYPE_CHECKING:
     from condense.commands._plan import Request
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 DEBUG = "DMIS_DEBUG"
+MOST_SEED = MOST_SEEDS - 1
 METHODS = "cad, dc, dm, dmis, dsa, herding, kcenter, mtt, random, rded, sre2l, tdsm, vanilla"
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -65,10 +67,10 @@ Labels = Annotated[
     str | None,
     typer.Option("--labels", metavar="FILE[::NAME]", help="Take the given labels from a file, e.g. CIFAR-10N's."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything. [default: 0]")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of everything. [default: 0]")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME]"),
+    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME-seedN]"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run folder's checkpoint.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
@@ -81,11 +83,13 @@ Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).
 def main() -> None:
     """Entry of the console script."""
     keep_freed_memory()
+    console.prepare()
     code = run(sys.argv[1:])
     if num_processes() > 1:
         # threads of torch's process groups may outlive the interpreter; C++ then aborts a process whose work is done
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -98,20 +102,25 @@ def run(arguments: Sequence[str]) -> int:
     except WorkerDone:
         return 0
     except DmisError as error:
-        _complain(str(error), "" if isinstance(error, Interrupted) else "error: ")
+        console.complain(str(error), "" if isinstance(error, Interrupted) else "error: ")
         return error.exit_code
     except BrokenPipeError:
         # nobody reads any more; the interpreter's own flush at exit must not complain either
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _complain("no space left on the disk; free some, then run again (--resume goes on).")
+        if console.is_out_of_memory(error) and not debug:
+            console.complain(
+                "the memory does not suffice; use fewer or smaller images (--image-size), a smaller batch or network, "
+                "fewer --jobs, or a machine with more (--resume goes on from the last checkpoint)."
+            )
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            console.complain("no space left on the disk; free some, then run again (--resume goes on).")
         elif debug:
             raise
         else:
             told = in_short(error)
-            _complain(f"{type(error).__name__}: {told} (dmis --debug COMMAND … shows where)")
+            console.complain(f"{type(error).__name__}: {told} (dmis --debug COMMAND … shows where)")
         return 1
 
 
@@ -121,26 +130,19 @@ def _invoked(arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         if code == 130:
-            _complain("interrupted.", "")
-        with contextlib.suppress(ValueError):  # a closed stdout is no news here
-            sys.stdout.flush()
+            console.complain("interrupted.", "")
+        if sys.stdout is not None:
+            with contextlib.suppress(ValueError):  # a closed stdout is no news here
+                sys.stdout.flush()
         return code
     return 0
 
 
-def _complain(sentence: str, prefix: str = "error: ") -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(f"{prefix}{sentence}", file=sys.stderr)
-
-
 def _answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
     """Call the command; print its result as JSON, with stdout kept clean of anything else, or for people."""
-    if not as_json:
-        show(command())
-        return
     with contextlib.redirect_stdout(sys.stderr):
         result = command()
-    print(json.dumps(result, default=_plain))
+    console.deliver(json.dumps(result, default=_plain) + "\n" if as_json else console.gathered(lambda: show(result)))
 
 
 def _plain(value: Any) -> Any:
@@ -170,7 +172,7 @@ def _options(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report.")] = Path("demo"),
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images per class.")] = 10,
     settings: Settings = None,
     force: Force = False,
@@ -230,7 +232,7 @@ def inspect(
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
     noise: Noise = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of the noise.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -253,7 +255,7 @@ def corrupt(
         str | None, typer.Option("--noise", metavar="KIND:RATE", help="E.g. sym:0.4, partial:0.5.")
     ] = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -458,7 +460,7 @@ def rank(
     hard_labels: Annotated[bool, typer.Option("--hard-labels", help="Leave the soft labels of the sets out.")] = False,
     lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Of IOR against HLR, 0 to 1.")] = 0.5,
     ars_weight: Annotated[float, typer.Option("--ars-weight", help="Of augmented training, 0 to 1.")] = 0.5,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -620,7 +622,9 @@ def classify(
         str | None, typer.Option("--network", help="What the arms train. [default: convnet3-bn]")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of labels, networks and generators; the first one.")
+    ] = 0,
     seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Keep results; what is there is not done again.")
@@ -666,7 +670,7 @@ def generate(
     ] = False,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Steps of the sampler.")] = 18,
     guidance: Annotated[float, typer.Option("--guidance", min=0.0, help="Strength of class guidance.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the images drawn before a stop.")] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -713,7 +717,7 @@ def audit(
         int | None, typer.Option("--steps", help="Batches of 128 it is trained for. [default: 400]")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -763,7 +767,7 @@ def metrics(
         str, typer.Option("--cas", metavar="PROTOCOL|none", help="How to train on the set, to test on real images.")
     ] = "hard-quick",
     repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained for it. [default: 3]")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,

@@ -12,14 +12,14 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from condense import tensor_file
 from condense.errors import UserError
-from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, write_error
+from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, sweep, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
 from condense.tensor_file import JSON, as_described
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from torch import Tensor
 
+LOCK = ".lock"
 STOPPING = b"\nStopping where this can go on later; Ctrl-C again stops at once.\n"
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "check_same_run",
     "git_revision",
     "interrupt_guard",
+    "locked",
     "machine",
     "pack_optimizer",
     "peak_memory_bytes",
@@ -46,6 +48,10 @@ __all__ = [
     "prepare_output",
     "unpack_optimizer",
 ]
+
+
+# a terminal or connection that is closed sends SIGHUP; Windows has none
+_STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Tracker:
@@ -59,7 +65,8 @@ class Tracker:
         """Show that `done` steps of the total are finished, with numbers, e.g. `update(40, loss=0.31)`."""
         if self._progress is not None and self._task is not None:
             text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            self._progress.update(self._task, completed=done, shown=text)
+            with suppress(OSError):  # a terminal that is closed must not end the work
+                self._progress.update(self._task, completed=done, shown=text)
 
 
 class Run:
@@ -141,7 +148,7 @@ class Run:
 
 
 class interrupt_guard:
-    """Context manager: the first Ctrl-C (or SIGTERM) sets `requested`, a second raises KeyboardInterrupt.
+    """Context manager: the first Ctrl-C, SIGTERM or SIGHUP sets `requested`, a second raises KeyboardInterrupt.
 
     Who sits at a terminal is told so at once, for an epoch may take minutes. A loop checks `requested` after each
     step, saves, and raises `condense.errors.Interrupted`. Outside the main thread Python allows no handlers; there
@@ -154,8 +161,9 @@ class interrupt_guard:
 
     def __enter__(self) -> interrupt_guard:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+            for number in _STOPS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -170,7 +178,38 @@ class interrupt_guard:
             raise KeyboardInterrupt
         self.requested = True
         if number == signal.SIGINT and os.isatty(2):  # a job of a benchmark gets SIGTERM: its parent has told already
-            os.write(2, STOPPING)  # past sys.stderr, which must not be entered twice
+            with suppress(OSError):
+                os.write(2, STOPPING)  # past sys.stderr, which must not be entered twice
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold `folder`, which is made, so that no second process works in it; `what` is at work there, e.g. "run".
+
+    What killed processes left there is removed. Where a file system knows no locks, nothing is held.
+
+    Raises:
+        UserError: another process is at work there, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another {what} is at work in {folder}; wait for it, or choose another folder (--run, --out)."
+        ) from None
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        raise write_error(error, folder) from error
+    try:
+        sweep(folder, alone=True)
+        yield
+    finally:
+        lock.release()
 
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str) -> None:

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "generator": BASE | {"data", "preprocessing", "classifiers"},
     "relabel": BASE | {"data", "classifiers", "generator"},
     "methods": BASE | VALUES | {"classifiers", "generator", "package"},
-    "recipe": {"errors", "options"},
+    "recipe": {"errors", "options", "rng", "tensor_file", "text"},
     "evaluate": BASE | VALUES | {"condensed", "classifiers"},
     "recipes": {"condensed", "data"},
 }

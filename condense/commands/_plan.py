@@ -26,6 +26,7 @@ from condense.options import Options
 from condense.recipe import (
     DataRecipe,
     Recipe,
+    check_sections,
     generator_defaults,
     merge,
     parse,
@@ -34,6 +35,7 @@ from condense.recipe import (
     resolve,
     shipped,
 )
+from condense.text import shortened
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
@@ -93,8 +95,10 @@ def make_plan(request: Request) -> Plan:
     """
     file, asked = _layers(request)
     layers = merge(file, asked)
+    check_sections(GeneratorOptions, layers)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
-    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
+    # code of the user's own is imported where he named it himself, never for a file that may be a stranger's
+    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)), own="method" in asked)
     source = load_source(data)
     recipe, options, labeller = resolve_options(
         file, asked, method, min(source.train.image_shape[1:]), len(source.train)
@@ -207,13 +211,14 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
     """`layer` with the method's options on the top level, where they may also stand."""
     rest = {key: value for key, value in layer.items() if key != "options"}
-    return merge(layer.get("options") or {}, rest)
+    return merge({} if layer.get("options") is None else layer["options"], rest)
 
 
 def _section(layers: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = layers.get(name) or {}
+    section = layers.get(name, {})
     if not isinstance(section, dict):
-        raise UserError(f"The recipe section {name!r} is {section!r}; write it as {{name: {section}, …}}.")
+        shown = shortened(str(section), 80)
+        raise UserError(f"The recipe section {name!r} is {shown!r}; write it as {{name: {shown}, …}}.")
     return section
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from condense.commands import _estimate
-from condense.commands._folder import RUNS, check_run, derived_name, open_run
+from condense.commands._folder import RUNS, check_run, derived_name, open_run, run_name
 from condense.commands._plan import Plan, Request, make_plan
 from condense.commands._repair import Repaired, check_repair, labeller_run, repair
 from condense.condensed import write
@@ -46,16 +46,16 @@ def condense(
     """
     plan = make_plan(request)
     name = f"{derived_name(plan)}-ipc{plan.recipe.ipc}"
-    out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / name
+    out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / run_name(plan, f"ipc{plan.recipe.ipc}")
     if out.suffix.lower() not in (".h5", ".hdf5"):
         raise UserError(f"A condensed set is HDF5; give --out a name that ends in .h5, not {str(out)!r}.")
     check_repair(plan)
     _check_method(plan)
     check_run(run_folder, plan, resume=resume, force=force)
     prepare_output(out, force=force)
-    run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
-    made = make_set(plan, run)
-    write(out, made, force=force)
+    with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
+        made = make_set(plan, run)
+        write(out, made, force=force)
     return {
         "path": str(out),
         "ipc": made.ipc,

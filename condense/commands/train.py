@@ -9,7 +9,7 @@ import numpy as np
 
 from condense import rng
 from condense.commands import _estimate
-from condense.commands._folder import RUNS, derived_name, open_run
+from condense.commands._folder import RUNS, open_run, run_name
 from condense.commands._plan import OBJECTIVES, Plan, Request, make_plan
 from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
@@ -47,9 +47,11 @@ def train(
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
     plan, options = _trainable(request)
-    run_folder = run_folder or RUNS / derived_name(plan)
-    run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
-    generator = train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
+    run_folder = run_folder or RUNS / run_name(plan)
+    with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
+        generator = train_stages(
+            plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run
+        )
     stages = [generator] if generator.second is None else [generator, generator.second]
     return {
         "run": str(run_folder),

@@ -273,7 +273,9 @@ def test_class_names_that_are_no_utf8_are_a_sentence(tmp_path, suffix):
 
 def test_our_own_hdf5_has_checksums_and_no_text_of_variable_length(tmp_path):
     """faults.md, case 22: one flipped bit of our own file hung for ever."""
-    hdf5_data.write(tmp_path / "own.h5", [(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2))], (2, 4, 4, 1), ("große Eule", ""))
+    hdf5_data.write(
+        tmp_path / "own.h5", [(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2))], (2, 4, 4, 1), ("große Eule", "")
+    )
     assert (tmp_path / "own.h5").read_bytes()[8] >= 2  # the superblock's version, from 2 on with checksums
     with h5py.File(tmp_path / "own.h5") as file:
         assert not any(file[name].dtype.hasobject for name in file)

@@ -158,7 +158,9 @@ def test_a_failure_saves_the_state_before_it(tmp_path):
 @pytest.mark.parametrize("method", ["dm", "dc"])
 def test_images_that_diverge_are_reported_and_never_saved(tmp_path, method):
     """faults.md, case 16: the resume that was advised failed again; DC blamed the network's rate."""
-    told = r"(loss became (nan|inf)|left all bounds) in step \d; lower lr_img \(now 1e\+30\) and start over with --force"
+    told = (
+        r"(loss became (nan|inf)|left all bounds) in step \d; lower lr_img \(now 1e\+30\) and start over with --force"
+    )
     with pytest.raises(RunFailed, match=told):
         make(method, Run(tmp_path), lr_img=1e30)
     assert checkpoint(tmp_path)[0]["images"].abs().max() < 10
