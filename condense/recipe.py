@@ -57,6 +57,16 @@ class DataRecipe(Options):
     root: Path | None = Field(None, description="folder or file where a named data set lies")
     image_size: int | None = Field(None, ge=4, description="side to which images are brought")
     download: bool = Field(False, description="whether a named data set may be fetched")
+    fit: Literal["crop", "pad", "squash"] = Field(
+        "crop", description="how images that are not square become so: their middle, a margin around them, or distorted"
+    )
+    background: Literal["white", "grey", "black"] = Field(
+        "white", description="what transparent pictures are laid on, and the margin of fit: pad"
+    )
+    skip_unreadable: bool = Field(False, description="whether files that cannot be read are left out")
+    flip: bool | None = Field(
+        None, description="whether a mirror image still shows its class; as the class names suggest when empty"
+    )
     labels: str | None = Field(None, description="FILE or FILE::NAME of the given labels, in place of the data's own")
     noise: str = Field("none", description="KIND:RATE injected into clean labels, e.g. sym:0.4")
     noise_seed: int | None = Field(

@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from condense import tensor_file
+from condense.changes import changes
 from condense.errors import UserError
 from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, sweep, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
@@ -214,7 +215,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str) -> None:
     """Raise `UserError` unless the meta of a saved file has all of `now`, e.g. seed, options and fingerprints."""
-    changed = [key for key, value in now.items() if before.get(key) != value]
+    changed = changes(before, now)
     if changed:
         raise UserError(f"The {what} is of a run with other {', '.join(changed)}; use the same or start afresh.")
 

@@ -43,6 +43,7 @@ class Score:
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
         uses_true_labels: whether the set was made with true labels: a bound for others, not a rival.
+        test_data: what was tested on: name, number of images, and where they lie.
     """
 
     mean: float
@@ -53,6 +54,7 @@ class Score:
     network: str
     seconds: float
     uses_true_labels: bool = False
+    test_data: str = ""
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -99,7 +101,7 @@ def score(
     if repeats < 1:
         raise UserError(f"repeats is {repeats}; at least one network must be trained.")
     device = torch.device(device)
-    protocol, network = protocol.for_data(test.name), network or protocol.network
+    protocol, network = protocol.for_data(may_flip=may_flip(condensed, test)), network or protocol.network
     bf16 = fast_bf16(device)
     models = [
         networks.build(
@@ -128,6 +130,7 @@ def score(
         network,
         time.perf_counter() - started,
         condensed.uses_true_labels,
+        f"{len(test)} test images of {test.name} ({test.provenance.get('path', 'in memory')})",
     )
 
 
@@ -170,6 +173,14 @@ def _lesson(condensed: CondensedSet, protocol: Protocol) -> tuple[Tensor, Mappin
     assert protocol.temperature is not None
     how["loss"] = soft_loss(protocol.temperature)
     return soft_targets(condensed, protocol.temperature), how
+
+
+def may_flip(condensed: CondensedSet, images: ImageData) -> bool:
+    """Whether training on a set may mirror its images: as is known of the real `images`, else as the set records."""
+    recorded = condensed.provenance.notes.get("flip")
+    if images.flip is None and isinstance(recorded, bool):
+        return recorded
+    return images.may_flip
 
 
 def check_comparable(condensed: CondensedSet, test: ImageData, truth: Truth) -> None:

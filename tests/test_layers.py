@@ -10,10 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
-BASE = {"errors", "text", "rng", "files", "machine", "run", "tensor_file", "options", "precision"}
+BASE = {"changes", "errors", "text", "rng", "files", "machine", "run", "tensor_file", "options", "precision"}
 VALUES = {"preprocessing", "condensed_set", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
+    "console": {"text"},
+    "changes": set(),
+    "notices": set(),
     "errors": set(),
     "options": set(),
     "precision": set(),
@@ -22,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors", "text"},
     "machine": {"errors"},
     "tensor_file": {"errors"},
-    "run": {"errors", "files", "machine", "tensor_file", "package"},
+    "run": {"changes", "errors", "files", "machine", "tensor_file", "package"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
     "data": {"errors", "text", "rng", "preprocessing"},

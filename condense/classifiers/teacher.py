@@ -53,7 +53,8 @@ class TeacherOptions(Options):
     weight_decay: float = Field(5e-4, ge=0, description="on all weights")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
-        "", description="applied to every image, one after the other, e.g. crop_flip; digits are never flipped"
+        "",
+        description="applied to every image, one after the other, e.g. crop_flip; flip only as data.flip allows",
     )
     checkpoint_every: int = Field(5, ge=1, description="epochs between checkpoints")
 

@@ -102,7 +102,7 @@ class _Training:
             self.candidates,
             self.fit_options,
             seed=self.seed,
-            augment=augmentation(allowed(self.options.augment, self.train.images.name)),
+            augment=augmentation(allowed(self.options.augment, may_flip=self.train.images.may_flip)),
             loss=candidate_loss,
             device=self.device,
             optimizer=self.optimizer,

@@ -66,7 +66,9 @@ def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
 
 @contextmanager
 def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool) -> Iterator[Run]:
-    """The run folder, held against other processes, with the resolved recipe in it; what an earlier run left is removed unless it goes on.
+    """The run folder with the resolved recipe in it, held against other processes while the block lasts.
+
+    What an earlier run left is removed unless it goes on.
 
     The processes that torchrun started beside the main one get the folder as it is: they only read a checkpoint.
 

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import Field
 
 from condense import rng
+from condense.changes import changes
 from condense.classifiers import arms
 from condense.classifiers.arms._training import ArmTraining, train_arm
 from condense.classifiers.fit import Epoch
@@ -316,7 +317,7 @@ def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError("numbers or request lack")
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is not a result ({error}); remove it to train that arm anew.") from error
-    changed = [key for key, value in request.items() if before.get(key) != value]
+    changed = changes(before, request)
     if changed:
         raise UserError(f"{path} is of a request with other {', '.join(changed)}; choose another --out, or remove it.")
     return found

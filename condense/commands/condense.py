@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from condense.commands import _estimate
+from condense.commands._data import places
 from condense.commands._folder import RUNS, check_run, derived_name, open_run, run_name
 from condense.commands._plan import Plan, Request, make_plan
 from condense.commands._repair import Repaired, check_repair, labeller_run, repair
@@ -102,7 +103,7 @@ def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSe
         peak_memory_bytes=max(cost.peak_memory_bytes, before.peak_memory_bytes),
         images_seen=cost.images_seen + before.images_seen,
     )
-    notes = {**told.notes, **repaired.notes}
+    notes = {**told.notes, **repaired.notes, **places(plan.recipe.data)}
     return dataclasses.replace(
         made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)
     )

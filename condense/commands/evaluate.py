@@ -9,7 +9,7 @@ from pathlib import Path
 from condense.classifiers import networks
 from condense.classifiers.fit import Epoch
 from condense.classifiers.teacher import load_teacher
-from condense.commands._data import load_source, own_data
+from condense.commands._data import check_own_images, load_source, own_data, recorded_seed
 from condense.commands._plan import Request, read_layers
 from condense.condensed import read
 from condense.condensed_set import CondensedSet
@@ -102,8 +102,8 @@ def _scores(
     sets = [with_labels(read(path), rules, teacher) for path in paths]
     check_one_method([str(path) for path in paths], sets)
     names = _network_names(network_names, wanted, rules, sets[0].images.shape[1], cross=cross)
-    data = recipe.data if "name" in layers.get("data", {}) else own_data(sets[0], recipe.data)
-    test, truth = test_split(sets[0], data)
+    named = "name" in layers.get("data", {})
+    test, truth = test_split(sets[0], recipe.data if named else own_data(sets[0], recipe.data), its_own=not named)
     for condensed in sets:
         check_comparable(condensed, test, truth)
     run = Run(None, progress=progress)
@@ -148,14 +148,21 @@ def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) 
     )
 
 
-def test_split(condensed: CondensedSet, data: DataRecipe) -> tuple[ImageData, Truth]:
+def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = False) -> tuple[ImageData, Truth]:
     """Test images, brought to the size of the condensed ones unless `data` gives another, and their labels.
 
+    Args:
+        condensed: the set.
+        data: where the images are.
+        its_own: whether they must be of the data the set was made from, since it alone tells where they are.
+
     Raises:
-        UserError: the data cannot be read or has no test images.
+        UserError: the data cannot be read, are others than the set's own, or have no test images.
     """
     size = data.image_size or condensed.images.shape[1]
     source = load_source(data.model_copy(update={"image_size": size}))
+    if its_own and condensed.num_classes == source.train.num_classes:  # else the refusal of another kind says more
+        check_own_images(condensed, source, recorded_seed(condensed))
     if source.test is None or source.test_truth is None:
         raise UserError(
             f"{source.train.name} has no test images; add a folder test/ (or rows with split test in labels.csv), "

@@ -1,4 +1,4 @@
-"""Files of labels as named arrays: .npy, .npz, .h5, .csv, torch's .pt, and the .pkl or .json of annotators' sets.
+"""Files of labels as named arrays: .npy, .npz, .h5, .csv, .tsv, torch's .pt, and the .pkl or .json of annotators' sets.
 
 Such files come from strangers, so nothing in them is ever executed: .npy and .npz are read without pickles, .pt by
 torch's weights-only loader with plain numpy arrays admitted, .pkl by an unpickler that knows no function or class.
@@ -6,7 +6,6 @@ torch's weights-only loader with plain numpy arrays admitted, .pkl by an unpickl
 
 from __future__ import annotations
 
-import csv
 import json
 import pickle
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from condense.data import hdf5, npz
+from condense.data import delimited, hdf5, npz
 from condense.errors import UserError, in_short
 
 Table = dict[str, npt.NDArray[Any]]
@@ -52,17 +51,8 @@ def _hdf5(path: Path) -> Table:
 
 
 def _csv(path: Path) -> Table:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            table = csv.reader(stream)
-            columns = next(table, [])
-            rows = [row for row in table if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a UTF-8 table ({error}); write it again.") from error
-    for number, row in enumerate(rows):
-        if len(row) != len(columns):
-            raise UserError(f"{path}: row {number + 1} has {len(row)} cells, the first line {len(columns)} names.")
-    return {name.strip(): np.array([row[place] for row in rows], dtype=np.str_) for place, name in enumerate(columns)}
+    table = delimited.read(path)
+    return {name: np.array(table.column(name), dtype=np.str_) for name in table.columns}
 
 
 def _torch(path: Path) -> Table:
@@ -157,6 +147,7 @@ READERS: Mapping[str, Callable[[Path], Table]] = {
     ".h5": _hdf5,
     ".hdf5": _hdf5,
     ".csv": _csv,
+    ".tsv": _csv,
     ".pt": _torch,
     ".pth": _torch,
     ".pkl": _pickled_sets,

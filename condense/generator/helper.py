@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from condense.changes import changes
 from condense.data.batches import EpochBatches, ResidentImages
 from condense.data.splits import held_out
 from condense.data.types import Mask, TrainingSet
@@ -198,7 +199,7 @@ def _restore(helper: Helper, best: BestWeights, run: Run) -> tuple[int, float]:
     if found is None:
         return 0, 0.0
     tensors, meta = found
-    changed = [key for key, value in helper.identity.items() if meta.get(key) != value]
+    changed = changes(meta, helper.identity)
     if changed:
         raise UserError(
             f"{helper.name} in {run.path} was trained with other {', '.join(changed)}; use the same, or start over "

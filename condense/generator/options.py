@@ -106,7 +106,7 @@ class TrainOptions(Options):
     )
     select_every: int = Field(250, ge=1, description="steps between looks at the held-out loss, for select: best")
     augment_probability: float = Field(0.0, ge=0, le=1, description="chance of each augmentation")
-    flip: bool = Field(False, description="augmentation mirrors images (never for digits)")
+    flip: bool = Field(False, description="augmentation mirrors images, where data.flip allows it")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
     compile: bool = Field(False, description="torch.compile the network")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
@@ -120,9 +120,9 @@ class TrainOptions(Options):
             raise UserError(f"warmup {self.warmup} + cooldown {self.cooldown} exceed the whole run; lower one.")
         return self
 
-    def augment(self) -> AugmentOptions:
-        """The same as the plain dataclass that augmentation takes."""
-        return AugmentOptions(self.augment_probability, self.flip)
+    def augment(self, *, may_flip: bool) -> AugmentOptions:
+        """The same as the plain dataclass that augmentation takes, without mirroring where the data forbid it."""
+        return AugmentOptions(self.augment_probability, self.flip and may_flip)
 
 
 class SecondStage(Options):

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from condense import rng
+from condense.changes import changes
 from condense.data.batches import LabelledBatches, ResidentImages
 from condense.data.splits import held_out
 from condense.data.types import TrainingSet
@@ -138,6 +139,7 @@ class Trainer:
         self.batches = LabelledBatches(labelled, options.batch_size, share, seed)
         self.epoch_steps = max(1, len(train_indices) // options.batch_size)
 
+        self.augment_options = options.augment(may_flip=data.images.may_flip)
         self.noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
         self.interval = centred_interval(INTERVAL_WIDTH)
         self.temperature = options.temperature
@@ -249,7 +251,7 @@ class Trainer:
             pi = given_label(target, likelihood)
         else:
             pi = candidates / candidates.sum(1, keepdim=True)
-        seen, labels = augment(x_0, self.options.augment(), random)
+        seen, labels = augment(x_0, self.augment_options, random)
         sigma = self.noise.sample(len(seen), random, self.device)
         x_t = seen + sigma[:, None, None, None] * torch.randn(seen.shape, generator=random).to(self.device)
         return Batch(seen, x_t, sigma, labels, pi, target, candidates, trusted, likelihood, indices)
@@ -352,7 +354,7 @@ class Trainer:
         _, mine = self.state()
         theirs = {**meta, **_completed(meta)}
         compared = ("options", "network", "seed", "data", "labels", "beliefs")
-        changed = [key for key in compared if theirs.get(key) != mine[key]]
+        changed = changes(theirs, {key: mine[key] for key in compared})
         if changed:
             raise UserError(
                 f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh."
@@ -387,7 +389,7 @@ class Trainer:
                 self.held_indices,
                 None if held_logits is None else np.asarray(held_logits.softmax(1).numpy(), dtype=np.float32),
                 self.log_prior,
-                mirrored=self.options.augment().mirrors,
+                mirrored=self.augment_options.mirrors,
                 bf16=self.bf16,
             )
         return generator

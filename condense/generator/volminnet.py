@@ -109,7 +109,11 @@ def estimate_by_volume(
 
     def step_loss(step: int) -> Tensor:
         indices = parts.batch(step)
-        x, _ = augment(parts.images[indices], options.augment(), rng.generator(seed, f"{NAME}-step", step))
+        x, _ = augment(
+            parts.images[indices],
+            options.augment(may_flip=data.images.may_flip),
+            rng.generator(seed, f"{NAME}-step", step),
+        )
         with autocast(device, bf16):
             return module.loss(x, parts.candidates[indices], options.helper.volume_weight)
 

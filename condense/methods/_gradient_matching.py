@@ -138,7 +138,7 @@ def match_gradients(
     preprocessing = standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if start == "real" else 1, best_device())
     synthetic = Synthetic(initial_images(reals, ipc, start, seed), ipc, options.lr_img)
-    strategy = augmentation_for(augment, train.images.name)
+    strategy = augmentation_for(augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     learning = Learning(
         run,

@@ -84,7 +84,8 @@ class Options(LearnOptions):
     zca: bool | None = Field(None, description="whether images are whitened; by ipc and image size when empty")
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
-        DSA, description="operations of which one is drawn a batch, joined by _; digits are never flipped"
+        DSA,
+        description="operations of which one is drawn a batch, joined by _; flip only as data.flip allows",
     )
 
     def row(self, ipc: int, values: int) -> tuple[int, Row]:
@@ -116,7 +117,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     preprocessing = whitening(train.images) if row.zca else standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, row.lr_img)
-    strategy = augmentation_for(options.augment, train.images.name)
+    strategy = augmentation_for(options.augment, train.images)
     how = _expert_options(options, row, reals.device)
     snapshots = Snapshots(
         expert_folder(run, options.expert_folder, _expert_identity(train, options, row, how, strategy, seed))

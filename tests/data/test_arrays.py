@@ -267,7 +267,7 @@ def test_class_names_that_are_no_utf8_are_a_sentence(tmp_path, suffix):
         with h5py.File(tmp_path / "some.h5", "w") as file:
             for key, array in arrays.items():
                 file[key] = array
-    with pytest.raises(UserError, match="UTF-8|utf-8"):
+    with pytest.raises(UserError, match=r"UTF-8|utf-8"):
         sources.load(str(tmp_path / f"some.{suffix}"))
 
 
@@ -314,7 +314,7 @@ def test_nothing_outside_the_file_is_read(tmp_path, place):
     with h5py.File(tmp_path / "some.h5", "w") as file:
         file["images"] = np.zeros((2, 4, 4), np.uint8)
         place(file, "labels", secret)
-    with pytest.raises(UserError, match="is a link|not a data set stored in this file"):
+    with pytest.raises(UserError, match=r"is a link|not a data set stored in this file"):
         sources.load(str(tmp_path / "some.h5"))
 
 

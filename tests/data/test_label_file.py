@@ -180,7 +180,7 @@ def test_wrong_labels_are_refused_in_one_sentence(tmp_path, source, stored, mess
         ("a.csv", "anna,ben\n" + "ant,ant\n" * 5 + "ant,Ameise\n", "'ben', row 6 names 'Ameise', which is no class"),
         ("a.csv", "label\n" + "ant\n" * 5 + "ant||bee\n", "'label', row 6: the candidate list .* empty entry"),
         ("a.csv", "label,trusted\n" + "ant,yes\n" * 5 + "bee,maybe\n", "found 'maybe'"),
-        ("a.csv", "label,note\nant\n", "row 1 has 1 cells, the first line 2"),
+        ("a.csv", "label,note\nant\n", "line 2 has 1 of 2 cells"),
         ("a.csv", "", "holds nothing; say which"),
         ("a.json", '{"0": [[0]], "2": [[1]]}', "every image from 0 to 1"),
         ("a.json", json.dumps({n: [[0, 3]] for n in range(6)}), "image 0 has the candidate 3, outside 0..2"),

@@ -107,9 +107,9 @@ def test_a_finished_run_can_be_given_more_iterations(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"seed": 1}, "other seed"),
-        ({"ipc": 3}, "other ipc"),
-        ({"real_batch": 9}, "other options"),
+        ({"seed": 1}, r"other seed \(0, now 1\)"),
+        ({"ipc": 3}, r"other ipc \(2, now 3\)"),
+        ({"real_batch": 9}, r"other options \(real_batch 8, now 9\)"),
         ({"train": tiny.training_set("noisy", seed=1)}, "other data, labels"),
     ],
 )

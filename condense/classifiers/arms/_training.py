@@ -41,7 +41,7 @@ class ArmTraining(Options):
     weight_decay: float = Field(0.01, ge=0, description="on all weights")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
-        "crop_flip", description="applied to every image, one after the other; digits are never flipped"
+        "crop_flip", description="applied to every image, one after the other; flip only as data.flip allows"
     )
 
     @field_validator("network")
@@ -147,7 +147,7 @@ def _given(training: ArmTraining, train: TrainingSet, seed: int, device: torch.d
             seed=rng.derive(seed, "arm network", number),
         ).to(device)
 
-    weak = augmentation(allowed(training.augment, train.images.name)) or _as_it_is
+    weak = augmentation(allowed(training.augment, may_flip=train.images.may_flip)) or _as_it_is
     return Given(train.supervision, build, weak, _strong(weak), training.epochs, device)
 
 
