@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"errors", "text", "rng", "preprocessing"},
     "grid": {"errors", "files", "data"},
     "condensed_set": {"errors", "text", "run", "preprocessing", "data"},
-    "condensed": {"errors", "files", "preprocessing", "condensed_set", "data"},
+    "condensed": {"errors", "files", "notices", "preprocessing", "condensed_set", "data"},
     "export": {"errors", "files", "grid", "condensed_set", "data"},
     "classifiers": BASE | {"augment", "preprocessing", "data"},
     "generator": BASE | {"data", "preprocessing", "classifiers"},

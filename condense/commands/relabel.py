@@ -16,6 +16,7 @@ from condense.commands._folder import RUNS, open_run, run_name
 from condense.commands._plan import Plan, Request, make_plan
 from condense.commands._relabel_report import suspects_report
 from condense.data.corrupt import imprecise_share
+from condense.data.label_cells import write_candidates
 from condense.data.types import Labels, Mask, Supervision, Truth
 from condense.errors import UserError
 from condense.evaluate.relabel_report import write_relabel_report
@@ -25,6 +26,7 @@ from condense.generator.suggestions import Suggestions, suggest
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
 from condense.run import Run, atomic_path, prepare_folder, prepare_output
+from condense.text import to_cell
 
 TABLE, BELIEFS, REPORT = "labels.csv", "posteriors.npz", "suspects.html"
 COLUMNS = ("file", "given", "suggested", "confidence", "likely_wrong")
@@ -187,9 +189,9 @@ def _write_table(path: Path, found: Suggestions, files: tuple[str, ...], classes
             given = [] if unlabelled[row] else np.flatnonzero(found.supervision.candidates[row]).tolist()
             table.writerow(
                 (
-                    file,
-                    "|".join(classes[y] for y in given),
-                    classes[found.suggested[row]],
+                    to_cell(file),
+                    to_cell(write_candidates(classes[y] for y in given)),
+                    to_cell(write_candidates([classes[found.suggested[row]]])),
                     f"{found.confidence[row]:.4f}",
                     "yes" if found.likely_wrong[row] else "no",
                 )
