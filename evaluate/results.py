@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 from condense.evaluate.comparisons import Against, BySeed, against, every_pair
 from condense.evaluate.reference import Published, find
 from condense.evaluate.stats import Paired, Summary, summarise, summarise_nested
@@ -109,8 +109,8 @@ def read_csv(path: Path) -> list[Result]:
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise UserError(f"{path} does not have the columns of a benchmark's results; make it anew.")
             return [_result(line) for line in reader]
-    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as a benchmark's results ({error}); make it anew.") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a benchmark's results ({in_short(error)}); make it anew.") from error
 
 
 def _result(line: dict[str, str]) -> Result:

@@ -48,8 +48,8 @@ class Worker:
 def test_thousands_of_mutated_files_are_a_sentence_or_read(tmp_path: Path) -> None:
     """faults.md, cases 21-23, 32 and 33: no traceback, no hang, no memory for nothing, no silent change.
 
-    DMIS_HOSTILE is the number of mutations of each of the kinds of file (150 without it). At most 30 s are
-    allowed for each on a loaded machine: the limits of `SECONDS` is held against the processor's own time elsewhere.
+    DMIS_HOSTILE is the number of mutations of each kind of file (150 without it). `SECONDS` is processor time, so that
+    a busy machine is no hang; one that does not answer for ten minutes is.
     """
     how: Counter[str] = Counter()
     by_kind: Counter[tuple[str, str]] = Counter()
@@ -57,9 +57,9 @@ def test_thousands_of_mutated_files_are_a_sentence_or_read(tmp_path: Path) -> No
     while True:
         worker, asked = Worker(tmp_path / f"from-{done}", done), None
         try:
-            while (asked := worker.next(600)) is not None:
+            while (asked := worker.next(1800)) is not None:
                 try:
-                    answer = worker.next(60)
+                    answer = worker.next(600)
                 except queue.Empty:
                     answer = {"how": "hang"}
                 answer = answer or {"how": "crash"}

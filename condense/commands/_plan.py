@@ -95,7 +95,6 @@ def make_plan(request: Request) -> Plan:
     """
     file, asked = _layers(request)
     layers = merge(file, asked)
-    check_sections(GeneratorOptions, layers)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
     # code of the user's own is imported where he named it himself, never for a file that may be a stranger's
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)), own="method" in asked)
@@ -136,6 +135,8 @@ def resolve_options(
     """
     sizes = generator_defaults(image_side, images)
     layers = merge(file, asked)
+    check_sections(GeneratorOptions, layers)
+    check_sections(method.Options, layers)
     drawing = {key: sizes.pop(key) for key in DRAWING_SECTIONS if key in sizes}
     if layers.get("method", Recipe.model_fields["method"].default) == "dmis":
         sizes_of_method = {**sizes, **drawing}

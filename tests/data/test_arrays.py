@@ -354,3 +354,18 @@ def test_a_file_open_for_writing_elsewhere_is_told_as_such(tmp_path):
         file.flush()
         with pytest.raises(UserError, match="open for writing in another program; close it there"):
             sources.load(str(tmp_path / "some.h5"))
+
+
+def test_a_packed_file_that_would_unpack_beyond_all_measure_is_refused(tmp_path):
+    """faults.md, case 33, of another format: a zip of nothing but zeros."""
+    with zipfile.ZipFile(tmp_path / "some.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "|u1", "fortran_order": False, "shape": (300, 1024, 1024)}
+            )
+            for _ in range(300):
+                stream.write(bytes(2**20))
+        with archive.open("labels.npy", "w") as stream:
+            np.lib.format.write_array(stream, np.arange(300) % 2)
+    with pytest.raises(UserError, match="would unpack"):
+        sources.load(str(tmp_path / "some.npz"))
