@@ -119,8 +119,15 @@ class Run:
         if not self.progress:
             yield Tracker()
             return
-        with _progress_bar() as progress:
-            yield Tracker(progress, progress.add_task(description, total=total, completed=initial, shown=""))
+        progress = _progress_bar()
+        task = progress.add_task(description, total=total, completed=initial, shown="")
+        with suppress(OSError):  # as in Tracker
+            progress.start()
+        try:
+            yield Tracker(progress, task)
+        finally:
+            with suppress(OSError):
+                progress.stop()
 
     def save(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
         """Write `tensors` and `meta` to NAME.safetensors in one step: the old file or the new, never a part.

@@ -68,7 +68,11 @@ def test_condense_answers_with_the_set_it_wrote(dmis: Dmis, trained: Path, drawn
     assert set(told["cost"]) == {"seconds", "network_evaluations", "peak_memory_bytes", "images_seen"}
     assert (told["path"], told["ipc"], told["classes"]) == ("digits-dmis-ipc1.h5", 1, 10)
     assert read(Path(told["path"])).sha256() == told["sha256"]
-    assert listing(Path("runs")) == ["digits-dmis-ipc1", "digits-dmis-ipc1/recipe.json"]
+    assert listing(Path("runs")) == [
+        "digits-dmis-ipc1-seed0",
+        "digits-dmis-ipc1-seed0/.lock",
+        "digits-dmis-ipc1-seed0/recipe.json",
+    ]
     before = Path(told["path"]).read_bytes()
     again = dmis("condense", "--ipc", 1, "--seed", 1, "--generator", trained, *drawn)
     assert again.code == 2 and "--force" in again.err and Path(told["path"]).read_bytes() == before
