@@ -14,6 +14,7 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -139,9 +140,8 @@ def _make_writable(folder: Path, target: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        trial = folder / f"{_PARTIAL}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
-        trial.touch()
-        trial.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise write_error(error, target) from error
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData
 from condense.errors import UserError
+from condense.sets.condensed_set import CondensedSet
 
 _BYTES_A_LABEL = 8  # int64, as stored
 

@@ -6,11 +6,14 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
 
 from condense.data.types import Images, Mask
 from condense.grid import grid, png
@@ -18,6 +21,7 @@ from condense.text import literal, shortened
 
 INK = "#1c2430"
 QUIET = "#667085"
+FONT = "DejaVu Sans"  # comes with matplotlib
 RED = (214, 40, 40)
 # One colour a method throughout a report; methods not named here take the others in turn.
 COLOURS = {
@@ -49,9 +53,54 @@ def png_data_uri(image: Images) -> str:
 
 def figure_data_uri(figure: Figure) -> str:
     """A matplotlib figure as "data:image/png;base64,…", sharp on screens of double density."""
+    _suit_fonts(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
     return _data_uri(buffer.getvalue())
+
+
+def _suit_fonts(figure: Figure) -> None:
+    """Give every text a font that has its characters; where none is installed, number the ticks and leave boxes out."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            texts = [label.get_text() for label in axis.get_ticklabels()]
+            drawn = [text if not _undrawable(text) else f"#{number}" for number, text in enumerate(texts)]
+            if drawn != texts:
+                axis.set_ticks(axis.get_ticklocs(), labels=drawn)
+    for text in figure.findobj(Text):
+        foreign = frozenset(text.get_text()) - _characters(FONT) - {"\n"}
+        if foreign:
+            lacking = _undrawable(text.get_text())
+            text.set_text("".join("·" if char in lacking else char for char in text.get_text()))
+            text.set_fontfamily([FONT, *_fonts_for(foreign)])
+
+
+def _undrawable(text: str) -> frozenset[str]:
+    """The characters of a text that no installed font has."""
+    lacking = frozenset(text) - _characters(FONT) - {"\n"}
+    return lacking.difference(*(_characters(name) for name in _fonts_for(lacking)))
+
+
+@cache
+def _fonts_for(characters: frozenset[str]) -> tuple[str, ...]:
+    """Installed fonts that together have as many of the characters as there are, few and in a fixed order."""
+    chosen: list[str] = []
+    left = characters
+    names = sorted({font.name for font in fontManager.ttflist if "Last Resort" not in font.name}) if left else []
+    while left:
+        best = max(names, key=lambda name: len(left & _characters(name)), default=None)
+        if best is None or not left & _characters(best):
+            break
+        chosen.append(best)
+        left -= _characters(best)
+    return tuple(chosen)
+
+
+@cache
+def _characters(font: str) -> frozenset[str]:
+    """All characters of an installed font."""
+    files = [entry.fname for entry in fontManager.ttflist if entry.name == font] or [findfont(font)]
+    return frozenset(map(chr, get_font(files[0]).get_charmap()))
 
 
 def _data_uri(content: bytes) -> str:

@@ -17,7 +17,6 @@ from condense.classifiers.fit import Epoch, fit, predict
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.networks import Network
 from condense.classifiers.stacked import fit_stacked, stacking_pays
-from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData, Truth, check_labels
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol
@@ -26,6 +25,7 @@ from condense.evaluate.stats import summarise
 from condense.precision import fast_bf16
 from condense.preprocessing import planes
 from condense.run import JSON
+from condense.sets.condensed_set import CondensedSet
 
 OnEpoch = Callable[[int, Epoch], None]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from condense.condensed_set import CondensedSet
 from condense.errors import UserError
 from condense.evaluate.score import Score
 from condense.evaluate.stats import summarise_nested
 from condense.run import JSON
+from condense.sets.condensed_set import CondensedSet
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class SetsScore:
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
         uses_true_labels: whether the sets were made with true labels: a bound for others, not a rival.
+        test_data: what was tested on, as of `Score`.
     """
 
     mean: float
@@ -39,6 +40,7 @@ class SetsScore:
     network: str
     seconds: float
     uses_true_labels: bool
+    test_data: str = ""
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -60,6 +62,7 @@ def combine(names: Sequence[str], scores: Sequence[Score]) -> SetsScore:
         scores[0].network,
         sum(score.seconds for score in scores),
         scores[0].uses_true_labels,
+        scores[0].test_data,
     )
 
 

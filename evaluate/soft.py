@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condense.classifiers.fit import Loss
-from condense.condensed_set import CondensedSet, Floats
 from condense.errors import UserError
+from condense.sets.condensed_set import CondensedSet, Floats
 
 SMALLEST = torch.finfo(torch.float32).tiny
 

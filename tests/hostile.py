@@ -25,21 +25,24 @@ import tiny
 import torch
 from PIL import Image
 
-from condense import condensed, methods, rng
+from condense import methods, rng
+from condense.benchmark import cell as _cell
+from condense.benchmark import grid as _grid
 from condense.classifiers.teacher import TeacherOptions, load_teacher
 from condense.classifiers.teaching import teacher_for
-from condense.commands import _cell, _grid
-from condense.commands._plan import resolve_options
 from condense.data import hdf5, idx, label_file, sources
 from condense.errors import DmisError
 from condense.evaluate import results
-from condense.generator import session
 from condense.generator.model import Generator
-from condense.generator.preparation import Aids
-from condense.generator.session import CHECKPOINT, train_generator
-from condense.generator.train import Trainer, default_accelerator
+from condense.generator.training import session
+from condense.generator.training.prerequisites import Aids
+from condense.generator.training.session import CHECKPOINT, train_generator
+from condense.generator.training.trainer import Trainer, default_accelerator
+from condense.pipeline.plan import resolve_options
 from condense.recipe import parse_overrides, read_yaml
 from condense.run import Run
+from condense.sets import condensed_set
+from condense.sets import hdf5 as condensed
 from condense.tensor_file import to_bytes
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
@@ -86,9 +89,9 @@ def kinds(folder: Path) -> Iterator[Kind]:
 
 
 def _hdf5(folder: Path) -> Iterator[Kind]:
-    told = condensed.Provenance("dmis", 4, 0, {"a": [1]}, "d", "00", "noisy", "sym:0.4", 0.4, notes={"x": True})
-    flat = condensed.Preprocessing((0.5,) * 3, (0.25,) * 3)
-    made = condensed.CondensedSet(
+    told = condensed_set.Provenance("dmis", 4, 0, {"a": [1]}, "d", "00", "noisy", "sym:0.4", 0.4, notes={"x": True})
+    flat = condensed_set.Preprocessing((0.5,) * 3, (0.25,) * 3)
+    made = condensed_set.CondensedSet(
         IMAGES, LABELS, ("a", "b", "c"), flat, told, soft_labels=np.eye(3, dtype="f4")[LABELS]
     )
     condensed.write(folder / "set.h5", made)

@@ -11,16 +11,18 @@ import pytest
 import torch
 
 from condense import console
-from condense.cli import _answer, run
+from condense.cli import run
+from condense.cli.output import answer
 
 SCRIPT = """
 import sys
 from condense import console
-from condense.cli import _answer, app, run
+from condense.cli import app, run
+from condense.cli.output import answer
 console.prepare()
 @app.command("probe")
 def probe() -> None:
-    _answer(lambda: {"mean": "92.5"}, "--json" in sys.argv, lambda result: print(result["mean"], "± 0.4 % – done"))
+    answer(lambda: {"mean": "92.5"}, "--json" in sys.argv, lambda result: print(result["mean"], "± 0.4 % – done"))
 sys.exit(run(["probe"]))
 """
 
@@ -78,7 +80,7 @@ def test_letters_that_an_encoding_lacks_are_told_plainly(
 
 def test_a_terminal_obeys_no_name(capsys: pytest.CaptureFixture[str]) -> None:
     """faults.md, case 34: escapes of a class name were printed raw by `inspect`."""
-    _answer(lambda: "cat\x1b]0;title\x07", False, lambda name: print(name, "\nnext"))
+    answer(lambda: "cat\x1b]0;title\x07", False, lambda name: print(name, "\nnext"))
     assert capsys.readouterr().out == "cat\\x1b]0;title\\x07 \nnext\n"
     console.complain("x\x1b[2J" + "y" * 600_000)
     told = capsys.readouterr().err
@@ -102,7 +104,7 @@ def test_too_little_memory_is_one_sentence(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("condense.cli.app", fail)
+    monkeypatch.setattr(sys.modules["condense.cli.app"], "app", fail)
     monkeypatch.delenv("DMIS_DEBUG", raising=False)
     assert run(["doctor"]) == 1
     told = capsys.readouterr().err

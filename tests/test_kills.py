@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from condense.condensed import read
 from condense.run import Run
+from condense.sets.hdf5 import read
 
 MOMENTS = int(os.environ.get("DMIS_KILLS", "4"))
 TINY = (

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
 BASE = {"changes", "errors", "text", "rng", "files", "machine", "run", "tensor_file", "options", "precision"}
-VALUES = {"preprocessing", "condensed_set", "grid", "augment", "data"}
+VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
     "console": {"text"},
@@ -30,18 +30,19 @@ ALLOWED: dict[str, set[str]] = {
     "augment": {"errors"},
     "data": {"errors", "text", "rng", "preprocessing"},
     "grid": {"errors", "files", "data"},
-    "condensed_set": {"errors", "text", "run", "preprocessing", "data"},
-    "condensed": {"errors", "files", "notices", "preprocessing", "condensed_set", "data"},
-    "export": {"errors", "files", "grid", "condensed_set", "data"},
+    "sets": {
+        *("errors", "text", "files", "run", "notices", "options", "preprocessing", "grid", "data", "package"),
+    },
     "classifiers": BASE | {"augment", "preprocessing", "data"},
     "generator": BASE | {"data", "preprocessing", "classifiers"},
-    "relabel": BASE | {"data", "classifiers", "generator"},
-    "methods": BASE | VALUES | {"classifiers", "generator", "package"},
+    "methods": BASE | VALUES | {"classifiers", "generator"},
     "recipe": {"errors", "options", "rng", "tensor_file", "text"},
-    "evaluate": BASE | VALUES | {"condensed", "classifiers"},
-    "recipes": {"condensed", "data"},
+    "evaluate": BASE | VALUES | {"classifiers"},
+    "recipes": {"sets", "data"},
+    "pipeline": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate"},
+    "benchmark": BASE | VALUES | {"allocator", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
 }
-"""Which parts of the package each part may import besides itself; `commands` and `cli` may import all."""
+"""Which parts of the package each part may import besides itself; `commands` and `cli` may import all below them."""
 
 
 def modules():
@@ -98,9 +99,20 @@ def test_imports_point_one_way():
 
 
 def test_nobody_imports_the_command_line():
-    importers = {name for name, _, target in arrows() if target in ("cli", "commands")}
-    assert all(part(name) in ("cli", "commands", "package") for name in importers)
-    assert {name for name in importers if part(name) == "package"} <= {"condense.__main__"}
+    of_commands = {source for _, source, target in arrows() if target == "commands"}
+    of_cli = {name for name, source, target in arrows() if target == "cli" != source}
+    assert of_commands <= {"commands", "cli"}
+    assert of_cli <= {"condense.__main__"}
+
+
+def test_a_generator_does_not_know_how_it_is_trained():
+    trained = {
+        name
+        for name, file in modules()
+        for other in imports(name, file)
+        if other.startswith("condense.generator.training") and part(name) == "generator"
+    }
+    assert trained and all(name.startswith("condense.generator.training") for name in trained)
 
 
 def test_methods_do_not_know_each_other():
@@ -108,6 +120,12 @@ def test_methods_do_not_know_each_other():
     for name, file in modules():
         if part(name) == "methods" and file.stem in names:
             assert not {f"condense.methods.{other}" for other in names} & set(imports(name, file))
+
+
+def test_methods_do_not_know_the_files_of_a_set():
+    for name, file in modules():
+        if part(name) == "methods":
+            assert not {"condense.sets.hdf5", "condense.sets.export"} & set(imports(name, file)), name
 
 
 def test_what_trains_and_condenses_cannot_name_the_truth():
@@ -120,8 +138,8 @@ def test_what_trains_and_condenses_cannot_name_the_truth():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("h5py", {"condense.condensed", "condense.data.hdf5"}),
-        ("accelerate", {"condense.generator.train", "condense.generator.session"}),
+        ("h5py", {"condense.sets.hdf5", "condense.data.hdf5"}),
+        ("accelerate", {"condense.generator.training.trainer", "condense.generator.training.session"}),
         ("matplotlib", {"condense.evaluate.figures"}),
     ],
 )

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from condense import methods
-from condense.commands._plan import resolve_options
 from condense.errors import UserError
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import resolve_options
 from condense.recipe import (
     DataRecipe,
     Recipe,

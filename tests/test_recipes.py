@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from condense import methods
-from condense.commands._grid import expand, read_benchmark
-from condense.commands._plan import read_config, resolve_options
+from condense.benchmark.grid import expand, read_benchmark
 from condense.data import corrupt, sources
 from condense.data.noise_spec import parse_noise
 from condense.evaluate.reference import published
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import read_config, resolve_options
 from condense.recipe import generator_defaults, read_yaml, shipped
 
 FOLDER = Path(__file__).parents[1] / "recipes"

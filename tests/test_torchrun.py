@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from condense.commands._plan import Request, make_plan
-from condense.condensed import read
 from condense.generator.model import Generator
-from condense.generator.stages import beliefs
+from condense.generator.training.two_stage import beliefs
+from condense.pipeline.plan import Request, make_plan
 from condense.run import Run
+from condense.sets.hdf5 import read
 
 LOST = """
 from dataclasses import replace
 
 from condense.cli import main
-from condense.generator.train import Trainer
+from condense.generator.training.trainer import Trainer
 
 losses_of = Trainer._losses
 

@@ -27,19 +27,19 @@ from condense.classifiers import arms
 from condense.classifiers.arms._training import ArmTraining, train_arm
 from condense.classifiers.fit import Epoch
 from condense.classifiers.teacher import Teacher
-from condense.commands._plan import Plan, Request, make_plan
 from condense.commands.generate import Wanted, draw
-from condense.commands.train import test_accuracy
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.evaluate.reference import find
 from condense.evaluate.stats import summarise
 from condense.files import atomic_write_text
 from condense.generator.model import Generator
-from condense.generator.stages import train_stages
+from condense.generator.training.two_stage import train_stages
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
 from condense.options import Options
+from condense.pipeline.label_scores import test_accuracy
+from condense.pipeline.plan import Plan, Request, make_plan
 from condense.recipe import merge, parse, parse_overrides
 from condense.rng import MOST_SEEDS
 from condense.run import Run

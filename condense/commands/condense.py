@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from condense.commands import _estimate
-from condense.commands._data import places
-from condense.commands._folder import RUNS, check_run, derived_name, open_run, run_name
-from condense.commands._plan import Plan, Request, make_plan
-from condense.commands._repair import Repaired, check_repair, labeller_run, repair
-from condense.condensed import write
-from condense.condensed_set import CondensedSet, Cost
 from condense.errors import UserError
-from condense.run import Run, prepare_output
+from condense.pipeline import cost
+from condense.pipeline.clean_first import check_repair
+from condense.pipeline.make import make_set
+from condense.pipeline.plan import Plan, Request, make_plan
+from condense.pipeline.run_folder import RUNS, check_run, derived_name, open_run, run_name
+from condense.run import prepare_output
+from condense.sets.hdf5 import write
 
 
 def condense(
@@ -67,11 +65,11 @@ def condense(
 
 
 def dry_run(request: Request) -> dict[str, Any]:
-    """What `condense` would do and cost, see `_estimate.describe`; nothing is written."""
+    """What `condense` would do and cost, see `cost.describe`; nothing is written."""
     plan = make_plan(request)
     check_repair(plan)
     _check_method(plan)
-    return _estimate.describe(plan, draws=True)
+    return cost.describe(plan, draws=True)
 
 
 def _check_method(plan: Plan) -> None:
@@ -79,31 +77,3 @@ def _check_method(plan: Plan) -> None:
     check = getattr(plan.method, "check", None)
     if check is not None and plan.recipe.clean_first == "none":
         check(plan.train, plan.recipe.ipc, plan.options)
-
-
-def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
-    """Repair the labels where asked to, condense, and record the whole recipe and cost in the set.
-
-    Args:
-        plan: what to do.
-        run: keeps checkpoints of the method.
-        labeller: keeps who repairs the labels; a folder within the run's when None.
-    """
-    repaired = repair(plan, labeller or labeller_run(plan, run))
-    made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
-    return _recorded(made, plan, repaired)
-
-
-def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:
-    told = made.provenance
-    cost, before = told.cost, repaired.cost
-    whole = Cost(
-        seconds=cost.seconds + before.seconds,
-        network_evaluations=cost.network_evaluations + before.network_evaluations,
-        peak_memory_bytes=max(cost.peak_memory_bytes, before.peak_memory_bytes),
-        images_seen=cost.images_seen + before.images_seen,
-    )
-    notes = {**told.notes, **repaired.notes, **places(plan.recipe.data)}
-    return dataclasses.replace(
-        made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)
-    )

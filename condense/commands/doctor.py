@@ -8,7 +8,7 @@ from typing import Any
 
 from condense import __version__
 from condense.data import cifar, fashion_mnist, sources
-from condense.data.benchmark import cache_folder
+from condense.data.clean_sets import cache_folder
 from condense.data.memory import available_bytes
 from condense.machine import best_device, machine
 from condense.precision import fast_bf16

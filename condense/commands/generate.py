@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from condense import rng
-from condense.commands._image_files import writer_of
 from condense.data.types import Images, Labels
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.model import FILE, Generator
 from condense.machine import best_device
+from condense.pipeline.image_files import writer_of
 from condense.run import Run, Tracker, as_described, interrupt_guard, locked, prepare_folder, prepare_output
 
 PART = 500  # images drawn and kept at once; a stop loses no more

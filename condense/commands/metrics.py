@@ -10,11 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from condense.commands._data import Given
-from condense.commands._real import real_data, trained_judge
-from condense.commands.evaluate import score_set
-from condense.condensed import read
-from condense.condensed_set import CondensedSet
 from condense.data.types import Images, Labels
 from condense.errors import UserError
 from condense.evaluate import features
@@ -26,9 +21,14 @@ from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
 from condense.evaluate.score import check_same_kind
 from condense.evaluate.stats import summarise
 from condense.machine import best_device
+from condense.pipeline.data import Given
+from condense.pipeline.real_data import real_data, trained_judge
+from condense.pipeline.score import score_set
 from condense.preprocessing import standardisation
 from condense.recipe import DataRecipe
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import read
 
 NETWORK = "convnet3"  # of the space "convnet" and of CAS
 

@@ -10,19 +10,19 @@ from typing import Any
 
 from condense import methods, rng
 from condense.classifiers import networks
-from condense.commands._data import Given
-from condense.commands._real import real_data, trained_judge
-from condense.commands.evaluate import score_set, with_labels
-from condense.condensed import read
-from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_bytes
 from condense.evaluate.protocols import SOFT, Protocol, protocol
 from condense.evaluate.score import check_comparable, may_flip
 from condense.evaluate.stats import Summary, summarise
+from condense.pipeline.data import Given
+from condense.pipeline.real_data import real_data, trained_judge
+from condense.pipeline.score import score_set, with_labels
 from condense.recipe import DataRecipe
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import read
 
 STEPS = 2000
 

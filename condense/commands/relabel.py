@@ -11,20 +11,20 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from condense.commands import _estimate
-from condense.commands._folder import RUNS, open_run, run_name
-from condense.commands._plan import Plan, Request, make_plan
-from condense.commands._relabel_report import suspects_report
 from condense.data.corrupt import imprecise_share
 from condense.data.label_cells import write_candidates
 from condense.data.types import Labels, Mask, Supervision, Truth
 from condense.errors import UserError
 from condense.evaluate.relabel_report import write_relabel_report
+from condense.generator.labels.suggestions import Suggestions, suggest
 from condense.generator.model import Generator
-from condense.generator.stages import train_stages
-from condense.generator.suggestions import Suggestions, suggest
+from condense.generator.training.two_stage import train_stages
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline import cost
+from condense.pipeline.plan import Plan, Request, make_plan
+from condense.pipeline.relabel_report import suspects_report
+from condense.pipeline.run_folder import RUNS, open_run, run_name
 from condense.run import Run, atomic_path, prepare_folder, prepare_output
 from condense.text import to_cell
 
@@ -102,9 +102,9 @@ def relabel_data(
 
 
 def dry_run(request: Request) -> dict[str, Any]:
-    """What `relabel_data` would do and cost, see `_estimate.describe`; nothing is written."""
+    """What `relabel_data` would do and cost, see `cost.describe`; nothing is written."""
     plan, options = _plan(request)
-    return _estimate.describe_relabelling(plan, options)
+    return cost.describe_relabelling(plan, options)
 
 
 def judged(found: Suggestions, truth: Truth) -> dict[str, float | None]:

@@ -5,19 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-from condense import rng
-from condense.commands import _estimate
-from condense.commands._folder import RUNS, open_run, run_name
-from condense.commands._plan import OBJECTIVES, Plan, Request, make_plan
-from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
-from condense.generator.model import Generator
-from condense.generator.stages import train_stages
+from condense.generator.training.two_stage import train_stages
 from condense.methods._generate import GeneratorOptions
-
-MOST_SCORED = 10_000  # images a score is measured on; the same number costs minutes more on a CPU
+from condense.pipeline import cost
+from condense.pipeline.label_scores import labels_recovered, test_accuracy
+from condense.pipeline.plan import OBJECTIVES, Plan, Request, make_plan
+from condense.pipeline.run_folder import RUNS, open_run, run_name
 
 
 def train(
@@ -64,41 +58,8 @@ def train(
 
 
 def dry_run(request: Request) -> dict[str, Any]:
-    """What `train` would do and cost, see `_estimate.describe`; nothing is written."""
-    return _estimate.describe(_trainable(request)[0], draws=False)
-
-
-def test_accuracy(generator: Generator, plan: Plan) -> float | None:
-    """Accuracy in percent of the diffusion classifier on (at most 10,000) test images; None without any."""
-    test, truth = plan.source.test, plan.source.test_truth
-    if test is None or truth is None:
-        return None
-    chosen = scored_images(len(test), plan.recipe.seed)
-    posterior = generator.posterior(test.images[chosen], seed=plan.recipe.seed)
-    return 100 * float((posterior.argmax(1) == truth.labels[chosen]).mean())
-
-
-def labels_recovered(generator: Generator, plan: Plan) -> float | None:
-    """Share in percent of (at most 10,000) training images whose likeliest class, label weighed in, is right."""
-    if plan.source.truth is None:
-        return None
-    chosen = scored_images(len(plan.train), plan.recipe.seed)
-    found = recovered_labels(generator, plan.train.take(chosen), plan.recipe.seed)
-    return 100 * float((found == plan.source.truth.labels[chosen]).mean())
-
-
-def recovered_labels(generator: Generator, train: TrainingSet, seed: int) -> Labels:
-    """Each image's likeliest class given its label too, argmax p(y | x, z): int64 [n]."""
-    posterior = generator.label_posterior(train.images.images, train.supervision, seed=seed)
-    return np.asarray(posterior.argmax(1), dtype=np.int64)
-
-
-def scored_images(count: int, seed: int) -> Labels:
-    """All indices, or `MOST_SCORED` of them at random, ascending."""
-    if count <= MOST_SCORED:
-        return np.arange(count)
-    generator = np.random.default_rng(rng.derive(seed, "scored"))
-    return np.sort(generator.choice(count, MOST_SCORED, replace=False))
+    """What `train` would do and cost, see `cost.describe`; nothing is written."""
+    return cost.describe(_trainable(request)[0], draws=False)
 
 
 def _trainable(request: Request) -> tuple[Plan, GeneratorOptions]:

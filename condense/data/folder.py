@@ -23,6 +23,7 @@ from condense.data import labels_csv, pictures, split_folders
 from condense.data.directory import Found, subfolders, walk
 from condense.data.pictures import Handling, Survey
 from condense.data.reading import Reading, in_list
+from condense.data.reading import files as files_are
 from condense.data.types import (
     ImageData,
     Images,
@@ -82,11 +83,12 @@ def load(path: Path, handling: Handling) -> Source:
         pictures.refuse_unreadable(unreadable, len(files), path)
     skipped = _skipped(path, listing, everything, unreadable)
     told = tuple(
-        f"{len(names)} files are left out ({why}): {in_list(names)}."
+        f"{files_are(len(names))} left out ({why}): {in_list(names)}."
         for why, names in skipped.items()
         if why not in (HIDDEN, OTHER)
     )
-    reading = Reading(found.sizes, found.changed(form), skipped, (*notes, *told))
+    read = found.without(unreadable)
+    reading = Reading(read.sizes, read.changed(form), skipped, (*notes, *told))
     return _source(path, listing, images, readable, reading)
 
 

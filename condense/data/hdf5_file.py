@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from condense.data.file_lock import refuse_being_written
 from condense.data.memory import check_expansion, check_fits
 from condense.errors import UserError, in_short
 
@@ -64,9 +65,10 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
         what = "is a folder" if path.is_dir() else "is no plain file" if path.exists() else "does not exist"
         raise UserError(f"{path} {what}; give a {kind}, an .h5 file.")
     try:
+        refuse_being_written(path)
         texts_of(path)
-        # locking off: files on read-only or network disks can be read, and ours are never changed in place
-        with h5py.File(path, "r", locking=False) as file:
+        # through a stream of our own: it takes no lock, and does not mind how else the file is open in this process
+        with path.open("rb") as stream, h5py.File(stream, "r") as file:
             yield file
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

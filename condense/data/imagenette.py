@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from condense.data import folder
-from condense.data.benchmark import cache_folder, clean_source, downloading
+from condense.data.clean_sets import cache_folder, clean_source, downloading
 from condense.data.decode import LEVELS
 from condense.data.pictures import Form, Handling, read, refuse_unreadable
 from condense.data.types import Source

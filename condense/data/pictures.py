@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +68,10 @@ class Survey:
     def sizes(self) -> Counter[tuple[int, int]]:
         """How many pictures have which (width, height)."""
         return Counter(found.size for found in self.looks.values())
+
+    def without(self, files: Container[Path]) -> Survey:
+        """The same without some files."""
+        return Survey({file: found for file, found in self.looks.items() if file not in files}, self.unreadable)
 
     def changed(self, form: Form) -> dict[str, int]:
         """What is done to pictures that are not plain, and to how many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,10 +18,15 @@ class Reading:
         notes: whole sentences that a user should read, whatever the command.
     """
 
-    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     changed: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def files(count: int) -> str:
+    """The beginning of a sentence about so many files."""
+    return "1 file is" if count == 1 else f"{count} files are"
 
 
 def in_list(names: list[str] | tuple[str, ...], most: int = 5) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from condense.errors import UserError
 from condense.generator.denoiser import Denoiser, NoiseDistribution, loss_weight, squared_errors
-from condense.generator.objectives import forward_loss
+from condense.generator.losses import forward_loss
 
 EDM_NOISE = NoiseDistribution()
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0

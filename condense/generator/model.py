@@ -19,10 +19,10 @@ from condense.errors import RunFailed, UserError, in_short
 from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors
 from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
+from condense.generator.labels.posterior import given_label, supervision_likelihood
+from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.networks import AllClass, Conditional
-from condense.generator.opinion import SecondOpinion
 from condense.generator.options import NetworkOptions
-from condense.generator.posterior import given_label, supervision_likelihood
 from condense.generator.sampler import heun
 from condense.precision import autocast
 from condense.preprocessing import planes

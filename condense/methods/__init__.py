@@ -24,11 +24,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.options import Options as BaseOptions
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 
 class Method(Protocol):

@@ -28,10 +28,8 @@ from torch import Tensor
 from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, fit, has_batch_norm
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.machine import best_device
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._augmentation import augmentation_for, per_image
 from condense.methods._by_ipc import nearest_row
 from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
@@ -48,6 +46,8 @@ from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels
 from condense.precision import wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 Start = Literal["noise", "real"]
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.networks import Network
-from condense.condensed_set import Floats
 from condense.data.types import ImageData, TrainingSet
 from condense.errors import UserError
 from condense.methods._members import class_members, refuse_partial
 from condense.preprocessing import Preprocessing, planes
+from condense.sets.condensed_set import Floats
 
 UNIT_RANGE = (0.0, 1.0)
 ZCA_EPS = 0.1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from condense.classifiers.teacher import Teacher, TeacherOptions
-from condense.condensed_set import Cost, Floats
 from condense.data.types import TrainingSet
 from condense.run import JSON, peak_memory_bytes
+from condense.sets.condensed_set import Cost, Floats
 
 
 def teaching(train: TrainingSet, options: TeacherOptions) -> int:

@@ -24,10 +24,8 @@ from pydantic import AfterValidator, Field
 from condense import rng
 from condense.augment import DSA
 from condense.classifiers.fit import FitOptions
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.machine import best_device
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._augmentation import augmentation_for, check_augmentation, per_image
 from condense.methods._by_ipc import nearest_row
 from condense.methods._experts import Snapshots, expert_folder, train_experts
@@ -44,6 +42,8 @@ from condense.methods._trajectories import Row, TrajectoryMatching
 from condense.precision import wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 LARGEST_WHITENED = 32 * 32 * 3  # values an image; ZCA's matrices hold the square of it
 

@@ -28,15 +28,15 @@ from torch.nn.functional import cross_entropy
 from condense import rng
 from condense.classifiers.teacher import Teacher, TeacherOptions
 from condense.classifiers.teaching import teacher_for
-from condense.condensed_set import CondensedSet
 from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._crops import random_crops, resized, tiled
 from condense.methods._members import drawn, members_of
 from condense.methods._taught import cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 LARGE = 64
 

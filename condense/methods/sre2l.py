@@ -27,14 +27,14 @@ from pydantic import Field
 from condense.classifiers import networks
 from condense.classifiers.teacher import TeacherOptions
 from condense.classifiers.teaching import teacher_for
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._recover import RecoverOptions, recover, recovering
 from condense.methods._statistics import check_batch_norm
 from condense.methods._taught import cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import JSON, Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 
 class Squeeze(TeacherOptions):

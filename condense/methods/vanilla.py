@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._generate import GeneratorOptions, PlainDraw, condense_with_generator
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 
 class Options(GeneratorOptions):

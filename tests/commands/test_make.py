@@ -13,15 +13,15 @@ from conftest import Dmis
 from PIL import Image
 
 from condense import methods
-from condense.commands._plan import Request, make_plan, resolve_options
-from condense.commands._real import real_data
-from condense.condensed import read
 from condense.data import corrupt, sources
 from condense.errors import UserError
 from condense.evaluate import protocols
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import Request, make_plan, resolve_options
+from condense.pipeline.real_data import real_data
 from condense.recipe import DataRecipe
 from condense.run import locked
+from condense.sets.hdf5 import read
 
 
 def listing(folder: Path) -> list[str]:
@@ -55,7 +55,7 @@ def test_chain_of_commands(dmis: Dmis, made: Path, trained: Path, quick: None) -
     assert dmis("export", made, "pictures").code == 0
     assert len(list(Path("pictures").rglob("*.png"))) == 20
     told = json.loads(dmis("evaluate", made, "--quick", "--repeats", 2, "--json").out)
-    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"}
+    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels", "test_data"}
     assert set(told) == keys
     assert told["protocol"]["name"] == "hard-quick" and len(told["accuracies"]) == 2
     assert told["mean"] == pytest.approx(sum(told["accuracies"]) / 2)

@@ -10,8 +10,8 @@ import pytest
 from conftest import Dmis
 
 from condense.cli import run
-from condense.condensed import read, write
 from condense.evaluate.protocols import HARD
+from condense.sets.hdf5 import read, write
 
 QUICK = ("--steps", "10", "--cas", "none", "--json", "-q")
 

@@ -11,9 +11,9 @@ import pytest
 from conftest import Dmis
 
 from condense.cli import run
-from condense.condensed import read, write
 from condense.evaluate import protocols
 from condense.evaluate.ddranking import label_robust_score
+from condense.sets.hdf5 import read, write
 
 DMIS = [sys.executable, "-P", "-m", "condense"]
 BRIEF = ("--network", "mlp", "--repeats", "2", "--steps", "20", "-q", "--json")

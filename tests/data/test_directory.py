@@ -61,7 +61,7 @@ def test_other_files_are_counted(pets):
     paint(pets / "cover.png")
     reading = sources.load(str(pets)).reading
     assert reading.skipped == {"in no class folder": ("cover.png",), "no picture": ("README", "cat/notes.txt")}
-    assert reading.notes == ("1 files are left out (in no class folder): cover.png.",)
+    assert reading.notes == ("1 file is left out (in no class folder): cover.png.",)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")

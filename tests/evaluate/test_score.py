@@ -8,12 +8,12 @@ import torch
 from condense import augment, rng
 from condense.classifiers import networks
 from condense.classifiers.fit import fit, predict
-from condense.condensed_set import CondensedSet, Provenance
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate import score as scoring
 from condense.evaluate.protocols import HARD, protocol
 from condense.preprocessing import Preprocessing
+from condense.sets.condensed_set import CondensedSet, Provenance
 
 CLASSES = ("dark", "light", "striped")
 BRIEF = dataclasses.replace(HARD, name="brief", epochs=3)

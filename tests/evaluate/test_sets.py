@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from condense.condensed_set import CondensedSet, Provenance
 from condense.errors import UserError
 from condense.evaluate.score import Score
 from condense.evaluate.sets import check_one_method, combine
 from condense.evaluate.stats import summarise_nested
 from condense.preprocessing import Preprocessing
+from condense.sets.condensed_set import CondensedSet, Provenance
 
 
 def condensed_set(value, **changed):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from condense.condensed_set import CondensedSet, Provenance
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate import score as scoring
 from condense.evaluate.protocols import SOFT
 from condense.evaluate.soft import soft_loss, soft_targets
 from condense.preprocessing import Preprocessing
+from condense.sets.condensed_set import CondensedSet, Provenance
 
 CLASSES = ("dark", "light", "striped")
 

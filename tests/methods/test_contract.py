@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condense import cli, methods
-from condense.condensed import read
-from condense.condensed_set import CondensedSet
+from condense import methods
+from condense.cli.options import METHODS
 from condense.data import corrupt, digits
 from condense.data.types import TrainingSet, Truth
 from condense.errors import UserError
 from condense.methods._generate import GeneratorOptions
 from condense.recipe import parse
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import read
 
 IPC = 2
 BUDGETS = {
@@ -124,7 +125,7 @@ def test_the_cost_is_foretold(name, first):
     method = methods.load(name)
     options = parse(method.Options, budget(name), name)
     if isinstance(options, GeneratorOptions):
-        return  # `commands._estimate` tells what generators cost
+        return  # `pipeline.cost` tells what generators cost
     assert method.evaluations(training_set()[0], IPC, options) == first(name).provenance.cost.network_evaluations
 
 
@@ -197,8 +198,8 @@ TOY = '''
 """Toy: the first images of each class. Source: https://example.org."""
 import numpy as np
 from pydantic import Field
-from condense.methods._assemble import assemble
-from condense.condensed_set import Cost
+from condense.sets.assemble import assemble
+from condense.sets.condensed_set import Cost
 from condense.options import Options as Base
 
 class Options(Base):
@@ -270,7 +271,7 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, 
 
 
 def test_the_help_names_every_method():
-    assert cli.METHODS.split(", ") == list(methods.names())
+    assert METHODS.split(", ") == list(methods.names())
 
 
 def test_a_dotted_path_to_nothing_is_refused():

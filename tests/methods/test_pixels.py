@@ -11,7 +11,6 @@ from kornia.enhance import ZCAWhitening
 from condense import augment, methods
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, predict
-from condense.condensed import read, write
 from condense.data import digits
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
@@ -30,6 +29,7 @@ from condense.methods._pixels import (
 from condense.preprocessing import standardisation
 from condense.recipe import parse
 from condense.run import Run
+from condense.sets.hdf5 import read, write
 
 
 def reals(least=1, preprocessing=None, train=None):

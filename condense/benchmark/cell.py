@@ -1,0 +1,308 @@
+"""One cell of a benchmark in its folder: make the set, score it, or go on where an earlier try stopped.
+
+    cells/NAME/  recipe.json  condensed.h5  score.json  log.txt  run/  (error.json where it failed)
+    shared/NAME/ the generator or teacher of all sizes of a method, or who repaired a setting's labels; labels.json
+
+A cell is done when score.json belongs to an undamaged condensed.h5. Every file is written in one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from condense.benchmark.grid import SHARED, Cell, Trained
+from condense.classifiers.teacher import load_teacher
+from condense.errors import DmisError, Interrupted, UserError
+from condense.evaluate.protocols import protocol
+from condense.evaluate.results import Result
+from condense.files import atomic_write_text
+from condense.generator.model import FILE as GENERATOR
+from condense.generator.model import Generator
+from condense.machine import best_device
+from condense.pipeline.clean_first import repair
+from condense.pipeline.label_scores import test_accuracy, told_by_generator, told_by_labels
+from condense.pipeline.make import make_set
+from condense.pipeline.plan import Plan, Request, make_plan
+from condense.pipeline.score import score_set
+from condense.recipe import merge
+from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import read, write
+
+RECIPE, SET, SCORE, ERROR, LOG, LABELS = (
+    "recipe.json",
+    "condensed.h5",
+    "score.json",
+    "error.json",
+    "log.txt",
+    "labels.json",
+)
+FIRST = "first-cell.txt"
+_IDENTITY = ("method", "ipc", "seed", "clean_first")
+
+
+def run_cell(out: Path, cell: Cell) -> None:
+    """Do what is missing of a cell; a failure is written into its folder, not raised.
+
+    Raises:
+        Interrupted: stopped by Ctrl-C; what was saved is gone on from the next time.
+    """
+    folder = cell.folder(out)
+    with _recorded(folder):
+        atomic_write_text(folder / RECIPE, json.dumps(cell.recipe, indent=2) + "\n")
+        plan, run = _planned(out, cell)
+        condensed = whole_set(out, cell)
+        if condensed is None:
+            print(f"{_now()} making the set")
+            condensed = make_set(plan, run, None if cell.labeller is None else Run(out / SHARED / cell.labeller))
+            write(folder / SET, condensed, force=True)
+        learner = learner_folder(out, cell)
+        if learner is not None and read_labels(learner) is None and has_trained(learner, "generator"):
+            _write_labels(learner, told_by_generator(plan, Generator.load(Run(learner), best_device())))
+        print(f"{_now()} scoring the set")
+        _score(plan, condensed, folder)
+        print(f"{_now()} done")
+
+
+def run_labeller(out: Path, cell: Cell) -> None:
+    """Train who repairs the labels of a cell's setting, as `run_cell` does for a cell."""
+    assert cell.labeller is not None
+    folder = out / SHARED / cell.labeller
+    with _recorded(folder):
+        _drop_damaged(folder)
+        plan = make_plan(Request(named=cell.recipe))
+        print(f"{_now()} repairing the labels")
+        found = repair(plan, Run(folder)).train.supervision.observed
+        truth = plan.source.truth
+        told = told_by_labels(plan.train, found, None if truth is None else truth.labels)
+        if has_trained(folder, "generator"):
+            told["classifier_accuracy"] = test_accuracy(Generator.load(Run(folder), best_device()), plan)
+        _write_labels(folder, told)
+        print(f"{_now()} done")
+
+
+def read_result(out: Path, cell: Cell) -> Result:
+    """How far a cell is: done, failed or missing; a damaged one is missing.
+
+    Raises:
+        UserError: the folder was made by another recipe.
+    """
+    folder = cell.folder(out)
+    asked = _read_json(folder / RECIPE)
+    if asked is None:
+        return cell.result()
+    if not cell.is_of(asked):
+        raise UserError(
+            f"{folder} was made by another recipe; choose another --out, or remove that folder to make the cell anew."
+        )
+    if (error := read_error(folder)) is not None:
+        return dataclasses.replace(cell.result(), status="failed", error=error)
+    score, condensed = _read_score(folder / SCORE), whole_set(out, cell)
+    if score is None or condensed is None or score["sha256"] != condensed.sha256():
+        return cell.result()
+    cost = condensed.provenance.cost
+    learner = learner_folder(out, cell)
+    learnt = {} if learner is None else read_labels(learner) or {}
+    return dataclasses.replace(
+        cell.result(),
+        status="done",
+        network=score["network"],
+        accuracies=tuple(score["accuracies"]),
+        mean=score["mean"],
+        std=score["std"],
+        ci95=score["ci95"],
+        seconds=cost.seconds,
+        peak_memory_bytes=cost.peak_memory_bytes or None,
+        bytes=(folder / SET).stat().st_size,
+        labels_recovered=learnt.get("labels_recovered"),
+        classifier_accuracy=learnt.get("classifier_accuracy"),
+    )
+
+
+def whole_set(out: Path, cell: Cell) -> CondensedSet | None:
+    """The cell's condensed set; None where it is missing, damaged or another cell's."""
+    try:
+        condensed = read(cell.folder(out) / SET)
+    except UserError:
+        return None
+    made = condensed.provenance.recipe
+    same = isinstance(made, Mapping) and all(made.get(key) == cell.recipe[key] for key in _IDENTITY)
+    return condensed if same else None
+
+
+def has_trained(folder: Path, kind: Trained) -> bool:
+    """Whether an undamaged generator, or a teacher trained to its end, lies in a folder."""
+    try:
+        if kind == "teacher":
+            load_teacher(folder)
+            return True
+        return folder.is_dir() and Run(folder).load(GENERATOR) is not None
+    except UserError:
+        return False
+
+
+def is_repaired(folder: Path, cell: Cell) -> bool:
+    """Whether the labels of a cell's setting were repaired and who did it can be used again."""
+    return read_labels(folder) is not None and (
+        cell.recipe["clean_first"] != "dmis" or has_trained(folder, "generator")
+    )
+
+
+def read_error(folder: Path) -> str | None:
+    """Why the last try failed; None where it did not."""
+    found = _read_json(folder / ERROR)
+    return None if found is None else str(found.get("error"))
+
+
+def record_error(folder: Path, sentence: str) -> None:
+    """Mark a cell or a labeller as failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(folder / ERROR, json.dumps({"error": sentence}, indent=2) + "\n")
+
+
+def learner_folder(out: Path, cell: Cell) -> Path | None:
+    """Where the generator lies that learnt a cell's labels as given: its own, or the one that repaired them."""
+    if cell.labeller is not None:
+        return out / SHARED / cell.labeller
+    if cell.shared is not None and cell.trains == "generator" and cell.recipe["clean_first"] == "none":
+        return out / SHARED / cell.shared
+    return None
+
+
+def read_labels(folder: Path) -> dict[str, Any] | None:
+    """What was learnt of the labels, see `condense.pipeline.label_scores`; None where it is missing or damaged."""
+    found = _read_json(folder / LABELS)
+    if found is None or not isinstance(found.get("classes"), list):
+        return None
+    shares = ("labels_recovered", "classifier_accuracy")
+    whole = all(found.get(name) is None or _is_number(found[name]) for name in shares)
+    return found if whole and all(map(_is_confusion, (found.get("recovered"), found.get("given")))) else None
+
+
+def _is_confusion(counts: object) -> bool:
+    """Whether it is counts [c, c], or nothing."""
+    if counts is None:
+        return True
+    rows = counts if isinstance(counts, list) else [None]
+    return all(isinstance(row, list) and len(row) == len(rows) and all(map(_is_number, row)) for row in rows)
+
+
+@contextlib.contextmanager
+def _recorded(folder: Path) -> Iterator[None]:
+    """Output goes to the folder's log; an exception becomes its error, an earlier one is forgotten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log:  # a line at a time
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            try:
+                (folder / ERROR).unlink(missing_ok=True)
+                yield
+            except Interrupted as stop:
+                print(f"{_now()} {stop}")
+                raise
+            except Exception as error:
+                traceback.print_exc(file=sys.stdout)
+                sentence = str(error) if isinstance(error, DmisError) else f"{type(error).__name__}: {error}"
+                record_error(folder, sentence)
+
+
+def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
+    """The cell's plan, with what is shared filled in; and where its training is kept.
+
+    The first cell of a method, setting and seed trains in the shared folder, the others use what it trained.
+    """
+    recipe, run_folder = dict(cell.recipe), cell.folder(out) / "run"
+    if cell.labeller is not None and has_trained(out / SHARED / cell.labeller, "generator"):
+        recipe = merge(recipe, {"labeller": {"generator": str(out / SHARED / cell.labeller)}})
+    if cell.shared is not None and cell.trains is not None:
+        shared = out / SHARED / cell.shared
+        if has_trained(shared, cell.trains) and not _is_first(shared, cell):
+            given: dict[Trained, dict[str, Any]] = {
+                "generator": {"generator": str(shared)},
+                "teacher": {"teacher": {"folder": str(shared)}},
+            }
+            recipe = merge(recipe, given[cell.trains])
+        else:
+            run_folder = shared
+            shared.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(shared / FIRST, cell.name + "\n")
+    _drop_damaged(run_folder)
+    plan = make_plan(Request(named=recipe))
+    if plan.source.test is None or plan.source.test_truth is None:
+        raise UserError(f"{plan.source.train.name} has no test images, so no set made from it can be scored.")
+    return plan, Run(run_folder)
+
+
+def _is_first(shared: Path, cell: Cell) -> bool:
+    """Whether this cell trained in the shared folder, so that the rest of its checkpoints are there too."""
+    file = shared / FIRST
+    return file.is_file() and file.read_bytes().strip() == cell.name.encode()
+
+
+def _score(plan: Plan, condensed: CondensedSet, folder: Path) -> None:
+    wanted, source = plan.recipe.evaluate, plan.source
+    rules = protocol(wanted.protocol)
+    assert source.test is not None and source.test_truth is not None
+    score = score_set(
+        condensed,
+        source.test,
+        source.test_truth,
+        rules,
+        wanted.network or rules.network,
+        wanted.repeats,
+        plan.recipe.seed,
+        Run(None),
+    )
+    told = {**score.to_json(), "sha256": condensed.sha256()}
+    atomic_write_text(folder / SCORE, json.dumps(told, indent=2) + "\n")
+
+
+def _write_labels(folder: Path, told: dict[str, Any]) -> None:
+    atomic_write_text(folder / LABELS, json.dumps(told) + "\n")
+
+
+def _drop_damaged(folder: Path) -> None:
+    """Remove saved states that cannot be read, so that they are made anew."""
+    for file in folder.glob("*.safetensors"):
+        try:
+            Run(folder).load(file.stem)
+        except UserError as error:
+            print(f"{_now()} {error}")
+            file.unlink()
+
+
+def _read_score(path: Path) -> dict[str, Any] | None:
+    """What `_score` wrote; None where it is missing, damaged or lacks something."""
+    found = _read_json(path)
+    if found is None:
+        return None
+    numbers = found.get("accuracies")
+    whole = isinstance(numbers, list) and numbers and all(map(_is_number, [*numbers, found.get("mean")]))
+    spread = all(found.get(name) is None or _is_number(found[name]) for name in ("std", "ci95"))
+    told = all(isinstance(found.get(name), str) for name in ("sha256", "network"))
+    return found if whole and spread and told and {"std", "ci95"} <= found.keys() else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,132 @@
+"""The app `dmis`: its commands in the order of the help, and errors made into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from condense import __version__, console
+from condense.allocator import keep_freed_memory
+from condense.cli import benchmark, data, make, score, sets, start
+from condense.errors import DmisError, Interrupted, WorkerDone, in_short
+from condense.machine import num_processes
+
+DEBUG = "DMIS_DEBUG"
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    help="Condense image data sets with wrong, ambiguous or missing labels.",
+    epilog="Start with: dmis demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: rich would triple the time of `dmis -h`
+    pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dmis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show where an unforeseen error happened (or set {DEBUG}=1).")
+    ] = False,
+) -> None:
+    pass
+
+
+# in the order in which the help lists them
+COMMANDS = (
+    start.demo,
+    start.init,
+    sets.inspect,
+    data.corrupt,
+    make.train,
+    make.condense,
+    score.evaluate,
+    score.rank,
+    benchmark.benchmark,
+    benchmark.report,
+    data.relabel,
+    score.classify,
+    make.generate,
+    sets.export,
+    score.audit,
+    score.metrics,
+    sets.validate,
+    start.doctor,
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry of the console script."""
+    keep_freed_memory()
+    console.prepare()
+    code = run(sys.argv[1:])
+    if num_processes() > 1:
+        # threads of torch's process groups may outlive the interpreter; C++ then aborts a process whose work is done
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; every error becomes a sentence on stderr. Returns the exit code."""
+    debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0")
+    try:
+        return _invoked(arguments)
+    except WorkerDone:
+        return 0
+    except DmisError as error:
+        console.complain(str(error), "" if isinstance(error, Interrupted) else "error: ")
+        return error.exit_code
+    except BrokenPipeError:
+        # nobody reads any more; the interpreter's own flush at exit must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        if console.is_out_of_memory(error) and not debug:
+            console.complain(
+                "the memory does not suffice; use fewer or smaller images (--image-size), a smaller batch or network, "
+                "fewer --jobs, or a machine with more (--resume goes on from the last checkpoint)."
+            )
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            console.complain("no space left on the disk; free some, then run again (--resume goes on).")
+        elif debug:
+            raise
+        else:
+            told = in_short(error)
+            console.complain(f"{type(error).__name__}: {told} (dmis --debug COMMAND … shows where)")
+        return 1
+
+
+def _invoked(arguments: Sequence[str]) -> int:
+    try:
+        app(list(arguments), prog_name="dmis")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        if code == 130:
+            console.complain("interrupted.", "")
+        if sys.stdout is not None:
+            with contextlib.suppress(ValueError):  # a closed stdout is no news here
+                sys.stdout.flush()
+        return code
+    return 0

@@ -1,0 +1,74 @@
+"""Commands on benchmarks: run a grid of cells, write its report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from condense.cli import output
+from condense.cli.options import (
+    AsJson,
+    DryRun,
+    Quiet,
+    Settings,
+)
+
+
+def benchmark(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
+    settings: Settings = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Cells at once. [default: one with a GPU, else one a core, at most 4]"),
+    ] = None,
+    hours: Annotated[float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this.")] = None,
+    executor: Annotated[str, typer.Option("--executor", metavar="local|slurm", help="Where cells run.")] = "local",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option("--slurm", metavar="KEY=VALUE", help="For submitit, e.g. slurm_partition=gpu; repeatable."),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a grid of methods, settings, sizes and seeds.
+
+    Run again, it does what is missing.
+    """
+    from condense.benchmark import runner
+    from condense.benchmark.executors import choose_executor
+
+    if dry_run:
+        output.answer(lambda: runner.dry_run(recipe, out, settings or ()), as_json, output.cells)
+        return
+
+    def tell(line: str) -> None:
+        if not quiet:
+            print(line, file=sys.stderr)
+
+    output.answer(
+        lambda: runner.benchmark(
+            recipe,
+            out,
+            settings=settings or (),
+            executor=choose_executor(executor, out, jobs, slurm or ()),
+            hours=hours,
+            tell=tell,
+        ),
+        as_json,
+        output.benchmarked,
+    )
+
+
+def report(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a benchmark's report anew."""
+    from condense.benchmark.runner import report as command
+
+    output.answer(lambda: command(out), as_json, output.benchmarked)

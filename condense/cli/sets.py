@@ -1,0 +1,82 @@
+"""Commands on the file of a condensed set: looked at, exported, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from condense.cli import output
+from condense.cli.options import (
+    MOST_SEED,
+    AsJson,
+    Background,
+    Download,
+    Fit,
+    Flip,
+    Force,
+    ImageSize,
+    Labels,
+    Noise,
+    Out,
+    Root,
+    Set,
+    SkipUnreadable,
+    data_recipe,
+    data_values,
+    one_output,
+    picture_values,
+)
+
+
+def inspect(
+    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
+    grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, a class a row (.png).")] = None,
+    columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
+    noise: Noise = None,
+    labels: Labels = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of the noise.")] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Describe a condensed set or a data set."""
+    from condense.commands.inspect import inspect as command
+
+    recipe = data_recipe(
+        data_values(target, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip)
+    )
+    output.answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, _inspected)
+
+
+def _inspected(result: dict[str, Any]) -> None:
+    output.facts({name: value for name, value in result.items() if name != "notes"})  # they were told already
+
+
+def export(
+    path: Set,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="File or folder to write.")] = None,
+    to: Out = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="folder, npz, vico, ddranking or parquet.")] = "folder",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a set in another program's file form."""
+    from condense.commands.export import export as command
+
+    output.answer(lambda: command(path, one_output(out, to), format, force=force), as_json, output.facts)
+
+
+def validate(path: Set, as_json: AsJson = False) -> None:
+    """Check that a set is whole (exit code 0 or 2)."""
+    from condense.commands.validate import validate as command
+
+    output.answer(lambda: command(path), as_json, output.facts)

@@ -1,0 +1,39 @@
+"""From a plan to a condensed set: labels repaired where asked for, the method, the whole record."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from condense.pipeline.clean_first import Repaired, labeller_run, repair
+from condense.pipeline.data import places
+from condense.pipeline.plan import Plan
+from condense.run import Run
+from condense.sets.condensed_set import CondensedSet, Cost
+
+
+def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
+    """Repair the labels where asked to, condense, and record the whole recipe and cost in the set.
+
+    Args:
+        plan: what to do.
+        run: keeps checkpoints of the method.
+        labeller: keeps who repairs the labels; a folder within the run's when None.
+    """
+    repaired = repair(plan, labeller or labeller_run(plan, run))
+    made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
+    return _recorded(made, plan, repaired)
+
+
+def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:
+    told = made.provenance
+    cost, before = told.cost, repaired.cost
+    whole = Cost(
+        seconds=cost.seconds + before.seconds,
+        network_evaluations=cost.network_evaluations + before.network_evaluations,
+        peak_memory_bytes=max(cost.peak_memory_bytes, before.peak_memory_bytes),
+        images_seen=cost.images_seen + before.images_seen,
+    )
+    notes = {**told.notes, **repaired.notes, **places(plan.recipe.data)}
+    return dataclasses.replace(
+        made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)
+    )
