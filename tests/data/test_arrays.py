@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from condense import condensed
 from condense.data import arrays, corrupt, hdf5_file, memory, sources
 from condense.data import hdf5 as hdf5_data
 from condense.data.types import Corruption, Source
 from condense.errors import UserError
+from condense.sets import hdf5 as condensed
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
