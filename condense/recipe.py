@@ -32,7 +32,7 @@ from condense.text import shortened
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_MOST_BYTES, _MOST_VALUES, _DEEPEST = 2**20, 100_000, 30
+_MOST_BYTES, _MOST_VALUES, _DEEPEST = 2**18, 100_000, 30
 
 SIZES: tuple[tuple[int, str, int | None], ...] = (
     (16, "generator-8px", None),

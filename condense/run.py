@@ -110,7 +110,10 @@ class Run:
         """
         if self.path is None or not (target := self.path / "metrics.jsonl").exists():
             return
-        lines = target.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            lines = target.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise write_error(error, target) from error
         atomic_write_text(target, "".join(f"{line}\n" for line in lines if _is_up_to(line, step, counter)))
 
     @contextmanager

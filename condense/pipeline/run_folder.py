@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from condense.errors import UserError
-from condense.files import sweep
+from condense.files import check_name, sweep
 from condense.generator.model import FILE as GENERATOR
 from condense.generator.model import SECOND
 from condense.machine import is_worker
@@ -35,12 +35,17 @@ def run_name(plan: Plan, *parts: str) -> str:
 
 def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
     """Raise `UserError` unless `path` is free, or may be continued or replaced, and nobody is at work in it."""
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, and a folder is needed; choose another --run.")
+    _check_folder(path)
     if path.is_dir():
         with locked(path, "run"):
             pass
     _check_run(path, plan, resume=resume, force=force)
+
+
+def _check_folder(path: Path) -> None:
+    check_name(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, and a folder is needed; choose another --run.")
 
 
 def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
@@ -68,9 +73,7 @@ def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
 def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool) -> Iterator[Run]:
     """The run folder with the resolved recipe in it, held against other processes while the block lasts.
 
-    What an earlier run left is removed unless it goes on.
-
-    The processes that torchrun started beside the main one get the folder as it is: they only read a checkpoint.
+    What an earlier run left is removed unless it goes on. The processes that torchrun started beside the main one get the folder as it is: they only read a checkpoint.
 
     Raises:
         UserError: as `check_run`, or the folder cannot be written.
@@ -78,8 +81,7 @@ def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: boo
     if is_worker():
         yield Run(path)
         return
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, and a folder is needed; choose another --run.")
+    _check_folder(path)
     with locked(path, "run"):
         _check_run(path, plan, resume=resume, force=force)
         for folder in _folders(path):
