@@ -73,7 +73,8 @@ def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
 def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool) -> Iterator[Run]:
     """The run folder with the resolved recipe in it, held against other processes while the block lasts.
 
-    What an earlier run left is removed unless it goes on. The processes that torchrun started beside the main one get the folder as it is: they only read a checkpoint.
+    What an earlier run left is removed unless it goes on. The processes that torchrun started beside the main one get
+    the folder as it is: they only read a checkpoint.
 
     Raises:
         UserError: as `check_run`, or the folder cannot be written.
