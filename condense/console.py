@@ -12,6 +12,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from condense.text import shortened, visible
 
@@ -80,7 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(mark in told for mark in marks)
 
 
-def _write(stream: io.TextIOBase | None, text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
     if stream is not None:
         stream.write(text)
         stream.flush()
