@@ -14,6 +14,7 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,7 +72,7 @@ def prepare_output(path: Path, *, force: bool) -> None:
     Raises:
         UserError: `path` is a folder, exists and `force` is off, has too long a name, or may not be written.
     """
-    _check_name(path)
+    check_name(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder, and a file is to be written; give the name of a file.")
     _check_free(path, path.exists(), force=force)
@@ -84,7 +85,7 @@ def prepare_folder(path: Path, *, force: bool) -> None:
     Raises:
         UserError: as `prepare_output`, or `path` is a file.
     """
-    _check_name(path)
+    check_name(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, and a folder is needed; choose another name.")
     _check_free(path, path.is_dir() and any(path.iterdir()), force=force)
@@ -118,7 +119,7 @@ def write_error(error: OSError, target: Path) -> DmisError:
     return RunFailed(f"writing {target} failed: {error.strerror or error}.")
 
 
-def _check_name(path: Path) -> None:
+def check_name(path: Path) -> None:
     """Raise `UserError` where the system takes no such name, e.g. one of more than 255 bytes."""
     try:
         os.lstat(path)
@@ -139,9 +140,8 @@ def _make_writable(folder: Path, target: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        trial = folder / f"{_PARTIAL}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
-        trial.touch()
-        trial.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise write_error(error, target) from error
 

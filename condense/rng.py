@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+MOST_SEEDS = 2**63
+"""Seeds lie in [0, 2^63): what torch, numpy and HDF5 all take."""
 
 
 def derive(seed: int, purpose: str, *numbers: int) -> int:
@@ -15,4 +20,6 @@ def derive(seed: int, purpose: str, *numbers: int) -> int:
 
 def generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
     """A CPU generator seeded by `derive`."""
+    import torch
+
     return torch.Generator().manual_seed(derive(seed, purpose, *numbers))

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from condense import tensor_file
 from condense.changes import changes
 from condense.errors import UserError
-from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, write_error
+from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, sweep, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
 from condense.tensor_file import JSON, as_described
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from torch import Tensor
 
+LOCK = ".lock"
 STOPPING = b"\nStopping where this can go on later; Ctrl-C again stops at once.\n"
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "check_same_run",
     "git_revision",
     "interrupt_guard",
+    "locked",
     "machine",
     "pack_optimizer",
     "peak_memory_bytes",
@@ -47,6 +49,10 @@ __all__ = [
     "prepare_output",
     "unpack_optimizer",
 ]
+
+
+# a terminal or connection that is closed sends SIGHUP; Windows has none
+_STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Tracker:
@@ -60,7 +66,8 @@ class Tracker:
         """Show that `done` steps of the total are finished, with numbers, e.g. `update(40, loss=0.31)`."""
         if self._progress is not None and self._task is not None:
             text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            self._progress.update(self._task, completed=done, shown=text)
+            with suppress(OSError):  # a terminal that is closed must not end the work
+                self._progress.update(self._task, completed=done, shown=text)
 
 
 class Run:
@@ -103,7 +110,10 @@ class Run:
         """
         if self.path is None or not (target := self.path / "metrics.jsonl").exists():
             return
-        lines = target.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            lines = target.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise write_error(error, target) from error
         atomic_write_text(target, "".join(f"{line}\n" for line in lines if _is_up_to(line, step, counter)))
 
     @contextmanager
@@ -112,8 +122,15 @@ class Run:
         if not self.progress:
             yield Tracker()
             return
-        with _progress_bar() as progress:
-            yield Tracker(progress, progress.add_task(description, total=total, completed=initial, shown=""))
+        progress = _progress_bar()
+        task = progress.add_task(description, total=total, completed=initial, shown="")
+        with suppress(OSError):  # as in Tracker
+            progress.start()
+        try:
+            yield Tracker(progress, task)
+        finally:
+            with suppress(OSError):
+                progress.stop()
 
     def save(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
         """Write `tensors` and `meta` to NAME.safetensors in one step: the old file or the new, never a part.
@@ -142,7 +159,7 @@ class Run:
 
 
 class interrupt_guard:
-    """Context manager: the first Ctrl-C (or SIGTERM) sets `requested`, a second raises KeyboardInterrupt.
+    """Context manager: the first Ctrl-C, SIGTERM or SIGHUP sets `requested`, a second raises KeyboardInterrupt.
 
     Who sits at a terminal is told so at once, for an epoch may take minutes. A loop checks `requested` after each
     step, saves, and raises `condense.errors.Interrupted`. Outside the main thread Python allows no handlers; there
@@ -155,8 +172,9 @@ class interrupt_guard:
 
     def __enter__(self) -> interrupt_guard:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+            for number in _STOPS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -171,7 +189,38 @@ class interrupt_guard:
             raise KeyboardInterrupt
         self.requested = True
         if number == signal.SIGINT and os.isatty(2):  # a job of a benchmark gets SIGTERM: its parent has told already
-            os.write(2, STOPPING)  # past sys.stderr, which must not be entered twice
+            with suppress(OSError):
+                os.write(2, STOPPING)  # past sys.stderr, which must not be entered twice
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold `folder`, which is made, so that no second process works in it; `what` is at work there, e.g. "run".
+
+    What killed processes left there is removed. Where a file system knows no locks, nothing is held.
+
+    Raises:
+        UserError: another process is at work there, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another {what} is at work in {folder}; wait for it, or choose another folder (--run, --out)."
+        ) from None
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        raise write_error(error, folder) from error
+    try:
+        sweep(folder, alone=True)
+        yield
+    finally:
+        lock.release()
 
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str) -> None:

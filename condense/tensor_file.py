@@ -47,7 +47,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("it is no plain file")  # a named pipe would never answer
         with safe_open(path, framework="pt") as file:
             described = file.metadata() or {}
-            seal, _, text = described[_SEALED].partition(" ") if _SEALED in described else ("", "", described[_UNSEALED])
+            sealed = _SEALED in described
+            seal, _, text = described[_SEALED].partition(" ") if sealed else ("", "", described[_UNSEALED])
             meta = json.loads(text)
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
         if not isinstance(meta, dict):
@@ -56,7 +57,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(
             f"{path} is not a readable checkpoint ({in_short(error)}); restore a copy or delete it to start over."
         ) from error
-    if _SEALED not in described:
+    if not sealed:
         check_finite(tensors, path)
     elif seal != _seal(tensors, text):
         raise UserError(

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from condense.data.types import Images, Mask
 from condense.grid import grid, png
+from condense.text import literal, shortened
 
 INK = "#1c2430"
 QUIET = "#667085"
@@ -150,7 +151,7 @@ def accuracy_bars(bars: Mapping[str, tuple[float, float | None]]) -> Figure:
             axes.errorbar(mean, place, xerr=ci95, color=INK, capsize=3.5, linewidth=1.2)
         label = f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}"
         axes.text(mean + (ci95 or 0) + 1.5, place, label, va="center", color=INK, fontsize=10)
-    axes.set_yticks(range(len(names)), names, fontsize=10.5, color=INK)
+    axes.set_yticks(range(len(names)), [literal(name) for name in names], fontsize=10.5, color=INK)
     axes.invert_yaxis()
     # Room to the right of 100 for the numbers of long bars.
     axes.set_xlim(0, max([100.0, *(mean + (ci95 or 0) + 26 for mean, ci95 in bars.values())]))
@@ -200,7 +201,7 @@ def accuracy_lines(lines: Sequence[Line], across: str, ticks: Sequence[int] = ()
             x,
             mean,
             yerr=[0 if half is None else half for half in ci95],
-            label=line.label,
+            label=literal(line.label),
             color=own_colours[line.method],
             marker=_MARKERS[methods.index(line.method) % len(_MARKERS)],
             markersize=5,
@@ -246,9 +247,10 @@ def confusion(
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     if num_classes <= 20:
         _annotate(axes, percent)
-    turned = 90 if max(map(len, classes)) > 3 else 0
-    axes.set_xticks(range(num_classes), classes, rotation=turned, fontsize=9, color=INK)
-    axes.set_yticks(range(num_classes), classes, fontsize=9, color=INK)
+    names = [literal(shortened(name, 40)) for name in classes]
+    turned = 90 if max(map(len, names)) > 3 else 0
+    axes.set_xticks(range(num_classes), names, rotation=turned, fontsize=9, color=INK)
+    axes.set_yticks(range(num_classes), names, fontsize=9, color=INK)
     axes.set_xlabel(f"{across} (% of each row)", fontsize=9.5, color=QUIET)
     axes.set_ylabel(down, fontsize=9.5, color=QUIET)
     axes.tick_params(length=0)

@@ -164,7 +164,7 @@ def test_names_up_to_the_systems_limit_can_be_written(tmp_path: Path) -> None:
     for prepare in (prepare_output, prepare_folder):
         with pytest.raises(UserError, match="File name too long"):
             prepare(tmp_path / ("n" * 253 + ".h5"), force=False)
-        with pytest.raises(UserError, match="null byte|null character"):
+        with pytest.raises(UserError, match=r"null byte|null character"):
             prepare(tmp_path / "a\0b", force=False)
 
 

@@ -14,6 +14,7 @@ BASE = {"changes", "errors", "text", "rng", "files", "machine", "run", "tensor_f
 VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
+    "console": {"text"},
     "changes": set(),
     "notices": set(),
     "errors": set(),
@@ -29,11 +30,13 @@ ALLOWED: dict[str, set[str]] = {
     "augment": {"errors"},
     "data": {"errors", "text", "rng", "preprocessing"},
     "grid": {"errors", "files", "data"},
-    "sets": {"errors", "text", "files", "run", "options", "preprocessing", "grid", "data", "package"},
+    "sets": {
+        *("errors", "text", "files", "run", "notices", "options", "preprocessing", "grid", "data", "package"),
+    },
     "classifiers": BASE | {"augment", "preprocessing", "data"},
     "generator": BASE | {"data", "preprocessing", "classifiers"},
     "methods": BASE | VALUES | {"classifiers", "generator"},
-    "recipe": {"errors", "options"},
+    "recipe": {"errors", "options", "rng", "tensor_file", "text"},
     "evaluate": BASE | VALUES | {"classifiers"},
     "recipes": {"sets", "data"},
     "pipeline": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate"},

@@ -20,6 +20,7 @@ from condense.run import (
     as_described,
     git_revision,
     interrupt_guard,
+    locked,
     machine,
     pack_optimizer,
     peak_memory_bytes,
@@ -368,3 +369,33 @@ def test_importing_run_does_not_import_torch() -> None:
     script = "import sys, condense.run; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+def test_a_run_folder_has_one_process_at_a_time(tmp_path: Path) -> None:
+    """faults.md, case 28: two runs shared a folder; one generator was overwritten, metrics doubled."""
+    with locked(tmp_path / "run", "run"):
+        (tmp_path / "run" / ".partial-0123abcd-x.safetensors").write_bytes(b"of a process that was killed")
+        with pytest.raises(UserError, match=r"Another run is at work in .*run; wait for it, or choose another folder"):
+            with locked(tmp_path / "run", "run"):
+                raise AssertionError
+    with locked(tmp_path / "run", "run"):  # is free again, and swept: case 31
+        assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".lock"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be written"), locked(tmp_path / "file", "run"):
+        raise AssertionError
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_closed_connection_saves_like_sigterm() -> None:
+    """faults.md, case 30: SIGHUP lost everything since the last checkpoint."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        with interrupt_guard() as guard:
+            os.kill(os.getpid(), number)
+            assert guard.requested
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with interrupt_guard() as guard:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not guard.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)

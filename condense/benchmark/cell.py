@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 import time
 import traceback
@@ -105,8 +106,8 @@ def read_result(out: Path, cell: Cell) -> Result:
         )
     if (error := read_error(folder)) is not None:
         return dataclasses.replace(cell.result(), status="failed", error=error)
-    score, condensed = _read_json(folder / SCORE), whole_set(out, cell)
-    if score is None or condensed is None or score.get("sha256") != condensed.sha256():
+    score, condensed = _read_score(folder / SCORE), whole_set(out, cell)
+    if score is None or condensed is None or score["sha256"] != condensed.sha256():
         return cell.result()
     cost = condensed.provenance.cost
     learner = learner_folder(out, cell)
@@ -178,8 +179,21 @@ def learner_folder(out: Path, cell: Cell) -> Path | None:
 
 
 def read_labels(folder: Path) -> dict[str, Any] | None:
-    """What was learnt of the labels in a folder, see `condense.pipeline.label_scores`."""
-    return _read_json(folder / LABELS)
+    """What was learnt of the labels, see `condense.pipeline.label_scores`; None where it is missing or damaged."""
+    found = _read_json(folder / LABELS)
+    if found is None or not isinstance(found.get("classes"), list):
+        return None
+    shares = ("labels_recovered", "classifier_accuracy")
+    whole = all(found.get(name) is None or _is_number(found[name]) for name in shares)
+    return found if whole and all(map(_is_confusion, (found.get("recovered"), found.get("given")))) else None
+
+
+def _is_confusion(counts: object) -> bool:
+    """Whether it is counts [c, c], or nothing."""
+    if counts is None:
+        return True
+    rows = counts if isinstance(counts, list) else [None]
+    return all(isinstance(row, list) and len(row) == len(rows) and all(map(_is_number, row)) for row in rows)
 
 
 @contextlib.contextmanager
@@ -230,7 +244,7 @@ def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
 def _is_first(shared: Path, cell: Cell) -> bool:
     """Whether this cell trained in the shared folder, so that the rest of its checkpoints are there too."""
     file = shared / FIRST
-    return file.is_file() and file.read_text(encoding="utf-8").strip() == cell.name
+    return file.is_file() and file.read_bytes().strip() == cell.name.encode()
 
 
 def _score(plan: Plan, condensed: CondensedSet, folder: Path) -> None:
@@ -265,11 +279,27 @@ def _drop_damaged(folder: Path) -> None:
             file.unlink()
 
 
+def _read_score(path: Path) -> dict[str, Any] | None:
+    """What `_score` wrote; None where it is missing, damaged or lacks something."""
+    found = _read_json(path)
+    if found is None:
+        return None
+    numbers = found.get("accuracies")
+    whole = isinstance(numbers, list) and numbers and all(map(_is_number, [*numbers, found.get("mean")]))
+    spread = all(found.get(name) is None or _is_number(found[name]) for name in ("std", "ci95"))
+    told = all(isinstance(found.get(name), str) for name in ("sha256", "network"))
+    return found if whole and spread and told and {"std", "ci95"} <= found.keys() else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object; None where the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

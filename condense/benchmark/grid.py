@@ -6,7 +6,7 @@ import collections
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -97,8 +97,31 @@ class Cell:
         )
 
 
-def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
+OptionsOf = Callable[[str], type[Options] | None]
+"""The options of a method by its name; None where they are not to be looked at."""
+
+
+def shipped_options(name: str) -> type[Options]:
+    """Of a method of the package; a module of the user's is refused, see `methods.load`."""
+    return methods.load(name).Options
+
+
+def own_options(name: str) -> type[Options]:
+    """Of any method, importing the user's own modules: for names given by hand."""
+    return methods.load(name, own=True).Options
+
+
+def known_options(name: str) -> type[Options] | None:
+    """Of a method of the package, None for any other: nothing of a stranger's folder is imported."""
+    return methods.load(name).Options if name in methods.names() else None
+
+
+def read_benchmark(layers: Mapping[str, Any], options_of: OptionsOf = shipped_options) -> BenchmarkRecipe:
     """The recipe, checked as far as it can be without its data; `methods` is a list afterwards.
+
+    Args:
+        layers: the recipe as nested mappings.
+        options_of: which methods may be named.
 
     Raises:
         UserError: an unknown key, method or option, or a value out of range.
@@ -113,7 +136,8 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     if not names:
         raise UserError("The benchmark's recipe names no methods; write methods: all, or a list.")
     for name in names:
-        parse(methods.load(name).Options, recipe.options.get(name, {}), f"benchmark's options for {name!r}")
+        if (options := options_of(name)) is not None:
+            parse(options, recipe.options.get(name, {}), f"benchmark's options for {name!r}")
     if unused := (set(recipe.options) | set(recipe.judged)) - set(names):
         raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
     for wanted in (recipe.evaluate, *recipe.judged.values()):
@@ -124,13 +148,13 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     return recipe.model_copy(update={"methods": names})
 
 
-def expand(recipe: BenchmarkRecipe) -> list[Cell]:
+def expand(recipe: BenchmarkRecipe, options_of: OptionsOf = shipped_options) -> list[Cell]:
     """All cells, those of the first seed first; their names depend on nothing but what they are.
 
     Raises:
         UserError: two cells are the same, or a value is out of range.
     """
-    cells = list(_cells(recipe))
+    cells = list(_cells(recipe, options_of))
     counts = collections.Counter(cell.name for cell in cells)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
@@ -138,16 +162,18 @@ def expand(recipe: BenchmarkRecipe) -> list[Cell]:
     return cells
 
 
-def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
+def _cells(recipe: BenchmarkRecipe, options_of: OptionsOf) -> Iterator[Cell]:
     for seed in recipe.seeds:
         for data in recipe.settings:
             for by in recipe.clean_first:
                 for method in recipe.methods:
                     for ipc in recipe.ipc:
-                        yield _cell(recipe, data, method, by, ipc, seed)
+                        yield _cell(recipe, data, method, by, ipc, seed, options_of(method))
 
 
-def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: int, seed: int) -> Cell:
+def _cell(
+    recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: int, seed: int, options: type[Options] | None
+) -> Cell:
     labeller = _labeller(recipe, by)
     named = {
         "data": _asked(data) | {"name": data.name, "noise": data.noise} | _found_at(recipe, data),
@@ -163,7 +189,7 @@ def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: 
     own = recipe.options.get(method, {})
     place = "_".join([_slug(_setting(data)), *_whose(data)])
     group = "_".join([place, _slug(method), *([] if by == "none" else [f"by-{by}"])])
-    trains = _trains(methods.load(method).Options, own)
+    trains = None if options is None else _trains(options, own)
     repairs = by in LABELLERS and "generator" not in labeller
     return Cell(
         name=f"{group}_ipc{ipc}_seed{seed}",
@@ -239,8 +265,10 @@ def _asked(model: Options) -> dict[str, Any]:
 
 
 def _placeless(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    data = {key: value for key, value in recipe.get("data", {}).items() if key not in ("root", "download")}
-    return {**recipe, "data": data}
+    data = recipe.get("data")
+    if not isinstance(data, Mapping):  # of a damaged file
+        return dict(recipe)
+    return {**recipe, "data": {key: value for key, value in data.items() if key not in ("root", "download")}}
 
 
 def _slug(text: str) -> str:

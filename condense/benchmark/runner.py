@@ -22,13 +22,22 @@ from condense.benchmark.cell import (
     whole_set,
 )
 from condense.benchmark.executors import Executor, Job, LocalExecutor
-from condense.benchmark.grid import SHARED, BenchmarkRecipe, Cell, expand, read_benchmark
+from condense.benchmark.grid import (
+    SHARED,
+    BenchmarkRecipe,
+    Cell,
+    expand,
+    known_options,
+    own_options,
+    read_benchmark,
+    shipped_options,
+)
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.evaluate.benchmark_report import HTML, write_benchmark_report
 from condense.evaluate.results import Result, comparisons, write_comparisons, write_csv
-from condense.files import atomic_write_text
+from condense.files import atomic_write_text, prepare_folder, sweep
 from condense.pipeline.plan import read_config
 from condense.recipe import merge, parse_overrides
 
@@ -66,10 +75,11 @@ def benchmark(
         Interrupted: stopped by Ctrl-C; run the same again to go on.
     """
     recipe, cells, before = _looked_at(config, out, settings)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
+    prepare_folder(out, force=True)
+    out.mkdir(exist_ok=True)
     with _alone(out):
+        for folder in (out, *out.glob("cells/*"), *out.glob("cells/*/run"), *out.glob("shared/*")):
+            sweep(folder, alone=True)
         atomic_write_text(out / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
         book = _Book(out, before, tell)
         stopped = run_tasks(
@@ -98,7 +108,7 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
 
 
 def report(out: Path) -> dict[str, Any]:
-    """Write results.csv, comparisons.csv and the report of a benchmark's folder anew.
+    """Write results.csv, comparisons.csv and the report of a benchmark's folder anew; no module of its is imported.
 
     Returns:
         As `benchmark`.
@@ -108,18 +118,22 @@ def report(out: Path) -> dict[str, Any]:
     """
     try:
         layers = json.loads((out / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(layers, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{out} is no folder of a benchmark: {RECIPE} is missing or damaged.") from error
-    recipe = read_benchmark(layers)
-    cells = expand(recipe)
+    recipe = read_benchmark(layers, known_options)
+    cells = expand(recipe, known_options)
     results = [read_result(out, cell) for cell in cells]
     _write(out, recipe, cells, results)
     return {**_counts(out, results), "comparisons": comparisons(results)}
 
 
 def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
-    recipe = read_benchmark(merge(read_config(config), parse_overrides(settings)))
-    cells = expand(recipe)
+    asked = parse_overrides(settings)
+    options_of = own_options if "methods" in asked else shipped_options
+    recipe = read_benchmark(merge(read_config(config), asked), options_of)
+    cells = expand(recipe, options_of)
     return recipe, cells, [read_result(out, cell) for cell in cells]
 
 

@@ -140,7 +140,7 @@ def fit(
     batches = Batches(images.to(device), targets.to(device), options.batch_size, (seed,), augment, mix)
     whole = whole or has_batch_norm(network)
     if has_batch_norm(network) and len(images) == 1:
-        raise UserError("Batch norm needs two images or more, here is one; choose a network without -bn, or more images.")
+        raise UserError("Batch norm needs two images or more, here is one; choose a network without -bn.")
     for (epoch,) in run_epochs(forward, batches, options, loss, optimizer, first_epoch, whole=whole):
         yield epoch
 

@@ -9,6 +9,7 @@ import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
     Background,
     Config,
@@ -42,7 +43,7 @@ def corrupt(
         str | None, typer.Option("--noise", metavar="KIND:RATE", help="E.g. sym:0.4, partial:0.5.")
     ] = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,

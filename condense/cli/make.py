@@ -11,6 +11,7 @@ import typer
 from condense.cli import output
 from condense.cli.options import (
     METHODS,
+    MOST_SEED,
     AsJson,
     Background,
     Config,
@@ -168,7 +169,7 @@ def generate(
     ] = False,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Steps of the sampler.")] = 18,
     guidance: Annotated[float, typer.Option("--guidance", min=0.0, help="Strength of class guidance.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the images drawn before a stop.")] = False,
     force: Force = False,
     as_json: AsJson = False,

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condense.errors import UserError
+from condense.rng import MOST_SEEDS
 
 if TYPE_CHECKING:
     from condense.pipeline.plan import Request
     from condense.recipe import DataRecipe
 
+MOST_SEED = MOST_SEEDS - 1
 METHODS = "cad, dc, dm, dmis, dsa, herding, kcenter, mtt, random, rded, sre2l, tdsm, vanilla"
 
 Config = Annotated[
@@ -61,15 +63,19 @@ Labels = Annotated[
     str | None,
     typer.Option("--labels", metavar="FILE[::NAME]", help="Take the given labels from a file, e.g. CIFAR-10N's."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything. [default: 0]")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of everything. [default: 0]")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME]"),
+    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME-seedN]"),
 ]
 TrainedFolder = Annotated[
     Path | None,
     typer.Option(
-        "--run", "-o", "--out", metavar="DIR", help="Run folder, for generator and checkpoints. [default: runs/NAME]"
+        "--run",
+        "-o",
+        "--out",
+        metavar="DIR",
+        help="Run folder, for generator and checkpoints. [default: runs/NAME-seedN]",
     ),
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", hidden=True)]  # where the output is an argument

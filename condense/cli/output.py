@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from condense import console
+
 if TYPE_CHECKING:
     from condense.evaluate.score import Score
     from condense.evaluate.sets import SetsScore
@@ -18,12 +20,9 @@ Result = TypeVar("Result")
 
 def answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
     """Call the command; print its result as JSON, with stdout kept clean of anything else, or for people."""
-    if not as_json:
-        show(command())
-        return
     with contextlib.redirect_stdout(sys.stderr):
         result = command()
-    print(json.dumps(result, default=_plain))
+    console.deliver(json.dumps(result, default=_plain) + "\n" if as_json else console.gathered(lambda: show(result)))
 
 
 def _plain(value: Any) -> Any:

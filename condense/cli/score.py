@@ -10,6 +10,7 @@ import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
     Background,
     Config,
@@ -125,7 +126,7 @@ def rank(
     hard_labels: Annotated[bool, typer.Option("--hard-labels", help="Leave the soft labels of the sets out.")] = False,
     lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Of IOR against HLR, 0 to 1.")] = 0.5,
     ars_weight: Annotated[float, typer.Option("--ars-weight", help="Of augmented training, 0 to 1.")] = 0.5,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -186,7 +187,7 @@ def metrics(
         str, typer.Option("--cas", metavar="PROTOCOL|none", help="How to train on the set, to test on real images.")
     ] = "hard-quick",
     repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained for it. [default: 3]")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -230,7 +231,7 @@ def audit(
         int | None, typer.Option("--steps", help="Batches of 128 it is trained for. [default: 400]")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -284,7 +285,9 @@ def classify(
         str | None, typer.Option("--network", help="What the arms train. [default: convnet3-bn]")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of labels, networks and generators; the first one.")
+    ] = 0,
     seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="DIR", help="Keep results; what is there is not done again.")

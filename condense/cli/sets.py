@@ -9,6 +9,7 @@ import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
     Background,
     Download,
@@ -35,7 +36,7 @@ def inspect(
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
     noise: Noise = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of the noise.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,

@@ -10,6 +10,7 @@ import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
     Background,
     Data,
@@ -33,7 +34,7 @@ from condense.cli.options import (
 
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report.")] = Path("demo"),
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images per class.")] = 10,
     settings: Settings = None,
     force: Force = False,

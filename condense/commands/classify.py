@@ -12,6 +12,7 @@ last epoch or step; it is looked at once, and nothing is chosen by it.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from condense.options import Options
 from condense.pipeline.label_scores import test_accuracy
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.recipe import merge, parse, parse_overrides
+from condense.rng import MOST_SEEDS
 from condense.run import Run
 
 OBJECTIVES = ("vanilla", "dmis")
@@ -70,6 +72,8 @@ class Asked:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UserError(f"seeds is {self.seeds}; at least one is needed.")
+        if not 0 <= self.seed <= MOST_SEEDS - self.seeds:
+            raise UserError(f"the seeds from {self.seed} on leave the range 0 to 2^63 - 1; give a smaller --seed.")
         if self.generators and self.seeds > 1:
             raise UserError("A trained generator has seen the labels of one seed; leave --generator or --seeds out.")
         for name in self.arms:
@@ -309,8 +313,9 @@ def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         before = found["request"]
-        float(found["accuracy"]), float(found["seconds"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not isinstance(before, dict) or not math.isfinite(float(found["accuracy"]) + float(found["seconds"])):
+            raise ValueError("numbers or request lack")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is not a result ({error}); remove it to train that arm anew.") from error
     changed = changes(before, request)
     if changed:

@@ -103,8 +103,9 @@ def _folder(out: Path, method: str) -> Path:
 
 def _trained(plan: Plan, out: Path, *, progress: bool) -> Generator:
     assert isinstance(plan.options, GeneratorOptions)
-    run = open_run(_folder(out, plan.recipe.method), plan, resume=False, force=True, progress=progress)
-    return train_generator(plan.train, plan.options.network, plan.options.train, plan.recipe.seed, run)
+    folder = _folder(out, plan.recipe.method)
+    with open_run(folder, plan, resume=False, force=True, progress=progress) as run:
+        return train_generator(plan.train, plan.options.network, plan.options.train, plan.recipe.seed, run)
 
 
 def _condensed(plan: Plan, out: Path, *, progress: bool) -> CondensedSet:

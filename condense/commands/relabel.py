@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.relabel_report import suspects_report
-from condense.pipeline.run_folder import RUNS, derived_name, open_run
+from condense.pipeline.run_folder import RUNS, open_run, run_name
 from condense.run import Run, atomic_path, prepare_folder, prepare_output
 from condense.text import to_cell
 
@@ -73,10 +74,11 @@ def relabel_data(
     prepare_folder(out, force=force)
     for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
         prepare_output(out / name, force=True)
-    generator, run = _generator(plan, options, run_folder, resume=resume, force=force, progress=progress)
-    spent = 0 if options.generator is not None else cast(int, generator.meta["evaluations"])
-    before = generator.evaluations
-    found = suggest(generator, plan.train, plan.recipe.seed, run)
+    with ExitStack() as held:
+        generator, run = _generator(plan, options, run_folder, held, resume=resume, force=force, progress=progress)
+        spent = 0 if options.generator is not None else cast(int, generator.meta["evaluations"])
+        before = generator.evaluations
+        found = suggest(generator, plan.train, plan.recipe.seed, run)
     out.mkdir(exist_ok=True)
     files = plan.source.files or tuple(map(str, range(len(plan.train))))
     _write_table(out / TABLE, found, files, generator.classes)
@@ -151,16 +153,24 @@ def _plan(request: Request) -> tuple[Plan, GeneratorOptions]:
 
 
 def _generator(
-    plan: Plan, options: GeneratorOptions, run_folder: Path | None, *, resume: bool, force: bool, progress: bool
+    plan: Plan,
+    options: GeneratorOptions,
+    run_folder: Path | None,
+    held: ExitStack,
+    *,
+    resume: bool,
+    force: bool,
+    progress: bool,
 ) -> tuple[Generator, Run]:
+    """The generator and where its answers are kept; `held` lets go of the folder."""
     if options.generator is not None:
         generator = Generator.load(Run(options.generator), best_device())
         generator.check_data(plan.train.images)
         if not options.train.second_opinion:
             generator.opinion = None
         return generator, Run(None, progress=progress)
-    folder = run_folder or RUNS / f"{derived_name(plan)}-relabel"
-    run = open_run(folder, plan, resume=resume, force=force, progress=progress)
+    folder = run_folder or RUNS / run_name(plan, "relabel")
+    run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress))
     return train_stages(plan.train, options.network, options.train, None, plan.recipe.seed, run), run
 
 

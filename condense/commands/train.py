@@ -11,7 +11,7 @@ from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
 from condense.pipeline.label_scores import labels_recovered, test_accuracy
 from condense.pipeline.plan import OBJECTIVES, Plan, Request, make_plan
-from condense.pipeline.run_folder import RUNS, derived_name, open_run
+from condense.pipeline.run_folder import RUNS, open_run, run_name
 
 
 def train(
@@ -41,9 +41,11 @@ def train(
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
     plan, options = _trainable(request)
-    run_folder = run_folder or RUNS / derived_name(plan)
-    run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
-    generator = train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
+    run_folder = run_folder or RUNS / run_name(plan)
+    with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
+        generator = train_stages(
+            plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run
+        )
     stages = [generator] if generator.second is None else [generator, generator.second]
     return {
         "run": str(run_folder),

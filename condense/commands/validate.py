@@ -12,8 +12,8 @@ def validate(path: Path) -> dict[str, Any]:
     """Check the condensed set at `path`: its form, its sizes, its labels and its SHA-256.
 
     Returns:
-        path, valid (True; else there is an error), schema, method, uses_true_labels, images, classes, ipc, sha256 and sealed
-        (False: no checksum vouches for what it tells of its making; it is of an earlier version, or was edited).
+        path, valid (True; else there is an error), schema, method, uses_true_labels, images, classes, ipc, sha256 and
+        sealed (False: no checksum vouches for what it tells of its making; of an earlier version, or edited).
 
     Raises:
         UserError: it is not whole and right; the message says what is wrong.

@@ -102,7 +102,7 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 def holds(file: h5py.File, name: str) -> bool:
     """Whether there is something called `name`; no link is followed."""
-    group, _, leaf = name.rpartition("/")
+    group = name.rpartition("/")[0]
     if group and not isinstance(file.get(group, getlink=True), h5py.HardLink):
         return False
     return file.get(name, getlink=True) is not None
@@ -121,9 +121,9 @@ def texts_of(path: Path) -> dict[str, list[str]]:
     if "error" in answer:
         if "already open" in answer["error"]:
             raise UserError("it is open for writing in another program; close it there, or clear it with h5clear -s.")
+        told = " ".join(answer["error"].split())
         raise UserError(
-            f"it is no readable HDF5 file: cut short, damaged or of another kind ({in_short(Exception(answer['error']))}). "
-            "Fetch or make it again."
+            f"it is no readable HDF5 file: cut short, damaged or of another kind ({told}). Fetch or make it again."
         )
     texts: dict[str, list[str]] = answer["texts"]
     return texts

@@ -66,11 +66,11 @@ def _check_described(
 
 
 def _finite(values: Tensor, what: str) -> Tensor:
-    """`values`, or `RunFailed` where one is NaN or infinite: pictures of them would be black, labels those of class 0."""
+    """`values`, or `RunFailed` where one is NaN or infinite: pictures of them would be black, labels all the same."""
     if not bool(values.isfinite().all()):
         raise RunFailed(
-            f"The generator gave NaN or infinity for {what}; it is damaged or its training had diverged: restore a copy "
-            "of it, or train it again with a lower train.learning_rate."
+            f"The generator gave NaN or infinity for {what}; it is damaged or its training had diverged: restore a "
+            "copy of it, or train it again with a lower train.learning_rate."
         )
     return values
 

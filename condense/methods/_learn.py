@@ -249,7 +249,7 @@ class Learning:
         with torch.no_grad():
             synthetic.images.copy_(tensors["images"])
         if not synthetic.usable():
-            raise UserError("The checkpoint holds images that have diverged; start over with --force and a lower lr_img.")
+            raise UserError("The checkpoint's images have diverged; start over with --force and a lower lr_img.")
         optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
         optimizer.param_groups[0]["lr"] = rate  # may have been changed for the rest, where that is allowed
         synthetic.images_seen, synthetic.evaluations = meta["images_seen"], meta["evaluations"]

@@ -61,7 +61,9 @@ def check_finite(loss: float, synthetic: Synthetic, step: int) -> None:
     if not math.isfinite(loss):
         synthetic.optimizer.zero_grad(set_to_none=True)
         rate = synthetic.optimizer.param_groups[0]["lr"]
-        raise Diverged(f"The loss became {loss} in step {step}; lower lr_img (now {rate:g}) and start over with --force.")
+        raise Diverged(
+            f"The loss became {loss} in step {step}; lower lr_img (now {rate:g}) and start over with --force."
+        )
 
 
 def check_images(synthetic: Synthetic, step: int) -> None:
@@ -69,5 +71,6 @@ def check_images(synthetic: Synthetic, step: int) -> None:
     if not synthetic.usable():
         rate = synthetic.optimizer.param_groups[0]["lr"]
         raise Diverged(
-            f"The learned images left all bounds in step {step}; lower lr_img (now {rate:g}) and start over with --force."
+            f"The learned images left all bounds in step {step}; lower lr_img (now {rate:g}) and start over with "
+            "--force."
         )

@@ -26,6 +26,7 @@ from condense.pipeline.data import given_labels, load_source, tell_of_flip
 from condense.recipe import (
     DataRecipe,
     Recipe,
+    check_sections,
     generator_defaults,
     merge,
     parse,
@@ -34,6 +35,7 @@ from condense.recipe import (
     resolve,
     shipped,
 )
+from condense.text import shortened
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
@@ -94,7 +96,8 @@ def make_plan(request: Request) -> Plan:
     file, asked = _layers(request)
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
-    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
+    # code of the user's own is imported where he named it himself, never for a file that may be a stranger's
+    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)), own="method" in asked)
     source = load_source(data)
     tell_of_flip(source.train)
     recipe, options, labeller = resolve_options(
@@ -133,6 +136,8 @@ def resolve_options(
     """
     sizes = generator_defaults(image_side, images)
     layers = merge(file, asked)
+    check_sections(GeneratorOptions, layers)
+    check_sections(method.Options, layers)
     drawing = {key: sizes.pop(key) for key in DRAWING_SECTIONS if key in sizes}
     if layers.get("method", Recipe.model_fields["method"].default) == "dmis":
         sizes_of_method = {**sizes, **drawing}
@@ -208,13 +213,14 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
     """`layer` with the method's options on the top level, where they may also stand."""
     rest = {key: value for key, value in layer.items() if key != "options"}
-    return merge(layer.get("options") or {}, rest)
+    return merge({} if layer.get("options") is None else layer["options"], rest)
 
 
 def _section(layers: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = layers.get(name) or {}
+    section = layers.get(name, {})
     if not isinstance(section, dict):
-        raise UserError(f"The recipe section {name!r} is {section!r}; write it as {{name: {section}, …}}.")
+        shown = shortened(str(section), 80)
+        raise UserError(f"The recipe section {name!r} is {shown!r}; write it as {{name: {shown}, …}}.")
     return section
 
 

@@ -172,7 +172,7 @@ ENDINGS: Mapping[str, str] = MappingProxyType({"npz": ".npz", "vico": ".pt", "dd
 
 
 def left_out(condensed: CondensedSet, format: str) -> tuple[str, ...]:
-    """What the set has and a format cannot hold: soft_labels, source_index, weights, or pixels beyond black and white."""
+    """What the set has and a format cannot hold: soft_labels, source_index, weights, or pixels between shades."""
     lacking = [name for name, _ in condensed.arrays() if name in _NO_PLACE.get(format, ())]
     clipped = format in ("folder", "parquet") and condensed.images.dtype == np.float32
     return (*lacking, *(["pixels between and beyond the 256 shades"] if clipped else []))
@@ -212,7 +212,8 @@ def _save_tensors(content: Mapping[str, Any], path: Path) -> None:
 
 def _aside(folder: Path) -> Path:
     """Where an older export waits while the new one takes its place; short, so that no name becomes too long."""
-    return folder.with_name(f".replaced-{hashlib.sha256(folder.name.encode(errors='surrogateescape')).hexdigest()[:16]}")
+    name = hashlib.sha256(folder.name.encode(errors="surrogateescape")).hexdigest()[:16]
+    return folder.with_name(f".replaced-{name}")
 
 
 def _take_back(folder: Path) -> None:

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from condense.data.hdf5_file import dataset, fixed_text, holds, opened
 from condense.errors import UserError
 from condense.files import AnyPath, atomic_path, prepare_output
+from condense.notices import tell
 from condense.preprocessing import Preprocessing
 from condense.sets.condensed_set import CondensedSet, Cost, Provenance
 
@@ -73,7 +74,7 @@ def write(path: AnyPath, condensed: CondensedSet, *, force: bool = False) -> Non
 def read(path: AnyPath) -> CondensedSet:
     """Read the whole of a condensed set into memory and check all of it, the SHA-256 of its arrays included.
 
-    Sets of versions that did not seal the provenance are read; `provenance.sealed` is then False.
+    Sets of versions that did not seal the provenance are read; `provenance.sealed` is then False, and it is told.
 
     Raises:
         UserError: no such file; not HDF5; not a condensed set, or one of a newer major version; cut short; a
@@ -89,6 +90,11 @@ def read(path: AnyPath) -> CondensedSet:
                 "what it tells of its making changed since it was written (SHA-256 of the provenance differs); fetch "
                 "or make it again."
             )
+    if not condensed.provenance.sealed:
+        tell(
+            f"no checksum vouches for what {path} tells of its making (method, labels, whether true labels were used): "
+            "it is of an earlier version, or was edited."
+        )
     return condensed
 
 

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from condense import condensed
 from condense.data import arrays, corrupt, hdf5_file, memory, sources
 from condense.data import hdf5 as hdf5_data
 from condense.data.types import Corruption, Source
 from condense.errors import UserError
+from condense.sets import hdf5 as condensed
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -267,13 +267,15 @@ def test_class_names_that_are_no_utf8_are_a_sentence(tmp_path, suffix):
         with h5py.File(tmp_path / "some.h5", "w") as file:
             for key, array in arrays.items():
                 file[key] = array
-    with pytest.raises(UserError, match="UTF-8|utf-8"):
+    with pytest.raises(UserError, match=r"UTF-8|utf-8"):
         sources.load(str(tmp_path / f"some.{suffix}"))
 
 
 def test_our_own_hdf5_has_checksums_and_no_text_of_variable_length(tmp_path):
     """faults.md, case 22: one flipped bit of our own file hung for ever."""
-    hdf5_data.write(tmp_path / "own.h5", [(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2))], (2, 4, 4, 1), ("große Eule", ""))
+    hdf5_data.write(
+        tmp_path / "own.h5", [(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2))], (2, 4, 4, 1), ("große Eule", "")
+    )
     assert (tmp_path / "own.h5").read_bytes()[8] >= 2  # the superblock's version, from 2 on with checksums
     with h5py.File(tmp_path / "own.h5") as file:
         assert not any(file[name].dtype.hasobject for name in file)
@@ -312,7 +314,7 @@ def test_nothing_outside_the_file_is_read(tmp_path, place):
     with h5py.File(tmp_path / "some.h5", "w") as file:
         file["images"] = np.zeros((2, 4, 4), np.uint8)
         place(file, "labels", secret)
-    with pytest.raises(UserError, match="is a link|not a data set stored in this file"):
+    with pytest.raises(UserError, match=r"is a link|not a data set stored in this file"):
         sources.load(str(tmp_path / "some.h5"))
 
 
@@ -352,3 +354,18 @@ def test_a_file_open_for_writing_elsewhere_is_told_as_such(tmp_path):
         file.flush()
         with pytest.raises(UserError, match="open for writing in another program; close it there"):
             sources.load(str(tmp_path / "some.h5"))
+
+
+def test_a_packed_file_that_would_unpack_beyond_all_measure_is_refused(tmp_path):
+    """faults.md, case 33, of another format: a zip of nothing but zeros."""
+    with zipfile.ZipFile(tmp_path / "some.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "|u1", "fortran_order": False, "shape": (300, 1024, 1024)}
+            )
+            for _ in range(300):
+                stream.write(bytes(2**20))
+        with archive.open("labels.npy", "w") as stream:
+            np.lib.format.write_array(stream, np.arange(300) % 2)
+    with pytest.raises(UserError, match="would unpack"):
+        sources.load(str(tmp_path / "some.npz"))

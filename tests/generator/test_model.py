@@ -57,7 +57,9 @@ def test_missing_foreign_or_damaged_generators_are_refused(tmp_path):
     generator_of().save(Run(tmp_path))
     tensors, meta = Run(tmp_path).load("generator")
     Run(tmp_path).save("generator", tensors, {**meta, "network": {**meta["network"], "channels": 16}})
-    with pytest.raises(UserError, match=r"does not describe a generator \(its weights are of another network"):  # on one line
+    with pytest.raises(
+        UserError, match=r"does not describe a generator \(its weights are of another network"
+    ):  # on one line
         Generator.load(Run(tmp_path))
     file = tmp_path / "generator.safetensors"
     file.write_bytes(file.read_bytes()[:1000])

@@ -34,7 +34,9 @@ def make(*, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = 
     )
 
 
-@pytest.mark.parametrize("classes", [("cat", "dog", "eel"), ("zebra", "ant", "a/b"), ("A", "a", ".."), ("", "a", "b"), (" ", "\x1b", "b|")])
+@pytest.mark.parametrize(
+    "classes", [("cat", "dog", "eel"), ("zebra", "ant", "a/b"), ("A", "a", ".."), ("", "a", "b"), (" ", "\x1b", "b|")]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_folder_is_read_by_torchvision(tmp_path: Path, classes: tuple[str, ...], channels: int) -> None:
     condensed = make(channels=channels, classes=classes)
