@@ -22,7 +22,17 @@ from condense.benchmark.cell import (
     whole_set,
 )
 from condense.benchmark.executors import Executor, Job, LocalExecutor
-from condense.benchmark.grid import SHARED, BenchmarkRecipe, Cell, expand, layers_of, read_benchmark
+from condense.benchmark.grid import (
+    SHARED,
+    BenchmarkRecipe,
+    Cell,
+    expand,
+    known_options,
+    layers_of,
+    own_options,
+    read_benchmark,
+    shipped_options,
+)
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
 from condense.benchmark.shard import Shard
@@ -33,7 +43,7 @@ from condense.evaluate.kept import Kept, read_kept, write_kept
 from condense.evaluate.leaderboard import LEADERBOARD, render_leaderboard
 from condense.evaluate.published_table import write_published
 from condense.evaluate.results import Result, comparisons, write_comparisons, write_csv
-from condense.files import atomic_write_text
+from condense.files import atomic_write_text, prepare_folder, sweep
 from condense.pipeline.feature_space import fixed_space
 from condense.recipe import merge, parse_overrides
 
@@ -75,11 +85,13 @@ def benchmark(
     """
     recipe, cells, before = _looked_at(config, out, settings)
     _check_space(recipe, before)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
+    prepare_folder(out, force=True)
+    out.mkdir(exist_ok=True)
     mine = {cell.name for cell in cells} if shard is None else shard.of(cells)
     with _alone(out, shard):
+        if shard is None:
+            for folder in (out, *out.glob("cells/*"), *out.glob("cells/*/run"), *out.glob("shared/*")):
+                sweep(folder, alone=True)
         atomic_write_text(out / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
         book = _Book(out, before, tell)
         stopped = run_tasks(
@@ -109,7 +121,7 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
 
 
 def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
-    """Write results.csv, comparisons.csv, published.csv and the report of a benchmark's folder anew.
+    """Write the tables and the report of a benchmark's folder anew; no module of its is imported.
 
     Args:
         out: the folder.
@@ -123,10 +135,12 @@ def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
     """
     try:
         layers = json.loads((out / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(layers, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{out} is no folder of a benchmark: {RECIPE} is missing or damaged.") from error
-    recipe = read_benchmark(layers)
-    cells = expand(recipe)
+    recipe = read_benchmark(layers, known_options)
+    cells = expand(recipe, known_options)
     results = [read_result(out, cell) for cell in cells]
     _write(out, recipe, cells, results)
     told = {**_counts(out, results), "comparisons": comparisons(results)}
@@ -169,8 +183,10 @@ def _kept(out: Path, cells: Sequence[Cell], results: Sequence[Result]) -> list[K
 
 
 def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
-    recipe = read_benchmark(merge(layers_of(config), parse_overrides(settings)))
-    cells = expand(recipe)
+    asked = parse_overrides(settings)
+    options_of = own_options if "methods" in asked else shipped_options
+    recipe = read_benchmark(merge(layers_of(config), asked), options_of)
+    cells = expand(recipe, options_of)
     return recipe, cells, [read_result(out, cell) for cell in cells]
 
 

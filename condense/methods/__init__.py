@@ -49,15 +49,25 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
-def load(name: str) -> Method:
+def load(name: str, *, own: bool = False) -> Method:
     """Import one method by file name; or a module of the user's: a file in the current folder, or a dotted path.
+
+    Args:
+        name: of the method.
+        own: whether a module outside this folder may be imported, which runs its code: only for names that the user
+            gave by hand, never for those of a recipe or a run folder, which may be a stranger's.
 
     Raises:
         UserError: there is no such method, it cannot be imported, or it lacks `Options` or `condense`.
     """
     if name in names():
         module = importlib.import_module(f"{__name__}.{name}")
-    elif all(part.isidentifier() for part in name.split(".")) and ("." in name or Path(f"{name}.py").is_file()):
+    elif not own and _may_be_of_the_user(name):
+        raise UserError(
+            f"The method {name!r} is a module of its own, whose code is only run where you name it yourself; give it "
+            f"as --method {name} (benchmark: --set 'methods=[{name}]')."
+        )
+    elif _may_be_of_the_user(name):
         module = _module_of_the_user(name)
     else:
         near = difflib.get_close_matches(name, names(), 3, 0.4)
@@ -65,6 +75,10 @@ def load(name: str) -> Method:
         raise UserError(f"There is no method {name!r}; {hint}Known are {', '.join(names())}.")
     _check(module, name)
     return cast(Method, module)
+
+
+def _may_be_of_the_user(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split(".")) and ("." in name or Path(f"{name}.py").is_file())
 
 
 def _module_of_the_user(name: str) -> ModuleType:
