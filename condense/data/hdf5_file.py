@@ -178,7 +178,9 @@ class _Examiner:
             except (queue.Empty, OSError):
                 line = b""
             if not line:
-                ended = process.poll()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+                ended = process.returncode
                 self.end()
                 slow = ended is None or ended == -getattr(signal, "SIGXCPU", 0)
                 what = f"reading it takes more than {seconds:.0f} s" if slow else "the HDF5 library crashes on it"
