@@ -306,9 +306,10 @@ def classify(
 ) -> None:
     """Compare classifiers that learn from imprecise labels.
 
-    Arms are ce, mixup, gce, elr, co-teaching, cc, proden, pseudo-label, mean-teacher, fixmatch; vanilla and dmis, the
-    diffusion classifiers; dmis-ce, trained on what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one,
-    and anything else for the generators.
+    Arms are ce and mixup for labels of every kind; gce, elr, co-teaching, pencil for one label per image; cc, proden,
+    idgp, pico, crdpll, dirk for candidate sets; pseudo-label, mean-teacher, fixmatch, dash, comatch, flexmatch,
+    simmatch, softmatch where some labels are missing; vanilla and dmis, the diffusion classifiers; dmis-ce, trained on
+    what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one, and anything else for the generators.
     """
     from condense.commands import classify as commands
 

@@ -393,5 +393,5 @@ def _regenerated(bench: _Bench) -> TrainingSet:
         seed=rng.derive(bench.plan.recipe.seed, "regenerated"),
     )
     images, labels = draw(generator, wanted, progress=bench.progress)
-    data = ImageData(images, train.images.classes, train.images.name, "train")
+    data = ImageData(images, train.images.classes, train.images.name, "train", flip=train.images.flip)
     return TrainingSet(data, Supervision.from_labels(labels, train.images.num_classes, trusted=True))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from condense.errors import in_short
 
@@ -42,8 +42,21 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, AttributeError, MemoryError)
-_DAMAGE += (RuntimeError, ArithmeticError, struct.error, Image.DecompressionBombError)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    MemoryError,
+    RuntimeError,
+    ArithmeticError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 class Unreadable(Exception):
@@ -85,7 +98,7 @@ def look(file: Path) -> Look:
         return Look((width, height), grey, orientation in _TURNS, image.has_transparency_data, deepest, frames)
 
 
-def decode(file: Path, grey: bool, background: int, white: int) -> Image.Image:
+def decode(file: Path, grey: bool, background: int, white: int, *, turned: bool = True) -> Image.Image:
     """The picture in mode L or RGB.
 
     Args:
@@ -93,13 +106,14 @@ def decode(file: Path, grey: bool, background: int, white: int) -> Image.Image:
         grey: whether the mode is L.
         background: grey level 0..255 on which transparent pictures are laid.
         white: the value that pictures of 16 bits a channel have where they are white.
+        turned: whether it is turned as EXIF says.
 
     Raises:
         Unreadable: the file is damaged or none of these formats.
     """
     with _opened(file) as image:
         image.load()
-        turn = _TURNS.get(_orientation(image))
+        turn = _TURNS.get(_orientation(image)) if turned else None
         plain = image if turn is None else image.transpose(turn)
         if image.mode.startswith(_DEEP):
             levels = np.rint(np.asarray(plain).astype(np.float64) * (255 / white)).clip(0, 255)
@@ -144,7 +158,7 @@ def _opened(file: Path) -> Iterator[Image.Image]:
                 if image.mode == "F":
                     raise Unreadable("its pixels are floating-point numbers; convert it to 8 or 16 bits")
                 yield image
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         kinds = "none of the formats read" if file.stat().st_size else "empty"
         raise Unreadable(f"it is {kinds}") from error
     except Image.DecompressionBombWarning as error:

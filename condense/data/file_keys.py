@@ -2,7 +2,8 @@
 
 Any column of text whose cells are the image files is the key, whatever it is called. Cells may be written with
 backslashes, with `./`, with the folders above, with the file's name alone or without its ending, as long as each means
-one image. Images without files have numbers, from 0; a column of numbers is a key only if its name says so.
+one image. Images without files have numbers, from 0; a column of numbers is a key if its name says so, or if it holds
+consecutive numbers in disorder.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def find_key(
     """
     keys = [_as_key(name, cells, files, num_images) for name, cells in columns.items()]
     known = [key for key in keys if key is not None]
-    found = [key for key in known if not are_numbers(columns[key.column])] or known  # names say more than numbers
+    named = [key for key in known if not are_numbers(columns[key.column])]
+    shuffled = [key for key in known if key.images != tuple(range(num_images))]
+    found = named or shuffled or known  # names say more than numbers, and numbers of the rows say nothing
     disagree = [key for key in found if key.images != found[0].images]
     if disagree:
         raise UserError(
@@ -88,7 +91,8 @@ def find_key(
 
 def _as_key(name: str, cells: list[str], files: Sequence[str] | None, num_images: int) -> Key | None:
     """The column as the key, or None where it is none."""
-    by_name, numeric = name.casefold() in KEY_NAMES, are_numbers(cells)
+    numeric = are_numbers(cells)
+    by_name = name.casefold() in KEY_NAMES or (numeric and _shuffled(cells))
     if not cells or (numeric and not by_name):
         return None
     images = _numbered(cells, num_images) if files is None else matched(cells, files)
@@ -189,6 +193,13 @@ def _shared_depth(paths: list[str]) -> int:
 def _numbered(cells: Sequence[str], num_images: int) -> list[int | None]:
     numbers = [number(cell) for cell in cells]
     return [value if value is not None and 0 <= value < num_images else None for value in numbers]
+
+
+def _shuffled(cells: Sequence[str]) -> bool:
+    """Whether the cells are consecutive whole numbers, each once, but in another order: those of images or rows."""
+    values = [value for cell in cells if (value := number(cell)) is not None]
+    consecutive = len(values) > 2 and max(values) - min(values) + 1 == len(values) == len(set(values))
+    return consecutive and not _rising(cells)
 
 
 def _rising(cells: Sequence[str]) -> bool:

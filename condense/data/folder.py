@@ -145,6 +145,16 @@ def _skipped(
     return {why: tuple(names) for why, names in reasons.items()}
 
 
+def _refuse_inner_splits(folder: Path) -> None:
+    """Refuse splits within a class: training and test images would be thrown together."""
+    splits = [inner.name for inner in subfolders(folder) if split_folders.split_of(inner.name) is not None]
+    if len({split_folders.split_of(name) for name in splits}) > 1:
+        raise UserError(
+            f"{folder} has the folders {in_list(splits)} within a class, so training and test images would be thrown "
+            f"together; put the splits above the classes: {splits[0]}/{folder.name}/…"
+        )
+
+
 def class_folders(path: Path) -> dict[str, list[Path]]:
     """Class name to sorted image files, for a folder of class folders; hidden folders are passed over.
 
@@ -155,6 +165,7 @@ def class_folders(path: Path) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {}
     for folder in subfolders(path):
+        _refuse_inner_splits(folder)
         files = walk(folder).pictures
         if not files:
             raise UserError(
@@ -165,6 +176,8 @@ def class_folders(path: Path) -> dict[str, list[Path]]:
         here = walk(path)
         tables = [file.name for file in here.others if file.suffix.lower() in (".csv", ".tsv")]
         hint = f" (found {in_list(tables)}: call it labels.csv)" if tables else ""
+        if any("idx3-ubyte" in file.name for file in here.others):
+            hint = " (its idx files are those of a named data set: --data NAME --root FOLDER, or store them as .npz)"
         raise UserError(
             f"{path} holds {len(here.pictures) or 'no'} images and no class folders; put the images of each class "
             f"in a folder of its own ({path.name}/cat/1.png), or list them in {path / labels_csv.NAMES[0]}{hint}."

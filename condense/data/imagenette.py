@@ -61,7 +61,8 @@ def _read(path: Path, handling: Handling) -> Source:
     wnids = sorted(NAMES)
     splits, unreadable = [], {}
     side = handling.image_size or IMAGE_SIZE
-    form = Form(side, side, grey=False, fit=handling.fit, background=LEVELS[handling.background])
+    # not turned as EXIF says: published numbers are of torchvision's loader, which does not
+    form = Form(side, side, grey=False, fit=handling.fit, background=LEVELS[handling.background], turned=False)
     for split in ("train", "val"):
         by_class = folder.class_folders(path / split)
         if sorted(by_class) != wnids:

@@ -17,7 +17,8 @@ def one_hot(array: npt.NDArray[Any]) -> Labels | None:
         return None
     if not np.isin(array, (0, 1)).all() or not (array.sum(axis=1) == 1).all():
         return None
-    return array.argmax(axis=1).astype(np.int64)
+    classes: Labels = array.argmax(axis=1).astype(np.int64)
+    return classes
 
 
 def refuse_many_hot(array: npt.NDArray[Any], num_classes: int, what: str) -> None:

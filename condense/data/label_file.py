@@ -152,10 +152,24 @@ def _as_numbers(array: npt.NDArray[Any], name: str, classes: Sequence[str], path
         return parse_cells(array, classes, f"{path}: column {name!r}")
     if array.dtype.kind in "iu":
         array = whole_numbers(array, what)
-        if array.ndim == 1:
-            return read_numbers(array, classes, what)
     single = one_hot(array) if array.shape[1:] == (len(classes),) else None
-    return array if single is None else single
+    if single is not None:
+        return single
+    if array.dtype == object:
+        return _renumbered(array, classes, what)
+    if array.dtype == np.int64 and array.ndim in (1, 2):
+        return read_numbers(array.ravel(), classes, what).reshape(array.shape)
+    return array
+
+
+def _renumbered(sets: npt.NDArray[Any], classes: Sequence[str], what: str) -> npt.NDArray[Any]:
+    """Sets of numbers as sets of classes, read in one way, see `read_numbers`."""
+    numbers = np.array(sorted({label for labels in sets for label in labels}), dtype=np.int64)
+    read = dict(zip(numbers.tolist(), read_numbers(numbers, classes, what).tolist(), strict=True))
+    renumbered = np.empty(len(sets), dtype=object)
+    for image, labels in enumerate(sets):
+        renumbered[image] = {read[label] for label in labels}
+    return renumbered
 
 
 def _votes(columns: Sequence[npt.NDArray[Any]], names: Sequence[str], path: Path) -> Labels:

@@ -89,9 +89,11 @@ def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> l
     if not table.rows:
         raise UserError(f"{path} lists no files; add one line per image.")
     images = key.images if key is not None else (None,) * len(table.rows)
-    for cell, image, line in zip(table.column(file_column), images, table.lines, strict=True):
-        if image is None:
-            raise UserError(_no_such_file(cell, path, line))
+    missing = [row for row, image in enumerate(images) if image is None]
+    if missing:
+        more = [str(table.lines[row]) for row in missing[1:]]
+        told = _no_such_file(table.column(file_column)[missing[0]], path, table.lines[missing[0]])
+        raise UserError(told if not more else f"{told} So it is with {len(more)} more lines: {in_list(more, 20)}.")
     found = [files[image] for image in images if image is not None]
     return _rows(table, found, label, path)
 

@@ -47,6 +47,7 @@ class Form:
         fit: how.
         background: grey level 0..255 beneath transparent pictures and in margins.
         white: value of white in pictures of 16 bits a channel: the largest of as many bits as are used.
+        turned: whether pictures are turned as EXIF says.
     """
 
     height: int
@@ -55,6 +56,7 @@ class Form:
     fit: Fit = "crop"
     background: int = 255
     white: int = 65535
+    turned: bool = True
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def read(files: Sequence[Path], form: Form) -> tuple[Images, Mask, dict[Path, st
     unreadable: dict[Path, str] = {}
     for index, file in enumerate(files):
         try:
-            picture = decode(file, form.grey, form.background, form.white)
+            picture = decode(file, form.grey, form.background, form.white, turned=form.turned)
         except Unreadable as error:
             unreadable[file], readable[index] = str(error), False
             continue

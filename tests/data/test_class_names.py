@@ -1,5 +1,7 @@
 """How labels name classes: by name or number, one reading for a column."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -157,3 +159,15 @@ def test_a_table_spells_numbers_as_the_test_folders_do(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label\n2.png,1\n1.png,2\n")
     source = sources.load(str(tmp_path))
     assert source.train.classes == ("01", "02") and source.supervision.observed.tolist() == [0, 1]
+
+
+def test_votes_and_sets_of_numbers_are_read_as_labels_are(tmp_path):
+    """Case 2's kind: answers of annotators, and sets in JSON, of classes whose names are numbers."""
+    source = source_of(MONTHS)
+    np.save(tmp_path / "l.npy", np.arange(1, 13).repeat(2).reshape(12, 2))
+    assert label_file.read(str(tmp_path / "l.npy"), source).observed.tolist() == list(range(12))
+    (tmp_path / "l.json").write_text(json.dumps({n: [[n + 1]] for n in range(12)}))
+    assert label_file.read(str(tmp_path / "l.json"), source).observed.tolist() == list(range(12))
+    (tmp_path / "l.json").write_text(json.dumps({n: [[max(1, n)]] for n in range(12)}))
+    with pytest.raises(UserError, match="1 may mean the class '01' or, counted from 0, the class '02'"):
+        label_file.read(str(tmp_path / "l.json"), source)

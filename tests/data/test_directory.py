@@ -178,3 +178,25 @@ def test_a_table_of_another_name_is_pointed_out(tmp_path):
     (tmp_path / "metadata.csv").write_text("file,label\n1.png,a\n")
     with pytest.raises(UserError, match=r"holds 1 images and no class folders.*\(found metadata.csv: call it labels"):
         sources.load(str(tmp_path))
+
+
+def test_splits_within_classes_are_refused(tmp_path):
+    """Case 3's kind: `cat/train/` and `cat/test/` were thrown together."""
+    paint(*(tmp_path / name / split / "1.png" for split in ("train", "test") for name in ("cat", "dog")))
+    with pytest.raises(UserError, match=r"has the folders test, train within a class.*put the splits above"):
+        sources.load(str(tmp_path))
+
+
+def test_idx_files_are_pointed_out(tmp_path):
+    """Case 18's kind."""
+    (tmp_path / "train-images.idx3-ubyte").write_bytes(b"")
+    with pytest.raises(UserError, match=r"its idx files are those of a named data set: --data NAME --root FOLDER"):
+        sources.load(str(tmp_path))
+
+
+def test_all_lines_without_a_file_are_told(tmp_path):
+    """Case 35's kind: one line per run."""
+    paint(tmp_path / "1.png", tmp_path / "2.png")
+    (tmp_path / "labels.csv").write_text("file,label\n1.png,a\n3.png,b\n2.png,b\n4.png,b\n5.png,a\n")
+    with pytest.raises(UserError, match=r"line 3 names '3\.png'.*So it is with 2 more lines: 5, 6\."):
+        sources.load(str(tmp_path))

@@ -1,5 +1,7 @@
 """Which rows of a table belong to which images: every way in which people name files."""
 
+import csv
+import random
 import unicodedata
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from PIL import Image
 
 from condense.data import label_file, sources
 from condense.data.file_keys import matched
-from condense.data.types import Source
+from condense.data.label_cells import write_candidates
+from condense.data.types import ImageData, Source, Supervision
 from condense.errors import UserError
 
 FILES = ("ant/0.png", "ant/3.png", "bee/1.png", "bee/4.png", "cat/2.png", "cat/5.png")
@@ -159,3 +162,60 @@ def test_names_are_the_same_however_they_are_composed(tmp_path):
         assert names_of(source, tmp_path / "l.csv") == ["tea", composed]
     (tmp_path / "data" / "labels.csv").write_text(f"file,label\ntea/2.png,{apart}\n{composed}/{composed}1.png,tea\n")
     assert sources.load(str(tmp_path / "data")).train.classes == (composed, "tea")
+
+
+@pytest.mark.parametrize("column", ["Datei", "row", "image", ""])
+def test_numbers_in_disorder_are_a_key_whatever_they_are_called(tmp_path, insects, column):
+    """Case 1's kind: of a shuffled table of data without files; row numbers beside them say nothing."""
+    np.savez(tmp_path / "data.npz", images=np.zeros((6, 4, 4), np.uint8), labels=[0, 1, 2] * 2)
+    source = sources.load(str(tmp_path / "data.npz"))
+    rows = [f"{number},{row},{row % 3}" for number, row in enumerate(ORDER)]
+    (tmp_path / "l.csv").write_text("\n".join([f"idx,{column},label", *rows]))
+    assert label_file.read(str(tmp_path / "l.csv"), source).observed.tolist() == [0, 1, 2] * 2
+    with pytest.raises(UserError, match="both name the images, and disagree"):  # here both are stems of the files
+        label_file.read(str(tmp_path / "l.csv"), insects)
+
+
+SPELLINGS = {
+    "as it is": lambda file: file,
+    "dots": lambda file: f"./{file}",
+    "backslashes": lambda file: file.replace("/", "\\"),
+    "absolute": lambda file: f"/home/x/{file}",
+    "name": lambda file: file.rpartition("/")[2],
+    "stem": lambda file: file.rpartition("/")[2].rpartition(".")[0],
+    "apart": lambda file: unicodedata.normalize("NFD", file),
+    "capitals": str.upper,
+    "numbers": None,
+}
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_table_gives_the_right_labels_or_none(tmp_path, seed):
+    """Cases 1, 2, 18 and 40 at random: no table is read wrongly in silence."""
+    rnd = random.Random(seed)
+    classes = rnd.choice([("ant", "bee", "cat"), ("01", "02", "03"), ("café", "naïve", "a|b"), ("1", "2", "other")])
+    count = rnd.choice([3, 6, 30])
+    layout = rnd.choice(["{0}", "{1}/{0}", "train/{1}/{0}", ""])
+    endings = [rnd.choice(["png", "jpg", "JPG"]) for _ in range(count)]
+    pictures = [layout.format(f"{n:03}.{endings[n]}", classes[n % 3].replace("|", "_")) for n in range(count)]
+    files = tuple(sorted(pictures)) if layout else None
+    images = ImageData(np.zeros((count, 2, 2, 1), np.uint8), classes, "data", "train")
+    source = Source(images, Supervision.from_labels(np.arange(count) % 3, 3, trusted=False), None, None, None, files)
+    spelling, labels = SPELLINGS[rnd.choice([*SPELLINGS])], [rnd.randrange(3) for _ in range(count)]
+    header = [rnd.choice(["file", "Path", "x", "", "label_id"]), rnd.choice(["label", "Class"])]
+    header.append(rnd.choice(["note", "idx"]))
+    rows = []
+    for place, image in enumerate(rnd.sample(range(count), count)):
+        key = str(image) if files is None or spelling is None else spelling(files[image])
+        extra = str(place) if header[2] == "idx" else rnd.choice(["good", "bad"])
+        rows.append([key, write_candidates([classes[labels[image]]]), extra])
+    columns = rnd.sample(range(3), 3)
+    with (tmp_path / "l.csv").open("w", newline="", encoding=rnd.choice(["utf-8", "utf-8-sig", "utf-16"])) as stream:
+        table = csv.writer(stream, delimiter=rnd.choice(",;\t"))
+        table.writerows([row[place] for place in columns] for row in [header, *rows])
+    try:
+        found = label_file.read(str(tmp_path / "l.csv"), source).observed.tolist()
+    except UserError:
+        assert files is None or spelling is None, "numbers that name no file, or notes without a key"
+    else:
+        assert found == labels
