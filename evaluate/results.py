@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,23 @@ from condense.files import atomic_write_text
 from condense.text import from_cell, to_cell
 
 Status = Literal["done", "failed", "missing"]
+Task = Literal["condensation", "generation", "weak-supervision"]
+"""What a cell did: made a set and scored it, measured a generator's samples, tested a classifier."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of a generator's samples.
+
+    Attributes:
+        metric: as `quality` calls it, e.g. "FD", "Density k=5".
+        name: as `features.metric_name` calls it, e.g. "FD (convnet, 1000 vs 1297)".
+        value: None where it is not defined.
+    """
+
+    metric: str
+    name: str
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -30,10 +48,10 @@ class Result:
         method: how the set was made.
         data: name or path of the data set.
         noise: injected into its labels.
-        ipc: images per class.
+        ipc: images per class; None where no set was made.
         seed: of the making and the scoring.
         clean_first: who repaired the labels beforehand.
-        protocol: how networks were trained on the set.
+        protocol: how networks were trained on the set; empty where no set was made.
         network: which.
         status: "missing" before it has been run to its end.
         accuracies: one a network.
@@ -46,6 +64,10 @@ class Result:
         labels_recovered: share of training labels right after the generator, or who repaired them, saw them.
         classifier_accuracy: on test images, of the generator itself.
         error: why it failed.
+        task: what the cell did.
+        measured: metrics of a generator's samples.
+        published_data: data set whose published numbers stand beside; `data` when empty.
+        published_noise: and the noise; `noise` when empty.
     """
 
     cell: str
@@ -53,7 +75,7 @@ class Result:
     method: str
     data: str
     noise: str
-    ipc: int
+    ipc: int | None
     seed: int
     clean_first: str
     protocol: str
@@ -69,6 +91,10 @@ class Result:
     labels_recovered: float | None = None
     classifier_accuracy: float | None = None
     error: str = ""
+    task: Task = "condensation"
+    measured: tuple[Measured, ...] = ()
+    published_data: str = ""
+    published_noise: str = ""
 
     @property
     def label(self) -> str:
@@ -87,12 +113,17 @@ _REAL = {"mean", "std", "ci95", "seconds", "labels_recovered", "classifier_accur
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one line a cell; accuracies are separated by blanks, what is not known is empty. Raises `atomic_path`'s."""
+    """Write one line a cell: accuracies separated by blanks, metrics as JSON, empty what is not known.
+
+    Raises `atomic_path`'s.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for result in results:
-        line = dataclasses.asdict(result) | {"accuracies": " ".join(map(repr, result.accuracies))}
+        line = dataclasses.asdict(result)
+        measured = json.dumps(line["measured"]) if result.measured else ""
+        line |= {"accuracies": " ".join(map(repr, result.accuracies)), "measured": measured}
         writer.writerow({name: to_cell(value) if isinstance(value, str) else value for name, value in line.items()})
     atomic_write_text(path, text.getvalue())
 
@@ -118,6 +149,7 @@ def _result(line: dict[str, str]) -> Result:
     values |= {name: int(line[name]) if line[name] else None for name in _WHOLE}
     values |= {name: float(line[name]) if line[name] else None for name in _REAL}
     values["accuracies"] = tuple(map(float, line["accuracies"].split()))
+    values["measured"] = tuple(Measured(**entry) for entry in json.loads(line["measured"] or "[]"))
     return Result(**values)  # type: ignore[arg-type]
 
 
@@ -129,7 +161,7 @@ class Entry:
         label: the method, and who repaired its labels.
         method: the method.
         setting: data, size and noise in one name.
-        ipc: images per class.
+        ipc: images per class; None for a classifier.
         summary: accuracy in percent over the sets of all seeds, see `stats.summarise_nested`, or over the networks of
             the only one; None where no cell is done.
         num_sets: cells that are done.
@@ -144,7 +176,7 @@ class Entry:
     label: str
     method: str
     setting: str
-    ipc: int
+    ipc: int | None
     summary: Summary | None
     num_sets: int
     num_failed: int
@@ -155,15 +187,16 @@ class Entry:
     published: Published | None
 
 
-def entries(results: Sequence[Result]) -> list[Entry]:
-    """One entry for each method, setting and size, in the order of the results."""
-    groups: dict[tuple[str, str, int], list[Result]] = {}
-    for result in results:
+def entries(results: Sequence[Result], task: Task = "condensation") -> list[Entry]:
+    """One entry for each method, setting and size of the cells of a task, in the order of the results."""
+    groups: dict[tuple[str, str, int | None], list[Result]] = {}
+    own = [result for result in results if result.task == task]
+    for result in own:
         groups.setdefault((result.label, result.setting, result.ipc), []).append(result)
     made = [_entry(group) for group in groups.values()]
     columns = {
         column: _judged([entry for entry in made if (entry.setting, entry.ipc) == column], scores)
-        for column, scores in _by_seed(results).items()
+        for column, scores in _by_seed(own).items()
     }
     return [columns[(entry.setting, entry.ipc)][entry.label] for entry in made]
 
@@ -188,9 +221,9 @@ def write_comparisons(path: Path, results: Sequence[Result]) -> None:
     atomic_write_text(path, text.getvalue())
 
 
-def _by_seed(results: Sequence[Result]) -> dict[tuple[str, int], dict[str, dict[int, float]]]:
+def _by_seed(results: Sequence[Result]) -> dict[tuple[str, int | None], dict[str, dict[int, float]]]:
     """By setting and size, then method, then seed: the mean accuracy of the set; methods without any are there."""
-    found: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
+    found: dict[tuple[str, int | None], dict[str, dict[int, float]]] = {}
     for result in results:
         own = found.setdefault((result.setting, result.ipc), {}).setdefault(result.label, {})
         if result.status == "done" and result.accuracies:
@@ -229,7 +262,7 @@ def _entry(group: Sequence[Result]) -> Entry:
         uses_true_labels=first.uses_true_labels,
         best=False,
         against_best=None,
-        published=_published(first) if first.clean_first == "none" else None,
+        published=beside(first) if first.clean_first == "none" else None,
     )
 
 
@@ -241,7 +274,19 @@ def _summary(accuracies: Sequence[Sequence[float]]) -> Summary:
     return Summary(nested.mean, nested.std_between, nested.ci95)
 
 
-def _published(result: Result) -> Published | None:
-    """A paper's number, of the same network where there is one."""
-    same = find(result.data, result.noise, result.method, ipc=result.ipc, network=result.network)
-    return same or find(result.data, result.noise, result.method, ipc=result.ipc)
+def beside(result: Result, task: Task | None = None, metric: str = "accuracy") -> Published | None:
+    """A paper's number to stand beside a cell: of the same network where there is one; None where there is none.
+
+    Args:
+        result: the cell.
+        task: of the number; the cell's own when None.
+        metric: as in `Published`.
+    """
+    data, noise = result.published_data or result.data, result.published_noise or result.noise
+    task = task or result.task
+    if task == "condensation":
+        same = find(data, noise, result.method, ipc=result.ipc, network=result.network)
+        return same or find(data, noise, result.method, ipc=result.ipc)
+    tasks = (task, "real-world")
+    found = (find(data, noise, result.method, task=each, metric=metric) for each in tasks)
+    return next((number for number in found if number is not None), None)

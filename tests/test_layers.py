@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "rng": set(),
     "text": set(),
     "files": {"errors", "text"},
-    "machine": {"errors"},
+    "machine": {"errors", "precision"},
     "tensor_file": {"errors"},
     "run": {"changes", "errors", "files", "machine", "tensor_file", "package"},
     "preprocessing": {"errors"},
@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": BASE | VALUES | {"classifiers"},
     "recipes": {"sets", "data"},
     "pipeline": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate"},
+    "front_door": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
     "benchmark": BASE | VALUES | {"allocator", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
 }
 """Which parts of the package each part may import besides itself; `commands` and `cli` may import all below them."""

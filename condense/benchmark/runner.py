@@ -12,7 +12,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from condense.benchmark.cell import (
-    has_trained,
     is_repaired,
     read_error,
     read_result,
@@ -28,20 +27,24 @@ from condense.benchmark.grid import (
     Cell,
     expand,
     known_options,
+    layers_of,
     own_options,
     read_benchmark,
     shipped_options,
 )
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
+from condense.benchmark.shared import has_trained
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.evaluate.benchmark_report import HTML, write_benchmark_report
+from condense.evaluate.published_table import write_published
 from condense.evaluate.results import Result, comparisons, write_comparisons, write_csv
 from condense.files import atomic_write_text, prepare_folder, sweep
-from condense.pipeline.plan import read_config
+from condense.pipeline.feature_space import fixed_space
 from condense.recipe import merge, parse_overrides
 
 RECIPE, RESULTS, COMPARISONS, LOCK = "benchmark.json", "results.csv", "comparisons.csv", ".lock"
+PUBLISHED = "published.csv"
 
 Tell = Callable[[str], None]
 
@@ -55,7 +58,7 @@ def benchmark(
     hours: float | None = None,
     tell: Tell = lambda line: None,
 ) -> dict[str, Any]:
-    """Run every cell that is not done yet, then write results.csv, comparisons.csv and the report.
+    """Run every cell that is not done yet, then write results.csv, comparisons.csv, published.csv and the report.
 
     Args:
         config: a recipe file, or the name of a recipe that ships with the package.
@@ -75,6 +78,7 @@ def benchmark(
         Interrupted: stopped by Ctrl-C; run the same again to go on.
     """
     recipe, cells, before = _looked_at(config, out, settings)
+    _check_space(recipe, before)
     prepare_folder(out, force=True)
     out.mkdir(exist_ok=True)
     with _alone(out):
@@ -108,7 +112,9 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
 
 
 def report(out: Path) -> dict[str, Any]:
-    """Write results.csv, comparisons.csv and the report of a benchmark's folder anew; no module of its is imported.
+    """Write results.csv, comparisons.csv, published.csv and the report of a benchmark's folder anew.
+
+    No module that its recipe names is imported.
 
     Returns:
         As `benchmark`.
@@ -132,14 +138,22 @@ def report(out: Path) -> dict[str, Any]:
 def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
     asked = parse_overrides(settings)
     options_of = own_options if "methods" in asked else shipped_options
-    recipe = read_benchmark(merge(read_config(config), asked), options_of)
+    recipe = read_benchmark(merge(layers_of(config), asked), options_of)
     cells = expand(recipe, options_of)
     return recipe, cells, [read_result(out, cell) for cell in cells]
+
+
+def _check_space(recipe: BenchmarkRecipe, before: Sequence[Result]) -> None:
+    """Whether packages and weights are there, before days are spent on training. Raises `UserError` where not."""
+    asked = recipe.generation
+    if asked is not None and any(result.task == "generation" and result.status != "done" for result in before):
+        fixed_space(asked.space, asked.weights)
 
 
 def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> None:
     write_csv(out / RESULTS, results)
     write_comparisons(out / COMPARISONS, results)
+    write_published(out / PUBLISHED, results)
     write_benchmark_report(out, gather(out, recipe, cells, results))
 
 
@@ -165,7 +179,7 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
         if cell.labeller is not None and not is_repaired(out / SHARED / cell.labeller, cell):
             tasks.setdefault(cell.labeller, Task(cell.labeller, run_labeller, cell))
             needs.append(cell.labeller)
-        makes = whole_set(out, cell) is None
+        makes = cell.task != "condensation" or whole_set(out, cell) is None
         if makes and _is_to_be_trained(out, cell):
             leader = leaders.setdefault(str(cell.shared), cell.name)
             needs += [leader] if leader != cell.name else []
@@ -232,8 +246,16 @@ class _Book:
         self._results[cell.name] = result
         self._write()
         over = sum(result.status != "missing" for result in self._results.values())
-        said = f"{result.mean:.1f} %" if result.mean is not None else f"failed: {result.error}"
-        self._tell(f"[{over}/{len(self._results)}] {cell.name}: {said}")
+        self._tell(f"[{over}/{len(self._results)}] {cell.name}: {_said(result)}")
 
     def _write(self) -> None:
         write_csv(self._out / RESULTS, self.results())
+
+
+def _said(result: Result) -> str:
+    """A cell's outcome in a few words."""
+    if result.status == "failed":
+        return f"failed: {result.error}"
+    if result.mean is not None:
+        return f"{result.mean:.1f} %"
+    return ", ".join(f"{found.name} {found.value:.4g}" for found in result.measured[:1] if found.value is not None)

@@ -40,7 +40,8 @@ class Batches:
         A last batch of fewer than `at_least` images joins the one before it: of one image batch norm makes nothing.
         """
         generators = [rng.generator(seed, "fit", epoch) for seed in self.seeds]
-        orders = [torch.randperm(len(self.images), generator=generator) for generator in generators]
+        device = self.images.device
+        orders = [torch.randperm(len(self.images), generator=generator).to(device) for generator in generators]
         for chosen in zip(*(self._split(order, at_least) for order in orders), strict=True):
             pairs = [self._batch(indices, generator) for indices, generator in zip(chosen, generators, strict=True)]
             yield [x for x, _ in pairs], [y for _, y in pairs]
@@ -52,7 +53,6 @@ class Batches:
         return parts
 
     def _batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        indices = indices.to(self.images.device)
         x, targets = self.images[indices], self.targets[indices]
         if self.augment is not None:
             x = self.augment(x, generator)

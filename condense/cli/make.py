@@ -79,7 +79,7 @@ def train(
     output.answer(
         lambda: commands.train(request, run_folder=run_folder, resume=resume, force=force, progress=not quiet),
         as_json,
-        output.facts,
+        output.told,
     )
 
 
@@ -176,8 +176,8 @@ def generate(
     quiet: Quiet = False,
 ) -> None:
     """Draw any number of images a class from a trained generator."""
-    from condense.commands.generate import Wanted
-    from condense.commands.generate import generate as command
+    from condense.pipeline.generate import Wanted
+    from condense.pipeline.generate import generate as command
 
     wanted = Wanted(count, agree, steps, guidance, seed)
     output.answer(

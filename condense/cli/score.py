@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,8 +37,6 @@ from condense.cli.options import (
 
 if TYPE_CHECKING:
     from condense.pipeline.plan import Request
-
-Result = TypeVar("Result")
 
 
 def evaluate(
@@ -80,7 +77,6 @@ def evaluate(
     Several sets of one method, made with different seeds, are scored together.
     """
     from condense.commands.evaluate import evaluate as command
-    from condense.commands.evaluate import evaluate_sets
 
     how = given_values(protocol="hard-quick" if quick else protocol, repeats=repeats)
     named = recipe_values(
@@ -90,18 +86,11 @@ def evaluate(
     )
     request = make_request(config, settings, named)
     names = [name.strip() for part in network or () for name in part.split(",")]
-    options: dict[str, Any] = {"network_names": names, "cross": cross, "teacher": teacher, "progress": not quiet}
-
-    def answer(scores: Callable[[], list[Result]], show: Callable[[list[Result]], None]) -> None:
-        if as_json and len(names) < 2 and not cross:
-            output.answer(lambda: scores()[0], True, lambda result: show([result]))
-        else:
-            output.answer(scores, as_json, show)
-
-    if len(paths) > 1:
-        answer(lambda: evaluate_sets(paths, request, **options), output.sets_scores)
-    else:
-        answer(lambda: command(paths[0], request, **options), output.scores)
+    output.answer(
+        lambda: command(paths, request, network_names=names, cross=cross, teacher=teacher, progress=not quiet),
+        as_json,
+        output.scores,
+    )
 
 
 def rank(

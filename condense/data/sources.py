@@ -78,6 +78,11 @@ def load(
     return _flipped(_squared(source, handling), flip)
 
 
+def from_arrays(contents: arrays.Arrays, name: str, *, image_size: int | None = None) -> Source:
+    """A data set from arrays in memory, named as in a file (see `arrays`). Raises `UserError` as `load`."""
+    return _squared(arrays.from_memory(contents, name), Handling(image_size))
+
+
 def _load_named(name: str, root: Path | None, handling: Handling, download: bool) -> Source:
     if root is not None and (stored := _array_file(str(root))):
         source = arrays.load(stored[0], given=stored[1], trusted=True)
