@@ -45,7 +45,9 @@ def walk(folder: Path) -> Found:
     Raises:
         UserError: a link leads back to a folder it lies in, or a folder cannot be read.
     """
-    pictures, others, hidden = [], [], []
+    pictures: list[Path] = []
+    others: list[Path] = []
+    hidden: list[Path] = []
     for file in _files(folder, hidden):
         is_picture = file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink())
         (pictures if is_picture else others).append(file)
