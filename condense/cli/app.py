@@ -66,13 +66,15 @@ COMMANDS = (
     score.classify,
     make.generate,
     sets.export,
+    sets.import_set,
     score.audit,
     score.metrics,
     sets.validate,
     start.doctor,
 )
+NAMES = {sets.import_set: "import"}  # that Python keeps for itself
 for command in COMMANDS:
-    app.command()(command)
+    app.command(NAMES.get(command))(command)
 
 
 def main() -> None:

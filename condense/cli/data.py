@@ -21,6 +21,7 @@ from condense.cli.options import (
     ImageSize,
     Labels,
     Noise,
+    Quick,
     Quiet,
     Resume,
     Root,
@@ -72,6 +73,7 @@ def relabel(
     generator: Annotated[
         Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
     ] = None,
+    quick: Quick = False,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="Folder for the results. [default: NAME-relabelled]"),
@@ -103,6 +105,7 @@ def relabel(
         | picture_values(fit, background, skip_unreadable, flip),
         generator=generator,
         seed=seed,
+        quick=quick or None,
     )
     request = make_request(config, settings, named)
     if dry_run:

@@ -24,6 +24,7 @@ from condense.cli.options import (
     ImageSize,
     Labels,
     Noise,
+    Quick,
     Quiet,
     Resume,
     Root,
@@ -47,6 +48,7 @@ def train(
     method: Annotated[
         str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
     ] = None,
+    quick: Quick = False,
     run_folder: TrainedFolder = None,
     seed: Seed = None,
     settings: Settings = None,
@@ -71,6 +73,7 @@ def train(
         | picture_values(fit, background, skip_unreadable, flip),
         method=method,
         seed=seed,
+        quick=quick or None,
     )
     request = make_request(config, settings, named)
     if dry_run:
@@ -103,9 +106,7 @@ def condense(
             help="Repair the labels first: by a DMIS generator (--generator, else trained), by cleanlab, by the truth.",
         ),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")
-    ] = False,
+    quick: Quick = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condense import methods
 from condense.errors import UserError
 from condense.rng import MOST_SEEDS
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from condense.recipe import DataRecipe
 
 MOST_SEED = MOST_SEEDS - 1
-METHODS = "cad, dc, dm, dmis, dsa, herding, kcenter, mtt, random, rded, sre2l, tdsm, vanilla"
+METHODS = ", ".join(methods.names())
 
 Config = Annotated[
     str | None, typer.Option("-c", "--config", help="Recipe: a YAML file, or the name of one that ships.")
@@ -63,6 +64,7 @@ Labels = Annotated[
     str | None,
     typer.Option("--labels", metavar="FILE[::NAME]", help="Take the given labels from a file, e.g. CIFAR-10N's."),
 ]
+Quick = Annotated[bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of everything. [default: 0]")]
 RunFolder = Annotated[
     Path | None,

@@ -45,7 +45,11 @@ def evaluate(
     data: Data = None,
     protocol: Annotated[
         str | None,
-        typer.Option("--protocol", help="How to train: hard, hard-quick, soft, dmis, quick. [default: hard]"),
+        typer.Option(
+            "--protocol",
+            help="How to train: hard, hard-quick, hard-adam, hard-as-learned, soft, soft-stored, dmis, quick. "
+            "[default: hard]",
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="The protocol hard-quick: a first look, in less than a third.")
@@ -97,14 +101,12 @@ def rank(
     paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one data set.")],
     data: Data = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="How to train on hard labels: hard, hard-quick, dmis, quick.")
+        str, typer.Option("--protocol", help="How to train on hard labels: hard, hard-quick, hard-adam, dmis, quick.")
     ] = "hard",
     quick: Annotated[bool, typer.Option("--quick", help="The protocol hard-quick.")] = False,
     network: Annotated[str | None, typer.Option("--network", help="What to train. [default: the protocol's]")] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Networks on each set, and random draws.")] = 5,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Batches of 128 on all real images. [default: 2000]")
-    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Batches on all real images. [default: 2000]")] = None,
     real_accuracy: Annotated[
         float | None,
         typer.Option("--real-accuracy", metavar="0…1", help="In place of training on all real images."),

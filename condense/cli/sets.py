@@ -75,6 +75,36 @@ def export(
     output.answer(lambda: command(path, one_output(out, to), format, force=force), as_json, output.facts)
 
 
+def import_set(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A res_*.pt of VICO's DatasetCondensation, or an .npz.")],
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="The data set it was made from.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.h5", help="What to write.")],
+    method: Annotated[str, typer.Option("--method", help="Who made it, e.g. dsa.")] = "imported",
+    noise: Noise = None,
+    mean: Annotated[
+        list[float] | None,
+        typer.Option("--mean", help="Of a channel, as a .pt file was normalised; repeatable. [default: VICO's]"),
+    ] = None,
+    std: Annotated[list[float] | None, typer.Option("--std", help="Likewise.")] = None,
+    packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures that one image holds.")] = 1,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take in a condensed set that another program made."""
+    from condense.commands.import_set import ImportOptions
+    from condense.commands.import_set import import_set as command
+
+    recipe = data_recipe(data_values(data, root, image_size, download, noise))
+    output.answer(
+        lambda: command(file, out, recipe, ImportOptions(method, mean or (), std or (), packing), force=force),
+        as_json,
+        output.facts,
+    )
+
+
 def validate(path: Set, as_json: AsJson = False) -> None:
     """Check that a set is whole (exit code 0 or 2)."""
     from condense.commands.validate import validate as command

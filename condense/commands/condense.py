@@ -9,7 +9,7 @@ from condense.errors import UserError
 from condense.machine import num_processes
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
-from condense.pipeline.make import check_plan, make_set
+from condense.pipeline.make import check_plan, make_set, with_teacher
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.run_folder import RUNS, check_run, derived_name, open_run, run_name
 from condense.run import prepare_output
@@ -53,7 +53,7 @@ def condense(
     check_run(run_folder, plan, resume=resume, force=force)
     prepare_output(out, force=force)
     with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
-        made = make_set(plan, run)
+        made = with_teacher(make_set(plan, run), plan, run, out)
         write(out, made, force=force)
     return {"path": str(out), **made.to_json()}
 

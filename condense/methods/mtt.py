@@ -4,6 +4,8 @@ Experts are trained first (`_experts`). Each iteration then picks one and an epo
 expert's parameters at t for N steps on the images, at a learned rate, and moves images and rate so that it ends
 nearer to where the expert was at t + M (`_unroll`).
 
+The rate is stored with the set; the protocol hard-as-learned trains students at it, as the public code does.
+
 Departures from the public code: an expert is trained as many epochs as are ever looked at, T⁺ - 1 + M, instead of 50,
 which at a constant learning rate gives the same snapshots; images above 32x32x3 are not whitened unless asked for.
 Source: Cazenavette, Wang, Torralba, Efros & Zhu (2022), "Dataset Distillation by Matching Training Trajectories",

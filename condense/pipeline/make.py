@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+from condense.classifiers.beside import write_beside
 from condense.pipeline.clean_first import Repaired, check_repair, labeller_run, repair
 from condense.pipeline.data import places
 from condense.pipeline.plan import Plan
@@ -30,6 +32,16 @@ def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
     repaired = repair(plan, labeller or labeller_run(plan, run))
     made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
     return _recorded(made, plan, repaired)
+
+
+def with_teacher(made: CondensedSet, plan: Plan, run: Run, out: Path) -> CondensedSet:
+    """Where a teacher gave the set soft labels, write it beside `out`; the set with its checksum recorded."""
+    given = getattr(getattr(plan.options, "teacher", None), "folder", None)
+    folder = given or run.path
+    if made.soft_labels is None or "teacher" not in made.provenance.notes or folder is None:
+        return made
+    notes = {**made.provenance.notes, "online_teacher": write_beside(folder, out)}
+    return dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, notes=notes))
 
 
 def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:

@@ -48,12 +48,10 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
     return given_labels(source, data, noise_seed)
 
 
-def trained_judge(
-    given: LoadedData, network: str, steps: int, seed: int, run: Run, *, labels_as_given: bool = False
-) -> Judge:
+def trained_judge(given: LoadedData, network: str, steps: int, seed: int, run: Run) -> Judge:
     """A classifier trained on the data on the best device, with a progress bar. Raises as `train_judge`.
 
-    Its labels are the true ones where they are known, unless those given are asked for.
+    Its labels are the true ones where they are known.
     """
     with run.track(100, "training on real images") as tracker:
 
@@ -64,7 +62,7 @@ def trained_judge(
         return train_judge(
             source.train,
             source.supervision,
-            None if labels_as_given else source.truth,
+            source.truth,
             network=network,
             steps=steps,
             seed=seed,

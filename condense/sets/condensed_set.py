@@ -168,12 +168,47 @@ class CondensedSet:
             if (array := getattr(self, name)) is not None:
                 yield name, array
 
+    @property
+    def learned_rate(self) -> float | None:
+        """The learning rate that was learned along with the images, for networks trained on them; None without one."""
+        rate = self.provenance.notes.get("learned_rate")
+        return float(rate) if isinstance(rate, int | float) and rate > 0 else None
+
+    @property
+    def teacher_sha256(self) -> str | None:
+        """SHA-256 of the file of the teacher that belongs beside the set's; None without one."""
+        told = self.provenance.notes.get("online_teacher")
+        found = told.get("sha256") if isinstance(told, Mapping) else None
+        return found if isinstance(found, str) else None
+
+    @property
+    def packing(self) -> int:
+        """Pictures that one image holds side by side, 1 unless the method packs."""
+        packed = self.provenance.notes.get("packing")
+        return packed if isinstance(packed, int) else 1
+
     def sha256(self) -> str:
-        """SHA-256 (hex) of all that training can depend on; provenance is left out.
+        """SHA-256 (hex) of all that training and comparing can depend on; the rest of the provenance is left out.
 
         Hashed in this order: JSON of classes, value range, mean and std; then for each array of `arrays` and
-        each ZCA array its name, dtype and shape as text and its bytes, little-endian in C order.
+        each ZCA array its name, dtype and shape as text and its bytes, little-endian in C order; at last, where there
+        is any of it, JSON of `uses_true_labels`, `learned_rate` and `teacher_sha256`.
         """
+        told = {
+            **({"uses_true_labels": True} if self.uses_true_labels else {}),
+            **({} if self.learned_rate is None else {"learned_rate": self.learned_rate}),
+            **({} if self.teacher_sha256 is None else {"teacher_sha256": self.teacher_sha256}),
+        }
+        digest = self._digest()
+        if told:
+            digest.update(json.dumps(told, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def sha256_of_arrays(self) -> str:
+        """The same without what was last: the checksum in files of the schema's first version, 1.0."""
+        return self._digest().hexdigest()
+
+    def _digest(self) -> hashlib._Hash:
         process = self.preprocessing
         header = [list(self.classes), list(self.value_range), list(process.mean), list(process.std)]
         digest = hashlib.sha256(json.dumps(header).encode())
@@ -183,7 +218,7 @@ class CondensedSet:
                 plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
                 digest.update(f"{name} {plain.dtype.str} {plain.shape}".encode())
                 digest.update(plain.tobytes())
-        return digest.hexdigest()
+        return digest
 
     def seal(self) -> str:
         """SHA-256 (hex) of the provenance and of `sha256`: what was made how, so that neither changes unnoticed."""

@@ -1,4 +1,4 @@
-"""Condensed sets in HDF5, schema "condensed-set/1": written in one step, read whole, checked before use.
+"""Condensed sets in HDF5, schema "condensed-set/1.1": written in one step, read whole, checked before use.
 
 A file may come from a stranger: it is opened by `condense.data.hdf5_file` alone, nothing in it is executed, and
 whatever is wrong with it becomes one sentence. Text is of fixed length and structures carry checksums (HDF5 1.10
@@ -37,7 +37,8 @@ __all__ = [
     "write",
 ]
 
-SCHEMA = "condensed-set/1"
+SCHEMA = "condensed-set/1.1"
+_FIRST = "condensed-set/1"  # whose checksum is of the arrays alone
 KIND = "condensed set"
 SEAL = "provenance_sha256"
 _CHUNK_BYTES = 2**20  # upper bound, where a class is larger
@@ -83,7 +84,8 @@ def read(path: AnyPath) -> CondensedSet:
     with opened(Path(path), KIND) as file:
         condensed = _read_set(file)
         recorded = _text(file, "sha256")
-        if condensed.sha256() != recorded:
+        first = _text(file, "schema") == _FIRST
+        if recorded != (condensed.sha256_of_arrays() if first else condensed.sha256()):
             raise UserError("its contents changed since it was written (SHA-256 differs); fetch or make it again.")
         if condensed.provenance.sealed and condensed.seal() != _text(file, SEAL):
             raise UserError(
@@ -221,9 +223,9 @@ def _check_schema(file: h5py.File) -> None:
     schema = _text(file, "schema")
     version = re.fullmatch(r"condensed-set/(\d+)(\.\d+)?", schema)
     if version is None:
-        raise UserError(f"this HDF5 file is not a condensed set: its schema is {schema!r}, needed is {SCHEMA!r}.")
+        raise UserError(f"this HDF5 file is not a condensed set: its schema is {schema!r}, needed is {_FIRST!r}.")
     if int(version[1]) != 1:
-        raise UserError(f"it is of schema {schema!r}, but this version reads {SCHEMA!r}; upgrade dmis.")
+        raise UserError(f"it is of schema {schema!r}, but this version reads {_FIRST!r}; upgrade dmis.")
 
 
 def _read_preprocessing(file: h5py.File) -> Preprocessing:

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condense import methods
-from condense.cli.options import METHODS
+from condense import front_door, methods
 from condense.data import corrupt, digits
 from condense.data.types import TrainingSet, Truth
 from condense.errors import UserError
@@ -231,6 +230,8 @@ def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch, dmis):
     whole, quick = (read(tmp_path / f"{name}.h5").source_index for name in ("whole", "quick"))
     assert whole.tolist() == made.source_index.tolist() and whole[:2].tolist() == quick[1:3].tolist()
     assert "did you mean 'skip'" in dmis(*command, "--set", "skipp=2").err
+    ours = front_door.condense(front_door.load_data("digits", noise="sym:0.4"), method="mine.toy", ipc=3)
+    assert ours.sha256() == read(tmp_path / "whole.h5").sha256()
 
 
 @pytest.mark.parametrize(
@@ -270,8 +271,9 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, 
         methods.load(name, own=True)
 
 
-def test_the_help_names_every_method():
-    assert METHODS.split(", ") == list(methods.names())
+def test_the_help_names_every_file_of_the_folder(dmis):
+    files = sorted(Path(methods.__path__[0]).glob("[a-z]*.py"))
+    assert f"How to condense: {', '.join(file.stem for file in files)}" in " ".join(dmis("condense", "-h").out.split())
 
 
 def test_a_dotted_path_to_nothing_is_refused():

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from condense.errors import UserError
+from condense.run import JSON
 from condense.sets.hdf5 import CondensedDataset, CondensedSet, Cost, Preprocessing, Provenance, read, write
 
 CLASSES = ("cat", "dog", "große Eule")
@@ -121,6 +122,44 @@ def test_sha256_covers_what_training_uses() -> None:
     assert len({base.sha256(), *(other.sha256() for other in others)}) == 6
     moved = dataclasses.replace(base, provenance=dataclasses.replace(base.provenance, seed=8))
     assert moved.sha256() == base.sha256()
+
+
+def noted(condensed: CondensedSet, **notes: JSON) -> CondensedSet:
+    """The set with other notes."""
+    return dataclasses.replace(condensed, provenance=dataclasses.replace(condensed.provenance, notes=notes))
+
+
+def test_sha256_covers_what_comparing_uses(tmp_path: Path) -> None:
+    """The mark of true labels cannot be taken off a file, nor can a learned rate or another teacher be put in."""
+    base = noted(make())
+    others = [
+        noted(base, uses_true_labels=True),
+        noted(base, learned_rate=0.02),
+        noted(base, learned_rate=0.03),
+        noted(base, online_teacher={"sha256": "ab", "bytes": 3}),
+    ]
+    assert len({base.sha256(), *(other.sha256() for other in others)}) == 5
+    assert {base.sha256_of_arrays()} == {other.sha256_of_arrays() for other in others}
+    assert base.sha256() == base.sha256_of_arrays() == noted(base, anything="else").sha256()
+    for other in others:
+        write(tmp_path / "set.h5", other, force=True)
+        assert read(tmp_path / "set.h5").sha256() == other.sha256()
+        with h5py.File(tmp_path / "set.h5", "r+") as file:
+            file.attrs["notes"] = np.bytes_("{}")
+        with pytest.raises(UserError, match="SHA-256 differs"):
+            read(tmp_path / "set.h5")
+
+
+def test_a_file_of_the_first_version_has_a_checksum_of_arrays(tmp_path: Path) -> None:
+    marked = noted(make(), uses_true_labels=True)
+    write(tmp_path / "set.h5", marked)
+    with h5py.File(tmp_path / "set.h5", "r+") as file:
+        file.attrs["schema"] = np.bytes_("condensed-set/1")
+    with pytest.raises(UserError, match="SHA-256 differs"):  # a newer file cannot pass for an old one
+        read(tmp_path / "set.h5")
+    with h5py.File(tmp_path / "set.h5", "r+") as file:
+        file.attrs["sha256"] = np.bytes_(marked.sha256_of_arrays())
+    assert read(tmp_path / "set.h5").uses_true_labels
 
 
 def test_tensors_follow_the_formula() -> None:
