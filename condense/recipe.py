@@ -265,7 +265,7 @@ def parse(model: type[Model], values: Mapping[str, Any], what: str) -> Model:
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(model.model_fields) or 'none'}."
             raise UserError(f"The {what} has an unknown key {place!r}; {hint}") from error
         shown = json.dumps(first.get("input"), default=str)[:80]
-        raise UserError(f"The {what} key {place[:80]!r} is {shown}: {in_short(first['msg'])}.") from error
+        raise UserError(f"The {what} key {place[:80]!r} is {shown}: {' '.join(first['msg'].split())[:300]}.") from error
 
 
 def _field_names(model: type[BaseModel]) -> list[str]:

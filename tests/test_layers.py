@@ -139,7 +139,7 @@ def test_what_trains_and_condenses_cannot_name_the_truth():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("h5py", {"condense.sets.hdf5", "condense.data.hdf5"}),
+        ("h5py", {"condense.sets.hdf5", *(f"condense.data.hdf5{part}" for part in ("", "_file", "_examiner"))}),
         ("accelerate", {"condense.generator.training.trainer", "condense.generator.training.session"}),
         ("matplotlib", {"condense.evaluate.figures"}),
     ],

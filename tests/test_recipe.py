@@ -58,7 +58,7 @@ def test_malformed_overrides_are_refused(wrong):
 def test_overrides_that_contradict_or_are_not_yaml_are_refused():
     with pytest.raises(UserError, match="sets a part of something that another --set gave a value"):
         parse_overrides(["train=3", "train.steps=4"])
-    with pytest.raises(UserError, match="is not a YAML value"):
+    with pytest.raises(UserError, match="the value is not YAML"):
         parse_overrides(["train.steps=[1"])
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,16 @@ from typing import Any
 from condense.benchmark.classifier_cell import read_classifier_cell, run_classifier_cell
 from condense.benchmark.grid import CELLS, SHARED, WHOLE, Cell, Trained
 from condense.benchmark.samples_cell import read_samples_cell, run_samples_cell
-from condense.benchmark.shared import drop_damaged, has_trained, is_first, now, read_json, take_first, write_json
+from condense.benchmark.shared import (
+    drop_damaged,
+    has_trained,
+    is_first,
+    is_number,
+    now,
+    read_json,
+    take_first,
+    write_json,
+)
 from condense.benchmark.whole_cell import read_whole_cell, run_whole_cell
 from condense.classifiers.beside import read_beside
 from condense.errors import DmisError, Interrupted, UserError
@@ -235,7 +243,7 @@ def read_labels(folder: Path) -> dict[str, Any] | None:
     if found is None or not isinstance(found.get("classes"), list):
         return None
     shares = ("labels_recovered", "classifier_accuracy")
-    whole = all(found.get(name) is None or _is_number(found[name]) for name in shares)
+    whole = all(found.get(name) is None or is_number(found[name]) for name in shares)
     return found if whole and all(map(_is_confusion, (found.get("recovered"), found.get("given")))) else None
 
 
@@ -244,7 +252,7 @@ def _is_confusion(counts: object) -> bool:
     if counts is None:
         return True
     rows = counts if isinstance(counts, list) else [None]
-    return all(isinstance(row, list) and len(row) == len(rows) and all(map(_is_number, row)) for row in rows)
+    return all(isinstance(row, list) and len(row) == len(rows) and all(map(is_number, row)) for row in rows)
 
 
 @contextlib.contextmanager
@@ -326,11 +334,7 @@ def _read_score(path: Path) -> dict[str, Any] | None:
     if found is None:
         return None
     numbers = found.get("accuracies")
-    whole = isinstance(numbers, list) and numbers and all(map(_is_number, [*numbers, found.get("mean")]))
-    spread = all(found.get(name) is None or _is_number(found[name]) for name in ("std", "ci95"))
+    whole = isinstance(numbers, list) and numbers and all(map(is_number, [*numbers, found.get("mean")]))
+    spread = all(found.get(name) is None or is_number(found[name]) for name in ("std", "ci95"))
     told = all(isinstance(found.get(name), str) for name in ("sha256", "network"))
     return found if whole and spread and told and {"std", "ci95"} <= found.keys() else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -16,7 +16,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -209,31 +209,10 @@ def layers_of(config: str) -> dict[str, Any]:
     return layers
 
 
-OptionsOf = Callable[[str], type[Options] | None]
-"""The options of a method by its name; None where they are not to be looked at."""
-
-
-def shipped_options(name: str) -> type[Options]:
-    """Of a method of the package; a module of the user's is refused, see `methods.load`."""
-    return methods.load(name).Options
-
-
-def own_options(name: str) -> type[Options]:
-    """Of any method, importing the user's own modules: for names given by hand."""
-    return methods.load(name, own=True).Options
-
-
-def known_options(name: str) -> type[Options] | None:
-    """Of a method of the package, None for any other: nothing of a stranger's folder is imported."""
-    return methods.load(name).Options if name in methods.names() else None
-
-
-def read_benchmark(layers: Mapping[str, Any], options_of: OptionsOf = shipped_options) -> BenchmarkRecipe:
+def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     """The recipe, checked as far as it can be without its data; `methods` is a list afterwards.
 
-    Args:
-        layers: the recipe as nested mappings.
-        options_of: which methods may be named.
+    Methods outside the package are left as they are unless they were named by hand, see `methods.trust`.
 
     Raises:
         UserError: an unknown key, method or option, or a value out of range.
@@ -251,18 +230,16 @@ def read_benchmark(layers: Mapping[str, Any], options_of: OptionsOf = shipped_op
     for name in classifiers:
         classify.check_name(name)
     for name, row in recipe.rows.items():
-        if (options := options_of(row.method)) is not None:
-            parse(options, row.options, f"benchmark's options for {name!r}")
+        _parse_options(row.method, row.options, name)
         if name in names:
             raise UserError(f"The benchmark's row {name!r} is called as a method; give it another name.")
     known = {*names, *(classify.objective_of(name) for name in classifiers if name in classify.OF_GENERATORS)}
     for name in known:
-        if (options := options_of(name)) is not None:
-            parse(options, recipe.options.get(name, {}), f"benchmark's options for {name!r}")
+        _parse_options(name, recipe.options.get(name, {}), name)
     classify.read_options(recipe.fit, recipe.options)
     if unused := set(recipe.options) - known - set(classifiers) or set(recipe.judged) - set(names):
         raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
-    _check_tasks(recipe, names, classifiers, options_of)
+    _check_tasks(recipe, names, classifiers)
     of_rows = [row.evaluate for row in recipe.rows.values() if row.evaluate is not None]
     for wanted in (recipe.evaluate, *recipe.judged.values(), *of_rows, *recipe.also):
         protocol(wanted.protocol)
@@ -272,11 +249,9 @@ def read_benchmark(layers: Mapping[str, Any], options_of: OptionsOf = shipped_op
     return recipe.model_copy(update={"methods": names})
 
 
-def _check_tasks(
-    recipe: BenchmarkRecipe, names: Sequence[str], classifiers: Sequence[str], options_of: OptionsOf
-) -> None:
+def _check_tasks(recipe: BenchmarkRecipe, names: Sequence[str], classifiers: Sequence[str]) -> None:
     """Whether everything named has a cell, and labels as given are there where they are needed."""
-    drawers = [name for name in names if _draws(options_of(name))]
+    drawers = [name for name in names if _draws(name)]
     if recipe.generation is not None:
         check_space(recipe.generation.space, recipe.generation.weights)
         if not drawers:
@@ -293,18 +268,29 @@ def _check_tasks(
         )
 
 
-def _draws(options: type[Options] | None) -> bool:
-    """Whether a method of these options has a generator."""
+def _options(method: str) -> type[Options] | None:
+    """The options of a method; None for a module that the user did not name by hand: it is not imported."""
+    return methods.load(method).Options if methods.is_trusted(method) else None
+
+
+def _parse_options(method: str, values: Mapping[str, Any], name: str) -> None:
+    if (options := _options(method)) is not None:
+        parse(options, values, f"benchmark's options for {name!r}")
+
+
+def _draws(method: str) -> bool:
+    """Whether a method has a generator."""
+    options = _options(method)
     return options is not None and "generator" in options.model_fields
 
 
-def expand(recipe: BenchmarkRecipe, options_of: OptionsOf = shipped_options) -> list[Cell]:
+def expand(recipe: BenchmarkRecipe) -> list[Cell]:
     """All cells, those of the first seed first; their names depend on nothing but what they are.
 
     Raises:
         UserError: two cells are the same, or a value is out of range.
     """
-    cells = list(_cells(recipe, options_of))
+    cells = list(_cells(recipe))
     counts = collections.Counter(cell.name for cell in cells)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
@@ -320,40 +306,29 @@ def _check_classifiers(recipe: BenchmarkRecipe, trained: set[str]) -> None:
         raise UserError(f"The classifier {idle[0]!r} takes the labels of none of the benchmark's settings: {why}")
 
 
-def _cells(recipe: BenchmarkRecipe, options_of: OptionsOf) -> Iterator[Cell]:
+def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
     for seed in recipe.seeds:
         for data in recipe.settings:
             for by in recipe.clean_first:
                 for number in range(recipe.sets):
                     for name in (*recipe.methods, *recipe.rows):
                         for ipc in recipe.ipc:
-                            made = _set_cell(recipe, data, name, by, ipc, seed, options_of, number)
-                            yield from _judged_cells(recipe, made)
+                            yield from _judged_cells(recipe, _set_cell(recipe, data, name, by, ipc, seed, number))
                 yield from _whole_cells(recipe, data, by, seed)
             if recipe.generation is not None:
-                for method in recipe.methods:
-                    if _draws(options := options_of(method)):
-                        yield _samples_cell(recipe, data, method, recipe.generation, seed, options)
+                for method in filter(_draws, recipe.methods):
+                    yield _samples_cell(recipe, data, method, recipe.generation, seed)
             for arm in _arms(recipe, data):
                 yield _classifier_cell(recipe, data, arm, seed)
 
 
-def _set_cell(
-    recipe: BenchmarkRecipe,
-    data: Setting,
-    name: str,
-    by: str,
-    ipc: int,
-    seed: int,
-    options_of: OptionsOf,
-    number: int = 0,
-) -> Cell:
+def _set_cell(recipe: BenchmarkRecipe, data: Setting, name: str, by: str, ipc: int, seed: int, number: int = 0) -> Cell:
     """A set of the method or row called `name`, the `number`-th under the noise of `seed`."""
     row = recipe.rows.get(name)
     method = name if row is None else row.method
     judged = recipe.judged.get(method, recipe.evaluate) if row is None or row.evaluate is None else row.evaluate
-    options = options_of(method)
-    own = _own(recipe, data, method, options) if row is None else row.options
+    own = _own(recipe, data, method) if row is None else row.options
+    options = _options(method)
     trains = None if options is None else _trains(options, own)
     made_with = seed if number == 0 else rng.derive(seed, "set", number)
     drawn = {} if number == 0 else {"noise_seed": seed if data.noise_seed is None else data.noise_seed}
@@ -431,16 +406,9 @@ def _whole_cells(recipe: BenchmarkRecipe, data: Setting, by: str, seed: int) -> 
                 )
 
 
-def _samples_cell(
-    recipe: BenchmarkRecipe,
-    data: Setting,
-    method: str,
-    generation: GenerationRecipe,
-    seed: int,
-    options: type[Options] | None,
-) -> Cell:
-    section, name = {GENERATION: generation.model_dump(mode="json")}, f"{_group(data, method)}_samples_seed{seed}"
-    return _other_cell(recipe, data, method, name, "generation", section, seed, options)
+def _samples_cell(recipe: BenchmarkRecipe, data: Setting, method: str, generation: GenerationRecipe, seed: int) -> Cell:
+    section = {GENERATION: generation.model_dump(mode="json")}
+    return _other_cell(recipe, data, method, f"{_group(data, method)}_samples_seed{seed}", "generation", section, seed)
 
 
 def _classifier_cell(recipe: BenchmarkRecipe, data: Setting, arm: str, seed: int) -> Cell:
@@ -453,8 +421,7 @@ def _classifier_cell(recipe: BenchmarkRecipe, data: Setting, arm: str, seed: int
     }
     method = classify.objective_of(arm) if of_generator else "random"  # the plan of one that trains nothing
     name = f"{_place(data)}_classifier-{_slug(arm)}_seed{seed}"
-    options = shipped_options(method)
-    return _other_cell(recipe, data, method, name, "weak-supervision", {CLASSIFIER: asked}, seed, options)
+    return _other_cell(recipe, data, method, name, "weak-supervision", {CLASSIFIER: asked}, seed)
 
 
 def _arms_of(arm: str) -> tuple[str, ...]:
@@ -472,11 +439,10 @@ def _other_cell(
     task: Task,
     section: Mapping[str, Any],
     seed: int,
-    options: type[Options] | None,
 ) -> Cell:
     """A cell that makes no set; of a method without a generator nothing is trained."""
-    own = _own(recipe, data, method, options) if _draws(options) else {}
-    trains: Trained | None = "generator" if _draws(options) and "generator" not in own else None
+    own = _own(recipe, data, method) if _draws(method) else {}
+    trains: Trained | None = "generator" if _draws(method) and "generator" not in own else None
     return Cell(
         name=name,
         setting=_setting(data),
@@ -499,10 +465,10 @@ def _named(recipe: BenchmarkRecipe, data: Setting, method: str, seed: int) -> di
     }
 
 
-def _own(recipe: BenchmarkRecipe, data: Setting, method: str, options: type[Options] | None) -> dict[str, Any]:
+def _own(recipe: BenchmarkRecipe, data: Setting, method: str) -> dict[str, Any]:
     """The method's options: those of the recipe of the data's generators, and over them the benchmark's own."""
     below: dict[str, Any] = {}
-    if data.name in recipe.generators and _draws(options):
+    if data.name in recipe.generators and _draws(method):
         found = read_config(recipe.generators[data.name])
         below = {key: found[key] for key in GENERATOR_SECTIONS if key in found}
     return merge(below, recipe.options.get(method, {}))

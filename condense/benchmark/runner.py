@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from condense import methods
 from condense.benchmark.cell import (
     is_repaired,
     kept_of,
@@ -22,17 +23,7 @@ from condense.benchmark.cell import (
     whole_set,
 )
 from condense.benchmark.executors import Executor, Job, LocalExecutor
-from condense.benchmark.grid import (
-    SHARED,
-    BenchmarkRecipe,
-    Cell,
-    expand,
-    known_options,
-    layers_of,
-    own_options,
-    read_benchmark,
-    shipped_options,
-)
+from condense.benchmark.grid import SHARED, BenchmarkRecipe, Cell, expand, layers_of, read_benchmark
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
 from condense.benchmark.shard import Shard
@@ -89,8 +80,8 @@ def benchmark(
     out.mkdir(exist_ok=True)
     mine = {cell.name for cell in cells} if shard is None else shard.of(cells)
     with _alone(out, shard):
-        if shard is None:
-            for folder in (out, *out.glob("cells/*"), *out.glob("cells/*/run"), *out.glob("shared/*")):
+        for cell in (cell for cell in cells if cell.name in mine):
+            for folder in (cell.folder(out), cell.folder(out) / "run"):
                 sweep(folder, alone=True)
         atomic_write_text(out / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
         book = _Book(out, before, tell)
@@ -121,7 +112,9 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
 
 
 def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
-    """Write the tables and the report of a benchmark's folder anew; no module of its is imported.
+    """Write results.csv, comparisons.csv, published.csv and the report of a benchmark's folder anew.
+
+    No module that its recipe names is imported.
 
     Args:
         out: the folder.
@@ -139,8 +132,8 @@ def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
             raise ValueError("no mapping")
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{out} is no folder of a benchmark: {RECIPE} is missing or damaged.") from error
-    recipe = read_benchmark(layers, known_options)
-    cells = expand(recipe, known_options)
+    recipe = read_benchmark(layers)
+    cells = expand(recipe)
     results = [read_result(out, cell) for cell in cells]
     _write(out, recipe, cells, results)
     told = {**_counts(out, results), "comparisons": comparisons(results)}
@@ -184,9 +177,12 @@ def _kept(out: Path, cells: Sequence[Cell], results: Sequence[Result]) -> list[K
 
 def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
     asked = parse_overrides(settings)
-    options_of = own_options if "methods" in asked else shipped_options
-    recipe = read_benchmark(merge(layers_of(config), asked), options_of)
-    cells = expand(recipe, options_of)
+    if isinstance(asked.get("methods"), list):
+        methods.trust(asked["methods"])
+    recipe = read_benchmark(merge(layers_of(config), asked))
+    for name in (*recipe.methods, *(row.method for row in recipe.rows.values())):
+        methods.load(name)  # refuses code that only a file names
+    cells = expand(recipe)
     return recipe, cells, [read_result(out, cell) for cell in cells]
 
 

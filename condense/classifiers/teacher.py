@@ -184,7 +184,7 @@ def load_teacher(folder: Path) -> Teacher:
                 "run with --resume."
             )
         return restored(tensors, meta)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{folder}: {FILE}.safetensors does not describe a teacher ({in_short(error)}).") from error
 
 

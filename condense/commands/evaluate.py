@@ -58,8 +58,7 @@ def evaluate(
     named = "name" in layers.get("data", {})
 
     def test(condensed: CondensedSet) -> tuple[ImageData, Truth]:
-        data = recipe.data if named else own_data(condensed, recipe.data)
-        return test_split(condensed, data, its_own=not named)
+        return test_split(condensed, recipe.data if named else own_data(condensed, recipe.data), its_own=not named)
 
     return evaluate_sets(read_sets(paths), test, how, Run(None, progress=progress))
 

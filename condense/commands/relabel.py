@@ -51,12 +51,12 @@ def relabel_data(
     for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
         prepare_output(out / name, force=True)
     with ExitStack() as held:
-        run = Run(None, progress=progress)
         if options.generator is None:
             folder = run_folder or RUNS / run_name(plan, "relabel")
             run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress))
-        found = relabel_plan(plan, run)
-    found = found.save(out)
+        else:
+            run = Run(None, progress=progress)
+        found = relabel_plan(plan, run).save(out)
     found = dataclasses.replace(found, seconds=time.perf_counter() - started)
     write_relabel_report(out / REPORT, suspects_report(plan, found))
     return found

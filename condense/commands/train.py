@@ -37,8 +37,7 @@ def train(
     training_options(plan)
     run_folder = run_folder or RUNS / run_name(plan)
     with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
-        generator = train_plan(plan, run)
-    return describe_training(generator, plan, run_folder)
+        return describe_training(train_plan(plan, run), plan, run_folder)
 
 
 def dry_run(request: Request) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A process of its own that reads HDF5 files first, so that one made to hang, crash or swell does it there.
 
-Started by `hdf5_file` as a plain script. It answers every path, a JSON line on stdin, by a JSON line on stdout:
+Started by `hdf5_file` as a plain script. It answers every [path, seconds], a JSON line on stdin, by one on stdout:
 {"texts": {name: [text, …]}} with the texts of variable length at the top of the file, or {"error": sentence}. It reads
 what a reader would read: attributes, structures, chunks. A file that gets through here gets through there.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from typing import Any
 
 import h5py
@@ -19,6 +20,7 @@ _MOST_OBJECTS, _DEEPEST = 10_000, 8
 _MOST_TEXTS, _LONGEST_TEXT = 1_000_000, 10_000
 _READ_WHOLE_BYTES = 2**28  # of a larger array the structure and the first rows are read
 _PIECE_BYTES = 2**24
+_MOST_EXPANSION = 1100  # of deflate
 
 
 def examine(path: str) -> dict[str, Any]:
@@ -68,6 +70,8 @@ def _read(dataset: h5py.Dataset) -> list[str] | None:
         return [text.decode() for text in texts]
     if dataset.dtype.hasobject or dataset.shape is None or not dataset.size:
         return None
+    if dataset.size * dataset.dtype.itemsize > max(_MOST_EXPANSION * dataset.id.get_storage_size(), _PIECE_BYTES):
+        return None  # not believable: who asked refuses it unread
     if dataset.chunks is not None:
         dataset.id.chunk_iter(lambda chunk: None)
     row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
@@ -89,12 +93,24 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def _limit_time(seconds: float) -> None:
+    """Have the system end this process after some more seconds of processor time, however busy the machine is."""
+    try:
+        import resource
+    except ImportError:
+        return
+    most = int(time.process_time() + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
 def _serve() -> None:
     _limit_memory()
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
+        path, seconds = json.loads(line)
+        _limit_time(seconds)
         try:
-            answer: dict[str, Any] = {"texts": examine(json.loads(line))}
+            answer: dict[str, Any] = {"texts": examine(path)}
         except Exception as error:  # whatever a damaged file leads to
             answer = {"error": f"{error}"[:500] or type(error).__name__}
         print(json.dumps(answer), flush=True)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -30,7 +31,8 @@ from condense.data.file_lock import refuse_being_written
 from condense.data.memory import check_expansion, check_fits
 from condense.errors import UserError, in_short
 
-SECONDS = 10.0  # a small file is examined in hundredths of one
+SECONDS = 10.0  # of processor time; a small file is examined in hundredths of one
+_BUSY = 12  # times as long by the clock, where the machine is busy or knows no limit of processor time
 _SECONDS_PER_BYTE = 1 / 20e6
 _SECONDS_TO_START = 120.0
 _MAX_DEFLATE = 1100  # deflate cannot shrink more than about 1032 times; a file that claims more is not honest
@@ -170,19 +172,19 @@ class _Examiner:
             process = self._running()
             try:
                 assert process.stdin is not None
-                process.stdin.write(json.dumps(path).encode() + b"\n")
+                process.stdin.write(json.dumps([path, seconds]).encode() + b"\n")
                 process.stdin.flush()
-                line = self._lines.get(timeout=seconds)
-            except queue.Empty:
-                self.end()
-                raise UserError(
-                    f"reading it takes more than {seconds:.0f} s, so it is damaged or made to mislead; make it again."
-                ) from None
-            except OSError:
+                line = self._lines.get(timeout=_BUSY * seconds)
+            except (queue.Empty, OSError):
                 line = b""
             if not line:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+                ended = process.returncode
                 self.end()
-                raise UserError("the HDF5 library crashes on it, so it is damaged or made to mislead; make it again.")
+                slow = ended is None or ended == -getattr(signal, "SIGXCPU", 0)
+                what = f"reading it takes more than {seconds:.0f} s" if slow else "the HDF5 library crashes on it"
+                raise UserError(f"{what}, so it is damaged or made to mislead; make it again.")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -80,7 +80,7 @@ def load(
 
 def from_arrays(contents: arrays.Arrays, name: str, *, image_size: int | None = None) -> Source:
     """A data set from arrays in memory, named as in a file (see `arrays`). Raises `UserError` as `load`."""
-    return _squared(arrays.from_memory(contents, name), Handling(size=image_size))
+    return _squared(arrays.from_memory(contents, name), Handling(image_size))
 
 
 def _load_named(name: str, root: Path | None, handling: Handling, download: bool) -> Source:

@@ -340,7 +340,7 @@ class Generator:
             if meta.get("opinion") is not None:
                 of_opinion = {k.removeprefix("opinion."): v for k, v in tensors.items() if k.startswith("opinion.")}
                 generator.opinion = SecondOpinion.of(of_opinion, meta["opinion"], generator.image_shape).to(device)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
             raise UserError(
                 f"{run.path}: {FILE}.safetensors does not describe a generator ({in_short(error)})."
             ) from error

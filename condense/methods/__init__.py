@@ -21,6 +21,7 @@ import difflib
 import importlib
 import pkgutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, cast
@@ -49,20 +50,34 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
+_trusted: set[str] = set()
+
+
+def trust(given: Iterable[object]) -> None:
+    """Note methods that the user named by hand: `load` imports modules of his own among them in this process."""
+    _trusted.update(name for name in given if isinstance(name, str))
+
+
+def is_trusted(name: str) -> bool:
+    """Whether `load` may import a method: it is in this folder, or the user named it by hand."""
+    return name in names() or name in _trusted
+
+
 def load(name: str, *, own: bool = False) -> Method:
     """Import one method by file name; or a module of the user's: a file in the current folder, or a dotted path.
 
     Args:
         name: of the method.
-        own: whether a module outside this folder may be imported, which runs its code: only for names that the user
-            gave by hand, never for those of a recipe or a run folder, which may be a stranger's.
+        own: whether a module outside this folder may be imported, which runs its code, although `trust` was not told
+            of it: only for names that the user gave by hand, never for those of a recipe or a run folder, which may be
+            a stranger's.
 
     Raises:
         UserError: there is no such method, it cannot be imported, or it lacks `Options` or `condense`.
     """
     if name in names():
         module = importlib.import_module(f"{__name__}.{name}")
-    elif not own and _may_be_of_the_user(name):
+    elif not (own or is_trusted(name)) and _may_be_of_the_user(name):
         raise UserError(
             f"The method {name!r} is a module of its own, whose code is only run where you name it yourself; give it "
             f"as --method {name} (benchmark: --set 'methods=[{name}]')."

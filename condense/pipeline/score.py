@@ -145,10 +145,9 @@ def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = Fal
     source = load_source(data.model_copy(update={"image_size": size}))
     if its_own and condensed.num_classes == source.train.num_classes:  # else the refusal of another kind says more
         check_own_images(condensed, source, recorded_seed(condensed))
-    images, truth = tested(source)
     if "flip" not in condensed.provenance.notes:
-        tell_of_flip(images)
-    return images, truth
+        tell_of_flip(source.train)
+    return tested(source)
 
 
 def tested(source: Source) -> tuple[ImageData, Truth]:

@@ -111,6 +111,7 @@ def test_a_flipped_exponent_bit_is_found_on_loading(tmp_path):
         {"temperature": float("nan")},
         {"temperature": "hot"},
         {"meta": [1]},
+        {"image_shape": [1, 8, float("inf")]},
         {"eliminate": "x"},
         {"opinion": {"exponents": [1]}},
         {"opinion": [3]},
