@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import simulated_gpu as gpu
 import tiny
@@ -14,7 +13,6 @@ from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, fit
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.stacked import fit_stacked
-from condense.condensed_set import CondensedSet
 from condense.generator.training.session import train_generator
 from condense.generator.training.trainer import Trainer
 from condense.methods import _learn
@@ -172,7 +170,6 @@ def numbers():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    assert CondensedSet and Path
     with gpu.simulated():
         found = {"budget": budget, "objectives": objectives, "everything": everything, "numbers": numbers}[
             sys.argv[1]
