@@ -168,8 +168,8 @@ class Trainer:
         self.step = 0
         self.best = BestWeights()
         self.bank = PosteriorBank(self.candidates, self.trusted, options.bank_momentum)
-        self.first_transition = self._first_transition()
-        self.transition = self.first_transition
+        self.transition = self._first_transition()
+        self.first_transition = self.transition.cpu()
         # steps not yet looked at, each with its loss, the loss's two terms and the sharpness, [4]
         self._unread: list[tuple[int, Tensor]] = []
         self._read = [math.nan] * 4
@@ -311,10 +311,11 @@ class Trainer:
             return
         known = self.data.supervision.take(np.flatnonzero(visited.numpy()))
         posterior = self.bank.posterior.cpu()[visited].float()
-        transition = self.transition.cpu()
         if self.aids.transition is None and isinstance(self.options.transition, str):
-            transition = estimate_transition(posterior, known, self.first_transition.cpu())
+            transition = estimate_transition(posterior, known, self.first_transition)
             self.transition = transition.to(self.device)
+        else:
+            transition = self.first_transition
         keep = 0.5 ** (self.epoch_steps / (PRIOR_HALF_LIFE * self.options.steps))
         prior = class_prior(known, posterior, transition, self.log_prior.cpu().exp(), keep)
         self.log_prior = prior.log().to(self.device)
