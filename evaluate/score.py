@@ -22,7 +22,7 @@ from condense.errors import UserError
 from condense.evaluate.protocols import Protocol
 from condense.evaluate.soft import soft_loss, soft_targets
 from condense.evaluate.stats import summarise
-from condense.precision import fast_bf16
+from condense.precision import arithmetic
 from condense.preprocessing import planes
 from condense.run import JSON
 from condense.sets.condensed_set import CondensedSet
@@ -39,7 +39,7 @@ class Score:
         std: sample standard deviation, None for one network.
         ci95: half width of the 95 % Student-t interval, None for one network.
         accuracies: one a network, in percent.
-        protocol: name and every setting, as used for this data set and machine.
+        protocol: name and every setting, as used for this data set, and `Arithmetic`: device, precision, why.
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
         uses_true_labels: whether the set was made with true labels: a bound for others, not a rival.
@@ -100,7 +100,7 @@ def score(
         raise UserError(f"repeats is {repeats}; at least one network must be trained.")
     device = torch.device(device)
     protocol, network = protocol.for_data(test.name), network or protocol.network
-    bf16 = fast_bf16(device)
+    computed = arithmetic("auto", device)
     models = [
         networks.build(
             network,
@@ -114,11 +114,11 @@ def score(
     seeds = [rng.derive(seed, "score fit", repeat) for repeat in range(repeats)]
     test_images, test_labels = _test_tensors(condensed, test, truth)
     accuracies = []
-    for model in _trained(models, condensed, protocol, seeds, device, on_epoch, bf16=bf16):
-        right = predict(model, test_images, bf16=bf16).argmax(1) == test_labels
+    for model in _trained(models, condensed, protocol, seeds, device, on_epoch, bf16=computed.bf16):
+        right = predict(model, test_images, bf16=computed.bf16).argmax(1) == test_labels
         accuracies.append(100 * float(right.double().mean()))
     summary = summarise(accuracies)
-    settings: dict[str, JSON] = {**asdict(protocol), "precision": "bfloat16" if bf16 else "float32"}
+    settings: dict[str, JSON] = {**asdict(protocol), **computed.to_json()}
     return Score(
         summary.mean,
         summary.std,

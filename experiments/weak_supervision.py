@@ -30,7 +30,11 @@ SETTINGS = {
     "few10": "unlabeled:0.1",
     "mix": "mix:clean=0.1,sym:0.4=0.4,partial:0.5=0.3,unlabeled=0.2",
 }
-ORDER = ("ce", "mixup", "gce", "elr", "co-teaching", "cc", "proden", "pseudo-label", "mean-teacher", "fixmatch")
+ORDER = (
+    *("ce", "mixup", "gce", "elr", "co-teaching", "pencil"),
+    *("cc", "proden", "idgp", "pico", "crdpll", "dirk"),
+    *("pseudo-label", "mean-teacher", "fixmatch", "dash", "comatch", "flexmatch", "simmatch", "softmatch"),
+)
 KNOWN = {"asym": ("co-teaching.noise_rate=0.16",)}  # four of ten digits are mistaken; 0.4 is the arm's default
 BUDGET = ("fit.network=mlp", "fit.epochs=100", 'fit.augment=""')
 

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "precision": set(),
     "rng": set(),
     "files": {"errors"},
-    "machine": {"errors"},
+    "machine": {"errors", "precision"},
     "run": {"errors", "files", "machine"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": BASE | VALUES | {"classifiers"},
     "recipes": {"sets", "data"},
     "pipeline": BASE | VALUES | {"classifiers", "generator", "methods", "recipe", "evaluate"},
+    "front_door": BASE | VALUES | {"classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
     "benchmark": BASE | VALUES | {"allocator", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
 }
 """Which parts of the package each part may import besides itself; `commands` and `cli` may import all below them."""

@@ -14,10 +14,11 @@ import typer
 from condense import __version__
 from condense.allocator import keep_freed_memory
 from condense.cli import benchmark, data, make, score, sets, start
-from condense.errors import DmisError, Interrupted, WorkerDone, in_short
+from condense.errors import DmisError, Interrupted, UserError, WorkerDone, in_short
 from condense.machine import num_processes
 
 DEBUG = "DMIS_DEBUG"
+WITH_TORCHRUN = ("train", "condense")  # commands that several processes can work at together
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -112,6 +113,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _invoked(arguments: Sequence[str]) -> int:
+    _refuse_processes(arguments)
     try:
         app(list(arguments), prog_name="dmis")
     except SystemExit as stop:
@@ -122,6 +124,16 @@ def _invoked(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
         return code
     return 0
+
+
+def _refuse_processes(arguments: Sequence[str]) -> None:
+    """Raise `UserError` where torchrun started several processes of a command that works alone."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if num_processes() > 1 and command and command not in WITH_TORCHRUN:
+        raise UserError(
+            f"`dmis {command}` needs one process, torchrun started {num_processes()}; run it without torchrun, which "
+            "is for `dmis train` and for `dmis condense` with a method that trains a generator."
+        )
 
 
 def _complain(sentence: str, prefix: str = "error: ") -> None:

@@ -22,9 +22,9 @@ def benchmark(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
     settings: Settings = None,
     jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Cells at once. [default: one with a GPU, else one a core, at most 4]"),
-    ] = None,
+        str,
+        typer.Option("--jobs", metavar="N|auto", help="Cells at once; auto: one per GPU, else one per core up to 4."),
+    ] = "auto",
     hours: Annotated[float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this.")] = None,
     executor: Annotated[str, typer.Option("--executor", metavar="local|slurm", help="Where cells run.")] = "local",
     slurm: Annotated[
@@ -40,8 +40,9 @@ def benchmark(
     Run again, it does what is missing.
     """
     from condense.benchmark import runner
-    from condense.benchmark.executors import choose_executor
+    from condense.benchmark.executors import choose_executor, slots_asked
 
+    slots = slots_asked(jobs)
     if dry_run:
         output.answer(lambda: runner.dry_run(recipe, out, settings or ()), as_json, output.cells)
         return
@@ -55,7 +56,7 @@ def benchmark(
             recipe,
             out,
             settings=settings or (),
-            executor=choose_executor(executor, out, jobs, slurm or ()),
+            executor=choose_executor(executor, out, slots, slurm or ()),
             hours=hours,
             tell=tell,
         ),

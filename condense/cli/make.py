@@ -63,7 +63,7 @@ def train(
     output.answer(
         lambda: commands.train(request, run_folder=run_folder, resume=resume, force=force, progress=not quiet),
         as_json,
-        output.facts,
+        output.told,
     )
 
 

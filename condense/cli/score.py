@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,8 +31,6 @@ from condense.cli.options import (
 
 if TYPE_CHECKING:
     from condense.pipeline.plan import Request
-
-Result = TypeVar("Result")
 
 
 def evaluate(
@@ -70,24 +67,16 @@ def evaluate(
     Several sets of one method, made with different seeds, are scored together.
     """
     from condense.commands.evaluate import evaluate as command
-    from condense.commands.evaluate import evaluate_sets
 
     how = given_values(protocol="hard-quick" if quick else protocol, repeats=repeats)
     named = recipe_values(data_values(data, root, image_size, download), evaluate=how or None, seed=seed)
     request = make_request(config, settings, named)
     names = [name.strip() for part in network or () for name in part.split(",")]
-    options: dict[str, Any] = {"network_names": names, "cross": cross, "teacher": teacher, "progress": not quiet}
-
-    def answer(scores: Callable[[], list[Result]], show: Callable[[list[Result]], None]) -> None:
-        if as_json and len(names) < 2 and not cross:
-            output.answer(lambda: scores()[0], True, lambda result: show([result]))
-        else:
-            output.answer(scores, as_json, show)
-
-    if len(paths) > 1:
-        answer(lambda: evaluate_sets(paths, request, **options), output.sets_scores)
-    else:
-        answer(lambda: command(paths[0], request, **options), output.scores)
+    output.answer(
+        lambda: command(paths, request, network_names=names, cross=cross, teacher=teacher, progress=not quiet),
+        as_json,
+        output.scores,
+    )
 
 
 def rank(
@@ -267,9 +256,10 @@ def classify(
 ) -> None:
     """Compare classifiers that learn from imprecise labels.
 
-    Arms are ce, mixup, gce, elr, co-teaching, cc, proden, pseudo-label, mean-teacher, fixmatch; vanilla and dmis, the
-    diffusion classifiers; dmis-ce, trained on what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one,
-    and anything else for the generators.
+    Arms are ce and mixup for labels of every kind; gce, elr, co-teaching, pencil for one label per image; cc, proden,
+    idgp, pico, crdpll, dirk for candidate sets; pseudo-label, mean-teacher, fixmatch, dash, comatch, flexmatch,
+    simmatch, softmatch where some labels are missing; vanilla and dmis, the diffusion classifiers; dmis-ce, trained on
+    what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one, and anything else for the generators.
     """
     from condense.commands import classify as commands
 

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from condense.data.types import Images, Labels, Mask
-from condense.errors import UserError
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import Score
 from condense.generator.model import Generator
 from condense.generator.training.session import train_generator
 from condense.grid import grid, save_png
-from condense.machine import num_processes
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.label_scores import confusion, recovered_labels, test_accuracy
 from condense.pipeline.make import make_set
@@ -68,8 +66,6 @@ def demo(
         RunFailed: the training or the disk failed.
     """
     started = time.perf_counter()
-    if num_processes() > 1:
-        raise UserError("The demo trains two generators in turn and needs one process; run it without torchrun.")
     prepare_output(out, force=force)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
     generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}

@@ -16,7 +16,7 @@ from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_by
 from condense.evaluate.protocols import SOFT, Protocol, protocol
 from condense.evaluate.score import check_comparable
 from condense.evaluate.stats import Summary, summarise
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.pipeline.real_data import real_data, trained_judge
 from condense.pipeline.score import score_set, with_labels
 from condense.recipe import DataRecipe
@@ -83,7 +83,7 @@ class _Bench:
     real: dict[str, tuple[float, str]] = field(default_factory=dict)
     random: dict[tuple[str, int, str], Summary] = field(default_factory=dict)
 
-    def on_real(self, given: Given, network: str) -> tuple[float, str]:
+    def on_real(self, given: LoadedData, network: str) -> tuple[float, str]:
         """Test accuracy in [0, 1] after training on all real images with the labels given, and how they trained."""
         key = given.source.supervision.fingerprint()
         if self.options.real_accuracy is not None:
@@ -94,7 +94,7 @@ class _Bench:
             self.real[key] = judge.accuracy(test, truth), judge.describe()
         return self.real[key]
 
-    def on_random(self, given: Given, ipc: int, rules: Protocol) -> Summary:
+    def on_random(self, given: LoadedData, ipc: int, rules: Protocol) -> Summary:
         """Test accuracy in percent of networks on random real images, a draw of its own for each."""
         key = (given.source.supervision.fingerprint(), ipc, rules.name)
         if key not in self.random:
@@ -108,12 +108,12 @@ class _Bench:
             self.random[key] = summarise(accuracies)
         return self.random[key]
 
-    def on_set(self, condensed: CondensedSet, given: Given, rules: Protocol) -> Summary:
+    def on_set(self, condensed: CondensedSet, given: LoadedData, rules: Protocol) -> Summary:
         """Test accuracy in percent of networks on a set."""
         return summarise(self.scored(condensed, given, rules, self.options.repeats, self.options.seed))
 
     def scored(
-        self, condensed: CondensedSet, given: Given, rules: Protocol, repeats: int, seed: int
+        self, condensed: CondensedSet, given: LoadedData, rules: Protocol, repeats: int, seed: int
     ) -> tuple[float, ...]:
         """Accuracies in percent, one a network."""
         test, truth = _tested(given)
@@ -165,7 +165,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     }
 
 
-def _ranked(path: Path, made: CondensedSet, given: Given, bench: _Bench) -> dict[str, Any]:
+def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Bench) -> dict[str, Any]:
     rules = protocol(bench.options.protocol)
     soft = made.soft_labels is not None and not bench.options.hard_labels
     own = SOFT if soft else rules
@@ -198,7 +198,7 @@ def _fractions(found: Summary) -> dict[str, float | None]:
     return {name: None if value is None else value / 100 for name, value in asdict(found).items()}
 
 
-def _tested(given: Given) -> tuple[ImageData, Truth]:
+def _tested(given: LoadedData) -> tuple[ImageData, Truth]:
     """Test images and their labels."""
     source = given.source
     if source.test is None or source.test_truth is None:
@@ -206,7 +206,7 @@ def _tested(given: Given) -> tuple[ImageData, Truth]:
     return source.test, source.test_truth
 
 
-def _check_one_data_set(paths: Sequence[Path], sets: Sequence[CondensedSet], everyone: Sequence[Given]) -> None:
+def _check_one_data_set(paths: Sequence[Path], sets: Sequence[CondensedSet], everyone: Sequence[LoadedData]) -> None:
     first = everyone[0].source
     for path, made, given in zip(paths, sets, everyone, strict=True):
         if given.source.train.fingerprint() != first.train.fingerprint():

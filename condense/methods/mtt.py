@@ -39,7 +39,7 @@ from condense.methods._pixels import (
     whitening,
 )
 from condense.methods._trajectories import Row, TrajectoryMatching
-from condense.precision import wants_bf16
+from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
 from condense.sets.assemble import assemble, check_ipc
@@ -115,6 +115,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     known, row = options.row(ipc, math.prod(train.images.image_shape))
     preprocessing = whitening(train.images) if row.zca else standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
+    computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, row.lr_img)
     strategy = augmentation_for(options.augment, train.images.name)
     how = _expert_options(options, row, reals.device)
@@ -130,7 +131,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         backbone=options.backbone,
         experts=options.experts,
         batch_size=options.student_batch or len(synthetic.images),
-        augment=augment,
+        strategy=strategy,
         seed=seed,
     )
     learning = Learning(
@@ -176,6 +177,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             "row_of_ipc": known,
             "rates_from_step": task.rates,
             "augmentation": strategy,
+            "arithmetic": computed.to_json(),
         },
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,

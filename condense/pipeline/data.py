@@ -14,24 +14,53 @@ from condense.data.noise_spec import parse_noise
 from condense.data.types import Corruption, Source, TrainingSet, check_every_class
 from condense.errors import UserError
 from condense.recipe import DataRecipe
+from condense.run import JSON
 from condense.sets.condensed_set import CondensedSet
 
 
-@dataclass(frozen=True)
-class Given:
+@dataclass(frozen=True, eq=False)
+class LoadedData:
     """A data set as it is worked on.
 
     Attributes:
         source: images, labels as given, and the truth for scoring; thinned out where a long tail was asked for.
         corruption: how the labels came to be what they are.
+        recipe: what was asked for.
+        noise_seed: seed of the noise.
+        images_found: how many training images there were before a long tail thinned them out.
     """
 
     source: Source
     corruption: Corruption
+    recipe: DataRecipe
+    noise_seed: int
+    images_found: int
+
+    def __len__(self) -> int:
+        return len(self.source.train)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the label numbers."""
+        return self.source.train.classes
 
     def training_set(self) -> TrainingSet:
         """Images and imprecise labels, without the truth."""
         return TrainingSet(self.source.train, self.source.supervision, self.corruption)
+
+    def to_json(self) -> dict[str, JSON]:
+        """Name, numbers, kind of the labels and their corruption, as a JSON object."""
+        train = self.source.train
+        return {
+            "name": train.name,
+            "images": len(train),
+            "image_shape": list(train.images.shape[1:]),
+            "classes": list(train.classes),
+            "test_images": None if self.source.test is None else len(self.source.test),
+            "supervision": self.source.supervision.kind,
+            "corruption": self.corruption.spec,
+            "corruption_rate": self.corruption.overall_rate,
+        }
 
 
 def load_source(data: DataRecipe) -> Source:
@@ -39,7 +68,7 @@ def load_source(data: DataRecipe) -> Source:
     return sources.load(data.name, root=data.root, image_size=data.image_size, download=data.download)
 
 
-def given_labels(source: Source, data: DataRecipe, seed: int) -> Given:
+def given_labels(source: Source, data: DataRecipe, seed: int) -> LoadedData:
     """The data with the labels that the recipe names, or with the noise it asks for.
 
     Args:
@@ -51,7 +80,7 @@ def given_labels(source: Source, data: DataRecipe, seed: int) -> Given:
         UserError: the labels cannot be used; noise was asked for and there are no clean labels to inject it into, or
             the labels come from a file; nobody labelled a class.
     """
-    noise = parse_noise(data.noise)
+    noise, found = parse_noise(data.noise), len(source.train)
     corruption = arrays.recorded_corruption(source.train)
     if data.labels is not None:
         if not noise.keeps_labels:
@@ -68,7 +97,7 @@ def given_labels(source: Source, data: DataRecipe, seed: int) -> Given:
             corruption = replace(corruption, spec=f"{noise}+{before}")
     if data.labels is not None or not noise.keeps_all:
         check_every_class(source.supervision, source.train.classes, source.train.name)
-    return Given(source, corruption)
+    return LoadedData(source, corruption, data, seed, found)
 
 
 def recorded_data(condensed: CondensedSet) -> Mapping[str, Any]:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from condense.pipeline.clean_first import Repaired, labeller_run, repair
+from condense.pipeline.clean_first import Repaired, check_repair, labeller_run, repair
 from condense.pipeline.plan import Plan
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet, Cost
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise `UserError` where the labels cannot be repaired as wanted, or the method cannot do with them as given."""
+    check_repair(plan)
+    check = getattr(plan.method, "check", None)
+    if check is not None and plan.recipe.clean_first == "none":
+        check(plan.train, plan.recipe.ipc, plan.options)
 
 
 def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:

@@ -22,7 +22,7 @@ from condense.generator.model import FILE
 from condense.generator.options import ObjectiveName
 from condense.methods._generate import GeneratorOptions
 from condense.options import Options
-from condense.pipeline.data import given_labels, load_source
+from condense.pipeline.data import LoadedData, given_labels, load_source
 from condense.recipe import (
     DataRecipe,
     Recipe,
@@ -85,24 +85,33 @@ class Plan:
         return {**plain, **options}
 
 
-def make_plan(request: Request) -> Plan:
+def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
     """Read the recipe, then the data, then all options.
+
+    Args:
+        request: what was asked for.
+        loaded: the data, where it is in memory already; then the request says nothing of data.
 
     Raises:
         UserError: any of them cannot be used.
     """
     file, asked = _layers(request)
+    if loaded is not None:
+        file, asked = {**file, "data": loaded.recipe.model_dump(exclude_unset=True)}, {**asked, "data": {}}
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
-    source = load_source(data)
-    recipe, options, labeller = resolve_options(
-        file, asked, method, min(source.train.image_shape[1:]), len(source.train)
-    )
+    source = load_source(data) if loaded is None else loaded.source
+    found = len(source.train) if loaded is None else loaded.images_found
+    recipe, options, labeller = resolve_options(file, asked, method, min(source.train.image_shape[1:]), found)
     for generator in (options, labeller):
         _check_generator(getattr(generator, "generator", None))
-    given = given_labels(source, data, recipe.noise_seed)
-    return Plan(recipe, given.source, given.training_set(), method, options, labeller)
+    if loaded is None:
+        loaded = given_labels(source, data, recipe.noise_seed)
+    elif recipe.data.noise != "none" and loaded.noise_seed != recipe.noise_seed:
+        seeded = recipe.data.model_copy(update={"noise_seed": loaded.noise_seed})
+        recipe = recipe.model_copy(update={"data": seeded})
+    return Plan(recipe, loaded.source, loaded.training_set(), method, options, labeller)
 
 
 def resolve_options(

@@ -9,13 +9,13 @@ from condense.classifiers.fit import Epoch
 from condense.evaluate.judge import Judge, train_judge
 from condense.evaluate.score import check_same_kind
 from condense.machine import best_device
-from condense.pipeline.data import Given, given_labels, load_source, own_data, recorded_data
+from condense.pipeline.data import LoadedData, given_labels, load_source, own_data, recorded_data
 from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
 
-def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Given:
+def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> LoadedData:
     """The training data of a set with the labels its method was given, as far as the set tells.
 
     Args:
@@ -43,7 +43,7 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Give
 
 
 def trained_judge(
-    given: Given, network: str, steps: int, seed: int, run: Run, *, labels_as_given: bool = False
+    given: LoadedData, network: str, steps: int, seed: int, run: Run, *, labels_as_given: bool = False
 ) -> Judge:
     """A classifier trained on the data on the best device, with a progress bar. Raises as `train_judge`.
 

@@ -1,22 +1,94 @@
-"""A condensed set made ready for a protocol, its test images, and its score on the best device."""
+"""Condensed sets made ready for a protocol, their test images, and their scores on the best device."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from condense.classifiers import networks
 from condense.classifiers.fit import Epoch
 from condense.classifiers.teacher import load_teacher
-from condense.data.types import ImageData, Truth
+from condense.data.types import ImageData, Source, Truth
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol
-from condense.evaluate.score import Score, score
+from condense.evaluate.score import Score, check_comparable, score
+from condense.evaluate.sets import Evaluation, check_one_method, combine
 from condense.evaluate.soft import check_soft_labels
 from condense.machine import best_device
 from condense.pipeline.data import load_source
 from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
+
+
+@dataclass(frozen=True)
+class HowToScore:
+    """How sets are scored.
+
+    Attributes:
+        rules: the protocol.
+        networks: names of `condense.classifiers.networks.NAMES`; the protocol's own when empty.
+        cross: whether also one network of each kind that takes images of this size is trained.
+        teacher: run folder of a teacher that gives the images their soft labels, for protocols with such.
+        repeats: networks trained on each set.
+        seed: of the networks of the first set; those of set i, counted from 0, have i added to it, since an interval
+            over sets needs every set to have networks of its own.
+    """
+
+    rules: Protocol
+    networks: Sequence[str] = ()
+    cross: bool = False
+    teacher: Path | None = None
+    repeats: int = 5
+    seed: int = 0
+
+
+def evaluate_sets(
+    sets: Mapping[str, CondensedSet], test: Callable[[CondensedSet], tuple[ImageData, Truth]], how: HowToScore, run: Run
+) -> Evaluation:
+    """Train networks on one set, or on several that one method made alike but for the seed, and test them.
+
+    Args:
+        sets: by their names.
+        test: the test images and their labels for a set; asked for once, after all else is checked.
+        how: how they are scored.
+        run: for the progress bar.
+
+    Raises:
+        UserError: a set does not fit the protocol or the test data, the sets are of different kinds, two are the same,
+            or a network is not known or does not take such images.
+        RunFailed: the training diverged.
+    """
+    ready = [with_labels(condensed, how.rules, how.teacher) for condensed in sets.values()]
+    check_one_method(list(sets), ready)
+    names = _network_names(how, ready[0].images.shape[1])
+    images, truth = test(ready[0])
+    for condensed in ready:
+        check_comparable(condensed, images, truth)
+    scores = [
+        combine(
+            [
+                score_set(condensed, images, truth, how.rules, name, how.repeats, how.seed + index, run)
+                for index, condensed in enumerate(ready)
+            ]
+        )
+        for name in names
+    ]
+    return Evaluation(tuple(sets), tuple(scores))
+
+
+def _network_names(how: HowToScore, side: int) -> list[str]:
+    """What to train, each once. Raises where a name is unknown or the images do not suit it, before the long work."""
+    names = list(how.networks)
+    if how.cross:
+        names += [name for name in networks.CROSS if networks.fits(name, side)]
+    if not names:
+        names = [how.rules.network]
+    for name in names:
+        networks.check_fits(name, side)
+    return list(dict.fromkeys(names))
 
 
 def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) -> CondensedSet:
@@ -44,7 +116,11 @@ def test_split(condensed: CondensedSet, data: DataRecipe) -> tuple[ImageData, Tr
         UserError: the data cannot be read or has no test images.
     """
     size = data.image_size or condensed.images.shape[1]
-    source = load_source(data.model_copy(update={"image_size": size}))
+    return tested(load_source(data.model_copy(update={"image_size": size})))
+
+
+def tested(source: Source) -> tuple[ImageData, Truth]:
+    """Test images and their labels. Raises `UserError` where there are none."""
     if source.test is None or source.test_truth is None:
         raise UserError(
             f"{source.train.name} has no test images; add a folder test/ (or rows with split test in labels.csv), "

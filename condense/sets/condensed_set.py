@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -161,6 +162,24 @@ class CondensedSet:
         pixels = planes(self.unit_images())
         targets = self.labels if self.soft_labels is None else self.soft_labels
         return self.preprocessing.normalise(pixels), torch.from_numpy(targets.copy())
+
+    def to_json(self) -> dict[str, JSON]:
+        """Images per class, number of classes, SHA-256 and cost, as a JSON object."""
+        cost = asdict(self.provenance.cost)
+        return {"ipc": self.ipc, "classes": self.num_classes, "sha256": self.sha256(), "cost": cost}
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the set to an HDF5 file. Raises `UserError` where it exists and `force` is off, see `hdf5.write`."""
+        from condense.sets import hdf5
+
+        hdf5.write(Path(path), self, force=force)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CondensedSet:
+        """Read what `save` or `dmis condense` wrote. Raises `UserError` where it is damaged or no set."""
+        from condense.sets import hdf5
+
+        return hdf5.read(Path(path))
 
 
 def _check_images(condensed: CondensedSet) -> None:

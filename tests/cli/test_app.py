@@ -14,6 +14,8 @@ import torch
 from conftest import Dmis
 
 from condense.errors import RunFailed
+from condense.machine import best_device
+from condense.precision import fast_bf16
 from condense.run import Run
 
 DMIS = [sys.executable, "-P", "-m", "condense"]
@@ -250,4 +252,7 @@ def test_doctor_tells_what_is_there(dmis: Dmis) -> None:
     assert answer.code == 0 and told["torch"] == torch.__version__
     assert told["data"].keys() == {"digits", "fashion-mnist", "cifar10", "cifar100", "imagenette"}
     assert told["data"]["digits"] and int(told["cores"]) >= 1
+    assert told["bfloat16"]["fast"] == fast_bf16(best_device())
+    assert told["float32"]["gflops"] > 0 and told["bfloat16"]["gflops"] >= 0
+    assert told["float32"]["tf32_convolutions"] is False
     assert "data.digits" in dmis("doctor").out

@@ -12,6 +12,7 @@ from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate import score as scoring
 from condense.evaluate.protocols import HARD, protocol
+from condense.precision import arithmetic
 from condense.preprocessing import Preprocessing
 from condense.sets.condensed_set import CondensedSet, Provenance
 
@@ -51,7 +52,7 @@ def run(condensed=None, data=None, **how):
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
-    monkeypatch.setattr(scoring, "fast_bf16", lambda device: False)
+    monkeypatch.setattr(scoring, "arithmetic", lambda _, device: arithmetic("fp32", device))
 
 
 def test_easy_classes_are_told_apart_and_wrong_labels_show():
@@ -93,7 +94,7 @@ def test_json_has_exactly_the_promised_keys():
     assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(np.mean(written["accuracies"]))
     assert written["protocol"]["epochs"] == 3 and written["protocol"]["precision"] == "float32"
     settings = {field.name for field in dataclasses.fields(BRIEF)}
-    assert set(written["protocol"]) == settings | {"precision"}
+    assert set(written["protocol"]) == settings | {"device", "precision", "decided"}
     assert written["network"] == "convnet3" and written["seconds"] > 0
     single = run(repeats=1).to_json()
     assert single["ci95"] is None and single["std"] is None

@@ -147,7 +147,7 @@ def _given(training: ArmTraining, train: TrainingSet, seed: int, device: torch.d
         ).to(device)
 
     weak = augmentation(allowed(training.augment, train.images.name)) or _as_it_is
-    return Given(train.supervision, build, weak, _strong(weak), training.epochs, device)
+    return Given(train.supervision, build, weak, _strong(weak), training.epochs, rng.derive(seed, "arm"), device)
 
 
 def _as_it_is(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,13 +8,12 @@ https://arxiv.org/abs/1804.06872, Algorithm 1. The share of wrong labels τ is t
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from condense.classifiers.arms._labels import check_single, everything, observed
-from condense.classifiers.arms._lesson import Given, Lesson
+from condense.classifiers.arms._lesson import Both, Given, Lesson
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions
 
@@ -45,18 +44,6 @@ def lesson(given: Given, options: Options) -> Lesson:
         whole=True,  # the easy ones are sought in the batch
         before_epoch=loss.begin,
     )
-
-
-class Both(nn.Module):
-    """Two networks on the same images."""
-
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
-        super().__init__()
-        self.first, self.second = first, second
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, 2, c] of images [B, C, H, W]."""
-        return torch.stack([self.first(x), self.second(x)], dim=1)
 
 
 class CoTeaching:

@@ -33,6 +33,7 @@ class HelperData:
     Attributes:
         images: all images, on the device.
         candidates, trusted: what is known of their labels, bool [n, c] and [n].
+        has_sets: whether there are untrusted sets of several candidates.
         held: indices of the held-out images, int64.
     """
 
@@ -45,6 +46,7 @@ class HelperData:
         self.images = ResidentImages(data.images, device)
         self.candidates = torch.from_numpy(data.supervision.candidates).to(device)
         self.trusted = torch.from_numpy(data.supervision.trusted).to(device)
+        self.has_sets = bool((~data.supervision.trusted & ~data.supervision.single).any())
         self._batches = EpochBatches(len(self._train), options.helper.batch_size, seed)
 
     def batch(self, step: int) -> Tensor:
@@ -151,14 +153,13 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
 def _one_step(helper: Helper, step: int) -> float:
     helper.module.train()
     loss = helper.loss(step)
-    if not bool(torch.isfinite(loss)):
-        raise RunFailed(
-            f"The loss of {helper.name} became {float(loss.detach())} at step {step}; lower train.helper.learning_rate."
-        )
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise RunFailed(f"The loss of {helper.name} became {value} at step {step}; lower train.helper.learning_rate.")
     helper.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     helper.optimizer.step()
-    return float(loss.detach())
+    return value
 
 
 @torch.no_grad()

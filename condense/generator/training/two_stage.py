@@ -127,9 +127,11 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
             part = data.take(np.arange(start, min(start + _PART, len(data))))
             parts.append((start, generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed)))
             tracker.update(done)
+    evaluations = generator.denoiser.evaluations - before
     if together:
         parts = sorted(of_all_processes(parts), key=lambda part: part[0])
-    evaluations, seconds = generator.denoiser.evaluations - before, time.perf_counter() - started
+        evaluations = sum(of_all_processes([evaluations]))
+    seconds = time.perf_counter() - started
     posterior = np.concatenate([posterior for _, posterior in parts])
     if share == 0:
         tensors = {BELIEFS: torch.from_numpy(posterior)}
