@@ -26,7 +26,7 @@ class Result:
     Attributes:
         cell: name of its folder.
         setting: data, size and noise in one name.
-        method: how the set was made.
+        method: how the set was made; NAME@VARIANT where a method is there with several options.
         data: name or path of the data set.
         noise: injected into its labels.
         ipc: images per class.
@@ -240,6 +240,7 @@ def _summary(accuracies: Sequence[Sequence[float]]) -> Summary:
 
 
 def _published(result: Result) -> Published | None:
-    """A paper's number, of the same network where there is one."""
-    same = find(result.data, result.noise, result.method, ipc=result.ipc, network=result.network)
-    return same or find(result.data, result.noise, result.method, ipc=result.ipc)
+    """A paper's number, of the same network where there is one; a variant's is its method's."""
+    method = result.method.partition("@")[0]
+    same = find(result.data, result.noise, method, ipc=result.ipc, network=result.network)
+    return same or find(result.data, result.noise, method, ipc=result.ipc)

@@ -33,7 +33,9 @@ class BenchmarkRecipe(Options):
     """A grid: every method, for every setting, size and seed, with labels as given or repaired."""
 
     title: str = Field("", description="heading of the report")
-    methods: list[str] | Literal["all"] = Field("all", description="methods by name, or all there are")
+    methods: list[str] | Literal["all"] = Field(
+        "all", description="methods by name, or all there are; NAME@VARIANT has options of its own over those of NAME"
+    )
     settings: list[DataRecipe] = Field(min_length=1, description="data and noise, as in a recipe's section `data`")
     roots: dict[str, Path] = Field(default_factory=dict, description="where named data sets lie, by their name")
     download: bool = Field(False, description="whether named data sets may be fetched")
@@ -42,7 +44,9 @@ class BenchmarkRecipe(Options):
     clean_first: list[str] = Field(["none"], min_length=1, description="who repairs the labels beforehand")
     quick: bool = Field(False, description="whether every default is the method's smallest budget")
     evaluate: EvaluateRecipe = EvaluateRecipe()
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options of a method, by its name")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of a method or a variant, by its name"
+    )
     judged: dict[str, EvaluateRecipe] = Field(
         default_factory=dict, description="methods scored in another way, by their name, e.g. on soft labels"
     )
@@ -58,6 +62,7 @@ class Cell:
     Attributes:
         name: of its folder.
         setting: data, size and noise in one name for people.
+        method: as tables call it: the method's name, or NAME@VARIANT.
         recipe: as a recipe file has it; `dmis condense -c` would take it.
         shared: name of what all sizes of this method, setting and seed train together; None where nothing is.
         trains: what that is.
@@ -66,6 +71,7 @@ class Cell:
 
     name: str
     setting: str
+    method: str
     recipe: Mapping[str, Any]
     shared: str | None
     trains: Trained | None
@@ -85,7 +91,7 @@ class Cell:
         return Result(
             cell=self.name,
             setting=self.setting,
-            method=recipe["method"],
+            method=self.method,
             data=data["name"],
             noise=_labels(data["noise"], data.get("labels")),
             ipc=recipe["ipc"],
@@ -113,8 +119,9 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     if not names:
         raise UserError("The benchmark's recipe names no methods; write methods: all, or a list.")
     for name in names:
-        parse(methods.load(name).Options, recipe.options.get(name, {}), f"benchmark's options for {name!r}")
-    if unused := (set(recipe.options) | set(recipe.judged)) - set(names):
+        _check_variant(recipe, name)
+        parse(methods.load(_base(name)).Options, _options(recipe, name), f"benchmark's options for {name!r}")
+    if unused := (set(recipe.options) | set(recipe.judged)) - set(names) - set(map(_base, names)):
         raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
     for wanted in (recipe.evaluate, *recipe.judged.values()):
         protocol(wanted.protocol)
@@ -148,31 +155,63 @@ def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
 
 
 def _cell(recipe: BenchmarkRecipe, data: DataRecipe, method: str, by: str, ipc: int, seed: int) -> Cell:
-    labeller = _labeller(recipe, by)
+    labeller, base = _labeller(recipe, by), _base(method)
     named = {
         "data": _asked(data) | {"name": data.name, "noise": data.noise} | _found_at(recipe, data),
-        "method": method,
+        "method": base,
         "ipc": ipc,
         "seed": seed,
         "clean_first": by,
-        "evaluate": recipe.judged.get(method, recipe.evaluate).model_dump(mode="json"),
+        "evaluate": recipe.judged.get(method, recipe.judged.get(base, recipe.evaluate)).model_dump(mode="json"),
         **({"quick": True} if recipe.quick else {}),
         **({"labeller": labeller} if labeller else {}),
     }
     parse(Recipe, named, "benchmark's recipe")
-    own = recipe.options.get(method, {})
+    own = _options(recipe, method)
     place = "_".join([_slug(_setting(data)), *_whose(data)])
-    group = "_".join([place, _slug(method), *([] if by == "none" else [f"by-{by}"])])
-    trains = _trains(methods.load(method).Options, own)
+    repaired = [] if by == "none" else [f"by-{by}"]
+    group = "_".join([place, _slug(method), *repaired])
+    trainer = base if _trained_part(own) == _trained_part(recipe.options.get(base, {})) else method
+    trains = _trains(methods.load(base).Options, own)
     repairs = by in LABELLERS and "generator" not in labeller
     return Cell(
         name=f"{group}_ipc{ipc}_seed{seed}",
         setting=_setting(data),
+        method=method,
         recipe=merge(own, named),
-        shared=None if trains is None else f"{group}_seed{seed}",
+        shared=None if trains is None else "_".join([place, _slug(trainer), *repaired, f"seed{seed}"]),
         trains=trains,
         labeller=f"{place}_labels-by-{by}_seed{seed}" if repairs else None,
     )
+
+
+def _base(name: str) -> str:
+    """The method of a variant, "vanilla" of "vanilla@plain"; of a method its own name."""
+    return name.partition("@")[0]
+
+
+def _options(recipe: BenchmarkRecipe, name: str) -> dict[str, Any]:
+    """Options of a method, or those of a variant laid over its method's."""
+    own = recipe.options.get(name, {})
+    return own if name == _base(name) else merge(recipe.options.get(_base(name), {}), own)
+
+
+def _check_variant(recipe: BenchmarkRecipe, name: str) -> None:
+    """Raise `UserError` unless a variant has a name and options."""
+    if "@" in name and (name.endswith("@") or not recipe.options.get(name)):
+        raise UserError(
+            f"The benchmark's variant {name!r} has no options of its own; write options: {{{name!r}: {{…}}}}, "
+            f"or {_base(name)!r} for the method itself."
+        )
+
+
+def _trained_part(own: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide what is trained: two variants that agree in them can share a generator.
+
+    `drawn` matters by its default of `second_stage` alone.
+    """
+    drawing = {"draw", "drawn"} if "second_stage" in own else {"draw"}
+    return {key: value for key, value in own.items() if key not in drawing}
 
 
 def _labeller(recipe: BenchmarkRecipe, by: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from condense.generator.classifier import (
 from condense.generator.denoiser import Denoiser, NoiseDistribution
 from condense.generator.elimination import class_logits
 from condense.generator.model import Generator, build_denoiser
-from condense.generator.objective import GivenBeliefs, objective_of
+from condense.generator.objective import objective_of
 from condense.generator.opinion import form_opinion
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.posterior import (
@@ -113,7 +113,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.options, self.network, self.seed = options, network, seed
         self.aids = aids or Aids()
-        self.objective = objective_of(options, self.aids) if beliefs is None else GivenBeliefs()
+        self.objective = objective_of(options, self.aids, believed=beliefs is not None)
         self.bf16 = wants_bf16(options.precision, self.device)
         if options.batch_size % self.accelerator.num_processes:
             raise UserError(
