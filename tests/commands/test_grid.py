@@ -83,6 +83,39 @@ def test_each_labeller_has_options_of_its_own() -> None:
             cells(**both, labeller=wrong)
 
 
+def test_a_variant_lays_its_options_over_those_of_its_method() -> None:
+    options: dict[str, Any] = {
+        "dmis": {"train": {"steps": 7}, "second_stage": None},
+        "dmis@published": {"drawn": "as-published"},
+        "dmis@long": {"train": {"steps": 9, "batch_size": 8}},
+    }
+    asked = {"methods": ["random", "dmis@published", "dmis", "dmis@long"], "options": options, "clean_first": ["none"]}
+    found = cells(**asked, ipc=[1], seeds=[0], settings=[{"name": "digits"}], judged={"dmis@long": {"repeats": 1}})
+    by_name = {cell.method: cell for cell in found}
+    assert list(by_name) == asked["methods"] == [cell.result().method for cell in found]
+    assert [cell.recipe["method"] for cell in found] == ["random", "dmis", "dmis", "dmis"]
+    assert by_name["dmis"].recipe["train"] == {"steps": 7} and "drawn" not in by_name["dmis"].recipe
+    assert by_name["dmis@published"].recipe["train"] == {"steps": 7}
+    assert by_name["dmis@published"].recipe["drawn"] == "as-published"
+    assert by_name["dmis@long"].recipe["train"] == {"steps": 9, "batch_size": 8}
+    assert [cell.recipe["evaluate"]["repeats"] for cell in found] == [5, 5, 5, 1]
+    assert by_name["dmis@published"].name == "digits-none_dmis-published_ipc1_seed0"
+
+
+def test_variants_share_a_generator_if_the_same_is_trained() -> None:
+    def shared(**options: dict[str, Any]) -> list[str | None]:
+        asked = {"methods": ["dmis@other", "dmis"], "options": {"dmis@other": options.pop("other"), **options}}
+        found = cells(**asked, ipc=[1], seeds=[0], settings=[{"name": "digits"}], clean_first=["none"])
+        return [cell.shared for cell in found]
+
+    own, both = "digits-none_dmis-other_seed0", "digits-none_dmis_seed0"
+    assert shared(other={"draw": {"pool": 1}}) == [both, both]
+    assert shared(other={"train": {"steps": 3}}) == [own, both]
+    # without the word of the recipe there may be a second stage in one and not in the other
+    assert shared(other={"drawn": "as-published"}) == [own, both]
+    assert shared(other={"drawn": "as-published"}, dmis={"second_stage": None}) == [both, both]
+
+
 def test_all_methods_may_be_asked_for_and_options_reach_their_method() -> None:
     found = cells(methods="all", options={"dmis": {"train": {"steps": 3}}}, quick=True, evaluate={"repeats": 2})
     assert {cell.recipe["method"] for cell in found} == set(methods.names())
@@ -114,6 +147,10 @@ def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
         ({"protocl": "hard"}, "unknown key 'protocl'"),
         ({"options": {"random": {"steps": 3}}}, "unknown key 'steps'"),
         ({"options": {"dm": {}}}, "options for 'dm', which is not among its methods"),
+        ({"methods": ["dmis@"]}, "variant 'dmis@' has no options of its own"),
+        ({"methods": ["dmis@long"], "options": {"dmis": {"train": {"steps": 9}}}}, "'dmis@long' has no options"),
+        ({"methods": ["dmiss@long"], "options": {"dmiss@long": {"train": {}}}}, "did you mean dmis"),
+        ({"methods": ["dmis@a"], "options": {"dmis@a": {"drown": 1}}}, "options for 'dmis@a' has an unknown key"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_runs(changed: dict[str, Any], said: str) -> None:
