@@ -11,7 +11,7 @@ import torch
 from condense.data.types import Labels
 from condense.evaluate.neighbours import Array, Distances, rows
 
-_ELEMENTS = 4_000_000  # of a block of differences: 16 MB
+_ELEMENTS = 8_000_000  # float32 numbers that a block takes at once: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,8 @@ def nearest_average(queries: Array, base: Array, neighbours: Labels, *, device: 
         neighbours: int64 [m, k], k >= 2, rows of `base` to be paired for each query, different ones.
         device: where to compute.
     """
-    size = max(1, _ELEMENTS // (neighbours.shape[1] * int(np.prod(base.shape[1:]))))
+    k, d = neighbours.shape[1], int(np.prod(base.shape[1:]))
+    size = max(1, _ELEMENTS // (2 * k * d + 4 * k * k))
     parts = [
         _of_block(queries[start : start + size], base, neighbours[start : start + size], device)
         for start in range(0, len(queries), size)
