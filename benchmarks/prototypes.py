@@ -53,7 +53,7 @@ from condense.run import Run
 
 MOST_JUDGED = 20_000
 PROTOCOL = "hard-quick"
-ALONE, NOISE, START = "prototypes alone", "from pure noise", "from prototypes"
+ARMS = ALONE, NOISE, START = "prototypes alone", "from pure noise", "from prototypes"
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def main() -> None:
     sigmas.add_argument("--seed", type=int, default=0)
     sigmas.add_argument("--sigmas", type=float, nargs="+", default=[0, 0.01, 0.25, 0.5, 1, 2])
     arms.add_argument("runs", type=Path, nargs="+")
+    arms.add_argument("--only", choices=ARMS, nargs="+", default=ARMS)
     arms.add_argument("--json", type=Path)
     for task, repeats in ((sigmas, 2), (arms, 3)):
         task.add_argument("--ipc", type=int, default=10)
@@ -133,7 +134,7 @@ def compare_arms(asked: argparse.Namespace) -> None:
     """Score the three sets of every generator, print a table of means over seeds, keep all of it as JSON."""
     rows: list[Row] = []
     for folder in asked.runs:
-        for row in arms_of(folder, asked.ipc, asked.repeats):
+        for row in arms_of(folder, asked.only, asked.ipc, asked.repeats):
             print(row, flush=True)
             rows.append(row)
     print(table(rows))
@@ -151,8 +152,8 @@ def compare_arms(asked: argparse.Namespace) -> None:
         asked.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def arms_of(folder: Path, ipc: int, repeats: int) -> Iterator[Row]:
-    """The three rows of one generator. Raises `UserError` where its training data cannot be made again."""
+def arms_of(folder: Path, arms: Sequence[str], ipc: int, repeats: int) -> Iterator[Row]:
+    """A row of one generator for each of the arms. Raises `UserError` where its training data cannot be made again."""
     run = Run(folder)
     generator = Generator.load(run, best_device())
     meta = cast(dict[str, Any], generator.meta)
@@ -163,19 +164,21 @@ def arms_of(folder: Path, ipc: int, repeats: int) -> Iterator[Row]:
     assert isinstance(plan.options, GeneratorOptions)
     seed, draw = plan.recipe.seed, plan.options.draw
     known, images = beliefs(generator, plan.train, run).posterior, plan.train.images.images
-    alone = np.concatenate(class_prototypes(images, known, ipc, seed))
-    yield _row(plan, ALONE, alone, None, repeats)
-    plain = draw.model_copy(update={"prototype_sigma": None})
-    noise, notes = draw_and_choose(generator, ipc, plain, seed, Run(None))
-    yield _row(plan, NOISE, noise, _agreement(notes), repeats)
-    start = class_prototypes(images, known, pool_size(ipc, draw), seed)
-    drawn, notes = draw_and_choose(generator, ipc, draw, seed, Run(None), start)
-    yield _row(plan, START, drawn, _agreement(notes), repeats)
+    if ALONE in arms:
+        yield _row(plan, ALONE, np.concatenate(class_prototypes(images, known, ipc, seed)), None, repeats)
+    if NOISE in arms:
+        plain = draw.model_copy(update={"prototype_sigma": None})
+        drawn, notes = draw_and_choose(generator, ipc, plain, seed, Run(None))
+        yield _row(plan, NOISE, drawn, _agreement(notes), repeats)
+    if START in arms:
+        start = class_prototypes(images, known, pool_size(ipc, draw), seed)
+        drawn, notes = draw_and_choose(generator, ipc, draw, seed, Run(None), start)
+        yield _row(plan, START, drawn, _agreement(notes), repeats)
 
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: a line a generator, mean and 95 % interval of the accuracy of each arm over the seeds."""
-    arms = (ALONE, NOISE, START)
+    arms = list(dict.fromkeys(row.arm for row in rows))
     lines = [" | ".join(["| generator, labels", *arms]) + " |", "|---" + "|---:" * len(arms) + "|"]
     for name, noise in dict.fromkeys((row.generator, row.noise) for row in rows):
         cells = []
