@@ -11,7 +11,7 @@ judged by what they took with fewer classes.
 
 With early elimination the layers that start near zero are redrawn and the embedding is made loud, since the classes of
 a fresh network are all alike: most drop out after the first level (see the images passed). What a trained network saves
-is measured by benchmarks/elimination.py.
+is measured by experiments/elimination.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch
 
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.train import Trainer
+from condense.generator.training.trainer import Trainer
 from condense.machine import machine
 from condense.run import peak_memory_bytes
 

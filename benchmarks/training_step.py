@@ -16,7 +16,7 @@ import torch
 
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.train import Trainer
+from condense.generator.training.trainer import Trainer
 from condense.machine import machine
 
 ARMS: list[tuple[str, str, dict[str, object]]] = [

@@ -13,6 +13,10 @@ def derive(seed: int, purpose: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator seeded by `derive`."""
-    return torch.Generator().manual_seed(derive(seed, purpose, *numbers))
+def generator(seed: int, purpose: str, *numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator seeded by `derive`.
+
+    On the CPU unless a `device` is given: the same numbers on every machine, at the price of a copy for each draw that
+    a GPU needs. A device's own numbers are others, the same whenever that kind of device is seeded so.
+    """
+    return torch.Generator(device).manual_seed(derive(seed, purpose, *numbers))

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from condense.condensed import read
+from condense.sets.hdf5 import read
 
 
 def convnet(channels: int, size: int, classes: int) -> nn.Sequential:

@@ -92,7 +92,7 @@ def test_a_disk_that_fills_up_during_the_write(tmp_path: Path) -> None:
 import resource, signal, sys
 from pathlib import Path
 import numpy as np, torch
-from condense.condensed import CondensedSet, Preprocessing, Provenance, write
+from condense.sets.hdf5 import CondensedSet, Preprocessing, Provenance, write
 from condense.errors import RunFailed
 from condense.run import Run
 folder = Path({str(tmp_path)!r})

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
 BASE = {"errors", "rng", "files", "machine", "run", "options", "precision"}
-VALUES = {"preprocessing", "condensed_set", "grid", "augment", "data"}
+VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
     "errors": set(),
@@ -19,24 +19,24 @@ ALLOWED: dict[str, set[str]] = {
     "precision": set(),
     "rng": set(),
     "files": {"errors"},
-    "machine": {"errors"},
+    "machine": {"errors", "precision"},
     "run": {"errors", "files", "machine"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
     "data": {"errors", "rng", "preprocessing"},
     "grid": {"errors", "files", "data"},
-    "condensed_set": {"errors", "run", "preprocessing", "data"},
-    "condensed": {"errors", "files", "preprocessing", "condensed_set", "data"},
-    "export": {"errors", "files", "grid", "condensed_set", "data"},
+    "sets": {"errors", "files", "run", "options", "preprocessing", "grid", "data", "package"},
     "classifiers": BASE | {"augment", "preprocessing", "data"},
     "generator": BASE | {"data", "preprocessing", "classifiers"},
-    "relabel": BASE | {"data", "classifiers", "generator"},
-    "methods": BASE | VALUES | {"classifiers", "generator", "package"},
+    "methods": BASE | VALUES | {"classifiers", "generator"},
     "recipe": {"errors", "options"},
-    "evaluate": BASE | VALUES | {"condensed", "classifiers"},
-    "recipes": {"condensed", "data"},
+    "evaluate": BASE | VALUES | {"classifiers"},
+    "recipes": {"sets", "data"},
+    "pipeline": BASE | VALUES | {"classifiers", "generator", "methods", "recipe", "evaluate"},
+    "front_door": BASE | VALUES | {"classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
+    "benchmark": BASE | VALUES | {"allocator", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
 }
-"""Which parts of the package each part may import besides itself; `commands` and `cli` may import all."""
+"""Which parts of the package each part may import besides itself; `commands` and `cli` may import all below them."""
 
 
 def modules():
@@ -93,9 +93,20 @@ def test_imports_point_one_way():
 
 
 def test_nobody_imports_the_command_line():
-    importers = {name for name, _, target in arrows() if target in ("cli", "commands")}
-    assert all(part(name) in ("cli", "commands", "package") for name in importers)
-    assert {name for name in importers if part(name) == "package"} <= {"condense.__main__"}
+    of_commands = {source for _, source, target in arrows() if target == "commands"}
+    of_cli = {name for name, source, target in arrows() if target == "cli" != source}
+    assert of_commands <= {"commands", "cli"}
+    assert of_cli <= {"condense.__main__"}
+
+
+def test_a_generator_does_not_know_how_it_is_trained():
+    trained = {
+        name
+        for name, file in modules()
+        for other in imports(name, file)
+        if other.startswith("condense.generator.training") and part(name) == "generator"
+    }
+    assert trained and all(name.startswith("condense.generator.training") for name in trained)
 
 
 def test_methods_do_not_know_each_other():
@@ -103,6 +114,12 @@ def test_methods_do_not_know_each_other():
     for name, file in modules():
         if part(name) == "methods" and file.stem in names:
             assert not {f"condense.methods.{other}" for other in names} & set(imports(name, file))
+
+
+def test_methods_do_not_know_the_files_of_a_set():
+    for name, file in modules():
+        if part(name) == "methods":
+            assert not {"condense.sets.hdf5", "condense.sets.export"} & set(imports(name, file)), name
 
 
 def test_what_trains_and_condenses_cannot_name_the_truth():
@@ -115,8 +132,8 @@ def test_what_trains_and_condenses_cannot_name_the_truth():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("h5py", {"condense.condensed", "condense.data.hdf5"}),
-        ("accelerate", {"condense.generator.train", "condense.generator.session"}),
+        ("h5py", {"condense.sets.hdf5", "condense.data.hdf5"}),
+        ("accelerate", {"condense.generator.training.trainer", "condense.generator.training.session"}),
         ("matplotlib", {"condense.evaluate.figures"}),
     ],
 )

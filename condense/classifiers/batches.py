@@ -37,13 +37,13 @@ class Batches:
     def of_epoch(self, epoch: int) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         """For every step the inputs and the targets, a tensor each a network. Depends on (seeds, epoch) alone."""
         generators = [rng.generator(seed, "fit", epoch) for seed in self.seeds]
-        orders = [torch.randperm(len(self.images), generator=generator) for generator in generators]
+        device = self.images.device
+        orders = [torch.randperm(len(self.images), generator=generator).to(device) for generator in generators]
         for chosen in zip(*(torch.split(order, self.batch_size) for order in orders), strict=True):
             pairs = [self._batch(indices, generator) for indices, generator in zip(chosen, generators, strict=True)]
             yield [x for x, _ in pairs], [y for _, y in pairs]
 
     def _batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        indices = indices.to(self.images.device)
         x, targets = self.images[indices], self.targets[indices]
         if self.augment is not None:
             x = self.augment(x, generator)

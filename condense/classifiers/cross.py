@@ -35,7 +35,7 @@ class FoldOptions(Options):
 
     QUICK: ClassVar[Mapping[str, Any]] = {"folds": 2, "epochs": 1}
 
-    folds: int = Field(4, ge=2, description="parts the images are divided into")
+    folds: int = Field(5, ge=2, description="parts the images are divided into; 5 is cleanlab's own default")
     network: str = Field(
         "convnet3-bn", description="classifier, see `dmis evaluate --network`; batch norm learns in fewer passes"
     )

@@ -242,6 +242,6 @@ def predict(network: nn.Module, images: Tensor, batch_size: int = 256, *, bf16: 
     if device.type == "cpu":  # without maps kept for a backward pass, half as much is best
         batch_size = min(batch_size, _part_length([images], PART_BYTES // 2, bf16=bf16))
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        logits = [network(batch.to(device)).float().cpu() for batch in torch.split(images, batch_size)]
+        logits = [network(batch.to(device)).float() for batch in torch.split(images, batch_size)]
     network.train(was_training)
-    return torch.cat(logits)
+    return torch.cat(logits).cpu()

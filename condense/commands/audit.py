@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from condense.classifiers import networks
-from condense.commands._audit_data import audit_data
-from condense.commands._audit_set import audit_set
-from condense.commands._data import given_labels, load_source
-from condense.condensed import is_condensed_set, read
 from condense.errors import UserError
 from condense.evaluate.audit_report import AuditReport, write_audit_report
 from condense.evaluate.judge import STEPS
 from condense.files import prepare_output
+from condense.pipeline.audit_data import audit_data
+from condense.pipeline.audit_set import audit_set
+from condense.pipeline.data import given_labels, load_source
 from condense.recipe import DataRecipe
 from condense.run import Run
+from condense.sets.hdf5 import is_condensed_set, read
 
 NO_CLASSIFIER = "none"
 

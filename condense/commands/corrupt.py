@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from condense.commands._data import given_labels, load_source
 from condense.data import arrays
 from condense.data.noise_spec import parse_noise
 from condense.errors import UserError
+from condense.pipeline.data import given_labels, load_source
 from condense.recipe import DataRecipe
 from condense.run import atomic_path, prepare_output
 

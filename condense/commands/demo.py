@@ -10,26 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from condense.commands._folder import open_run
-from condense.commands._labels import confusion
-from condense.commands._plan import GENERATOR_SECTIONS, Plan, Request, make_plan
-from condense.commands.condense import make_set
-from condense.commands.evaluate import score_set, test_split
-from condense.commands.train import recovered_labels, test_accuracy
-from condense.condensed import write
-from condense.condensed_set import CondensedSet
 from condense.data.types import Images, Labels, Mask
-from condense.errors import UserError
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import Score
 from condense.generator.model import Generator
-from condense.generator.stages import train_stages
+from condense.generator.training.two_stage import train_stages
 from condense.grid import grid, save_png
-from condense.machine import num_processes
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline.label_scores import confusion, recovered_labels, test_accuracy
+from condense.pipeline.make import make_set
+from condense.pipeline.plan import GENERATOR_SECTIONS, Plan, Request, make_plan
+from condense.pipeline.run_folder import open_run
+from condense.pipeline.score import score_set, test_split
 from condense.recipe import merge, parse_overrides
 from condense.run import Run, prepare_output
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import write
 
 TRAINED = ("vanilla", "dmis")
 METHODS = ("random", *TRAINED)
@@ -69,8 +66,6 @@ def demo(
         RunFailed: the training or the disk failed.
     """
     started = time.perf_counter()
-    if num_processes() > 1:
-        raise UserError("The demo trains two generators in turn and needs one process; run it without torchrun.")
     prepare_output(out, force=force)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
     generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from condense.classifiers import networks
-from condense.classifiers.fit import Epoch
-from condense.classifiers.teacher import load_teacher
-from condense.commands._data import load_source, own_data
-from condense.commands._plan import Request, read_layers
-from condense.condensed import read
-from condense.condensed_set import CondensedSet
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
-from condense.evaluate.protocols import Protocol, protocol
-from condense.evaluate.score import Score, check_comparable, score
-from condense.evaluate.sets import SetsScore, check_one_method, combine
-from condense.evaluate.soft import check_soft_labels
-from condense.machine import best_device
-from condense.recipe import DataRecipe, EvaluateRecipe, parse_overrides, resolve
+from condense.evaluate.protocols import protocol
+from condense.evaluate.sets import Evaluation
+from condense.pipeline.data import own_data
+from condense.pipeline.plan import Request, read_layers
+from condense.pipeline.score import HowToScore, evaluate_sets, test_split
+from condense.recipe import parse_overrides, resolve
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import read
 
 SECTIONS = ("data", "evaluate", "seed")  # of a recipe, which scoring uses
 
 
 def evaluate(
-    path: Path,
+    paths: Sequence[Path],
     request: Request,
     *,
     network_names: Sequence[str] = (),
     cross: bool = False,
     teacher: Path | None = None,
     progress: bool = False,
-) -> list[Score]:
-    """Score the condensed set at `path` with each of some networks.
+) -> Evaluation:
+    """Score the condensed sets at `paths`, one or several of one method, with each of some networks.
 
     Args:
-        path: the set.
+        paths: the sets.
         request: of the recipe the sections `data` (where the test images come from; the data set the set names when
             it gives no name) and `evaluate`, and the seed, are used.
         network_names: of `condense.classifiers.networks.NAMES`; the recipe's one, else the protocol's, when empty.
@@ -46,50 +40,10 @@ def evaluate(
         teacher: run folder of a teacher that gives the images their soft labels, for protocols with such.
         progress: whether a bar is drawn on stderr.
 
-    Returns:
-        One score a network, in the order asked for.
-
     Raises:
-        UserError: the set is damaged, does not fit the test data or the protocol, or a name is not known.
+        UserError: a file is damaged or given twice, or a name is not known; otherwise as `evaluate_sets`.
         RunFailed: the training diverged.
     """
-    table = _scores([path], request, network_names, teacher, cross=cross, progress=progress)
-    return [scores[0] for scores in table]
-
-
-def evaluate_sets(
-    paths: Sequence[Path],
-    request: Request,
-    *,
-    network_names: Sequence[str] = (),
-    cross: bool = False,
-    teacher: Path | None = None,
-    progress: bool = False,
-) -> list[SetsScore]:
-    """As `evaluate`, of several sets that one method made alike but for the seed: one score a network for all sets.
-
-    The networks of set i, counted from 0, are those of `evaluate` with i added to the seed: the interval needs every
-    set to have networks of its own.
-
-    Raises:
-        UserError: as `evaluate`, or the sets are of different kinds, or two are the same.
-        RunFailed: the training diverged.
-    """
-    names = [str(path) for path in paths]
-    table = _scores(paths, request, network_names, teacher, cross=cross, progress=progress)
-    return [combine(names, scores) for scores in table]
-
-
-def _scores(
-    paths: Sequence[Path],
-    request: Request,
-    network_names: Sequence[str],
-    teacher: Path | None,
-    *,
-    cross: bool,
-    progress: bool,
-) -> list[list[Score]]:
-    """For every network the score of every set."""
     layers = read_layers(request)
     foreign = [key for key in parse_overrides(request.settings) if key not in SECTIONS]
     if foreign:
@@ -98,99 +52,21 @@ def _scores(
             "e.g. --set evaluate.repeats=3."
         )
     recipe = resolve({key: layers[key] for key in SECTIONS if key in layers})
-    wanted, rules = recipe.evaluate, protocol(recipe.evaluate.protocol)
-    sets = [with_labels(read(path), rules, teacher) for path in paths]
-    check_one_method([str(path) for path in paths], sets)
-    names = _network_names(network_names, wanted, rules, sets[0].images.shape[1], cross=cross)
-    data = recipe.data if "name" in layers.get("data", {}) else own_data(sets[0], recipe.data)
-    test, truth = test_split(sets[0], data)
-    for condensed in sets:
-        check_comparable(condensed, test, truth)
-    run = Run(None, progress=progress)
-    return [
-        [
-            score_set(condensed, test, truth, rules, name, wanted.repeats, recipe.seed + index, run)
-            for index, condensed in enumerate(sets)
-        ]
-        for name in names
-    ]
+    wanted = recipe.evaluate
+    names = network_names or ([wanted.network] if wanted.network and not cross else [])
+    how = HowToScore(protocol(wanted.protocol), names, cross, teacher, wanted.repeats, recipe.seed)
+
+    def test(condensed: CondensedSet) -> tuple[ImageData, Truth]:
+        data = recipe.data if "name" in layers.get("data", {}) else own_data(condensed, recipe.data)
+        return test_split(condensed, data)
+
+    return evaluate_sets(read_sets(paths), test, how, Run(None, progress=progress))
 
 
-def _network_names(
-    asked: Sequence[str], wanted: EvaluateRecipe, rules: Protocol, side: int, *, cross: bool
-) -> list[str]:
-    """What to train, each once. Raises where a name is unknown or the images do not suit it, before the long work."""
-    names = list(asked)
-    if cross:
-        names += [name for name in networks.CROSS if networks.fits(name, side)]
-    if not names:
-        names = [wanted.network or rules.network]
-    for name in names:
-        networks.check_fits(name, side)
-    return list(dict.fromkeys(names))
-
-
-def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) -> CondensedSet:
-    """The set with soft labels of a teacher where one is given; refused where the protocol lacks or spurns them."""
-    if teacher is None:
-        if rules.labels == "soft":
-            check_soft_labels(condensed)
-        return condensed
-    if rules.labels != "soft":
-        raise UserError(f"protocol {rules.name} trains on class labels; leave the teacher out, or choose soft.")
-    found, images = load_teacher(teacher), condensed.pictures()
-    found.check_data(ImageData(images, condensed.classes, f"the set of {condensed.provenance.method}", "train"))
-    made = condensed.provenance
-    return dataclasses.replace(
-        condensed,
-        soft_labels=found.soft_labels(images, 1.0),
-        provenance=dataclasses.replace(made, notes={**made.notes, "soft_label_temperature": 1.0}),
-    )
-
-
-def test_split(condensed: CondensedSet, data: DataRecipe) -> tuple[ImageData, Truth]:
-    """Test images, brought to the size of the condensed ones unless `data` gives another, and their labels.
-
-    Raises:
-        UserError: the data cannot be read or has no test images.
-    """
-    size = data.image_size or condensed.images.shape[1]
-    source = load_source(data.model_copy(update={"image_size": size}))
-    if source.test is None or source.test_truth is None:
-        raise UserError(
-            f"{source.train.name} has no test images; add a folder test/ (or rows with split test in labels.csv), "
-            "or give other data with --data."
-        )
-    return source.test, source.test_truth
-
-
-def score_set(
-    condensed: CondensedSet,
-    test: ImageData,
-    truth: Truth,
-    rules: Protocol,
-    network: str | None,
-    repeats: int,
-    seed: int,
-    run: Run,
-) -> Score:
-    """`condense.evaluate.score.score` on the best device, with the run's progress bar."""
-    done = 0
-    with run.track(repeats * rules.epochs, network or rules.network) as tracker:
-
-        def on_epoch(repeat: int, epoch: Epoch) -> None:
-            nonlocal done
-            done += 1  # networks may be trained in turn or at once
-            tracker.update(done, loss=epoch.loss)
-
-        return score(
-            condensed,
-            test,
-            truth,
-            protocol=rules,
-            network=network,
-            repeats=repeats,
-            seed=seed,
-            device=best_device(),
-            on_epoch=on_epoch,
-        )
+def read_sets(paths: Sequence[Path]) -> dict[str, CondensedSet]:
+    """The sets at `paths`, by their paths. Raises `UserError` where one is damaged or two are the same file."""
+    sets = {str(path): read(path) for path in paths}
+    if len(sets) < len(paths):
+        twice = next(str(path) for path in paths if list(paths).count(path) > 1)
+        raise UserError(f"{twice} and {twice} are the same set; counted twice it would narrow the interval.")
+    return sets

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from condense.condensed import read
 from condense.errors import UserError
-from condense.export import export as write_export
+from condense.sets.export import export as write_export
+from condense.sets.hdf5 import read
 
 
 def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[str, Any]:
-    """Export the condensed set at `path` to `out` in one of `condense.export.FORMATS`.
+    """Export the condensed set at `path` to `out` in one of `condense.sets.export.FORMATS`.
 
     Returns:
         path, format, images, files and bytes of what was written.
 
     Raises:
-        UserError: `out` is `path`; otherwise as `condense.condensed.read` and `condense.export.export`.
+        UserError: `out` is `path`; otherwise as `condense.sets.hdf5.read` and `condense.sets.export.export`.
         RunFailed: the disk is full.
     """
     condensed = read(path)

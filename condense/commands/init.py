@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from condense.commands._plan import Plan, Request, make_plan
+from condense.pipeline.plan import Plan, Request, make_plan
 from condense.run import atomic_write_text, prepare_output
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from condense.commands._data import given_labels, load_source
-from condense.condensed import is_condensed_set, read
-from condense.condensed_set import CondensedSet
 from condense.data.types import Corruption, Images, Labels, Source, Supervision, Truth
 from condense.errors import UserError
 from condense.files import prepare_output
 from condense.grid import grid, save_png
+from condense.pipeline.data import given_labels, load_source
 from condense.recipe import DataRecipe
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import is_condensed_set, read
 
 _SHOWN_SIDE = 64  # pixels; smaller images are enlarged to about this
 

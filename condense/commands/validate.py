@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from condense.condensed import SCHEMA, read
+from condense.sets.hdf5 import SCHEMA, read
 
 
 def validate(path: Path) -> dict[str, Any]:

@@ -76,7 +76,13 @@ def load(path: Path, *, given: str | None = None, trusted: bool = False) -> Sour
     arrays = {_ALIASES.get(key, key): array for key, array in stored.items()}
     if "train_images" not in arrays or not {"train_labels", "candidates"} & arrays.keys():
         raise UserError(f"{path} holds {', '.join(sorted(keys)) or 'nothing'}; it needs {_NEEDED}.")
-    return _source(arrays, path, arrays[given] if given else None, trusted)
+    name = str(arrays["name"]) if "name" in arrays else path.stem
+    return _source(arrays, name, str(path), arrays[given] if given else None, trusted)
+
+
+def from_memory(arrays: Arrays, name: str) -> Source:
+    """A data set from arrays under the names of the table above. Raises `UserError` as `load`."""
+    return _source({_ALIASES.get(key, key): array for key, array in arrays.items()}, name, "memory", None, False)
 
 
 def write_npz(path: Path, source: Source, supervision: Supervision, corruption: Corruption) -> None:
@@ -121,10 +127,9 @@ def recorded_corruption(train: ImageData) -> Corruption:
         raise UserError(f"{train.name}: the recorded corruption {record!r} cannot be read ({error}).") from error
 
 
-def _source(arrays: Arrays, path: Path, given: npt.NDArray[Any] | None, trusted: bool) -> Source:
+def _source(arrays: Arrays, name: str, path: str, given: npt.NDArray[Any] | None, trusted: bool) -> Source:
     classes = _classes(arrays, given)
-    name = str(arrays["name"]) if "name" in arrays else path.stem
-    provenance = {"source": "arrays", "path": str(path)}
+    provenance = {"source": "arrays", "path": path}
     if "corruption" in arrays and given is None:
         provenance["corruption"] = str(arrays["corruption"])
     train = ImageData(_images(arrays["train_images"], "train_images"), classes, name, "train", provenance)
@@ -136,13 +141,13 @@ def _source(arrays: Arrays, path: Path, given: npt.NDArray[Any] | None, trusted:
     ):
         if length != len(train):
             raise UserError(f"{path} has {len(train)} training images, but {length} {what}; each image needs one.")
-    check_every_class(supervision, classes, str(path))
+    check_every_class(supervision, classes, path)
     if not {"test_images", "test_labels"} & arrays.keys():
         return Source(train, supervision, truth, None, None)
     return Source(train, supervision, truth, *_test(arrays, train, path))
 
 
-def _test(arrays: Arrays, train: ImageData, path: Path) -> tuple[ImageData, Truth]:
+def _test(arrays: Arrays, train: ImageData, path: str) -> tuple[ImageData, Truth]:
     if not {"test_images", "test_labels"} <= arrays.keys():
         raise UserError(f"{path} has only one of test_images and test_labels; give both or none.")
     images = _images(arrays["test_images"], "test_images")

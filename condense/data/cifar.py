@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from condense.data.benchmark import cache_folder, clean_source, downloading
+from condense.data.clean_sets import cache_folder, clean_source, downloading
 from condense.data.types import Images, Labels, Source
 from condense.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from condense import rng
-from condense.data.benchmark import clean_source
+from condense.data.clean_sets import clean_source
 from condense.data.splits import pick_per_class, proportional_counts
 from condense.data.types import Source
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from condense.data import idx
-from condense.data.benchmark import cache_folder, clean_source, downloading
+from condense.data.clean_sets import cache_folder, clean_source, downloading
 from condense.data.types import Images, Source
 from condense.errors import UserError
 

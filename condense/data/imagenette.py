@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from condense.data import folder, pictures
-from condense.data.benchmark import cache_folder, clean_source, downloading
+from condense.data.clean_sets import cache_folder, clean_source, downloading
 from condense.data.types import Source
 from condense.errors import UserError
 

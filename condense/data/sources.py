@@ -55,6 +55,11 @@ def load(
     return _squared(source, image_size)
 
 
+def from_arrays(contents: arrays.Arrays, name: str, *, image_size: int | None = None) -> Source:
+    """A data set from arrays in memory, named as in a file (see `arrays`). Raises `UserError` as `load`."""
+    return _squared(arrays.from_memory(contents, name), image_size)
+
+
 def _load_named(name: str, root: Path | None, image_size: int | None, download: bool) -> Source:
     if root is not None and (stored := _array_file(str(root))):
         source = arrays.load(stored[0], given=stored[1], trusted=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,14 @@ from condense.errors import UserError, in_short
 from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors
 from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
+from condense.generator.labels.noisy_classifier import NoisyClassifier
+from condense.generator.labels.posterior import given_label, supervision_likelihood
+from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.networks import AllClass, Conditional
-from condense.generator.noisy_classifier import NoisyClassifier
-from condense.generator.opinion import SecondOpinion
 from condense.generator.options import NetworkOptions
-from condense.generator.posterior import given_label, supervision_likelihood
+from condense.generator.passes import in_parts, rows_at_once
 from condense.generator.sampler import heun
-from condense.precision import autocast
+from condense.precision import frozen_autocast
 from condense.preprocessing import planes
 from condense.run import JSON, Run
 
@@ -98,11 +99,11 @@ class Generator:
         return next(self.denoiser.parameters()).device
 
     def _pass_size(self, *, every_class: bool) -> int:
-        """Images in one pass: few enough for a CPU cache, enough to fill a GPU.
+        """Images in one pass: few enough for a CPU's cache or a GPU's free memory.
 
         `every_class`: whether each is asked for every class, which `Conditional` answers in as many rows.
         """
-        size = 200 if self.device.type == "cpu" else 4000
+        size = rows_at_once(self.denoiser, self.image_shape, self.device)
         return max(1, size // len(self.classes)) if every_class and not self.denoiser.one_pass else size
 
     def check_images(self, images: Images) -> None:
@@ -133,12 +134,14 @@ class Generator:
         seed: int = 0,
     ) -> Tensor:
         """Class errors (see `class_errors`) of uint8 images [n, H, W, C]: float32 [n, c], on the CPU."""
-        rows = []
-        for _, x_0 in self._batches(images, 2 * len(schedule.sigmas) * pairs):
+        self.check_images(images)
+
+        def found(part: slice) -> Tensor:
             noise = rng.generator(seed, "classifier")
-            with autocast(self.device, self.bf16):
-                rows.append(class_errors(self.denoiser, x_0, schedule, noise, pairs=pairs).cpu())
-        return torch.cat(rows)
+            with frozen_autocast(self.denoiser, self.device, self.bf16):
+                return class_errors(self.denoiser, self._unit(images[part]), schedule, noise, pairs=pairs).cpu()
+
+        return torch.cat(in_parts(found, len(images), self._looked_at(2 * len(schedule.sigmas) * pairs)))
 
     @torch.no_grad()
     def posterior(
@@ -155,14 +158,14 @@ class Generator:
         With `eliminate` and a network asked for one class at a time, classes that cannot win are dropped on the way;
         `candidates` bool [n, c] are the classes that a label to be weighed in later allows, see `surviving_logits`.
         """
-        rows = []
-        at_once = 2 * len(schedule.sigmas) * pairs if self.denoiser.one_pass or self.eliminate is None else 1
-        for start, x_0 in self._batches(images, at_once):
-            allowed = None if candidates is None else torch.from_numpy(candidates[start : start + len(x_0)])
-            with autocast(self.device, self.bf16):
+        self.check_images(images)
+
+        def found(part: slice) -> Tensor:
+            allowed = None if candidates is None else torch.from_numpy(candidates[part])
+            with frozen_autocast(self.denoiser, self.device, self.bf16):
                 logits = class_logits(
                     self.denoiser,
-                    x_0,
+                    self._unit(images[part]),
                     schedule,
                     rng.generator(seed, "classifier"),
                     temperature=self.temperature,
@@ -171,16 +174,19 @@ class Generator:
                     candidates=None if allowed is None else allowed.to(self.device),
                     pairs=pairs,
                 )
-            rows.append(logits.softmax(1).cpu())
+            return logits.softmax(1).cpu()
+
+        looks = 2 * len(schedule.sigmas) * pairs if self.denoiser.one_pass or self.eliminate is None else 1
+        rows = in_parts(found, len(images), self._looked_at(looks))
         return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
 
-    def _batches(self, images: Images, looks: int) -> Iterator[tuple[int, Tensor]]:
-        """Place of the first image and pixels [B, C, H, W] in [-1, 1] of parts that fill a pass with `looks` looks."""
-        self.check_images(images)
-        batch = max(1, self._pass_size(every_class=True) // looks)
-        for start in range(0, len(images), batch):
-            pixels = planes(images[start : start + batch]).to(self.device)
-            yield start, to_unit(pixels)
+    def _looked_at(self, looks: int) -> int:
+        """Images that fill a pass with `looks` looks at each."""
+        return max(1, self._pass_size(every_class=True) // looks)
+
+    def _unit(self, images: Images) -> Tensor:
+        """Pixels [B, C, H, W] in [-1, 1] on the device, from uint8 [B, H, W, C]."""
+        return to_unit(planes(images).to(self.device))
 
     def label_posterior(
         self,
@@ -203,13 +209,17 @@ class Generator:
 
         Source: Na et al. (2024), https://arxiv.org/abs/2402.17517, Eq. 9.
         """
-        assert self.noisy_classifier is not None
-        rows = []
-        for _, x_0 in self._batches(images, 1):
-            with autocast(self.device, self.bf16):
-                rows.append(self.noisy_classifier.clean_posterior(x_0).cpu())
+        classifier = self.noisy_classifier
+        assert classifier is not None
+        self.check_images(images)
+
+        def found(part: slice) -> Tensor:
+            with frozen_autocast(classifier, self.device, self.bf16):
+                return classifier.clean_posterior(self._unit(images[part])).cpu()
+
+        posterior = torch.cat(in_parts(found, len(images), self._pass_size(every_class=False)))
         likelihood = supervision_likelihood(supervision, self.transition)
-        return np.asarray(given_label(torch.cat(rows), likelihood).numpy(), dtype=np.float32)
+        return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
 
     @torch.no_grad()
     def sample(
@@ -247,10 +257,19 @@ class Generator:
             if start is not None:
                 pixels = planes(start[begin : begin + batch])
                 x = x + to_unit(pixels.to(self.device))
-            with autocast(self.device, self.bf16):
-                drawn = heun(self.denoiser, x, classes, num_steps=num_steps, guidance=guidance, sigma_max=start_sigma)
-            images.append(to_pixels(drawn).permute(0, 2, 3, 1).cpu().numpy())
+            drawn = partial(self._drawn, x, classes, num_steps, guidance, start_sigma)
+            images += [part.numpy() for part in in_parts(drawn, len(x), len(x))]
         return np.concatenate(images)
+
+    def _drawn(
+        self, x: Tensor, classes: Tensor, num_steps: int, guidance: float, sigma_max: float, part: slice
+    ) -> Tensor:
+        """Part of the images that come of x [B, C, H, W]: uint8 [b, H, W, C], on the CPU."""
+        with frozen_autocast(self.denoiser, self.device, self.bf16):
+            drawn = heun(
+                self.denoiser, x[part], classes[part], num_steps=num_steps, guidance=guidance, sigma_max=sigma_max
+            )
+        return to_pixels(drawn).permute(0, 2, 3, 1).cpu()
 
     def save(self, run: Run) -> None:
         """Write generator.safetensors into the run folder; a second stage has written its own below it."""

@@ -107,6 +107,9 @@ class TrainOptions(Options):
     flip: bool = Field(False, description="augmentation mirrors images (never for digits)")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
     compile: bool = Field(False, description="torch.compile the network")
+    deterministic: bool = Field(
+        False, description="algorithms alone that give the same bits every time, also on a GPU; slower there"
+    )
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     second_opinion: bool = Field(True, description="dmis relabel asks VolMinNet's classifier too, where there is one")
     helper: HelperOptions = HelperOptions()

@@ -11,7 +11,8 @@ It may also have `evaluations(train, ipc, options) -> int`: how many images will
 it cannot do with such labels or classes.
 
 `condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports
-progress and keeps checkpoints through `run`, and returns `ipc` images a class in class-major order.
+progress and keeps checkpoints through `run`, and returns `ipc` images per class in class-major order, most easily by
+`condense.sets.assemble.assemble`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ import pkgutil
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from condense.condensed_set import CondensedSet
-from condense.data.types import TrainingSet
 from condense.errors import UserError
-from condense.options import Options as BaseOptions
-from condense.run import Run
+
+if TYPE_CHECKING:  # the command line asks for the names, and must not load torch for its help
+    from condense.data.types import TrainingSet
+    from condense.options import Options as BaseOptions
+    from condense.run import Run
+    from condense.sets.condensed_set import CondensedSet
 
 
 class Method(Protocol):
@@ -76,6 +79,8 @@ def _module_of_the_user(name: str) -> ModuleType:
 
 
 def _check(module: ModuleType, name: str) -> None:
+    from condense.options import Options as BaseOptions
+
     options = getattr(module, "Options", None)
     if not (isinstance(options, type) and issubclass(options, BaseOptions)):
         raise UserError(f"The method {name!r} has no class Options that derives from condense.options.Options.")

@@ -15,14 +15,14 @@ import numpy as np
 
 from condense.classifiers.teacher import TeacherOptions
 from condense.classifiers.teaching import teacher_for
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._members import class_members
 from condense.methods._select import Features, Indices
 from condense.methods._taught import cost_with, teaching
 from condense.options import Options
 from condense.run import Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 Pick = Callable[[Features, int], Indices]
 

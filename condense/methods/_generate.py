@@ -18,19 +18,19 @@ import torch
 from pydantic import Field, model_validator
 
 from condense import rng
-from condense.condensed_set import CondensedSet, Cost
 from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions
-from condense.generator.stages import beliefs, train_stages
+from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
 from condense.preprocessing import planes
 from condense.run import JSON, Run, peak_memory_bytes
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet, Cost
 
 MAX_ROUNDS = 4
 SURE = 0.9  # least belief in a class of an image that stands for it

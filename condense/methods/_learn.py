@@ -14,7 +14,6 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from condense.classifiers import networks
-from condense.condensed_set import Cost
 from condense.data.types import TrainingSet
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.options import Options
@@ -27,6 +26,7 @@ from condense.run import (
     peak_memory_bytes,
     unpack_optimizer,
 )
+from condense.sets.condensed_set import Cost
 
 CHECKPOINT = "checkpoint"
 METRIC_EVERY = 20

@@ -2,8 +2,8 @@
 
 Source: Dufour et al. (2024), "Don't drop your samples!", https://arxiv.org/abs/2405.20324. The coherence r in [0, 1] of
 an image and its label is an input beside the class; samples are drawn at r = 1. Where r comes from is our choice, see
-`condense.generator.coherence`. Partial labels: a random candidate a step, with its own r; unlabelled images are left
-out. `drawn=as-published` takes samples as they come. Left out: guidance between r = 1 and r = 0.
+`condense.generator.labels.coherence`. Partial labels: a random candidate a step, with its own r; unlabelled images are
+left out. `drawn=as-published` takes samples as they come. Left out: guidance between r = 1 and r = 0.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from condense.classifiers.cross import FoldOptions
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._generate import GeneratorOptions, condense_with_generator
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 
 class Options(GeneratorOptions):

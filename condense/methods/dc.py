@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._by_ipc import nearest_row
 from condense.methods._gradient_matching import (
@@ -23,6 +22,7 @@ from condense.methods._gradient_matching import (
     matching,
 )
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 # The code knows no loops beyond 50 images a class. What its author advises there, (50, 10) and real images to start
 # from, is our row of 100.

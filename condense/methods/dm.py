@@ -21,10 +21,8 @@ from torch import Tensor
 
 from condense.augment import DSA
 from condense.classifiers.fit import has_batch_norm
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.machine import best_device
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._augmentation import augmentation_for, check_augmentation
 from condense.methods._by_ipc import nearest_row
 from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
@@ -32,9 +30,11 @@ from condense.methods._matching import mean_features
 from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
-from condense.precision import wants_bf16
+from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
 """By images a class."""
@@ -73,6 +73,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     lr_img = options.lr_img or by_ipc
     preprocessing = standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
+    computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, lr_img)
     strategy = augmentation_for(options.augment, train.images.name)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
@@ -97,6 +98,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             "lr_img": lr_img,
             "lr_img_of_ipc": None if options.lr_img else row,
             "augmentation": strategy,
+            "arithmetic": computed.to_json(),
         },
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
@@ -116,13 +118,14 @@ class DistributionMatching:
         classes = self.pairs.of_step(step)
         # Batch norm needs all classes at once; else one at a time keeps less in memory.
         groups = [list(classes)] if has_batch_norm(network) else ([one] for one in classes)
-        loss = 0.0
+        distances = []
         for group in groups:
             with torch.no_grad():
                 target = mean_features(network, [real for _, real, _ in group], bf16=self.bf16)
             distance = (mean_features(network, [learned for _, _, learned in group]) - target).square().sum()
             distance.backward()  # type: ignore[no-untyped-call]
-            loss += float(distance.detach())
+            distances.append(distance.detach())
+        loss = sum(torch.stack(distances).tolist())
         check_finite(loss, self.pairs.synthetic, step)
         self.pairs.synthetic.update()
         return {"loss": loss}

@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field
 
 from condense.augment import DSA
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._augmentation import check_augmentation
 from condense.methods._gradient_matching import (
@@ -24,6 +23,7 @@ from condense.methods._gradient_matching import (
     matching,
 )
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 # The code knows no loops beyond 50 images a class; (100, 2) is what its author reports a result with at 100.
 LOOPS = {**PUBLISHED_LOOPS, 100: Loops(100, 2)}

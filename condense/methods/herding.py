@@ -6,12 +6,12 @@ Bilen (2021), https://arxiv.org/abs/2006.05929, Table 1.
 
 from __future__ import annotations
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._coreset import CoresetOptions, coreset, looks
 from condense.methods._members import class_members
 from condense.methods._select import herding
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 
 class Options(CoresetOptions):

@@ -4,6 +4,8 @@ Experts are trained first (`_experts`). Each iteration then picks one and an epo
 expert's parameters at t for N steps on the images, at a learned rate, and moves images and rate so that it ends
 nearer to where the expert was at t + M (`_unroll`).
 
+The rate is stored with the set; the protocol hard-as-learned trains students at it, as the public code does.
+
 Departures from the public code: an expert is trained as many epochs as are ever looked at, T⁺ - 1 + M, instead of 50,
 which at a constant learning rate gives the same snapshots; images above 32x32x3 are not whitened unless asked for.
 Source: Cazenavette, Wang, Torralba, Efros & Zhu (2022), "Dataset Distillation by Matching Training Trajectories",
@@ -24,10 +26,8 @@ from pydantic import AfterValidator, Field
 from condense import rng
 from condense.augment import DSA
 from condense.classifiers.fit import FitOptions
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.machine import best_device
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._augmentation import augmentation_for, check_augmentation, per_image
 from condense.methods._by_ipc import nearest_row
 from condense.methods._experts import Snapshots, expert_folder, train_experts
@@ -41,9 +41,11 @@ from condense.methods._pixels import (
     whitening,
 )
 from condense.methods._trajectories import Row, TrajectoryMatching
-from condense.precision import wants_bf16
+from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 LARGEST_WHITENED = 32 * 32 * 3  # values an image; ZCA's matrices hold the square of it
 
@@ -115,6 +117,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     known, row = options.row(ipc, math.prod(train.images.image_shape))
     preprocessing = whitening(train.images) if row.zca else standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
+    computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, row.lr_img)
     strategy = augmentation_for(options.augment, train.images.name)
     how = _expert_options(options, row, reals.device)
@@ -130,7 +133,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         backbone=options.backbone,
         experts=options.experts,
         batch_size=options.student_batch or len(synthetic.images),
-        augment=augment,
+        strategy=strategy,
         seed=seed,
     )
     learning = Learning(
@@ -176,6 +179,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             "row_of_ipc": known,
             "rates_from_step": task.rates,
             "augmentation": strategy,
+            "arithmetic": computed.to_json(),
         },
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,

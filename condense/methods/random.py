@@ -11,12 +11,12 @@ import time
 import numpy as np
 
 from condense import rng
-from condense.condensed_set import CondensedSet, Cost
 from condense.data.types import TrainingSet
-from condense.methods._assemble import assemble, check_ipc
 from condense.methods._members import class_members
 from condense.options import Options as BaseOptions
 from condense.run import Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet, Cost
 
 
 class Options(BaseOptions):

@@ -12,11 +12,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.generator.options import TrainOptions
 from condense.methods._generate import GeneratorOptions, condense_with_generator
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 
 class WithTransition(TrainOptions):

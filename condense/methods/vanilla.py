@@ -6,10 +6,10 @@ images are left out. `drawn=as-published` takes samples as they come.
 
 from __future__ import annotations
 
-from condense.condensed_set import CondensedSet
 from condense.data.types import TrainingSet
 from condense.methods._generate import GeneratorOptions, condense_with_generator
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
 
 
 class Options(GeneratorOptions):

@@ -1,5 +1,6 @@
 """Arms: losses against closed forms, what each refuses, and that wrong labels are survived."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,11 +8,24 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from draws import drawn
 from torch import nn
 
 from condense.classifiers import arms
-from condense.classifiers.arms import _labels, _partly, co_teaching, fixmatch, gce, mean_teacher, pseudo_label
-from condense.classifiers.arms._lesson import OfTwoViews, side_by_side
+from condense.classifiers.arms import (
+    _labels,
+    _noise_rate,
+    _partly,
+    _training,
+    co_teaching,
+    fixmatch,
+    gce,
+    mean_teacher,
+    pencil,
+    pseudo_label,
+)
+from condense.classifiers.arms._average import Average
+from condense.classifiers.arms._lesson import Both, OfViews, side_by_side
 from condense.classifiers.arms._training import ArmTraining, train_arm
 from condense.classifiers.arms.elr import EarlyLearning, elr_loss
 from condense.classifiers.arms.proden import Proden
@@ -22,12 +36,7 @@ from condense.data.corrupt import apply
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
 
-QUICK = ArmTraining(network="convnet1", epochs=2, batch_size=16)
-
-
-def drawn(*shape, seed=0, requires_grad=False):
-    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return (2 * values).requires_grad_(requires_grad)
+QUICK = ArmTraining(network="mlp", epochs=2, batch_size=16)
 
 
 LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
@@ -63,6 +72,39 @@ def test_elr_remembers_a_moving_average_of_each_image():
     torch.testing.assert_close(loss.remembered[[4, 1]], average, rtol=0, atol=1e-3)
     assert loss.remembered[[0, 2, 3, 5]].eq(0).all()
     assert math.isfinite(loss(torch.tensor([[1e4, 0.0, 0.0]]), torch.tensor([0])))
+
+
+@pytest.mark.parametrize("stage", ["labels", "distributions", "fixed"])
+def test_pencil_learns_in_three_stages(stage):
+    options = pencil.Options(compatibility=0.4, entropy=0.2, rate=5.0, start=0.25, stop=0.75)
+    loss = pencil.Pencil(LABELS, 3, epochs=8, options=options)
+    loss.scores = drawn(6, 3, seed=1)
+    before, numbers, logits = loss.scores.clone(), torch.tensor([4, 1]), drawn(2, 3, requires_grad=True)
+    last = {"labels": 2, "distributions": 6, "fixed": 8}[stage]
+    for epoch in range(1, last + 1):
+        loss.begin(epoch)
+    value = loss(logits, numbers)
+    f, scores = logits.softmax(1), before[numbers].requires_grad_()
+    apart = F.kl_div(scores.log_softmax(1), f, reduction="batchmean")  # KL(f ‖ y^d)
+    if stage == "labels":
+        torch.testing.assert_close(value, F.cross_entropy(logits, LABELS[numbers]))
+    if stage == "fixed":
+        torch.testing.assert_close(value, apart / 3)
+    if stage != "distributions":
+        assert torch.equal(loss.scores, before)
+        return
+    given = F.cross_entropy(scores, LABELS[numbers])
+    entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+    expected = apart / 3 + 0.4 * given + 0.2 / 3 * entropy
+    torch.testing.assert_close(value, expected)
+    (gradient,) = torch.autograd.grad(2 * expected, scores)  # of an image's own loss, not of the mean of two
+    torch.testing.assert_close(loss.scores[numbers], before[numbers] - 5.0 * gradient)
+    assert torch.equal(loss.scores[[0, 2, 3, 5]], before[[0, 2, 3, 5]])
+
+
+def test_pencil_starts_from_the_labels_as_given():
+    loss = pencil.Pencil(LABELS, 3, epochs=8, options=pencil.Options())
+    assert loss.scores.softmax(1).argmax(1).equal(LABELS) and loss.scores.softmax(1).amax(1).min() > 0.999
 
 
 def test_cc_is_the_likelihood_of_the_candidate_set():
@@ -117,7 +159,7 @@ def test_each_of_two_networks_gets_its_own_gradient_only():
     generator = torch.Generator().manual_seed(0)
     first, second = nn.Linear(2, 3), nn.Linear(2, 3)
     x, y = torch.randn(4, 2, generator=generator), torch.tensor([0, 1, 2, 0])
-    co_teaching.co_teaching_loss(co_teaching.Both(first, second)(x), y, 1.0).backward()
+    co_teaching.co_teaching_loss(Both(first, second)(x), y, 1.0).backward()
     (alone,) = torch.autograd.grad(F.cross_entropy(first(x), y), first.weight)
     torch.testing.assert_close(first.weight.grad, alone)
 
@@ -139,7 +181,7 @@ def test_mixup_mixes_images_and_labels_alike():
 def test_mean_teacher_is_a_moving_average():
     student, teacher = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.constant_(teacher.weight, 0.0)
-    average = mean_teacher.Average(teacher, student, decay=0.6)
+    average = Average(teacher, student, decay=0.6)
     expected = 0.0
     for step, value in enumerate([1.0, 5.0, -2.0, 3.0], start=1):
         nn.init.constant_(student.weight, value)
@@ -219,17 +261,20 @@ def test_every_label_is_shown_and_no_class_oftener_for_coming_first(share):
 def test_two_views_reach_two_networks():
     x = torch.arange(12.0).view(3, 1, 2, 2)
     seen = side_by_side(lambda a, g: a + 1, lambda a, g: a * 2)(x, torch.Generator())
-    out = OfTwoViews(nn.Flatten(), nn.Flatten())(seen)
+    out = OfViews(nn.Flatten(), nn.Flatten())(seen)
     torch.testing.assert_close(out[:, 0], (x + 1).flatten(1))
     torch.testing.assert_close(out[:, 1], (x * 2).flatten(1))
 
 
+SINGLE = {"gce", "elr", "co-teaching", "pencil"}
+SETS = {"cc", "proden", "idgp", "pico", "crdpll", "dirk"}
+PARTLY = {"pseudo-label", "mean-teacher", "fixmatch", "dash", "comatch", "flexmatch", "simmatch", "softmatch"}
 TAKES = {
-    "labelled": {"ce", "mixup", "gce", "elr", "co-teaching"},
-    "noisy": {"ce", "mixup", "gce", "elr", "co-teaching"},
-    "partial": {"ce", "mixup", "cc", "proden"},
-    "unlabelled": {"ce", "mixup", "pseudo-label", "mean-teacher", "fixmatch"},
-    "mixture": {"ce", "mixup", "cc", "proden", "pseudo-label", "mean-teacher", "fixmatch"},
+    "labelled": {"ce", "mixup"} | SINGLE,
+    "noisy": {"ce", "mixup"} | SINGLE,
+    "partial": {"ce", "mixup"} | SETS,
+    "unlabelled": {"ce", "mixup"} | PARTLY,
+    "mixture": {"ce", "mixup"} | SETS | PARTLY,
 }
 
 
@@ -270,9 +315,18 @@ def test_every_arm_learns_what_can_be_learned(name):
     kind = next(kind for kind in ("noisy", "partial", "unlabelled") if name in TAKES[kind])
     test, truth = tiny.pictures(seed=9)
     arm = arms.load(name)
-    training = ArmTraining(network="convnet1", epochs=12, batch_size=16)
+    training = ArmTraining(network="mlp", epochs=12, batch_size=16)
     trained = train_arm(arm, arm.Options(), training, supervision_of(kind), seed=0)
     assert (trained.logits(test.images).argmax(1).numpy() == truth.labels).mean() > 0.7
+
+
+@pytest.mark.parametrize("name", ["pico", "comatch"])
+def test_arms_with_embeddings_train_the_network_of_the_command(name):
+    """Convolutions with batch norm: the trunk's features go through the projection, and all views through the trunk."""
+    arm = arms.load(name)
+    training = ArmTraining(epochs=1, batch_size=32)
+    trained = train_arm(arm, arm.Options(), training, supervision_of("mixture"), seed=0)
+    assert torch.isfinite(trained.logits(tiny.pictures(seed=9)[0].images)).all()
 
 
 def test_unknown_arms_are_refused_with_the_nearest():
@@ -305,3 +359,47 @@ def test_arms_for_wrong_labels_beat_cross_entropy_on_digits():
     plain = accuracy("ce")
     for name in ("mixup", "gce", "elr", "co-teaching"):
         assert accuracy(name) > plain + 0.05, name
+
+
+# the share of wrong labels
+
+
+def test_the_confident_joint_is_cleanlabs():
+    """Of probabilities that know the classes fairly well, and labels of which a third are wrong."""
+    count = pytest.importorskip("cleanlab.count")
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 4, 600)
+    labels = np.where(generator.random(600) < 1 / 3, generator.integers(0, 4, 600), truth)
+    logits = generator.normal(size=(600, 4)) + 3 * np.eye(4)[truth]
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    theirs = count.compute_confident_joint(labels, probabilities, calibrate=False)
+    own = np.bincount(labels, minlength=4)
+    calibrated = theirs / theirs.sum(1, keepdims=True) * own[:, None]
+    ours = _noise_rate.confident_joint(probabilities, labels)
+    np.testing.assert_allclose(ours, calibrated / calibrated.sum(), atol=0.01)
+    assert 1 - np.trace(ours) == pytest.approx((labels != truth).mean(), abs=0.04)
+
+
+@pytest.mark.parametrize(("told", "rate"), [("estimate", 0.25), (0.1, 0.1)])
+def test_co_teaching_is_told_its_noise_rate_or_estimates_it(told, rate):
+    from tiny import training_set
+
+    asked = []
+
+    def estimated():
+        asked.append(1)
+        return 0.25
+
+    given = _training._given(_training.ArmTraining(network="mlp"), training_set(), 0, torch.device("cpu"))
+    found = co_teaching.lesson(dataclasses.replace(given, noise_rate=estimated), co_teaching.Options(noise_rate=told))
+    assert found.loss.noise_rate == rate and len(asked) == (told == "estimate")
+    assert co_teaching.Options().noise_rate == "estimate"
+
+
+def test_the_noise_rate_of_easy_patterns_is_about_right():
+    from tiny import pictures, training_set
+
+    train = training_set("noisy", per_class=60)
+    wrong = (train.supervision.observed != pictures(60)[1].labels).mean()
+    found = _noise_rate.estimated_noise_rate(train, "convnet1", 20, 16, 0, torch.device("cpu"))
+    assert found == pytest.approx(wrong, abs=0.12) and wrong > 0.2

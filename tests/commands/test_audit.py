@@ -9,9 +9,9 @@ import pytest
 from conftest import Dmis
 
 from condense.cli import run
-from condense.condensed import read, write
 from condense.data import sources
 from condense.data.types import Source
+from condense.sets.hdf5 import read, write
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Dmis
 
-from condense.condensed import read
 from condense.evaluate import protocols
+from condense.sets.hdf5 import read
 
 
 def test_demo(dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,14 @@ from conftest import Dmis
 from PIL import Image
 
 from condense import methods
-from condense.commands._plan import Request, make_plan, resolve_options
-from condense.commands._real import real_data
-from condense.condensed import read
 from condense.data import corrupt, sources
 from condense.errors import UserError
 from condense.evaluate import protocols
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import Request, make_plan, resolve_options
+from condense.pipeline.real_data import real_data
 from condense.recipe import DataRecipe
+from condense.sets.hdf5 import read
 
 
 def listing(folder: Path) -> list[str]:
@@ -54,8 +54,7 @@ def test_chain_of_commands(dmis: Dmis, made: Path, trained: Path, quick: None) -
     assert dmis("export", made, "pictures").code == 0
     assert len(list(Path("pictures").rglob("*.png"))) == 20
     told = json.loads(dmis("evaluate", made, "--quick", "--repeats", 2, "--json").out)
-    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"}
-    assert set(told) == keys
+    assert {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"} < set(told)
     assert told["protocol"]["name"] == "hard-quick" and len(told["accuracies"]) == 2
     assert told["mean"] == pytest.approx(sum(told["accuracies"]) / 2)
 
@@ -152,8 +151,8 @@ def test_several_networks_and_their_data(dmis: Dmis, made: Path, quick: None) ->
     Path("recipe.yaml").write_text("evaluate: {protocol: hard-quick, repeats: 1}")
     answer = dmis("evaluate", made, "-c", "recipe.yaml", "--network", "convnet3", "--network", "convnet3-bn", "--json")
     told = json.loads(answer.out)
-    assert [score["network"] for score in told] == ["convnet3", "convnet3-bn"]
-    assert [score["ci95"] for score in told] == [None, None]
+    assert [score["network"] for score in told["scores"]] == ["convnet3", "convnet3-bn"]
+    assert [score["ci95"] for score in told["scores"]] == [None, None]
     table = dmis("evaluate", made, "-c", "recipe.yaml", "-q").out
     assert table.splitlines()[0].startswith("network") and "convnet3" in table
 

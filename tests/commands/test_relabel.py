@@ -12,13 +12,13 @@ import pytest
 from conftest import Dmis
 from PIL import Image
 
-from condense.commands._plan import Request, make_plan
-from condense.commands.relabel import COLUMNS, judged
 from condense.data import label_file, sources
 from condense.data.types import Supervision, Truth
 from condense.evaluate.relabel_report import RelabelReport, Suspect, render_relabel_report
+from condense.generator.labels.suggestions import Suggestions
 from condense.generator.model import Generator
-from condense.generator.suggestions import Suggestions
+from condense.pipeline.plan import Request, make_plan
+from condense.pipeline.relabelling import COLUMNS, judged
 from condense.run import Run
 
 FEW = "longtail:1000+sym:0.4"  # 240 of the digits

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Dmis
 
-from condense.condensed import read
+from condense.sets.hdf5 import read
 
 SMALL = {
     "tdsm": ("--set", "train.helper.steps=2", "--set", "train.helper.batch_size=8"),

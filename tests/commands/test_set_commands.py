@@ -10,11 +10,11 @@ from PIL import Image
 from condense.commands.export import export
 from condense.commands.inspect import inspect
 from condense.commands.validate import validate
-from condense.condensed import CondensedSet, Preprocessing, Provenance, write
 from condense.data import sources
 from condense.errors import UserError
 from condense.recipe import DataRecipe
 from condense.recipes import train_downstream
+from condense.sets.hdf5 import CondensedSet, Preprocessing, Provenance, write
 
 
 @pytest.fixture(scope="module")

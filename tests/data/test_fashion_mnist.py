@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condense.data import benchmark, fashion_mnist, sources
+from condense.data import clean_sets, fashion_mnist, sources
 from condense.errors import RunFailed, UserError
 
 RNG = np.random.default_rng(0)
@@ -116,5 +116,5 @@ def test_damaged_files_are_named(folder, damage, message):
 
 
 def test_a_failed_download_is_one_sentence():
-    with pytest.raises(RunFailed, match=r"downloading it failed \(no network\)"), benchmark.downloading("it"):
+    with pytest.raises(RunFailed, match=r"downloading it failed \(no network\)"), clean_sets.downloading("it"):
         raise OSError("no network")

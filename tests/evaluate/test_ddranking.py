@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 
-from condense.condensed_set import CondensedSet, Provenance
 from condense.data.types import ImageData
 from condense.errors import UserError
 from condense.evaluate.ddranking import (
@@ -18,6 +17,7 @@ from condense.evaluate.ddranking import (
     set_bytes,
 )
 from condense.preprocessing import Preprocessing
+from condense.sets.condensed_set import CondensedSet, Provenance
 
 
 def test_full_recovery_without_gain_scores_0269():

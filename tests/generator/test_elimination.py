@@ -14,8 +14,8 @@ from condense.generator.denoiser import Denoiser, loss_weight
 from condense.generator.elimination import class_logits, surviving_logits
 from condense.generator.model import Generator
 from condense.generator.networks import AllClass, Conditional, UNetShape
-from condense.generator.session import train_generator
-from condense.generator.train import Trainer
+from condense.generator.training.session import train_generator
+from condense.generator.training.trainer import Trainer
 from condense.run import Run
 
 SCHEDULE = centred_schedule(4)

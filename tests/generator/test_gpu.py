@@ -7,8 +7,8 @@ import pytest
 from tiny import NETWORK, pictures, train_options, training_set
 
 from condense.generator.model import build_denoiser
-from condense.generator.session import train_generator
-from condense.generator.train import Trainer
+from condense.generator.training.session import train_generator
+from condense.generator.training.trainer import Trainer
 from condense.run import Run
 
 pytestmark = pytest.mark.gpu

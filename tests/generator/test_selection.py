@@ -8,8 +8,8 @@ from tiny import NETWORK, train_options, training_set
 
 from condense.errors import UserError
 from condense.generator.selection import BestWeights
-from condense.generator.session import train_generator
-from condense.generator.train import Trainer
+from condense.generator.training.session import train_generator
+from condense.generator.training.trainer import Trainer
 from condense.run import Run
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condense import cli, methods
-from condense.condensed import read
-from condense.condensed_set import CondensedSet
+from condense import front_door, methods
 from condense.data import corrupt, digits
 from condense.data.types import TrainingSet, Truth
 from condense.errors import UserError
 from condense.methods._generate import GeneratorOptions
 from condense.recipe import parse
 from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+from condense.sets.hdf5 import read
 
 IPC = 2
 BUDGETS = {
@@ -124,7 +124,7 @@ def test_the_cost_is_foretold(name, first):
     method = methods.load(name)
     options = parse(method.Options, budget(name), name)
     if isinstance(options, GeneratorOptions):
-        return  # `commands._estimate` tells what generators cost
+        return  # `pipeline.cost` tells what generators cost
     assert method.evaluations(training_set()[0], IPC, options) == first(name).provenance.cost.network_evaluations
 
 
@@ -197,8 +197,8 @@ TOY = '''
 """Toy: the first images of each class. Source: https://example.org."""
 import numpy as np
 from pydantic import Field
-from condense.methods._assemble import assemble
-from condense.condensed_set import Cost
+from condense.sets.assemble import assemble
+from condense.sets.condensed_set import Cost
 from condense.options import Options as Base
 
 class Options(Base):
@@ -230,6 +230,8 @@ def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch, dmis):
     whole, quick = (read(tmp_path / f"{name}.h5").source_index for name in ("whole", "quick"))
     assert whole.tolist() == made.source_index.tolist() and whole[:2].tolist() == quick[1:3].tolist()
     assert "did you mean 'skip'" in dmis(*command, "--set", "skipp=2").err
+    ours = front_door.condense(front_door.load_data("digits", noise="sym:0.4"), method="mine.toy", ipc=3)
+    assert ours.sha256() == read(tmp_path / "whole.h5").sha256()
 
 
 @pytest.mark.parametrize(
@@ -269,8 +271,9 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, 
         methods.load(name)
 
 
-def test_the_help_names_every_method():
-    assert cli.METHODS.split(", ") == list(methods.names())
+def test_the_help_names_every_file_of_the_folder(dmis):
+    files = sorted(Path(methods.__path__[0]).glob("[a-z]*.py"))
+    assert f"How to condense: {', '.join(file.stem for file in files)}" in " ".join(dmis("condense", "-h").out.split())
 
 
 def test_a_dotted_path_to_nothing_is_refused():

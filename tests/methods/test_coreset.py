@@ -10,12 +10,12 @@ from tiny import pictures, training_set
 
 from condense import methods
 from condense.classifiers.teaching import teacher_for
-from condense.condensed import read
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
 from condense.methods import _coreset
 from condense.recipe import parse
 from condense.run import Run
+from condense.sets.hdf5 import read
 
 NAMES = ("herding", "kcenter")
 TEACHER = {"epochs": 2, "batch_size": 16}

@@ -10,10 +10,10 @@ from tiny import CLASSES, NETWORK, pictures, train_options, training_set
 from condense import methods
 from condense.data.types import ImageData, Supervision, TrainingSet, Truth
 from condense.errors import UserError
-from condense.generator.session import train_generator
+from condense.generator.training.session import train_generator
 from condense.methods import dmis, vanilla
 from condense.methods._generate import MAX_ROUNDS, DrawOptions, _choose_class, class_prototypes, draw_and_choose, embed
-from condense.relabel import repaired_by, repaired_by_oracle
+from condense.pipeline.relabel import repaired_by, repaired_by_oracle
 from condense.run import Run
 
 PIXELS = DrawOptions(pool=2, choose="surest", features="pixels")

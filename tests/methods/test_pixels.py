@@ -11,7 +11,6 @@ from kornia.enhance import ZCAWhitening
 from condense import augment, methods
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, predict
-from condense.condensed import read, write
 from condense.data import digits
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
@@ -30,6 +29,7 @@ from condense.methods._pixels import (
 from condense.preprocessing import standardisation
 from condense.recipe import parse
 from condense.run import Run
+from condense.sets.hdf5 import read, write
 
 
 def reals(least=1, preprocessing=None, train=None):
@@ -46,7 +46,7 @@ def test_real_images_are_normalised_and_drawn_from_the_observed_class():
     np.testing.assert_allclose(everything.permute(0, 2, 3, 1), expected, atol=1e-4)
     for y in range(3):
         own = np.flatnonzero(train.supervision.observed == y)
-        drawn = real.draw(y, 1000, torch.Generator().manual_seed(0))
+        drawn = real[real.choose(y, 1000, torch.Generator().manual_seed(0))]
         assert sorted(drawn.flatten(1).sum(1).tolist()) == sorted(everything[own].flatten(1).sum(1).tolist())
     few = real.draw_each(4, torch.Generator().manual_seed(1))
     assert few.shape == (12, 1, 8, 8) and len(few.flatten(1).unique(dim=0)) == 12

@@ -24,7 +24,9 @@ class Given:
         weak: the augmentation of all arms.
         strong: a stronger one on top of it, for arms that hold two views of an image against each other.
         epochs: passes over the images.
+        seed: of what an arm draws besides these networks, such as a projection head.
         device: where training is done; tensors a loss keeps lie there.
+        noise_rate: estimates the share of wrong labels from the images and labels; takes training, so only if called.
     """
 
     supervision: Supervision
@@ -32,7 +34,9 @@ class Given:
     weak: Augment
     strong: Augment
     epochs: int
+    seed: int
     device: torch.device
+    noise_rate: Callable[[], float]
 
 
 def _nothing(*_: int) -> None:
@@ -68,23 +72,35 @@ class Lesson:
     after_step: Callable[[], None] = _nothing
 
 
-def side_by_side(first: Augment, second: Augment) -> Augment:
-    """Two views of every image, one after the other along the channels: [B, C, H, W] to [B, 2·C, H, W]."""
+def side_by_side(*views: Augment) -> Augment:
+    """Several views of every image, one after the other along the channels: [B, C, H, W] to [B, views · C, H, W]."""
 
-    def both(x: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.cat([first(x, generator), second(x, generator)], dim=1)
+    def all_of_them(x: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.cat([view(x, generator) for view in views], dim=1)
 
-    return both
+    return all_of_them
 
 
-class OfTwoViews(nn.Module):
-    """One network on the first view of each image and one, maybe the same, on the second."""
+class OfViews(nn.Module):
+    """Each view of an image through a network of its own, or all through one."""
+
+    def __init__(self, *networks: nn.Module) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the networks say, [B, views, …], of images as `side_by_side` makes them."""
+        views = x.chunk(len(self.networks), dim=1)
+        return torch.stack([network(view) for network, view in zip(self.networks, views, strict=True)], dim=1)
+
+
+class Both(nn.Module):
+    """Two networks on the same images."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
         self.first, self.second = first, second
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, 2, c] of images as `side_by_side` makes them."""
-        one, other = x.chunk(2, dim=1)
-        return torch.stack([self.first(one), self.second(other)], dim=1)
+        """Logits [B, 2, c] of images [B, C, H, W]."""
+        return torch.stack([self.first(x), self.second(x)], dim=1)

@@ -10,6 +10,7 @@ whose expectation they are, however a batch is cut into parts. A label may be a 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,3 +55,34 @@ def hidden(possible: Tensor) -> Tensor:
 def balanced(with_label: Tensor, without: Tensor, is_hidden: Tensor, share: float) -> Tensor:
     """The estimate above, of both losses of each image [B] and whether its label is hidden, bool [B]."""
     return torch.where(is_hidden, without / (1 - share), with_label / share).mean()
+
+
+def marked(images: Mixed) -> Tensor:
+    """What a loss with a memory of images is told: number and whether the label is hidden, int64 [m, 2]."""
+    return torch.stack([images.shown, hidden(images.possible).long()], dim=1)
+
+
+def spread(values: Tensor, places: Tensor) -> Tensor:
+    """`values` [k] at the k True `places`, bool [B], and 0 elsewhere: [B]."""
+    return torch.zeros(len(places), dtype=values.dtype, device=values.device).masked_scatter(places, values)
+
+
+def aligned(shares: Tensor, mean: Tensor) -> Tensor:
+    """Distribution alignment to uniform shares: p / E[p], rows renormalised; p [B, c], E[p] [c].
+
+    Source: Berthelot et al. (2020), "ReMixMatch", https://arxiv.org/abs/1911.09785, Section 3.1.
+    """
+    scaled = shares / mean.clamp_min(1e-8)
+    return scaled / scaled.sum(1, keepdim=True)
+
+
+class RecentMean:
+    """E[p] over the last `length` batches."""
+
+    def __init__(self, length: int) -> None:
+        self.means: deque[Tensor] = deque(maxlen=length)
+
+    def __call__(self, shares: Tensor) -> Tensor:
+        """The mean [c] with a batch [B, c], B ≥ 1, counted in; every batch counts alike."""
+        self.means.append(shares.mean(0))
+        return torch.stack(list(self.means)).mean(0)

@@ -14,6 +14,7 @@ from condense.augment import allowed, check_strategy, independent
 from condense.classifiers import networks
 from condense.classifiers.arms import Arm
 from condense.classifiers.arms._lesson import Given
+from condense.classifiers.arms._noise_rate import estimated_noise_rate
 from condense.classifiers.batches import Augment
 from condense.classifiers.fit import Epoch, FitOptions, fit, make_optimizer
 from condense.classifiers.layers import Network
@@ -147,7 +148,12 @@ def _given(training: ArmTraining, train: TrainingSet, seed: int, device: torch.d
         ).to(device)
 
     weak = augmentation(allowed(training.augment, train.images.name)) or _as_it_is
-    return Given(train.supervision, build, weak, _strong(weak), training.epochs, device)
+
+    def noise_rate() -> float:
+        return estimated_noise_rate(train, training.network, training.epochs, training.batch_size, seed, device)
+
+    own = rng.derive(seed, "arm")
+    return Given(train.supervision, build, weak, _strong(weak), training.epochs, own, device, noise_rate)
 
 
 def _as_it_is(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condense.classifiers.arms._labels import check_partly_labelled
-from condense.classifiers.arms._lesson import Given, Lesson, OfTwoViews, side_by_side
+from condense.classifiers.arms._lesson import Given, Lesson, OfViews, side_by_side
 from condense.classifiers.arms._partly import balanced, hidden, mixed
 from condense.classifiers.teacher import candidate_losses
 from condense.data.types import Supervision
@@ -46,7 +46,7 @@ def lesson(given: Given, options: Options) -> Lesson:
         return balanced(candidate_losses(weak, possible), sure, hidden(possible), images.share)
 
     views = side_by_side(given.weak, given.strong)
-    return Lesson(OfTwoViews(network, network), network, images.shown, images.possible, loss, views)
+    return Lesson(OfViews(network, network), network, images.shown, images.possible, loss, views)
 
 
 def sure_loss(weak: Tensor, strong: Tensor, threshold: float) -> Tensor:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import copy
 import math
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from condense.classifiers.arms._average import Average
 from condense.classifiers.arms._labels import check_partly_labelled
-from condense.classifiers.arms._lesson import Given, Lesson, OfTwoViews, side_by_side
+from condense.classifiers.arms._lesson import Given, Lesson, OfViews, side_by_side
 from condense.classifiers.arms._partly import balanced, hidden, mixed
 from condense.classifiers.teacher import candidate_losses
 from condense.data.types import Supervision
@@ -45,7 +45,7 @@ def lesson(given: Given, options: Options) -> Lesson:
     teacher = copy.deepcopy(student).requires_grad_(False)
     loss = Agreement(images.share, options.weight, options.ramp * given.epochs)
     return Lesson(
-        OfTwoViews(student, teacher),
+        OfViews(student, teacher),
         teacher,
         images.shown,
         images.possible,
@@ -54,24 +54,6 @@ def lesson(given: Given, options: Options) -> Lesson:
         before_epoch=loss.begin,
         after_step=Average(teacher, student, options.decay),
     )
-
-
-class Average:
-    """θ' ← α θ' + (1 - α) θ at every call; in step s no more of the past than 1 - 1 / (s + 1), as the authors' code."""
-
-    def __init__(self, average: nn.Module, of: nn.Module, decay: float) -> None:
-        self.average, self.of, self.decay = average, of, decay
-        self.steps = 0
-
-    @torch.no_grad()
-    def __call__(self) -> None:
-        """Take in the weights after a step; buffers are copied."""
-        self.steps += 1
-        kept = min(self.decay, 1 - 1 / (self.steps + 1))
-        for mean, weight in zip(self.average.parameters(), self.of.parameters(), strict=True):
-            mean.lerp_(weight, 1 - kept)
-        for mine, theirs in zip(self.average.buffers(), self.of.buffers(), strict=True):
-            mine.copy_(theirs)
 
 
 class Agreement:

@@ -1,0 +1,81 @@
+"""Embeddings beside the logits, for arms that compare images with one another."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condense.classifiers.layers import Network
+
+_WIDEST = 512  # hidden units of a projection: feature maps of large images would ask for millions
+
+
+class Embedded(nn.Module):
+    """A network and a projection of its features: two layers with ReLU, the outcome of length 1."""
+
+    def __init__(self, network: Network, size: int, seed: int) -> None:
+        """Embeddings of `size` numbers; the projection is drawn from `seed`, the network is as it comes."""
+        super().__init__()
+        self.network = network
+        features = network.head.in_features
+        hidden = min(features, _WIDEST)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.projection = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits and embedding of images [B, C, H, W], one after the other: [B, c + size]."""
+        features = self.network.features(x)
+        return torch.cat([self.network.head(features), F.normalize(self.projection(features), dim=1)], dim=1)
+
+
+def parts(outputs: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Logits [..., c] and embeddings [..., d] of what `Embedded` returns, [..., c + d]."""
+    return outputs[..., :num_classes], outputs[..., num_classes:]
+
+
+class Queue:
+    """The newest rows of those pushed so far, at most `length`; none at first."""
+
+    def __init__(self, length: int, width: int, device: torch.device) -> None:
+        self.length = length
+        self.rows = torch.zeros(0, width, device=device)
+
+    def push(self, rows: Tensor) -> None:
+        """Add rows [B, width]; the oldest leave."""
+        self.rows = torch.cat([self.rows, rows.detach()])[-self.length :]
+
+
+def matching_losses(queries: Tensor, pool: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy between wanted and found similarities of each query, [B].
+
+        -Σ_j w_bj log a_bj,      a_b = softmax over j of q_b · k_j / t
+
+    Args:
+        queries: q, [B, d].
+        pool: k, [m, d].
+        wanted: w, [B, m], no gradient; -1 where the pair is left out of the softmax.
+        temperature: t.
+    """
+    similar = (queries @ pool.T / temperature).masked_fill(wanted < 0, -math.inf)
+    return -(wanted.clamp_min(0) * similar.log_softmax(1).masked_fill(wanted <= 0, 0)).sum(1)
+
+
+def instance_losses(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of MoCo, [B]: a query [B, d] is to match its own key [B, d] among that and the queue [m, d].
+
+    Source: He et al. (2020), "Momentum Contrast for Unsupervised Visual Representation Learning",
+    https://arxiv.org/abs/1911.05722, Eq. 1.
+    """
+    own = torch.eye(len(keys), device=keys.device)
+    wanted = torch.cat([2 * own - 1, torch.zeros(len(keys), len(queue), device=keys.device)], dim=1)
+    return matching_losses(queries, torch.cat([keys, queue]), wanted, temperature)
+
+
+def without_self(wanted: Tensor) -> Tensor:
+    """`wanted` [B, m ≥ B] with -1 on the diagonal: the queries are the first of the pool, and none meets itself."""
+    itself = torch.eye(*wanted.shape, dtype=torch.bool, device=wanted.device)
+    return wanted.masked_fill(itself, -1)

@@ -1,0 +1,101 @@
+"""Commands on data sets: labels made imprecise, or repaired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from condense.cli import output
+from condense.cli.options import (
+    AsJson,
+    Config,
+    Download,
+    DryRun,
+    Force,
+    ImageSize,
+    Labels,
+    Noise,
+    Quick,
+    Quiet,
+    Resume,
+    Root,
+    RunFolder,
+    Seed,
+    Settings,
+    data_recipe,
+    data_values,
+    make_request,
+    recipe_values,
+)
+
+
+def corrupt(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="What to write.")],
+    noise: Annotated[
+        str | None, typer.Option("--noise", metavar="KIND:RATE", help="E.g. sym:0.4, partial:0.5.")
+    ] = None,
+    labels: Labels = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make clean labels imprecise, into a file."""
+    from condense.commands.corrupt import corrupt_labels as command
+
+    recipe = data_recipe(data_values(data, root, image_size, download, noise, labels))
+    output.answer(lambda: command(recipe, seed=seed, out=out, force=force), as_json, output.facts)
+
+
+def relabel(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    config: Config = None,
+    noise: Noise = None,
+    labels: Labels = None,
+    generator: Annotated[
+        Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
+    ] = None,
+    quick: Quick = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the results. [default: NAME-relabelled]")
+    ] = None,
+    run_folder: RunFolder = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find wrong labels and suggest better ones.
+
+    Writes labels.csv, posteriors.npz and a page of the most suspicious images. Trains the generator if none is given.
+    """
+    from condense.commands import relabel as commands
+
+    named = recipe_values(
+        data_values(data, root, image_size, download, noise, labels),
+        generator=generator,
+        seed=seed,
+        quick=quick or None,
+    )
+    request = make_request(config, settings, named)
+    if dry_run:
+        output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
+        return
+    output.answer(
+        lambda: commands.relabel_data(
+            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet
+        ),
+        as_json,
+        output.relabelling,
+    )

@@ -1,0 +1,168 @@
+"""Commands that make something: a generator, a condensed set, images."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from condense.cli import output
+from condense.cli.options import (
+    METHODS,
+    AsJson,
+    Config,
+    Data,
+    Download,
+    DryRun,
+    Force,
+    ImageSize,
+    Labels,
+    Noise,
+    Quick,
+    Quiet,
+    Resume,
+    Root,
+    RunFolder,
+    Seed,
+    Settings,
+    data_values,
+    make_request,
+    recipe_values,
+)
+
+
+def train(
+    config: Config = None,
+    data: Data = None,
+    noise: Noise = None,
+    labels: Labels = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
+    ] = None,
+    quick: Quick = False,
+    run_folder: RunFolder = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a generator only."""
+    from condense.commands import train as commands
+
+    named = recipe_values(
+        data_values(data, root, image_size, download, noise, labels), method=method, seed=seed, quick=quick or None
+    )
+    request = make_request(config, settings, named)
+    if dry_run:
+        output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
+        return
+    output.answer(
+        lambda: commands.train(request, run_folder=run_folder, resume=resume, force=force, progress=not quiet),
+        as_json,
+        output.told,
+    )
+
+
+def condense(
+    config: Config = None,
+    data: Data = None,
+    noise: Noise = None,
+    labels: Labels = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help=f"How to condense: {METHODS}, or a module of yours. [default: dmis]")
+    ] = None,
+    ipc: Annotated[int | None, typer.Option("--ipc", help="Images per class. [default: 10]")] = None,
+    generator: Annotated[
+        Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
+    ] = None,
+    clean_first: Annotated[
+        str | None,
+        typer.Option(
+            "--clean-first",
+            metavar="none|dmis|cleanlab|oracle",
+            help="Repair the labels first: by a DMIS generator (--generator, else trained), by cleanlab, by the truth.",
+        ),
+    ] = None,
+    quick: Quick = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
+    ] = None,
+    run_folder: RunFolder = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a condensed set from imprecise labels.
+
+    Trains the generator if none is given.
+    """
+    from condense.commands import condense as commands
+
+    named = recipe_values(
+        data_values(data, root, image_size, download, noise, labels),
+        method=method,
+        ipc=ipc,
+        clean_first=clean_first,
+        seed=seed,
+        quick=quick or None,
+    )
+    if generator is not None:
+        named |= {"labeller": {"generator": generator}} if clean_first == "dmis" else {"generator": generator}
+    request = make_request(config, settings, named)
+    if dry_run:
+        output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
+        return
+
+    def show(result: dict[str, Any]) -> None:
+        output.facts(result)
+        print(f"Next: dmis evaluate {shlex.quote(result['path'])}")
+
+    output.answer(
+        lambda: commands.condense(
+            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet
+        ),
+        as_json,
+        show,
+    )
+
+
+def generate(
+    generator: Annotated[Path, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Images per class.")],
+    out: Annotated[Path, typer.Option("--out", help="An .h5 or .npz file, or a folder of pictures.")],
+    agree: Annotated[
+        bool, typer.Option("--agree", help="Replace samples that the generator's classifier gives to another class.")
+    ] = False,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Steps of the sampler.")] = 18,
+    guidance: Annotated[float, typer.Option("--guidance", min=0.0, help="Strength of class guidance.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the images drawn before a stop.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw any number of images a class from a trained generator."""
+    from condense.pipeline.generate import Wanted
+    from condense.pipeline.generate import generate as command
+
+    wanted = Wanted(count, agree, steps, guidance, seed)
+    output.answer(
+        lambda: command(generator, wanted, out, resume=resume, force=force, progress=not quiet),
+        as_json,
+        output.facts,
+    )

@@ -1,0 +1,92 @@
+"""Options that several commands share, and what of a recipe the given ones stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from condense import methods
+
+if TYPE_CHECKING:
+    from condense.pipeline.plan import Request
+    from condense.recipe import DataRecipe
+
+METHODS = ", ".join(methods.names())
+
+Config = Annotated[
+    str | None, typer.Option("-c", "--config", help="Recipe: a YAML file, or the name of one that ships.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="One value of the recipe; wins over all else; repeatable."),
+]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="NAME|PATH", help="Data set by name, or a folder, .npz or .h5.")
+]
+Root = Annotated[Path | None, typer.Option("--root", help="Where a named data set lies.")]
+ImageSize = Annotated[int | None, typer.Option("--image-size", help="Side in pixels to bring the images to.")]
+Download = Annotated[bool, typer.Option("--download", help="Let a named data set be fetched.")]
+Noise = Annotated[
+    str | None,
+    typer.Option("--noise", metavar="KIND:RATE", help="Make clean labels imprecise first, e.g. sym:0.4."),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="FILE[::NAME]", help="Take the given labels from a file, e.g. CIFAR-10N's."),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything. [default: 0]")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME]"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run folder's checkpoint.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done and cost; write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
+Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).")]
+
+
+def given_values(**values: Any) -> dict[str, Any]:
+    """The values that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def data_values(
+    name: str | None,
+    root: Path | None,
+    image_size: int | None,
+    download: bool,
+    noise: str | None = None,
+    labels: str | None = None,
+) -> dict[str, Any]:
+    """The recipe's section on data, as far as options give it."""
+    return given_values(
+        name=name, root=root, image_size=image_size, download=download or None, noise=noise, labels=labels
+    )
+
+
+def recipe_values(data: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """The recipe as far as options give it: its section on data and single values."""
+    return given_values(data=data or None, **values)
+
+
+def data_recipe(values: dict[str, Any]) -> DataRecipe:
+    """The section on data alone, checked.
+
+    Raises:
+        UserError: an option has a value it cannot have.
+    """
+    from condense.recipe import DataRecipe, parse
+
+    return parse(DataRecipe, values, "option for data")
+
+
+def make_request(config: str | None, settings: list[str] | None, named: dict[str, Any]) -> Request:
+    """What is asked of a command that takes a whole recipe: the file, the options and --set."""
+    from condense.pipeline.plan import Request
+
+    return Request(config, named, settings or ())

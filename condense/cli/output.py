@@ -1,0 +1,243 @@
+"""Results for people: short tables on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from condense.evaluate.sets import Evaluation
+    from condense.pipeline.relabelling import Relabelling
+
+Result = TypeVar("Result")
+
+
+def answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
+    """Call the command; print its result as JSON, with stdout kept clean of anything else, or for people."""
+    if not as_json:
+        show(command())
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        result = command()
+    print(json.dumps(result, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return value.to_json()
+
+
+class Told(Protocol):
+    """A result that says of itself what the command prints."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Names and values."""
+        ...
+
+
+def told(result: Told) -> None:
+    """A result's names and values in two columns."""
+    facts(result.to_json())
+
+
+def facts(values: Mapping[str, Any]) -> None:
+    """Names and values in two columns; nested mappings as a.b."""
+    rows([(name.replace("_", " "), value) for name, value in _lines(values)])
+
+
+def rows(lines: Sequence[Sequence[str]]) -> None:
+    """A table whose columns are as wide as they need, the first ones filled up with blanks."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def cells(found: Sequence[Mapping[str, str]]) -> None:
+    """The cells of a benchmark and how far each is."""
+    rows([[cell["status"], cell["cell"]] for cell in found])
+    print(f"{len(found)} cells, {sum(cell['status'] != 'done' for cell in found)} to be run")
+
+
+def benchmarked(result: Mapping[str, Any]) -> None:
+    """Where a benchmark's results are and how many cells are done."""
+    facts({name: value for name, value in result.items() if name != "comparisons"})
+
+
+def audit(result: Mapping[str, Any]) -> None:
+    """The findings of `dmis audit`: single values, then what concerns each class."""
+    facts(_single(result))
+    judged = result.get("judged") or {}
+    if "share_agreed_per_class" in judged:
+        print()
+        each = zip(result["classes"], judged["share_agreed_per_class"], judged["images_seen_per_class"], strict=True)
+        rows([["class", "label agreed", "images seen as it"], *([name, f"{a:.2f}", str(n)] for name, a, n in each)])
+    if "transition" in judged:
+        print()
+        own = [row[y] for y, row in enumerate(judged["transition"])]
+        each = zip(result["classes"], result["labels_per_class"], own, strict=True)
+        rows([["class", "labels", "right, estimated"], *([name, str(n), f"{a:.2f}"] for name, n, a in each)])
+    if result.get("memorisation", {}).get("flagged"):
+        told = result["memorisation"]
+        print(f"\nMemorised: {told['copies']} of {result['images']} images are copies of training images.")
+    if result.get("averages", {}).get("flagged"):
+        told = result["averages"]
+        print(
+            f"\nAverages: {told['averages']} of {result['images']} images are nearer to an average of two training "
+            f"images than {1 - told['share_averaged_real']:.0%} of real images are."
+        )
+
+
+def metrics(result: Mapping[str, Any]) -> None:
+    """The answer of `dmis metrics`: what was compared, then every metric beside that of real images."""
+    facts({name: value for name, value in _single(result).items() if name not in ("mean", "std", "floor")})
+    print()
+    several = len(result["sets"]) > 1
+    head = ["", f"mean of {len(result['sets'])} sets", "std"] if several else ["", result["sets"][0]["method"]]
+    lines = []
+    for (name, value), floor in zip(result["mean"].items(), result["floor"].values(), strict=True):
+        spread = [_shown(result["std"][name])] if several else []
+        lines.append([name, _shown(value), *spread, _shown(floor)])
+    rows([[*head, "real images"], *lines])
+    _oracle(any(entry["uses_true_labels"] for entry in result["sets"]))
+
+
+def _single(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without lists, which are too long to read."""
+    kept = {name: value for name, value in values.items() if not isinstance(value, list)}
+    return {name: _single(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
+
+
+def accuracy(mean: float, ci95: float | None) -> str:
+    """E.g. "92.5 ± 0.4 %", the 95 % interval where there is one."""
+    return f"{mean:.1f} %" if ci95 is None else f"{mean:.1f} ± {ci95:.1f} %"
+
+
+def relabelling(found: Relabelling) -> None:
+    """What `dmis relabel` found: numbers, and the transition matrix in percent for up to 20 classes."""
+    result: Mapping[str, Any] = found.to_json()
+    facts({name: value for name, value in result.items() if name not in ("classes", "transition")})
+    classes, transition = result["classes"], result["transition"]
+    if len(classes) <= 20:
+        print("\nEstimated transition matrix: of the images of a class (rows), the percentage given each label.")
+        rows(
+            [
+                ["", *classes],
+                *(
+                    [name, *(f"{100 * share:.0f}" for share in row)]
+                    for name, row in zip(classes, transition, strict=True)
+                ),
+            ]
+        )
+    print(f"Next: look at {result['report']}, then train with --labels {result['labels']}")
+
+
+def classification(result: Mapping[str, Any]) -> None:
+    """What `dmis classify` found: a line an arm, the published number beside where there is one, then who was left out.
+
+    Intervals are over the seeds.
+    """
+    lines = [
+        [
+            line["arm"],
+            accuracy(line["mean"], line["ci95"]),
+            "–" if line["published"] is None else f"{line['published']:.1f}",
+            f"{line['seconds']:.0f} s",
+        ]
+        for line in result["arms"]
+    ]
+    rows([["arm", "test accuracy", "published", "time"], *lines])
+    print(
+        f"{result['data']}, noise {result['noise']}; {result['network']}, {result['epochs']} epochs, "
+        f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}."
+    )
+    if result["refused"]:
+        print(f"Left out, for they take other labels: {', '.join(result['refused'])}.")
+
+
+def scores(found: Evaluation) -> None:
+    """A line per network; of several sets also the deviations between and within them, and each set's mean."""
+    several = len(found.sets) > 1
+    names = [str(number) for number in range(1, len(found.sets) + 1)] if several else []
+    lines = [
+        [
+            score.network,
+            accuracy(score.mean, score.ci95),
+            *([_shown(score.std_between), _shown(score.std)] if several else []),
+            *(f"{sum(each) / len(each):.1f}" for _, each in zip(names, score.by_set, strict=False)),
+            str(len(score.accuracies)),
+            f"{score.seconds:.0f} s",
+        ]
+        for score in found.scores
+    ]
+    deviations = ["sd sets", "sd networks"] if several else []
+    rows([["network", "test accuracy", *deviations, *names, "networks", "time"], *lines])
+    if several:
+        print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, found.sets, strict=True)))
+    _oracle(found.scores[0].uses_true_labels)
+
+
+def _oracle(used: bool) -> None:
+    """What must be said of a set that true labels went into."""
+    if used:
+        print("Made with the true labels (oracle): what perfect repair would give, a bound and no rival.")
+
+
+def ranking(result: Mapping[str, Any]) -> None:
+    """A line a set, best LRS first: DD-Ranking's scores, accuracies as fractions, size and cost."""
+    head = ["set", "method", "IPC", "LRS", "ARS", "HLR", "IOR", "accuracy", "random", "real", "ratio", "made in"]
+    lines = [
+        [
+            entry["path"],
+            entry["method"] + (" (oracle)" if entry["uses_true_labels"] else ""),
+            str(entry["ipc"]),
+            *(f"{entry['scores'][name]:.3f}" for name in ("lrs", "ars", "hlr", "ior")),
+            *(f"{entry['accuracy'][arm]['mean']:.3f}" for arm in ("own", "random", "real")),
+            f"{entry['compression_ratio']:,.1f}",
+            f"{entry['cost']['seconds']:,.0f} s",
+        ]
+        for entry in result["sets"]
+    ]
+    rows([head, *lines])
+    print(
+        "LRS and ARS: more is better. HLR: what is lost against all real images under the labels given; IOR: what is "
+        "gained over as many random ones. Ratio: bytes of the data for each of the set, soft labels included."
+    )
+    _oracle(any(entry["uses_true_labels"] for entry in result["sets"]))
+
+
+def _lines(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _lines(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _shown(value)
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+        case list() | tuple():
+            return ", ".join(map(_shown, value))
+        case _:
+            return str(value)
+
+
+def dry_run(result: dict[str, Any]) -> None:
+    """The resolved recipe as YAML, then what it would take."""
+    from condense.pipeline.plan import as_yaml
+
+    print(as_yaml(result["recipe"]))
+    facts({name: value for name, value in result.items() if name != "recipe"})

@@ -1,0 +1,279 @@
+"""Commands that measure: condensed sets, data sets, classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from condense.cli import output
+from condense.cli.options import (
+    AsJson,
+    Config,
+    Data,
+    Download,
+    DryRun,
+    Force,
+    ImageSize,
+    Labels,
+    Noise,
+    Quiet,
+    Root,
+    Seed,
+    Settings,
+    data_recipe,
+    data_values,
+    given_values,
+    make_request,
+    recipe_values,
+)
+
+if TYPE_CHECKING:
+    from condense.pipeline.plan import Request
+
+
+def evaluate(
+    paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one method.")],
+    config: Config = None,
+    data: Data = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="How to train: hard, hard-quick, hard-adam, hard-as-learned, soft, soft-stored, dmis, quick. "
+            "[default: hard]",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The protocol hard-quick: a first look, in less than a third.")
+    ] = False,
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="A,B,…", help="What to train; repeatable. [default: the protocol's]"),
+    ] = None,
+    cross: Annotated[bool, typer.Option("--cross", help="Train one network of every kind.")] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", metavar="RUN", help="Run folder of a teacher that gives soft labels."),
+    ] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained of each. [default: 5]")] = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train networks on a set, test on real images.
+
+    Several sets of one method, made with different seeds, are scored together.
+    """
+    from condense.commands.evaluate import evaluate as command
+
+    how = given_values(protocol="hard-quick" if quick else protocol, repeats=repeats)
+    named = recipe_values(data_values(data, root, image_size, download), evaluate=how or None, seed=seed)
+    request = make_request(config, settings, named)
+    names = [name.strip() for part in network or () for name in part.split(",")]
+    output.answer(
+        lambda: command(paths, request, network_names=names, cross=cross, teacher=teacher, progress=not quiet),
+        as_json,
+        output.scores,
+    )
+
+
+def rank(
+    paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one data set.")],
+    data: Data = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="How to train on hard labels: hard, hard-quick, hard-adam, dmis, quick.")
+    ] = "hard",
+    quick: Annotated[bool, typer.Option("--quick", help="The protocol hard-quick.")] = False,
+    network: Annotated[str | None, typer.Option("--network", help="What to train. [default: the protocol's]")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="Networks on each set, and random draws.")] = 5,
+    steps: Annotated[int | None, typer.Option("--steps", help="Batches on all real images. [default: 2000]")] = None,
+    real_accuracy: Annotated[
+        float | None,
+        typer.Option("--real-accuracy", metavar="0…1", help="In place of training on all real images."),
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", metavar="RUN", help="Gives random images their soft labels.")
+    ] = None,
+    hard_labels: Annotated[bool, typer.Option("--hard-labels", help="Leave the soft labels of the sets out.")] = False,
+    lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Of IOR against HLR, 0 to 1.")] = 0.5,
+    ars_weight: Annotated[float, typer.Option("--ars-weight", help="Of augmented training, 0 to 1.")] = 0.5,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rank sets by the scores of DD-Ranking.
+
+    Accuracy against all real images (HLR) and against random ones (IOR), together (LRS), and without augmentation too
+    (ARS); size and cost beside them.
+    """
+    from condense.commands.rank import RankOptions
+    from condense.commands.rank import rank as command
+
+    recipe = data_recipe(data_values(data, root, image_size, download))
+
+    def measure() -> dict[str, Any]:
+        options = RankOptions(
+            protocol="hard-quick" if quick else protocol,
+            network=network,
+            repeats=repeats,
+            real_accuracy=real_accuracy,
+            teacher=teacher,
+            hard_labels=hard_labels,
+            lrs_weight=lrs_weight,
+            ars_weight=ars_weight,
+            seed=seed,
+            **given_values(steps=steps),
+        )
+        return command(paths, recipe, options, progress=not quiet)
+
+    output.answer(measure, as_json, output.ranking)
+
+
+def metrics(
+    paths: Annotated[list[Path], typer.Argument(metavar="SET", help="Condensed sets (.h5) of one size.")],
+    data: Data = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Features: convnet, efflite0, inception. [default: convnet]")
+    ] = None,
+    inception_weights: Annotated[
+        Path | None, typer.Option("--inception-weights", metavar="FILE", help="For the true FID.")
+    ] = None,
+    k: Annotated[list[int] | None, typer.Option("--k", help="Neighbours; repeatable. [default: 3 and 5]")] = None,
+    reference: Annotated[
+        int | None, typer.Option("--reference", help="Most real images to compare with. [default: 10000]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Batches of 128 for the space convnet. [default: 400]")
+    ] = None,
+    cas: Annotated[
+        str, typer.Option("--cas", metavar="PROTOCOL|none", help="How to train on the set, to test on real images.")
+    ] = "hard-quick",
+    repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained for it. [default: 3]")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hold sets against real images (FID and kin)."""
+    from condense.commands.metrics import MetricsOptions
+    from condense.commands.metrics import metrics as command
+
+    recipe = data_recipe(data_values(data, root, image_size, download))
+
+    def measure() -> dict[str, Any]:
+        options = MetricsOptions(
+            space=space or ("inception" if inception_weights else "convnet"),
+            inception_weights=inception_weights,
+            cas=None if cas == "none" else cas,
+            seed=seed,
+            **given_values(ks=tuple(sorted(set(k))) if k else None, reference=reference, steps=steps, repeats=repeats),
+        )
+        return command(paths, recipe, options, progress=not quiet)
+
+    output.answer(measure, as_json, output.metrics)
+
+
+def audit(
+    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
+    data: Data = None,
+    labels: Labels = None,
+    noise: Noise = None,
+    classifier: Annotated[
+        str, typer.Option("--classifier", metavar="NETWORK|none", help="Judges what the truth does not tell.")
+    ] = "convnet3",
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Batches of 128 it is trained for. [default: 400]")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Are the labels right, the images copies?"""
+    from condense.commands.audit import audit as command
+
+    recipe = data_recipe(data_values(data, root, image_size, download, noise, labels))
+    output.answer(
+        lambda: command(
+            target,
+            recipe,
+            classifier=classifier,
+            seed=seed,
+            html=html,
+            force=force,
+            progress=not quiet,
+            **given_values(steps=steps),
+        ),
+        as_json,
+        output.audit,
+    )
+
+
+def classify(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    config: Config = None,
+    noise: Noise = None,
+    labels: Labels = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm", metavar="NAME|all", help="What to train; repeatable. [default: all that take the labels]"
+        ),
+    ] = None,
+    generator: Annotated[
+        list[Path] | None,
+        typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one an objective."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="What the arms train. [default: convnet3-bn]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Keep results; what is there is not done again.")
+    ] = None,
+    settings: Settings = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare classifiers that learn from imprecise labels.
+
+    Arms are ce and mixup for labels of every kind; gce, elr, co-teaching, pencil for one label per image; cc, proden,
+    idgp, pico, crdpll, dirk for candidate sets; pseudo-label, mean-teacher, fixmatch, dash, comatch, flexmatch,
+    simmatch, softmatch where some labels are missing; vanilla and dmis, the diffusion classifiers; dmis-ce, trained on
+    what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one, and anything else for the generators.
+    """
+    from condense.commands import classify as commands
+
+    def asked() -> tuple[Request, commands.Asked]:
+        given = given_values(network=network, epochs=epochs)
+        own = [f"fit.{name}={value}" for name, value in given.items()]
+        return (
+            make_request(config, None, recipe_values(data_values(data, root, image_size, download, noise, labels))),
+            commands.Asked(arm or [commands.ALL], seed, seeds, generator or (), [*(settings or ()), *own]),
+        )
+
+    if dry_run:
+        output.answer(lambda: commands.dry_run(*asked(), out=out), as_json, output.facts)
+        return
+    output.answer(lambda: commands.classify(*asked(), out=out, progress=not quiet), as_json, output.classification)

@@ -1,0 +1,94 @@
+"""Commands on the file of a condensed set: looked at, exported, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from condense.cli import output
+from condense.cli.options import (
+    AsJson,
+    Download,
+    Force,
+    ImageSize,
+    Labels,
+    Noise,
+    Root,
+    Set,
+    data_recipe,
+    data_values,
+)
+
+
+def inspect(
+    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
+    grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, a class a row (.png).")] = None,
+    columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
+    noise: Noise = None,
+    labels: Labels = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Describe a condensed set or a data set."""
+    from condense.commands.inspect import inspect as command
+
+    recipe = data_recipe(data_values(target, root, image_size, download, noise, labels))
+    output.answer(
+        lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, output.facts
+    )
+
+
+def export(
+    path: Set,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder to write.")],
+    format: Annotated[str, typer.Option("--format", "-f", help="folder, npz, vico, ddranking or parquet.")] = "folder",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a set in another program's file form."""
+    from condense.commands.export import export as command
+
+    output.answer(lambda: command(path, out, format, force=force), as_json, output.facts)
+
+
+def import_set(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A res_*.pt of VICO's DatasetCondensation, or an .npz.")],
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="The data set it was made from.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.h5", help="What to write.")],
+    method: Annotated[str, typer.Option("--method", help="Who made it, e.g. dsa.")] = "imported",
+    noise: Noise = None,
+    mean: Annotated[
+        list[float] | None,
+        typer.Option("--mean", help="Of a channel, as a .pt file was normalised; repeatable. [default: VICO's]"),
+    ] = None,
+    std: Annotated[list[float] | None, typer.Option("--std", help="Likewise.")] = None,
+    packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures that one image holds.")] = 1,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take in a condensed set that another program made."""
+    from condense.commands.import_set import ImportOptions
+    from condense.commands.import_set import import_set as command
+
+    recipe = data_recipe(data_values(data, root, image_size, download, noise))
+    output.answer(
+        lambda: command(file, out, recipe, ImportOptions(method, mean or (), std or (), packing), force=force),
+        as_json,
+        output.facts,
+    )
+
+
+def validate(path: Set, as_json: AsJson = False) -> None:
+    """Check that a set is whole (exit code 0 or 2)."""
+    from condense.commands.validate import validate as command
+
+    output.answer(lambda: command(path), as_json, output.facts)

@@ -1,0 +1,84 @@
+"""Commands to begin with: a demonstration, a recipe to start from, what the machine offers."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from condense.cli import output
+from condense.cli.options import (
+    AsJson,
+    Data,
+    Download,
+    Force,
+    ImageSize,
+    Quiet,
+    Root,
+    Settings,
+    data_values,
+    make_request,
+    recipe_values,
+)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report.")] = Path("demo"),
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images per class.")] = 10,
+    settings: Settings = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods on noisy digits (3 minutes)."""
+    from condense.commands.demo import demo as command
+
+    def show(result: dict[str, Any]) -> None:
+        lines = [
+            [method, output.accuracy(value["mean"], value["ci95"])]
+            for method, value in result["condensed_accuracy"].items()
+        ]
+        output.rows([["condensed by", "test accuracy"], *lines])
+        as_classifier = result["classifier_accuracy"]
+        print(
+            f"As classifiers: DMIS {as_classifier['dmis']:.1f} %, vanilla {as_classifier['vanilla']:.1f} %. "
+            f"{result['labels_recovered']:.1f} % of the training labels are right after recovery.\n"
+            f"{result['seconds']:.0f} s. Report: {out / 'report.html'}"
+        )
+
+    output.answer(
+        lambda: command(out, seed=seed, ipc=ipc, settings=settings or (), force=force, progress=not quiet),
+        as_json,
+        show,
+    )
+
+
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[RECIPE]")] = Path("recipe.yaml"),
+    data: Data = None,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    method: Annotated[str | None, typer.Option("--method", help="Whose options. [default: dmis]")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a recipe with every option explained."""
+    from condense.commands.init import init as command
+
+    request = make_request(None, None, recipe_values(data_values(data, root, image_size, download), method=method))
+    output.answer(
+        lambda: command(path, request, force=force),
+        as_json,
+        lambda result: print(f"Wrote {path}. Next: dmis condense -c {shlex.quote(str(path))} --dry-run"),
+    )
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what this machine offers."""
+    from condense.commands.doctor import doctor as command
+
+    output.answer(command, as_json, output.facts)

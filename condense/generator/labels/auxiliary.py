@@ -1,0 +1,216 @@
+"""A network that is trained before the generator and helps it: one short resumable loop for all of them.
+
+The weights kept are those under which the imprecise labels of the held-out images were most probable; the clean
+labels are never seen. Every process that torchrun started trains its own copy, from the same seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condense.data.batches import EpochBatches, ResidentImages
+from condense.data.splits import held_out
+from condense.data.types import Mask, TrainingSet
+from condense.errors import Interrupted, RunFailed, UserError
+from condense.generator.options import TrainOptions
+from condense.generator.selection import BestWeights
+from condense.machine import is_worker
+from condense.run import JSON, Run, interrupt_guard, pack_optimizer, unpack_optimizer
+
+HELD_PART = 256  # held-out images in one pass
+
+
+class HelperData:
+    """The images a helper learns from, split as the generator's own are.
+
+    Attributes:
+        images: all images, on the device.
+        candidates, trusted: what is known of their labels, bool [n, c] and [n].
+        has_sets: whether there are untrusted sets of several candidates.
+        held: indices of the held-out images, int64.
+    """
+
+    def __init__(
+        self, data: TrainingSet, used: Mask, options: TrainOptions, seed: int, device: torch.device | str
+    ) -> None:
+        train, held = held_out(data.supervision, options.held_out, seed)
+        self._train = torch.from_numpy(train[used[train]])
+        self.held = torch.from_numpy(held[used[held]]).to(device)
+        self.images = ResidentImages(data.images, device)
+        self.candidates = torch.from_numpy(data.supervision.candidates).to(device)
+        self.trusted = torch.from_numpy(data.supervision.trusted).to(device)
+        self.has_sets = bool((~data.supervision.trusted & ~data.supervision.single).any())
+        self._batches = EpochBatches(len(self._train), options.helper.batch_size, seed)
+
+    def batch(self, step: int) -> Tensor:
+        """Indices of the training images of one step, int64 [B]."""
+        return self._train[self._batches[step]].to(self.candidates.device)
+
+    def held_mean(self, loss: Callable[[Tensor], Tensor], looks: int = 1) -> float:
+        """Mean over the held-out images, `looks` times each, of a loss that is the mean over given indices.
+
+        They pass through the network in parts, so that memory does not grow with them.
+        """
+        held = self.held.repeat(looks)
+        parts = held.chunk(-(-len(held) // HELD_PART))
+        return sum(float(loss(part)) * len(part) for part in parts) / len(held)
+
+
+@dataclass(frozen=True)
+class Helper:
+    """What `train_helper` needs to know of one.
+
+    Attributes:
+        name: of its file in the run folder and its progress bar.
+        module: what is trained, in place.
+        optimizer: of the module's parameters; its learning rates fall along half a cosine.
+        loss: the loss of a step, a function of the step alone.
+        held_out_loss: how improbable the held-out labels are, in nats; None without held-out images.
+        identity: what it depends on; a file of another one is refused.
+    """
+
+    name: str
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[int], Tensor]
+    held_out_loss: Callable[[], float] | None
+    identity: Mapping[str, JSON]
+
+    @property
+    def counter(self) -> str:
+        """What its steps are called in the metrics."""
+        return f"{self.name}_step"
+
+
+def identity(data: TrainingSet, options: TrainOptions, seed: int, **more: JSON) -> dict[str, JSON]:
+    """What every helper depends on, and `more`."""
+    return {
+        "options": options.helper.model_dump(mode="json"),
+        "steps": num_steps(options),
+        "held_out": options.held_out,
+        "seed": seed,
+        "data": data.images.fingerprint(),
+        "labels": data.supervision.fingerprint(),
+        **more,
+    }
+
+
+def num_steps(options: TrainOptions) -> int:
+    """Optimiser steps of a helper."""
+    return options.helper.steps or options.steps
+
+
+def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
+    """Train to the last step, load the best weights, leave the module in eval mode without gradient.
+
+    The state is saved at every look at the held-out loss; the same call goes on from there, bit for bit, and loads a
+    finished helper.
+
+    Returns:
+        Seconds it took, all sittings together.
+
+    Raises:
+        Interrupted: stopped by Ctrl-C after the state was saved.
+        RunFailed: the loss is no longer finite.
+        UserError: the folder's file is of another run.
+    """
+    steps, best = num_steps(options), BestWeights()
+    rates = [float(group["lr"]) for group in helper.optimizer.param_groups]
+    step, before = _restore(helper, best, run)
+    if not is_worker():
+        run.rewind(step, helper.counter)
+    started = time.perf_counter()
+    with interrupt_guard() as guard, run.track(steps, helper.name, initial=step) as tracker:
+        while step < steps:
+            for group, rate in zip(helper.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+            loss = _one_step(helper, step)
+            step += 1
+            tracker.update(step, loss=loss)
+            last = step == steps
+            if step % options.helper.look_every == 0 or last:
+                _look(helper, best, step, run)
+            if step % options.helper.look_every == 0 or last or guard.requested:
+                _save(helper, best, step, before + time.perf_counter() - started, run)
+            if guard.requested:
+                raise Interrupted(
+                    f"Stopped at step {step} of {steps} of {helper.name}; the state is saved"
+                    + (f" in {run.path}: go on with --resume." if run.path else ".")
+                )
+    if best.weights:
+        helper.module.load_state_dict(best.weights)
+    helper.module.eval().requires_grad_(False)
+    return before + time.perf_counter() - started
+
+
+def _one_step(helper: Helper, step: int) -> float:
+    helper.module.train()
+    loss = helper.loss(step)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise RunFailed(f"The loss of {helper.name} became {value} at step {step}; lower train.helper.learning_rate.")
+    helper.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    helper.optimizer.step()
+    return value
+
+
+@torch.no_grad()
+def _look(helper: Helper, best: BestWeights, step: int, run: Run) -> None:
+    if helper.held_out_loss is None:
+        return
+    helper.module.eval()
+    loss = helper.held_out_loss()
+    best.offer(loss, step, helper.module.state_dict())
+    if not is_worker():
+        run.metric(**{helper.counter: step, "held_out_loss": loss})
+
+
+def _save(helper: Helper, best: BestWeights, step: int, seconds: float, run: Run) -> None:
+    if is_worker():
+        return
+    optimizer, optimizer_meta = pack_optimizer(helper.optimizer.state_dict())
+    tensors = {f"module.{k}": v for k, v in helper.module.state_dict().items()}
+    tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
+    tensors |= {f"best.{k}": v for k, v in best.weights.items()}
+    run.save(
+        helper.name,
+        tensors,
+        {
+            **helper.identity,
+            "step": step,
+            "best": {"step": best.step, "loss": best.loss if best.weights else None},
+            "optimizer": optimizer_meta,
+            "seconds": seconds,
+        },
+    )
+
+
+def _restore(helper: Helper, best: BestWeights, run: Run) -> tuple[int, float]:
+    """Continue from the folder's file, if there is one; returns the finished steps and the seconds they took."""
+    found = run.load(helper.name)
+    if found is None:
+        return 0, 0.0
+    tensors, meta = found
+    changed = [key for key, value in helper.identity.items() if meta.get(key) != value]
+    if changed:
+        raise UserError(
+            f"{helper.name} in {run.path} was trained with other {', '.join(changed)}; use the same, or start over "
+            "with --force."
+        )
+
+    def part(name: str) -> dict[str, Any]:
+        return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+    helper.module.load_state_dict(part("module"))
+    helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
+    if part("best"):
+        best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
+    return int(meta["step"]), float(meta["seconds"])

@@ -1,0 +1,130 @@
+"""TDSM's classifier h(x_t, sigma) = p(y | x_t): a network of its own, which also judges images that are mostly noise.
+
+Trained by forward correction, so that it learns the clean posterior from noisy labels and the transition matrix.
+Source: Na et al. (2024), https://arxiv.org/abs/2402.17517, Section 4.2. Departure: a `UNet` as large as the
+generator's whose c output maps are averaged, in place of a U-Net's encoder.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from condense import rng
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.generator.augment import augment
+from condense.generator.classifier import EDM_NOISE, centred_interval
+from condense.generator.denoiser import SIGMA_DATA, NoiseDistribution
+from condense.generator.labels.auxiliary import Helper, HelperData, identity, train_helper
+from condense.generator.labels.posterior import label_likelihood
+from condense.generator.losses import forward_loss
+from condense.generator.networks import UNet, UNetShape
+from condense.generator.options import NetworkOptions, TrainOptions
+from condense.precision import autocast, wants_bf16
+from condense.run import Run
+
+NAME = "noisy-classifier"
+HELD_LOOKS = 4  # noise levels an image is judged at on the held-out part
+CLEAN_SIGMA = centred_interval(6.4)[0]  # 0.014: less than the noise of 8 bits would show, and trained on now and then
+
+
+class NoisyClassifier(nn.Module):
+    """Logits [B, c] of noisy images x_t [B, C, H, W] at noise levels sigma [B], preconditioned as the denoiser is."""
+
+    def __init__(self, shape: UNetShape, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.unet = UNet(shape, channels, num_classes)
+        self.evaluations = 0  # by `clean_posterior`; the loop that trains counts its own
+
+    def forward(self, x_t: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        """float32 [B, c]; `labels` are the augmentation's, [B, 4] or None."""
+        c_in = (sigma**2 + SIGMA_DATA**2).rsqrt()
+        maps: Tensor = self.unet(c_in[:, None, None, None] * x_t, sigma.log() / 4, labels)
+        return maps.float().mean((2, 3))
+
+    @torch.no_grad()
+    def clean_posterior(self, x_0: Tensor) -> Tensor:
+        """p(y | x_0), h where sigma goes to 0: images [B, C, H, W] in [-1, 1] -> float32 [B, c], rows summing to 1."""
+        self.evaluations += len(x_0)
+        logits: Tensor = self(x_0, x_0.new_full((len(x_0),), CLEAN_SIGMA))
+        return logits.softmax(1)
+
+
+def train_noisy_classifier(
+    data: TrainingSet,
+    transition: Tensor,
+    network: NetworkOptions,
+    options: TrainOptions,
+    seed: int,
+    run: Run,
+    device: torch.device,
+) -> tuple[NoisyClassifier, float]:
+    """Train h on all images with a label, at the generator's noise levels and under its augmentation.
+
+    Args:
+        data: images and imprecise labels.
+        transition: T [c, c], rows = true class.
+        network: size of the network.
+        options: budget (`helper`), noise levels, augmentation.
+        seed: of weights, batches and noise.
+        run: keeps the state, see `train_helper`.
+        device: where to train.
+
+    Returns:
+        The classifier in eval mode, and the seconds it took.
+
+    Raises:
+        UserError: no image has a label; otherwise as `train_helper`.
+    """
+    used = ~data.supervision.unlabelled
+    if not used.any():
+        raise UserError("TDSM's classifier needs labels, and every image is unlabelled; use dmis.")
+    channels, num_classes = data.images.channels, data.images.num_classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive(seed, NAME))
+        module = NoisyClassifier(network.shape(), channels, num_classes).to(device)
+    parts = HelperData(data, used, options, seed, device)
+    noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
+    transition, bf16 = transition.to(device), wants_bf16(options.precision, device)
+
+    def loss_of(indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
+        x, labels = parts.images[indices], None
+        if augmented:
+            x, labels = augment(x, options.augment(), random)
+        sigma = noise.sample(len(x), random, device)
+        eps = torch.randn(x.shape, generator=random, device=random.device).to(device)
+        x_t = x + sigma[:, None, None, None] * eps
+        with autocast(device, bf16):
+            logits = module(x_t, sigma, labels)
+        likelihood = label_likelihood(
+            parts.candidates[indices], parts.trusted[indices], transition, has_sets=parts.has_sets
+        )
+        return forward_loss(logits, likelihood).mean()
+
+    def step_loss(step: int) -> Tensor:
+        torch.manual_seed(rng.derive(seed, f"{NAME}-dropout", step))
+        random = rng.generator(seed, f"{NAME}-step", step, device=device)
+        return loss_of(parts.batch(step), random, augmented=True)
+
+    def held_out_loss() -> float:
+        random = rng.generator(seed, f"{NAME}-held-out")
+        return parts.held_mean(lambda held: loss_of(held, random, augmented=False), HELD_LOOKS)
+
+    helper = Helper(
+        NAME,
+        module,
+        torch.optim.Adam(module.parameters(), options.helper.learning_rate),
+        step_loss,
+        held_out_loss if len(parts.held) else None,
+        identity(
+            data,
+            options,
+            seed,
+            network=network.model_dump(mode="json"),
+            transition=transition.tolist(),
+            noise=options.high_noise_share,
+            augment=[options.augment_probability, options.flip],
+        ),
+    )
+    return module, train_helper(helper, options, run)

@@ -1,0 +1,121 @@
+"""What a generator suggests in place of the labels given, and which of those it takes for wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from condense.data.splits import held_out
+from condense.data.types import Labels, Mask, Supervision, TrainingSet
+from condense.generator.labels.posterior import given_label, supervision_likelihood
+from condense.generator.labels.second_opinion import labels_learned
+from condense.generator.model import Generator
+from condense.run import Run
+
+Beliefs = npt.NDArray[np.float32]
+
+_AT_ONCE = 500  # images between two looks at the progress bar
+
+
+@dataclass(frozen=True, eq=False)
+class Suggestions:
+    """What is believed of every image; what follows from it is worked out once, since tables ask row by row.
+
+    Attributes:
+        supervision: the labels as given.
+        from_image: p(y | x) [n, c], made without looking at the label.
+        posterior: p(y | x, z) [n, c], which weighs the given label in.
+        transition: T [c, c] by which it does, rows = true class.
+    """
+
+    supervision: Supervision
+    from_image: Beliefs
+    posterior: Beliefs
+    transition: Beliefs
+
+    @cached_property
+    def suggested(self) -> Labels:
+        """The likeliest class given image and label, int64 [n]."""
+        return np.asarray(self.posterior.argmax(1), dtype=np.int64)
+
+    @cached_property
+    def confidence(self) -> Beliefs:
+        """p(suggested | x, z), float32 [n]."""
+        return np.asarray(self.posterior.max(1), dtype=np.float32)
+
+    @cached_property
+    def suspicion(self) -> Beliefs:
+        """Probability that none of the given labels is right, 1 - p(y in given | x, z): float32 [n]."""
+        return np.asarray((self.posterior * ~self.supervision.candidates).sum(1), dtype=np.float32)
+
+    @cached_property
+    def likely_wrong(self) -> Mask:
+        """Bool [n]: as many labels as are expected to be wrong, the sum of all suspicions, the most doubtful first.
+
+        Never true where a given label surely is right; the likeliest single class may still be a given one. Source:
+        "prune by noise rate" of Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Sec. 3.2.
+        """
+        expected = round(float(self.suspicion.sum(dtype=np.float64)))
+        found = np.zeros(len(self.posterior), dtype=np.bool_)
+        found[np.argsort(-self.suspicion, kind="stable")[:expected]] = True
+        return found
+
+    @cached_property
+    def changed(self) -> Mask:
+        """Bool [n]: the suggestion is another label than the single one given; where there was none, it is new."""
+        return np.asarray(self.suggested != self.supervision.observed)
+
+
+def suggest(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Suggestions:
+    """Ask a generator about every image of `train`, and who is beside it (see `opinion`).
+
+    Raises:
+        UserError: the generator was made for other classes or image sizes.
+    """
+    return weighed(generator, train, diffusion_posterior(generator, train, seed, run), learned(generator, train))
+
+
+def diffusion_posterior(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Beliefs:
+    """f(x) [n, c], what the generator itself makes of every image. Raises as `suggest`."""
+    generator.check_data(train.images)
+    parts = []
+    with run.track(len(train), "labelling") as tracker:
+        for start in range(0, len(train), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            candidates = train.supervision.candidates[part]
+            parts.append(generator.posterior(train.images.images[part], seed=seed, candidates=candidates))
+            tracker.update(start + len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def learned(generator: Generator, train: TrainingSet) -> Mask:
+    """The labels among those of `train` that the second opinion learned from, bool [n, c]; none of other data's."""
+    meta = generator.meta
+    if generator.opinion is None:
+        return np.zeros_like(train.supervision.candidates)
+    same = meta.get("data_fingerprint") == train.images.fingerprint()
+    if not same or meta.get("labels_fingerprint") != train.supervision.fingerprint():
+        return np.zeros_like(train.supervision.candidates)
+    _, held = held_out(train.supervision, cast(float, meta["held_out"]), cast(int, meta["seed"]))
+    return labels_learned(train.supervision, held)
+
+
+def weighed(generator: Generator, train: TrainingSet, from_generator: Beliefs, learned: Mask) -> Suggestions:
+    """What its `diffusion_posterior` comes to with the second opinion, if there is one, and the labels given.
+
+    `learned`: the labels that one learned from, bool [n, c].
+    """
+    from_image, transition = from_generator, generator.transition.cpu()
+    if generator.opinion is not None:
+        images, log_prior = train.images.images, generator.log_prior
+        from_image = generator.opinion.pooled(from_image, images, learned, log_prior, bf16=generator.bf16)
+        transition = generator.opinion.transition.cpu()
+    posterior = given_label(torch.from_numpy(from_image), supervision_likelihood(train.supervision, transition))
+    return Suggestions(
+        train.supervision, from_image, np.asarray(posterior.numpy(), dtype=np.float32), np.asarray(transition.numpy())
+    )

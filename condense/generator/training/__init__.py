@@ -1,0 +1,1 @@
+"""The training of a generator: objectives, loop, session, one stage or two."""

@@ -1,0 +1,197 @@
+"""What sets one way of training apart in the loop of `trainer.py`: which images and beliefs it uses, and its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from condense.errors import UserError
+from condense.generator.denoiser import Denoiser
+from condense.generator.labels.noisy_classifier import NoisyClassifier
+from condense.generator.options import TrainOptions
+from condense.generator.training.batch_loss import (
+    Batch,
+    ClassifierSettings,
+    Losses,
+    dmis_losses,
+    drawn_label_losses,
+    transition_aware_losses,
+)
+from condense.generator.training.prerequisites import Aids
+
+
+class Objective(Protocol):
+    """One way to train a generator.
+
+    Attributes:
+        uses_beliefs: whether the trainer keeps a posterior of every image and a label model made from them.
+        uses_unlabelled: whether images without a label are trained on.
+        coherent: whether the network is told how far to believe a label, see `UNet`.
+    """
+
+    uses_beliefs: ClassVar[bool]
+    uses_unlabelled: ClassVar[bool]
+    coherent: ClassVar[bool]
+
+    def losses(
+        self,
+        model: nn.Module,
+        teacher: Denoiser,
+        batch: Batch,
+        settings: ClassifierSettings,
+        random: torch.Generator,
+        *,
+        cold: bool,
+    ) -> Losses:
+        """A batch's losses.
+
+        Args:
+            model: the trained network, maybe wrapped.
+            teacher: the EMA network.
+            batch: see `Batch`.
+            settings: the classifier inside training.
+            random: for drawing labels and noise.
+            cold: whether the beliefs are not yet to be relied on.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Vanilla:
+    """EDM on the label as given; Karras et al. (2022), https://arxiv.org/abs/2206.00364."""
+
+    uses_beliefs: ClassVar[bool] = False
+    uses_unlabelled: ClassVar[bool] = False
+    coherent: ClassVar[bool] = False
+
+    def losses(
+        self,
+        model: nn.Module,
+        teacher: Denoiser,
+        batch: Batch,
+        settings: ClassifierSettings,
+        random: torch.Generator,
+        *,
+        cold: bool,
+    ) -> Losses:
+        """See `Objective`."""
+        return drawn_label_losses(model, batch, random)
+
+
+@dataclass(frozen=True)
+class GivenBeliefs(Vanilla):
+    """EDM on labels drawn from beliefs that are known beforehand, unlabelled images included."""
+
+    uses_unlabelled: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Dmis:
+    """Generative and classification term under beliefs learnt on the way; DMIS, https://arxiv.org/abs/2510.03016."""
+
+    options: TrainOptions
+
+    uses_beliefs: ClassVar[bool] = True
+    uses_unlabelled: ClassVar[bool] = True
+    coherent: ClassVar[bool] = False
+
+    def losses(
+        self,
+        model: nn.Module,
+        teacher: Denoiser,
+        batch: Batch,
+        settings: ClassifierSettings,
+        random: torch.Generator,
+        *,
+        cold: bool,
+    ) -> Losses:
+        """See `Objective`."""
+        options = self.options
+        if options.form == "sampled" and options.classification_weight == 0:
+            return drawn_label_losses(model, batch, random)
+        return dmis_losses(
+            model,
+            teacher,
+            batch,
+            settings,
+            random,
+            form="expected" if cold else options.form,
+            top_k=None if teacher.one_pass else options.top_k,
+            classification_weight=options.classification_weight,
+        )
+
+
+@dataclass(frozen=True)
+class Tdsm:
+    """The mixture loss weighed by a classifier trained beforehand; Na et al. (2024), https://arxiv.org/abs/2402.17517."""
+
+    classifier: NoisyClassifier
+    top_k: int | None
+
+    uses_beliefs: ClassVar[bool] = False
+    uses_unlabelled: ClassVar[bool] = True
+    coherent: ClassVar[bool] = False
+
+    def losses(
+        self,
+        model: nn.Module,
+        teacher: Denoiser,
+        batch: Batch,
+        settings: ClassifierSettings,
+        random: torch.Generator,
+        *,
+        cold: bool,
+    ) -> Losses:
+        """See `Objective`."""
+        with torch.no_grad():
+            posterior = self.classifier(batch.x_t, batch.sigma, batch.augment).softmax(1)
+        return transition_aware_losses(model, posterior, batch, None if teacher.one_pass else self.top_k)
+
+
+@dataclass(frozen=True)
+class Cad:
+    """EDM on the label as given and its coherence; Dufour et al. (2024), https://arxiv.org/abs/2405.20324."""
+
+    coherence: Tensor
+
+    uses_beliefs: ClassVar[bool] = False
+    uses_unlabelled: ClassVar[bool] = False
+    coherent: ClassVar[bool] = True
+
+    def losses(
+        self,
+        model: nn.Module,
+        teacher: Denoiser,
+        batch: Batch,
+        settings: ClassifierSettings,
+        random: torch.Generator,
+        *,
+        cold: bool,
+    ) -> Losses:
+        """See `Objective`."""
+        return drawn_label_losses(model, batch, random, self.coherence[batch.indices])
+
+
+def objective_of(options: TrainOptions, aids: Aids, *, believed: bool = False) -> Objective:
+    """The objective that `options` names, with what was prepared for it.
+
+    Where labels are drawn from beliefs known beforehand (`believed`), objectives that learn what to believe have
+    nothing left to learn; those that believe the labels as given stay as they are.
+
+    Raises:
+        UserError: what it needs was not prepared.
+    """
+    if believed and options.objective in ("dmis", "tdsm"):
+        return GivenBeliefs()
+    if options.objective == "dmis":
+        return Dmis(options)
+    if options.objective == "vanilla":
+        return Vanilla()
+    if options.objective == "tdsm" and aids.classifier is not None:
+        return Tdsm(aids.classifier, options.top_k)
+    if options.objective == "cad" and aids.coherence is not None:
+        return Cad(aids.coherence)
+    raise UserError(f"The objective {options.objective!r} needs `prepare` first; use `train_generator`.")

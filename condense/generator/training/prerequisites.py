@@ -1,0 +1,128 @@
+"""What an objective needs before the generator's first step: a transition matrix, a classifier, coherences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from condense.classifiers import cross
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.generator.labels import noisy_classifier, volminnet
+from condense.generator.labels.auxiliary import num_steps
+from condense.generator.labels.coherence import estimate_coherence
+from condense.generator.labels.noisy_classifier import NoisyClassifier, train_noisy_classifier
+from condense.generator.labels.second_opinion import num_views
+from condense.generator.labels.volminnet import estimate_by_volume, fresh_classifier
+from condense.generator.options import NetworkOptions, TrainOptions
+from condense.run import Run
+
+FILES = (volminnet.NAME, noisy_classifier.NAME, cross.FILE)
+"""Names under which the run folder keeps what was trained beforehand."""
+
+
+@dataclass(frozen=True)
+class Aids:
+    """What was prepared; None for what the objective does without.
+
+    Attributes:
+        transition: T [c, c] given by VolMinNet.
+        classifier: TDSM's h.
+        coherence: CAD's r [n, c].
+        clean_classifier: VolMinNet's, for a second opinion.
+        seconds: what each took, by the name of its file.
+        images_seen: images all of them were trained on, repetitions counted.
+    """
+
+    transition: Tensor | None = None
+    classifier: NoisyClassifier | None = None
+    coherence: Tensor | None = None
+    clean_classifier: nn.Module | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    images_seen: int = 0
+
+
+def prepare(
+    data: TrainingSet, network: NetworkOptions, options: TrainOptions, seed: int, run: Run, device: torch.device
+) -> Aids:
+    """Train, go on with or load what the objective needs beforehand; the run folder keeps it.
+
+    VolMinNet learns from single labels that may be wrong; without any, DMIS does without its matrix.
+
+    Raises:
+        UserError: TDSM without a transition matrix; otherwise as the trainings, see `train_helper`, `out_of_fold`.
+        Interrupted: stopped by Ctrl-C after the state was saved.
+    """
+    if options.objective == "cad":
+        return _coherent(data, options, seed, run, device)
+    if options.objective == "vanilla":
+        return Aids()
+    seconds: dict[str, float] = {}
+    transition = clean_classifier = None
+    if _finds_volume(data, options):
+        clean_classifier = fresh_classifier(data, seed)
+        transition, seconds[volminnet.NAME] = estimate_by_volume(data, clean_classifier, options, seed, run, device)
+    classifier = None
+    if options.objective == "tdsm":
+        known = transition if transition is not None else _known_transition(options, data.images.num_classes)
+        classifier, seconds[noisy_classifier.NAME] = train_noisy_classifier(
+            data, known, network, options, seed, run, device
+        )
+    return Aids(
+        transition,
+        classifier,
+        clean_classifier=clean_classifier if opinion_views(data, options) else None,
+        seconds=seconds,
+        images_seen=foreseen_images(data, options),
+    )
+
+
+def foreseen_images(data: TrainingSet, options: TrainOptions) -> int:
+    """Images that `prepare` trains on, repetitions counted."""
+    if options.objective == "cad":
+        labelled = int((~data.supervision.unlabelled).sum())
+        return options.coherence.epochs * labelled * (options.coherence.folds - 1)
+    if options.objective == "vanilla":
+        return 0
+    helpers = int(_finds_volume(data, options)) + int(options.objective == "tdsm")
+    return helpers * num_steps(options) * options.helper.batch_size
+
+
+def opinion_views(data: TrainingSet, options: TrainOptions) -> int:
+    """Views of an image that the second opinion takes; 0 where the generator gets none beside it."""
+    if not options.second_opinion or options.objective != "dmis" or not _finds_volume(data, options):
+        return 0
+    return num_views(options.augment().mirrors)
+
+
+def _finds_volume(data: TrainingSet, options: TrainOptions) -> bool:
+    """Whether VolMinNet is trained; TDSM cannot do without what it finds."""
+    return options.transition == "volmin" and (options.objective == "tdsm" or bool(data.supervision.noisy.any()))
+
+
+def given_transition(rows: Sequence[Sequence[float]], num_classes: int) -> Tensor:
+    """A transition matrix from options: float32 [c, c]. Raises `UserError` unless each of c rows sums to 1."""
+    matrix = torch.tensor(rows)
+    right = matrix.shape == (num_classes, num_classes)
+    if not right or bool((matrix < 0).any()) or not torch.allclose(matrix.sum(1), torch.ones(num_classes)):
+        raise UserError(
+            f"train.transition must be {num_classes}x{num_classes} with rows that sum to 1, found {list(matrix.shape)}."
+        )
+    return matrix
+
+
+def _known_transition(options: TrainOptions, num_classes: int) -> Tensor:
+    if isinstance(options.transition, str):
+        raise UserError(
+            "TDSM keeps no beliefs from which train.transition could be estimated; give the matrix, or volmin."
+        )
+    return given_transition(options.transition, num_classes)
+
+
+def _coherent(data: TrainingSet, options: TrainOptions, seed: int, run: Run, device: torch.device) -> Aids:
+    coherence, seconds = estimate_coherence(data, options.coherence, seed, run, device)
+    seen = foreseen_images(data, options)
+    return Aids(coherence=coherence.to(device), seconds={cross.FILE: seconds}, images_seen=seen)

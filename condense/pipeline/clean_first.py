@@ -1,0 +1,116 @@
+"""`--clean-first`: the labels repaired before the method sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from condense import rng
+from condense.classifiers.cross import FoldOptions
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.generator.model import Generator
+from condense.generator.training.session import train_generator
+from condense.machine import best_device, num_processes
+from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import Plan
+from condense.pipeline.relabel import check_cleanlab, repaired_by, repaired_by_cleanlab, repaired_by_oracle
+from condense.run import JSON, Run, peak_memory_bytes
+from condense.sets.condensed_set import Cost
+
+FOLDER = "labeller"
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """Training data with other labels, what that took, and a note for the record of who did it."""
+
+    train: TrainingSet
+    cost: Cost = field(default_factory=Cost)
+    notes: dict[str, JSON] = field(default_factory=dict)
+
+
+def check_repair(plan: Plan) -> None:
+    """Raise `UserError` where the labels cannot be repaired as the plan wants."""
+    if plan.recipe.clean_first == "oracle" and plan.source.truth is None:
+        raise UserError(
+            f"{plan.source.train.name} has no clean labels, so no oracle can repair them; "
+            "use --clean-first dmis, which learns them."
+        )
+    if plan.recipe.clean_first == "cleanlab":
+        check_cleanlab(plan.train.supervision)
+
+
+def repair(plan: Plan, run: Run) -> Repaired:
+    """The plan's training data, its labels repaired as the plan wants; who repairs them is kept in `run`.
+
+    Raises as `check_repair`, `train_generator` and `repaired_by_cleanlab`.
+    """
+    check_repair(plan)
+    if plan.recipe.clean_first == "oracle":
+        assert plan.source.truth is not None
+        train = repaired_by_oracle(plan.source.truth, plan.train)
+        return Repaired(train, notes={**_notes(plan, train), "uses_true_labels": True})
+    if isinstance(plan.labeller, FoldOptions):
+        return _repaired_by_cleanlab(plan, plan.labeller, run)
+    if isinstance(plan.labeller, GeneratorOptions):
+        return _repaired_by_generator(plan, plan.labeller, run)
+    return Repaired(plan.train)
+
+
+def _notes(plan: Plan, train: TrainingSet) -> dict[str, JSON]:
+    changed = train.supervision.observed != plan.train.supervision.observed
+    return {"labels_repaired_by": plan.recipe.clean_first, "labels_changed": float(changed.mean())}
+
+
+def _repaired_by_cleanlab(plan: Plan, options: FoldOptions, run: Run) -> Repaired:
+    seed = labeller_seed(plan.recipe.seed)
+    train, seconds = repaired_by_cleanlab(plan.train, options, seed, run, device=best_device())
+    evaluations = fold_evaluations(options, len(plan.train))
+    seen = evaluations - len(plan.train)
+    cost = Cost(seconds, network_evaluations=evaluations, peak_memory_bytes=peak_memory_bytes(), images_seen=seen)
+    return Repaired(train, cost, _notes(plan, train))
+
+
+def fold_evaluations(options: FoldOptions, images: int) -> int:
+    """Images passed through the classifiers: each is learnt from in all folds but one, and judged once in that."""
+    return images * (options.epochs * (options.folds - 1) + 1)
+
+
+def _repaired_by_generator(plan: Plan, options: GeneratorOptions, run: Run) -> Repaired:
+    generator = _labeller(plan, options, run)
+    home = run if options.generator is None else Run(options.generator, progress=run.progress)
+    train, believed = repaired_by(generator, plan.train, home)
+    meta = cast(Mapping[str, float], generator.meta)
+    return Repaired(
+        train,
+        Cost(
+            seconds=meta["seconds"] + believed.seconds,
+            network_evaluations=int(meta["evaluations"]) + believed.evaluations,
+            peak_memory_bytes=int(meta["peak_memory_bytes"]),
+            images_seen=int(meta["images_seen"]),
+        ),
+        {"labeller": generator.meta, **_notes(plan, train)},
+    )
+
+
+def labeller_seed(seed: int) -> int:
+    """Seed of the generator that repairs the labels, other than that of the generator trained on them."""
+    return rng.derive(seed, "labeller")
+
+
+def labeller_run(plan: Plan, run: Run) -> Run:
+    """Where a run keeps who repairs the labels: a folder of its own in the run's, or none for nobody."""
+    return Run(None if run.path is None or plan.labeller is None else run.path / FOLDER, progress=run.progress)
+
+
+def _labeller(plan: Plan, options: GeneratorOptions, run: Run) -> Generator:
+    if options.generator is not None:
+        return Generator.load(Run(options.generator), best_device())  # `repaired_by` checks that it fits
+    if num_processes() > 1:
+        raise UserError(
+            "Under torchrun one command trains one generator; train the one that repairs the labels with `dmis train`, "
+            "then give it with --generator."
+        )
+    return train_generator(plan.train, options.network, options.train, labeller_seed(plan.recipe.seed), run)

@@ -1,0 +1,174 @@
+"""What a plan will cost, told before anything runs: images passed through networks, as a set's cost counts them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from condense.classifiers.cross import FoldOptions
+from condense.data.splits import held_out
+from condense.data.types import TrainingSet
+from condense.generator.labels.second_opinion import counted_labels
+from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
+from condense.generator.options import NetworkOptions, TrainOptions
+from condense.generator.training.prerequisites import foreseen_images, opinion_views
+from condense.generator.training.trainer import cold_steps
+from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS, LOOKS
+from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
+from condense.pipeline.clean_first import fold_evaluations, labeller_seed
+from condense.pipeline.plan import Plan
+from condense.run import Run
+
+CLASSIFIER_PASSES = 2 * len(DEFAULT_SCHEDULE.sigmas)  # one antithetic pair a noise level
+
+
+def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
+    """The resolved recipe, image shape, number of parameters and network evaluations of a plan.
+
+    Args:
+        plan: what will be done.
+        draws: whether images are drawn from the generator in the end (`condense`) or not (`train`).
+
+    Returns:
+        recipe, image_shape [H, W, C], images, classes, parameters (of generators, None without one) and
+        network_evaluations (None for a method that does not foretell them). Classes whose first pool holds too few
+        agreeing samples are drawn again, which is not foreseen; nor are evaluations that `train.eliminate` saves.
+    """
+    parameters: int | None = None
+    costs: list[int | None] = []
+    for options in (plan.labeller, plan.options):
+        if isinstance(options, GeneratorOptions):
+            networks, cost = _generator(options, plan, draws=draws and options is plan.options)
+            coherent = options.train.objective == "cad"
+            parameters = sum(num_parameters(network, plan.train, coherent=coherent) for network in networks)
+            costs.append(cost)
+        elif isinstance(options, FoldOptions):
+            costs.append(fold_evaluations(options, len(plan.train)))
+        elif options is plan.options:
+            costs.append(_foretold(plan))
+    known = [cost for cost in costs if cost is not None]
+    return _told(plan, parameters, sum(known) if len(known) == len(costs) else None)
+
+
+def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any]:
+    """The same of `dmis relabel`: one generator trained where none is given, asked about every training image."""
+    network, cost = options.network, 0
+    if options.generator is not None:
+        generator = Generator.load(Run(options.generator))
+        network, asked = generator.network, generator.opinion if options.train.second_opinion else None
+        views = 0 if asked is None else asked.num_views
+    else:
+        cost = training_evaluations(network, options.train, plan.train, plan.recipe.seed)
+        views = opinion_views(plan.train, options.train)
+    cost += len(plan.train) * (CLASSIFIER_PASSES * _passes(network, plan.train.images.num_classes) + views)
+    return _told(plan, num_parameters(network, plan.train), cost)
+
+
+def _foretold(plan: Plan) -> int | None:
+    """What the method itself says; None where it says nothing."""
+    foretell = getattr(plan.method, "evaluations", None)
+    return None if foretell is None else int(foretell(plan.train, plan.recipe.ipc, plan.options))
+
+
+def _told(plan: Plan, parameters: int | None, evaluations: int | None) -> dict[str, Any]:
+    return {
+        "recipe": plan.written(),
+        "image_shape": list(plan.train.images.images.shape[1:]),
+        "images": len(plan.train),
+        "classes": plan.train.images.num_classes,
+        "parameters": parameters,
+        "network_evaluations": evaluations,
+    }
+
+
+def num_parameters(network: NetworkOptions, train: TrainingSet, *, coherent: bool = False) -> int:
+    """Number of weights of the denoiser for these images; `coherent` as in `build_denoiser`."""
+    with torch.device("meta"):
+        denoiser = build_denoiser(network, train.images.image_shape, train.images.num_classes, 0, coherent=coherent)
+    return sum(weight.numel() for weight in denoiser.parameters())
+
+
+def training_evaluations(network: NetworkOptions, options: TrainOptions, train: TrainingSet, seed: int) -> int:
+    """Images passed through all networks in a whole training: what is prepared, every step, the end."""
+    passes = _passes(network, train.images.num_classes)
+    _, held = held_out(train.supervision, options.held_out, seed)
+    cold = cold_steps(options)
+    steps = options.batch_size * (
+        cold * _loss_passes(network, options, passes, cold=True)
+        + (options.steps - cold) * _loss_passes(network, options, passes, cold=False)
+    )
+    refreshed = math.ceil(options.refresh_share * options.batch_size) * 2 * len(options.posterior_sigmas)
+    refreshing = options.steps - (cold if train.supervision.trusted.all() else 0)
+    refreshes = refreshing * refreshed * passes if options.objective == "dmis" else 0
+    looks = 1 + (math.ceil(options.steps / options.select_every) if options.select == "best" else 0)
+    opinion = opinion_views(train, options) * (len(counted_labels(train)) + len(held))
+    passed = steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes
+    return foreseen_images(train, options) + passed + opinion
+
+
+def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str) -> int:
+    """Images passed through networks to write down what the first stage believes, see `two_stage.beliefs`."""
+    if objective == "vanilla":
+        return 0
+    if objective == "tdsm":  # its classifier looks once
+        return len(train)
+    return len(train) * 2 * len(LOOKS.sigmas) * _passes(network, train.images.num_classes)
+
+
+def drawing_evaluations(
+    judge: NetworkOptions, drawer: NetworkOptions, draw: DrawOptions, ipc: int, num_classes: int
+) -> int:
+    """Images passed through the networks to draw every class's pool once and to judge it."""
+    sampling = (2 * draw.sampler_steps - 1) * (_passes(drawer, num_classes) if draw.guidance else 1)
+    return num_classes * pool_size(ipc, draw) * (sampling + CLASSIFIER_PASSES * _passes(judge, num_classes))
+
+
+def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[list[NetworkOptions], int]:
+    """The networks of one of the plan's generators and what it will cost; a trained one is only drawn from."""
+    seed = labeller_seed(plan.recipe.seed) if options is plan.labeller else plan.recipe.seed
+    num_classes, known = plan.train.images.num_classes, False
+    if options.generator is None:
+        networks = [options.network]
+        cost = training_evaluations(options.network, options.train, plan.train, seed)
+        if options.second_stage is not None and options is not plan.labeller:
+            second = options.second_stage
+            networks.append(second.network)
+            cost += second.train.steps * second.train.batch_size
+            if options.train.objective not in BELIEVE_LABELS:
+                cost += belief_evaluations(options.network, plan.train, options.train.objective)
+                known = True
+    else:
+        generator, cost = Generator.load(Run(options.generator)), 0
+        networks = [generator.network] + ([generator.second.network] if generator.second else [])
+        known = (options.generator / f"{BELIEFS}.safetensors").exists()
+    if options is plan.labeller:
+        cost += belief_evaluations(networks[0], plan.train, options.train.objective)
+    if draws:
+        if options.draw.prototype_sigma is not None and not known:
+            cost += belief_evaluations(networks[0], plan.train, options.train.objective)
+        cost += drawing_evaluations(networks[0], networks[-1], options.draw, plan.recipe.ipc, num_classes)
+    return networks, cost
+
+
+def _passes(network: NetworkOptions, num_classes: int) -> int:
+    """Evaluations an image that give every class's denoised image."""
+    return 1 if network.kind == "all-class" else num_classes
+
+
+def _loss_passes(network: NetworkOptions, options: TrainOptions, passes: int, *, cold: bool) -> int:
+    """Evaluations an image of one step's loss, see `condense.generator.training.batch_loss`."""
+    drawn = options.objective == "dmis" and options.form == "sampled" and options.classification_weight == 0
+    if drawn or options.objective in ("vanilla", "cad"):
+        return 1
+    top_k = options.top_k if passes > 1 else None
+    if options.objective == "tdsm":
+        return (passes if top_k is None else min(top_k, passes)) + 1  # the classifier's own look
+    mixture = options.form == "mixture" and not cold
+    if top_k is None:
+        surveyed = passes if mixture and passes > 1 and network.dropout else 0
+        loss = passes + surveyed
+    else:
+        loss = passes + min(top_k, passes)
+    return loss + (passes if mixture else 0)

@@ -1,0 +1,191 @@
+"""`dmis generate`: class-conditional samples at any count, drawn in parts so that memory and a stop cost little."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from condense import rng
+from condense.data.types import Images, Labels
+from condense.errors import Interrupted, RunFailed, UserError
+from condense.generator.model import FILE, Generator
+from condense.machine import best_device
+from condense.pipeline.image_files import writer_of
+from condense.run import Run, Tracker, interrupt_guard, prepare_output
+
+PART = 500  # images drawn and kept at once; a stop loses no more
+MOST_DRAWN = 10  # times the count wanted, before a class whose samples are disowned is given up
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be drawn.
+
+    Attributes:
+        count: images a class.
+        agree: whether samples that the generator's own classifier gives to another class are drawn anew.
+        steps: of Heun's sampler.
+        guidance: strength of class guidance.
+        seed: of all noise.
+    """
+
+    count: int
+    agree: bool = False
+    steps: int = 18
+    guidance: float = 0.0
+    seed: int = 0
+
+
+@dataclass
+class _Tally:
+    """Samples drawn and kept so far, by class."""
+
+    drawn: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+
+def generate(
+    generator_folder: Path,
+    wanted: Wanted,
+    out: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Draw `wanted.count` images of every class and write them, class after class.
+
+    Parts lie in a folder beside `out` until all are drawn; each depends on (seed, class, number) alone, so a run that
+    was stopped gives the same images when it goes on.
+
+    Args:
+        generator_folder: run folder of a trained generator.
+        wanted: what to draw.
+        out: an .h5, .hdf5 or .npz file that `--data` reads, or (without an ending) a folder with a folder a class.
+        resume: whether to go on with the parts drawn before a stop.
+        force: whether an existing file, or what was drawn before, is replaced.
+        progress: whether a bar is drawn on stderr.
+
+    Returns:
+        path, images, classes, drawn (samples in all), agreement (share of samples the classifier gives to their class,
+        by class; None without `agree`), seconds.
+
+    Raises:
+        UserError: no generator; `out` exists, has another ending, or there are parts of another request.
+        RunFailed: a class's samples are hardly ever its own, or the disk is full.
+        Interrupted: stopped by Ctrl-C; the parts are kept.
+    """
+    started = time.perf_counter()
+    write = writer_of(out)
+    if not generator_folder.is_dir():
+        raise UserError(f"There is no run folder {generator_folder}; give the folder of a `dmis train`.")
+    generator = Generator.load(Run(generator_folder), best_device())
+    prepare_output(out, force=force)
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
+    parts = _parts_folder(out, generator_folder, wanted, resume=resume, force=force, progress=progress)
+    tally = _Tally()
+    total = wanted.count * len(generator.classes)
+    with interrupt_guard() as guard, parts.track(total, "drawing") as tracker:
+        chunks = _labelled_parts(generator, wanted, parts, tally, guard, tracker)
+        write(out, chunks, total, generator.image_shape, generator.classes)
+    assert parts.path is not None
+    shutil.rmtree(parts.path)
+    return {
+        "path": str(out),
+        "images": total,
+        "classes": len(generator.classes),
+        "drawn": sum(tally.drawn),
+        "agreement": [k / d for k, d in zip(tally.kept, tally.drawn, strict=True)] if wanted.agree else None,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def draw(generator: Generator, wanted: Wanted, *, progress: bool = False) -> tuple[Images, Labels]:
+    """The images `generate` writes, in memory: uint8 [m, H, W, C], and their labels int64 [m], class after class.
+
+    Raises `RunFailed` where a class's samples are hardly ever its own.
+    """
+    parts, unguarded = Run(None, progress=progress), interrupt_guard()  # nothing is kept that a stop could save
+    with parts.track(wanted.count * len(generator.classes), "drawing") as tracker:
+        pieces = list(_labelled_parts(generator, wanted, parts, _Tally(), unguarded, tracker))
+    return np.concatenate([images for images, _ in pieces]), np.concatenate([labels for _, labels in pieces])
+
+
+def _parts_folder(
+    out: Path, generator_folder: Path, wanted: Wanted, *, resume: bool, force: bool, progress: bool
+) -> Run:
+    """The folder of parts beside `out`: new, or that of the same request."""
+    path = out.with_name(f".{out.name}.parts")
+    weights = (generator_folder / f"{FILE}.safetensors").read_bytes()
+    request = {**asdict(wanted), "generator": hashlib.sha256(weights).hexdigest()}
+    if path.exists() and not resume:
+        if not force:
+            raise UserError(
+                f"{path} holds images of a run that was stopped; give --resume to go on with it, or --force to start "
+                "over."
+            )
+        shutil.rmtree(path)
+    run = Run(path, progress=progress)
+    before = run.load("request")
+    if before is not None and before[1] != request:
+        raise UserError(
+            f"{path} holds images drawn from another generator or with other options; ask for the same, or give "
+            "--force without --resume to start over."
+        )
+    run.save("request", {}, request)
+    return run
+
+
+def _labelled_parts(
+    generator: Generator, wanted: Wanted, parts: Run, tally: _Tally, guard: interrupt_guard, tracker: Tracker
+) -> Iterator[tuple[Images, Labels]]:
+    """Images and labels, `wanted.count` of every class in class-major order, in pieces of at most `PART`."""
+    done = 0
+    for y in range(len(generator.classes)):
+        tally.drawn.append(0)
+        tally.kept.append(0)
+        while tally.kept[y] < wanted.count:
+            if tally.drawn[y] >= MOST_DRAWN * max(wanted.count, PART):
+                raise RunFailed(
+                    f"Only {tally.kept[y]} of {tally.drawn[y]} samples of class {generator.classes[y]!r} are given to "
+                    "it by the generator's classifier; train longer, or leave --agree out."
+                )
+            if guard.requested:
+                raise Interrupted(f"Stopped after {done} images; they are kept: go on with --resume.")
+            images, drawn = _part(generator, wanted, parts, y, tally.drawn[y], wanted.count - tally.kept[y])
+            tally.drawn[y] += drawn
+            tally.kept[y] += len(images)
+            wasted = max(0, tally.kept[y] - wanted.count)
+            images = images[: len(images) - wasted]
+            done += len(images)
+            tracker.update(done)
+            yield images, np.full(len(images), y, dtype=np.int64)
+
+
+def _part(generator: Generator, wanted: Wanted, parts: Run, y: int, start: int, missing: int) -> tuple[Images, int]:
+    """The samples kept of those drawn from number `start` on, and how many were drawn; read back if they are there."""
+    name = f"class-{y}-from-{start}"
+    found = parts.load(name)
+    if found is None:
+        size = min(PART, missing + (missing // 4 if wanted.agree else 0))
+        images = generator.sample(
+            np.full(size, y, dtype=np.int64),
+            rng.derive(wanted.seed, "generate", y, start),
+            num_steps=wanted.steps,
+            guidance=wanted.guidance,
+        )
+        if wanted.agree:
+            images = images[generator.posterior(images, seed=wanted.seed).argmax(1) == y]
+        parts.save(name, {"images": torch.from_numpy(images)}, {"drawn": size})
+        return images, size
+    tensors, meta = found
+    return np.asarray(tensors["images"].numpy()), int(meta["drawn"])

@@ -1,0 +1,58 @@
+"""From a plan to a condensed set: labels repaired where asked for, the method, the whole record."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from condense.classifiers.beside import write_beside
+from condense.pipeline.clean_first import Repaired, check_repair, labeller_run, repair
+from condense.pipeline.plan import Plan
+from condense.run import Run
+from condense.sets.condensed_set import CondensedSet, Cost
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise `UserError` where the labels cannot be repaired as wanted, or the method cannot do with them as given."""
+    check_repair(plan)
+    check = getattr(plan.method, "check", None)
+    if check is not None and plan.recipe.clean_first == "none":
+        check(plan.train, plan.recipe.ipc, plan.options)
+
+
+def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
+    """Repair the labels where asked to, condense, and record the whole recipe and cost in the set.
+
+    Args:
+        plan: what to do.
+        run: keeps checkpoints of the method.
+        labeller: keeps who repairs the labels; a folder within the run's when None.
+    """
+    repaired = repair(plan, labeller or labeller_run(plan, run))
+    made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
+    return _recorded(made, plan, repaired)
+
+
+def with_teacher(made: CondensedSet, plan: Plan, run: Run, out: Path) -> CondensedSet:
+    """Where a teacher gave the set soft labels, write it beside `out`; the set with its checksum recorded."""
+    given = getattr(getattr(plan.options, "teacher", None), "folder", None)
+    folder = given or run.path
+    if made.soft_labels is None or "teacher" not in made.provenance.notes or folder is None:
+        return made
+    notes = {**made.provenance.notes, "online_teacher": write_beside(folder, out)}
+    return dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, notes=notes))
+
+
+def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:
+    told = made.provenance
+    cost, before = told.cost, repaired.cost
+    whole = Cost(
+        seconds=cost.seconds + before.seconds,
+        network_evaluations=cost.network_evaluations + before.network_evaluations,
+        peak_memory_bytes=max(cost.peak_memory_bytes, before.peak_memory_bytes),
+        images_seen=cost.images_seen + before.images_seen,
+    )
+    notes = {**told.notes, **repaired.notes}
+    return dataclasses.replace(
+        made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)
+    )

@@ -1,0 +1,232 @@
+"""From what was asked for to what will be done: recipe layers, data, labels, the method and its options.
+
+Layers, the weakest first: generator defaults for size and number of the images, with `--quick` the method's smallest
+budget, with `drawn: as-published` plain drawing, the recipe file (`-c`), named options (`--ipc`), `--set a.b=c`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from condense import methods
+from condense.classifiers.cross import FoldOptions
+from condense.data.types import Source, TrainingSet
+from condense.errors import UserError
+from condense.generator.model import FILE
+from condense.generator.options import ObjectiveName
+from condense.methods._generate import PLAIN, GeneratorOptions
+from condense.options import Options
+from condense.pipeline.data import LoadedData, given_labels, load_source
+from condense.recipe import (
+    DataRecipe,
+    Recipe,
+    generator_defaults,
+    merge,
+    parse,
+    parse_overrides,
+    read_yaml,
+    resolve,
+    shipped,
+)
+
+GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
+LABELLER_SECTIONS = ("generator", "network", "train")
+DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size; a labeller draws nothing
+OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        config: a recipe file, or the name of a recipe that ships with the package.
+        named: options of the command line, nested like a recipe.
+        settings: `a.b=c` each.
+    """
+
+    config: str | None = None
+    named: Mapping[str, Any] = field(default_factory=dict)
+    settings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done.
+
+    Attributes:
+        recipe: resolved; its `options` and `labeller` hold every field.
+        source: the data as worked on, its truth for scoring included.
+        train: what training gets.
+        method: the method's module.
+        options: its options.
+        labeller: options of the generator or of the classifiers that repair the labels first, if some do.
+    """
+
+    recipe: Recipe
+    source: Source
+    train: TrainingSet
+    method: methods.Method
+    options: Options
+    labeller: GeneratorOptions | FoldOptions | None
+
+    def written(self) -> dict[str, Any]:
+        """The resolved recipe as a recipe file has it: plain values, the method's options on the top level."""
+        plain = self.recipe.model_dump(mode="json")
+        options = plain.pop("options")
+        if self.labeller is None:
+            del plain["labeller"]
+        return {**plain, **options}
+
+
+def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
+    """Read the recipe, then the data, then all options.
+
+    Args:
+        request: what was asked for.
+        loaded: the data, where it is in memory already; then the request says nothing of data.
+
+    Raises:
+        UserError: any of them cannot be used.
+    """
+    file, asked = _layers(request)
+    if loaded is not None:
+        file, asked = {**file, "data": loaded.recipe.model_dump(exclude_unset=True)}, {**asked, "data": {}}
+    layers = merge(file, asked)
+    data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
+    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
+    source = load_source(data) if loaded is None else loaded.source
+    found = len(source.train) if loaded is None else loaded.images_found
+    recipe, options, labeller = resolve_options(file, asked, method, min(source.train.image_shape[1:]), found)
+    for generator in (options, labeller):
+        _check_generator(getattr(generator, "generator", None))
+    if loaded is None:
+        loaded = given_labels(source, data, recipe.noise_seed)
+    elif recipe.data.noise != "none" and loaded.noise_seed != recipe.noise_seed:
+        seeded = recipe.data.model_copy(update={"noise_seed": loaded.noise_seed})
+        recipe = recipe.model_copy(update={"data": seeded})
+    return Plan(recipe, loaded.source, loaded.training_set(), method, options, labeller)
+
+
+def resolve_options(
+    file: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    method: methods.Method,
+    image_side: int,
+    images: int | None = None,
+) -> tuple[Recipe, Options, GeneratorOptions | FoldOptions | None]:
+    """The recipe with every option filled in, for images of `image_side` pixels.
+
+    Sections about generators that a method does not have are used for the labeller alone; in a recipe file they
+    may also be there for nothing, so that one file serves all methods.
+
+    Args:
+        file: the recipe file, method options on the top level.
+        asked: what was asked for beside it, in the same form.
+        method: the method's module.
+        image_side: smaller side of the images in pixels.
+        images: how many there are for training; as many as the defaults like when None.
+
+    Returns:
+        Recipe, options of the method, options of the labeller where `clean_first` is "dmis" or "cleanlab".
+
+    Raises:
+        UserError: an unknown key or a value out of range.
+    """
+    sizes = generator_defaults(image_side, images)
+    layers = merge(file, asked)
+    labelled_by_generator = layers.get("clean_first") == "dmis"
+    foreign = [key for key in GENERATOR_SECTIONS if key not in method.Options.model_fields]
+    for_labeller = {key: layers[key] for key in LABELLER_SECTIONS if key in layers}
+    if "generator" in method.Options.model_fields:
+        for_labeller.pop("generator", None)
+    quick = layers.get("quick", False)
+    plain = PLAIN if layers.get("drawn") == "as-published" else {}
+    own = merge(
+        {key: value for key, value in sizes.items() if key not in foreign},
+        method.Options.QUICK if quick else {},
+        {key: value for key, value in plain.items() if key not in foreign},
+        {key: value for key, value in file.items() if key not in foreign},
+        {key: value for key, value in asked.items() if not (labelled_by_generator and key in foreign)},
+    )
+    recipe = resolve(own)
+    if recipe.method in OBJECTIVES:
+        recipe = recipe.model_copy(update={"options": merge(recipe.options, {"train": {"objective": recipe.method}})})
+    options = parse(method.Options, recipe.options, f"recipe for method {recipe.method!r}")
+    labeller: GeneratorOptions | FoldOptions | None = None
+    if recipe.clean_first == "cleanlab":
+        asked_folds = merge(FoldOptions.QUICK if quick else {}, recipe.labeller)
+        labeller = parse(FoldOptions, asked_folds, "recipe section 'labeller'")
+    if labelled_by_generator:
+        budget = GeneratorOptions.QUICK if quick else {}
+        learning = {key: value for key, value in sizes.items() if key not in DRAWING_SECTIONS}
+        asked_labeller = merge(learning, budget, for_labeller, recipe.labeller, {"train": {"objective": "dmis"}})
+        labeller = parse(GeneratorOptions, asked_labeller, "recipe section 'labeller'")
+    filled = {
+        "options": options.model_dump(mode="json"),
+        "labeller": {} if labeller is None else labeller.model_dump(mode="json", exclude={"drawn", "draw"}),
+    }
+    return recipe.model_copy(update=filled), options, labeller
+
+
+def read_layers(request: Request) -> dict[str, Any]:
+    """The recipe file with everything asked for over it, method options on the top level."""
+    return merge(*_layers(request))
+
+
+def _layers(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe file, and what was asked for beside it."""
+    file = _flat(read_config(request.config)) if request.config else {}
+    if {"methods", "settings", "extends"} & set(file):
+        raise UserError(
+            f"The recipe {request.config} is a grid of several runs; use `dmis benchmark {request.config} --out DIR`, "
+            "or give the recipe of one."
+        )
+    return file, merge(_flat(request.named), _flat(parse_overrides(request.settings)))
+
+
+def read_config(config: str) -> dict[str, Any]:
+    """A recipe file by path, or one that ships with the package by its name."""
+    if Path(config).exists() and not Path(config).is_dir():
+        return read_yaml(Path(config))
+    name = Path(config).name.removesuffix(".yaml")
+    names = sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files("condense.recipes").iterdir()
+        if entry.name.endswith(".yaml") and not entry.name.startswith("generator-")
+    )
+    if name in names and Path(config).parent == Path():
+        return shipped(name)
+    raise UserError(f"There is no recipe {config!r}; give a YAML file, or one of those that ship: {', '.join(names)}.")
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML, short lists on one line."""
+    return yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
+
+
+def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """`layer` with the method's options on the top level, where they may also stand."""
+    rest = {key: value for key, value in layer.items() if key != "options"}
+    return merge(layer.get("options") or {}, rest)
+
+
+def _section(layers: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = layers.get(name) or {}
+    if not isinstance(section, dict):
+        raise UserError(f"The recipe section {name!r} is {section!r}; write it as {{name: {section}, …}}.")
+    return section
+
+
+def _check_generator(folder: Path | None) -> None:
+    if folder is not None and not (folder / f"{FILE}.safetensors").is_file():
+        raise UserError(
+            f"{folder} holds no trained generator ({FILE}.safetensors); give the run folder of `dmis train`, "
+            "or leave it out to train one."
+        )

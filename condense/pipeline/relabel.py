@@ -1,0 +1,102 @@
+"""Repairing labels before a method sees them: the clean-then-condense arm."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from condense.classifiers.cross import FoldOptions, out_of_fold
+from condense.data.types import Corruption, Labels, Mask, Supervision, TrainingSet, Truth
+from condense.errors import UserError
+from condense.generator.model import Generator
+from condense.generator.training.two_stage import Beliefs, beliefs
+from condense.run import Run
+
+
+def repaired_by(generator: Generator, train: TrainingSet, run: Run) -> tuple[TrainingSet, Beliefs]:
+    """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z).
+
+    Returns the relabelled data and the beliefs, which `run` keeps (see `beliefs`).
+
+    Raises `UserError` where the generator was made for other classes or image sizes.
+    """
+    believed = beliefs(generator, train, run)
+    return _relabelled(train, believed.posterior.argmax(1), "dmis"), believed
+
+
+def repaired_by_oracle(truth: Truth, train: TrainingSet) -> TrainingSet:
+    """True labels in place of the given ones: an upper bound for comparisons, marked as such everywhere."""
+    return _relabelled(train, truth.labels, "oracle")
+
+
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """What confident learning makes of single labels.
+
+    Attributes:
+        probabilities: p(y | x) of the out-of-fold classifiers, float32 [n, c].
+        doubted: bool [n]: labels taken for wrong; never a trusted one.
+        seconds: how long the classifiers took.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    doubted: Mask
+    seconds: float
+
+
+def doubted_by_cleanlab(
+    train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
+) -> Doubts:
+    """Labels that confident learning takes for wrong, by classifiers that did not see them.
+
+    Source: Northcutt, Jiang & Chuang (2021), https://arxiv.org/abs/1911.00068, in cleanlab's `find_label_issues`.
+
+    Raises:
+        UserError: as `check_cleanlab` and `out_of_fold`.
+        Interrupted: stopped by Ctrl-C after the finished folds were saved.
+    """
+    check_cleanlab(train.supervision)
+    from cleanlab.filter import find_label_issues
+
+    targets = train.supervision.candidates.astype(np.float32)
+    judged, seconds = out_of_fold(train.images.images, targets, options, seed, run, device=device)
+    probabilities = np.asarray(judged.numpy(), dtype=np.float32)
+    issues = find_label_issues(train.supervision.observed, probabilities, n_jobs=1)
+    return Doubts(probabilities, issues & ~train.supervision.trusted, seconds)
+
+
+def repaired_by_cleanlab(
+    train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
+) -> tuple[TrainingSet, float]:
+    """Labels that confident learning takes for wrong replaced by the likeliest class of an out-of-fold classifier.
+
+    Trusted labels stay. Raises as `doubted_by_cleanlab`.
+
+    Returns:
+        The same images with other labels, and the seconds the classifiers took.
+    """
+    found = doubted_by_cleanlab(train, options, seed, run, device=device)
+    suggested = np.where(found.doubted, found.probabilities.argmax(1), train.supervision.observed)
+    return _relabelled(train, suggested, "cleanlab"), found.seconds
+
+
+def check_cleanlab(supervision: Supervision) -> None:
+    """Raise `UserError` where cleanlab is not installed or an image has no single label for it to doubt."""
+    if importlib.util.find_spec("cleanlab") is None:
+        raise UserError("cleanlab is not installed; pip install 'dmis[noise]', or use --clean-first dmis.")
+    several = int((~supervision.single).sum())
+    if several:
+        raise UserError(
+            f"cleanlab doubts single labels, and {several} of {len(supervision)} images have none or several; use "
+            "--clean-first dmis."
+        )
+
+
+def _relabelled(train: TrainingSet, labels: Labels, by: str) -> TrainingSet:
+    supervision = Supervision.from_labels(labels, train.images.num_classes, trusted=False)
+    corruption = Corruption(f"{train.corruption.spec}, labels repaired by {by}", train.corruption.seed, None)
+    return TrainingSet(train.images, supervision, corruption)

@@ -1,0 +1,97 @@
+"""A command's run folder: begun afresh, continued, or refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from condense.errors import UserError
+from condense.generator.model import FILE as GENERATOR
+from condense.generator.model import SECOND
+from condense.machine import is_worker
+from condense.pipeline.clean_first import FOLDER as LABELLER
+from condense.pipeline.plan import Plan
+from condense.run import Run, atomic_write_text
+
+RECIPE = "recipe.json"
+RUNS = Path("runs")
+
+
+def derived_name(plan: Plan) -> str:
+    """A name that tells data, method and whose labels, e.g. "digits-dmis"; safe as a file name."""
+    repaired = {"none": "", "dmis": "-relabelled", "cleanlab": "-cleanlab", "oracle": "-true-labels"}
+    by = repaired[plan.recipe.clean_first]
+    return re.sub(r"[^\w.-]+", "-", f"{plan.source.train.name}-{plan.recipe.method}{by}").strip("-.")
+
+
+def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
+    """Raise `UserError` unless `path` is free, or may be continued or replaced."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, and a folder is needed; choose another --run.")
+    found = [file.name for file in _results(path)]
+    if not found or (force and not resume):
+        return
+    if not resume:
+        raise UserError(
+            f"{path} holds the {found[0]} of an earlier run; give --resume to go on with it, --force to "
+            "start over, or --run for another folder."
+        )
+    if set(found) == {f"{GENERATOR}.safetensors"}:
+        raise UserError(
+            f"{path} holds a trained generator but no checkpoint to resume from; use it with --generator {path}."
+        )
+    changed = [item for item in _compared(path, plan) if item[1] != item[2]]
+    for name, before, now in changed[:1]:
+        raise UserError(
+            f"{path} was begun with {name} {json.dumps(before)}, now it is {json.dumps(now)}; ask for the same "
+            "to resume, or choose another --run."
+        )
+
+
+def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool) -> Run:
+    """The run folder with the resolved recipe in it; what an earlier run left is removed unless it goes on.
+
+    The processes that torchrun started beside the main one get the folder as it is: they only read a checkpoint.
+
+    Raises:
+        UserError: as `check_run`, or the folder cannot be written.
+    """
+    if is_worker():
+        return Run(path)
+    check_run(path, plan, resume=resume, force=force)
+    if not resume:
+        _clear(path)
+    run = Run(path, progress=progress)
+    atomic_write_text(path / RECIPE, json.dumps(plan.written(), indent=2) + "\n")
+    return run
+
+
+def _results(path: Path) -> list[Path]:
+    """What a run leaves that cost time, here and in the folders below: all that `Run.save` wrote."""
+    return [file for folder in _folders(path) for file in sorted(folder.glob("*.safetensors"))]
+
+
+def _folders(path: Path) -> tuple[Path, ...]:
+    return path, path / SECOND, path / LABELLER
+
+
+def _clear(path: Path) -> None:
+    """Remove what an earlier run wrote; anything else in the folder stays."""
+    metrics = [folder / "metrics.jsonl" for folder in _folders(path)]
+    for file in [*_results(path), *metrics, path / RECIPE]:
+        file.unlink(missing_ok=True)
+
+
+def _compared(path: Path, plan: Plan) -> list[tuple[str, object, object]]:
+    """What must be the same (name, before, now); whoever reads a checkpoint compares options and images itself."""
+    try:
+        before = json.loads((path / RECIPE).read_text(encoding="utf-8"))
+        data = before["data"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path / RECIPE} is missing or damaged, so the run cannot be resumed; start over with --force."
+        ) from error
+    now = plan.written()
+    top = [(key, before.get(key), now[key]) for key in ("method", "seed", "clean_first")]
+    return top + [(f"data.{key}", data.get(key), now["data"][key]) for key in ("labels", "noise", "noise_seed")]

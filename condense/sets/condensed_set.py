@@ -1,0 +1,290 @@
+"""The condensed set as a value: a few images per class, what they mean as pixels, and how they were made.
+
+`condense/sets/hdf5.py` writes it to HDF5 and reads it back; `condense/sets/export.py` writes the other file forms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from condense.data.types import Labels, check_labels
+from condense.errors import UserError
+from condense.preprocessing import Preprocessing, planes
+from condense.run import JSON
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What making the set took, so that methods can be compared at equal effort."""
+
+    seconds: float = 0.0
+    network_evaluations: int = 0
+    peak_memory_bytes: int = 0
+    images_seen: int = 0
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How the set was made.
+
+    Attributes:
+        method: name of the method, e.g. "dmis".
+        ipc: images per class.
+        seed: seed of the whole making.
+        recipe: the resolved recipe.
+        data_name: name of the data set condensed.
+        data_fingerprint: its `ImageData.fingerprint`.
+        supervision: kind of its labels, as `Supervision.kind`.
+        corruption: the noise injected, e.g. "sym:0.4", or "none".
+        corruption_rate: share of imprecise labels in [0, 1] if known.
+        cost: what making the set took.
+        git_revision: commit of the source, if it was a checkout.
+        created: ISO time in UTC.
+        package_version: version of this package.
+        notes: whatever else the method wants told, e.g. the share of samples dropped.
+    """
+
+    method: str
+    ipc: int
+    seed: int
+    recipe: JSON
+    data_name: str
+    data_fingerprint: str
+    supervision: str
+    corruption: str
+    corruption_rate: float | None
+    cost: Cost = Cost()
+    git_revision: str | None = None
+    created: str = ""
+    package_version: str = ""
+    notes: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class CondensedSet:
+    """A class-balanced set of a few images, in class-major order: all of class 0, then all of class 1.
+
+    Attributes:
+        images: uint8 or float32 [n, H, W, C]; float32 for learned pixels, which may lie outside `value_range`
+            (picture exports clip them).
+        labels: int64 [n], 0 … 0 1 … 1 …, each class ipc times.
+        classes: class names, in the order of the label numbers.
+        preprocessing: what to do to the pixels before a network sees them.
+        provenance: how the set was made.
+        value_range: the values that mean black and white; (0, 255) for uint8.
+        soft_labels: float32 [n, c], rows are probabilities, or None.
+        source_index: int64 [n], the training image each image is, -1 for none; or None.
+        weights: float32 [n], not negative, weight of each image in training; or None.
+
+    Raises:
+        UserError: any of this does not hold; the message says which image or class is at fault.
+    """
+
+    images: Pixels
+    labels: Labels
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    provenance: Provenance
+    value_range: tuple[float, float] = (0.0, 255.0)
+    soft_labels: Floats | None = None
+    source_index: Labels | None = None
+    weights: Floats | None = None
+
+    def __post_init__(self) -> None:
+        _check_images(self)
+        _check_labels(self)
+        _check_extras(self)
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes c."""
+        return len(self.classes)
+
+    @property
+    def ipc(self) -> int:
+        """Images per class."""
+        return len(self) // self.num_classes
+
+    @property
+    def uses_true_labels(self) -> bool:
+        """Whether true labels went into it (`--clean-first oracle`): a bound for other sets, not a rival."""
+        return self.provenance.notes.get("uses_true_labels") is True
+
+    def arrays(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+        """The arrays there are, by name and in a fixed order: images, labels and the optional ones."""
+        for name in ("images", "labels", "soft_labels", "source_index", "weights"):
+            if (array := getattr(self, name)) is not None:
+                yield name, array
+
+    @property
+    def learned_rate(self) -> float | None:
+        """The learning rate that was learned along with the images, for networks trained on them; None without one."""
+        rate = self.provenance.notes.get("learned_rate")
+        return float(rate) if isinstance(rate, int | float) and rate > 0 else None
+
+    @property
+    def teacher_sha256(self) -> str | None:
+        """SHA-256 of the file of the teacher that belongs beside the set's; None without one."""
+        told = self.provenance.notes.get("online_teacher")
+        found = told.get("sha256") if isinstance(told, Mapping) else None
+        return found if isinstance(found, str) else None
+
+    @property
+    def packing(self) -> int:
+        """Pictures that one image holds side by side, 1 unless the method packs."""
+        packed = self.provenance.notes.get("packing")
+        return packed if isinstance(packed, int) else 1
+
+    def sha256(self) -> str:
+        """SHA-256 (hex) of all that training and comparing can depend on; the rest of the provenance is left out.
+
+        Hashed in this order: JSON of classes, value range, mean and std; then for each array of `arrays` and
+        each ZCA array its name, dtype and shape as text and its bytes, little-endian in C order; at last, where there
+        is any of it, JSON of `uses_true_labels`, `learned_rate` and `teacher_sha256`.
+        """
+        told = {
+            **({"uses_true_labels": True} if self.uses_true_labels else {}),
+            **({} if self.learned_rate is None else {"learned_rate": self.learned_rate}),
+            **({} if self.teacher_sha256 is None else {"teacher_sha256": self.teacher_sha256}),
+        }
+        digest = self._digest()
+        if told:
+            digest.update(json.dumps(told, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def sha256_of_arrays(self) -> str:
+        """The same without what was last: the checksum in files of the schema's first version, 1.0."""
+        return self._digest().hexdigest()
+
+    def _digest(self) -> hashlib._Hash:
+        process = self.preprocessing
+        header = [list(self.classes), list(self.value_range), list(process.mean), list(process.std)]
+        digest = hashlib.sha256(json.dumps(header).encode())
+        zca = [(name, getattr(process, name)) for name in ("zca_mean", "zca_matrix", "zca_inverse")]
+        for name, array in [*self.arrays(), *zca]:
+            if array is not None:
+                plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+                digest.update(f"{name} {plain.dtype.str} {plain.shape}".encode())
+                digest.update(plain.tobytes())
+        return digest
+
+    def unit_images(self) -> npt.NDArray[np.float32]:
+        """The images as float32 [n, H, W, C] with 0 black and 1 white; learned pixels may lie outside."""
+        low, high = self.value_range
+        return ((self.images.astype(np.float64) - low) / (high - low)).astype(np.float32)
+
+    def pictures(self) -> npt.NDArray[np.uint8]:
+        """The images as uint8 [n, H, W, C] to look at: learned pixels are clipped to range and rounded."""
+        return np.rint(np.clip(self.unit_images(), 0, 1) * 255).astype(np.uint8)
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """What a network trains on: float32 [n, C, H, W] normalised, and int64 [n] or soft float32 [n, c]."""
+        pixels = planes(self.unit_images())
+        targets = self.labels if self.soft_labels is None else self.soft_labels
+        return self.preprocessing.normalise(pixels), torch.from_numpy(targets.copy())
+
+    def to_json(self) -> dict[str, JSON]:
+        """Images per class, number of classes, SHA-256 and cost, as a JSON object."""
+        cost = asdict(self.provenance.cost)
+        return {"ipc": self.ipc, "classes": self.num_classes, "sha256": self.sha256(), "cost": cost}
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the set to an HDF5 file. Raises `UserError` where it exists and `force` is off, see `hdf5.write`."""
+        from condense.sets import hdf5
+
+        hdf5.write(Path(path), self, force=force)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CondensedSet:
+        """Read what `save` or `dmis condense` wrote. Raises `UserError` where it is damaged or no set."""
+        from condense.sets import hdf5
+
+        return hdf5.read(Path(path))
+
+
+def _check_images(condensed: CondensedSet) -> None:
+    images, (low, high) = condensed.images, condensed.value_range
+    if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or 0 in images.shape:
+        raise UserError(
+            f"images must be uint8 or float32 [n, height, width, channels], found {images.dtype} {list(images.shape)}."
+        )
+    if images.dtype == np.uint8 and (low, high) != (0, 255):
+        raise UserError(f"uint8 images have the value range 0 to 255, found {low} to {high}.")
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise UserError(f"the value range must rise from black to white, found {low} to {high}.")
+    _check_finite("images", images)
+    channels = images.shape[3]
+    if len(condensed.preprocessing.mean) != channels:
+        raise UserError(f"images have {channels} channels, the preprocessing {len(condensed.preprocessing.mean)}.")
+    zca_mean, pixels = condensed.preprocessing.zca_mean, int(np.prod(images.shape[1:]))
+    if zca_mean is not None and len(zca_mean) != pixels:
+        raise UserError(f"images have {pixels} values each, but ZCA was fitted on {len(zca_mean)}.")
+
+
+def _check_labels(condensed: CondensedSet) -> None:
+    labels, classes = condensed.labels, condensed.classes
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise UserError(f"at least two different class names are needed, found {list(classes)}.")
+    if labels.dtype != np.int64 or labels.shape != condensed.images.shape[:1]:
+        raise UserError(f"labels must be int64 [{len(condensed)}], found {labels.dtype} {list(labels.shape)}.")
+    check_labels(labels, len(classes))
+    counts = np.bincount(labels, minlength=len(classes))
+    few, many = int(counts.argmin()), int(counts.argmax())
+    if counts[few] != counts[many]:
+        raise UserError(
+            f"every class needs equally many images, but class {few} ({classes[few]}) has {counts[few]} "
+            f"and class {many} ({classes[many]}) has {counts[many]}."
+        )
+    if (np.diff(labels) < 0).any():
+        place = int(np.flatnonzero(np.diff(labels) < 0)[0]) + 1
+        raise UserError(f"images must be sorted by class, but image {place} has a lower label than its neighbour.")
+    if condensed.provenance.ipc != condensed.ipc:
+        raise UserError(
+            f"there are {condensed.ipc} images a class, but the provenance says {condensed.provenance.ipc}."
+        )
+
+
+def _check_extras(condensed: CondensedSet) -> None:
+    count = len(condensed)
+    _check_array("soft_labels", condensed.soft_labels, np.float32, (count, condensed.num_classes))
+    _check_array("source_index", condensed.source_index, np.int64, (count,))
+    _check_array("weights", condensed.weights, np.float32, (count,))
+    soft, source, weights = condensed.soft_labels, condensed.source_index, condensed.weights
+    if soft is not None and ((soft < 0).any() or (abs(soft.sum(axis=1) - 1) > 1e-3).any()):
+        raise UserError("soft_labels must be probabilities: not negative, each row adding up to 1.")
+    if source is not None and (source < -1).any():
+        raise UserError("source_index must be the number of a training image, or -1.")
+    if weights is not None and ((weights < 0).any() or not weights.any()):
+        raise UserError("weights must not be negative, nor all zero.")
+
+
+def _check_array(
+    name: str, array: npt.NDArray[np.generic] | None, dtype: type[np.generic], shape: tuple[int, ...]
+) -> None:
+    if array is None:
+        return
+    if array.dtype != dtype or array.shape != shape:
+        raise UserError(f"{name} must be {dtype.__name__} {list(shape)}, found {array.dtype} {list(array.shape)}.")
+    _check_finite(name, array)
+
+
+def _check_finite(name: str, array: npt.NDArray[np.generic]) -> None:
+    if np.issubdtype(array.dtype, np.floating):
+        wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+        if wrong.size:
+            raise UserError(f"{name} holds NaN or infinity in image {int(wrong[0])} ({wrong.size} such images).")

@@ -1,0 +1,187 @@
+"""Condensed sets in the file forms of other programs; `FORMATS` is the table of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condense.errors import UserError
+from condense.files import atomic_path, prepare_output
+from condense.grid import png
+from condense.sets.condensed_set import CondensedSet
+
+MARKER = "condensed.json"  # in exported folders; only a folder that has it is ever replaced
+_UNSAFE = re.compile(r"[^\w .-]+")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names Windows keeps for itself
+
+
+def export(condensed: CondensedSet, path: Path, format: str, *, force: bool = False) -> None:
+    """Write `condensed` to `path` in one of `FORMATS`, in one step.
+
+    Raises:
+        UserError: an unknown format; `path` ends like a file of another one, exists without `force`, or is a folder
+            that no export made; a picture form for images that are not of 1 or 3 channels; a library is missing.
+        RunFailed: the disk is full; what was at `path` is untouched.
+    """
+    if format not in FORMATS:
+        raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}.")
+    if format == "folder" and path.suffix.lower() in (*ENDINGS.values(), ".h5", ".hdf5"):
+        raise UserError(f"{path} is named like a file, and the format folder makes a folder; say which with --format.")
+    if format != "folder" and path.suffix.lower() != ENDINGS[format]:
+        raise UserError(f"{path}: files of the format {format} end in {ENDINGS[format]}; choose such a name.")
+    prepare_output(path, force=force)
+    path = path.resolve()
+    replaces = path.is_dir() and any(path.iterdir())
+    if replaces and not (path / MARKER).is_file():
+        raise UserError(f"{path} is a folder that no export made, so --force does not replace it; choose another name.")
+    with ExitStack() as afterwards, atomic_path(path) as temporary:
+        FORMATS[format](condensed, temporary)
+        if replaces:
+            afterwards.enter_context(_set_aside(path))
+
+
+def to_folder(condensed: CondensedSet, path: Path) -> None:
+    """Write PNG files in a folder per class, as torchvision's ImageFolder reads, and condensed.json.
+
+    ImageFolder numbers classes in the order of their sorted folder names. So where the class names are no
+    safe folder names, or do not sort in label order, each folder begins with the zero-padded label.
+    Learned pixels are clipped and rounded.
+    """
+    folders = folder_names(condensed.classes)
+    pictures, digits = condensed.pictures(), len(str(condensed.ipc - 1))
+    for place, (label, picture) in enumerate(zip(condensed.labels, pictures, strict=True)):
+        folder = path / folders[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{place % condensed.ipc:0{digits}}.png").write_bytes(png(picture))
+    (path / MARKER).write_text(json.dumps(_description(condensed, folders), indent=1), encoding="utf-8")
+
+
+def to_npz(condensed: CondensedSet, path: Path) -> None:
+    """Write arrays that `condense.data.sources.load` reads: images uint8 NHWC, labels int64, class_names.
+
+    Besides, where they exist: pixels float32 NHWC of learned images (0 black, 1 white), soft_labels,
+    source_index, weights.
+    """
+    arrays = {
+        **dict(condensed.arrays()),
+        "images": condensed.pictures(),
+        "class_names": np.array(condensed.classes),
+    }
+    if condensed.images.dtype == np.float32:
+        arrays["pixels"] = condensed.unit_images()
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def to_vico(condensed: CondensedSet, path: Path) -> None:
+    """Write the res_*.pt form of DC, DSA and DM (VICO-UoE/DatasetCondensation).
+
+    {"data": [[images float32 [n, C, H, W] normalised, labels int64 [n]]], "accs_all_exps": {}}; their
+    programs take the last entry of "data". Soft labels have no place in it.
+    """
+    images, labels = _hard_tensors(condensed)
+    _save_tensors({"data": [[images, labels]], "accs_all_exps": {}}, path)
+
+
+def to_ddranking(condensed: CondensedSet, path: Path) -> None:
+    """Write tensors for DD-Ranking's `image_tensor`, `hard_labels` and `soft_labels`, sorted by class.
+
+    {"images": float32 [n, C, H, W] normalised, "labels": int64 [n]} and, where they exist, "soft_labels"
+    float32 [n, c].
+    """
+    images, labels = _hard_tensors(condensed)
+    tensors = {"images": images, "labels": labels}
+    if condensed.soft_labels is not None:
+        tensors["soft_labels"] = torch.from_numpy(condensed.soft_labels.copy())
+    _save_tensors(tensors, path)
+
+
+def to_parquet(condensed: CondensedSet, path: Path) -> None:
+    """Write a table of image {bytes: PNG, path} and label, which Hugging Face `datasets` reads as such."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError("writing parquet needs the library pyarrow; run: pip install 'dmis[parquet]'") from error
+    images = [{"bytes": png(picture), "path": f"{place}.png"} for place, picture in enumerate(condensed.pictures())]
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"_type": "ClassLabel", "names": list(condensed.classes)},
+    }
+    table = pyarrow.table({"image": images, "label": condensed.labels})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    content = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, content)
+    path.write_bytes(content.getvalue())
+
+
+FORMATS: Mapping[str, Callable[[CondensedSet, Path], None]] = MappingProxyType(
+    {
+        "folder": to_folder,
+        "npz": to_npz,
+        "vico": to_vico,
+        "ddranking": to_ddranking,
+        "parquet": to_parquet,
+    }
+)
+
+
+ENDINGS: Mapping[str, str] = MappingProxyType({"npz": ".npz", "vico": ".pt", "ddranking": ".pt", "parquet": ".parquet"})
+
+
+def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """Folder names that every common file system takes, all different, sorting in the order of `classes`."""
+    safe = [_UNSAFE.sub("_", name)[:60].strip(" .") for name in classes]
+    unchanged = safe == list(classes) and safe == sorted(safe) and not any(map(_RESERVED.fullmatch, safe))
+    if unchanged and len({name.casefold() for name in safe}) == len(safe):
+        return tuple(safe)
+    digits = len(str(len(safe) - 1))
+    return tuple(f"{label:0{digits}}_{name}".rstrip(" .") for label, name in enumerate(safe))
+
+
+def _description(condensed: CondensedSet, folders: Sequence[str]) -> dict[str, Any]:
+    process = condensed.preprocessing
+    return {
+        "classes": dict(zip(folders, condensed.classes, strict=True)),
+        "mean": process.mean,
+        "std": process.std,
+        "zca": process.zca_mean is not None,
+        "sha256": condensed.sha256(),
+        "provenance": asdict(condensed.provenance),
+    }
+
+
+def _hard_tensors(condensed: CondensedSet) -> tuple[Tensor, Tensor]:
+    return condensed.tensors()[0], torch.from_numpy(condensed.labels.copy())
+
+
+def _save_tensors(content: Mapping[str, Any], path: Path) -> None:
+    buffer = io.BytesIO()  # torch tells of a full disk less clearly than a plain write
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getvalue())
+
+
+@contextmanager
+def _set_aside(folder: Path) -> Iterator[None]:
+    """Move `folder` out of the way; afterwards delete it if something took its place, else move it back."""
+    aside = folder.with_name(f".replaced-{folder.name}")
+    folder.rename(aside)
+    try:
+        yield
+    finally:
+        if folder.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(folder)

@@ -1,0 +1,209 @@
+"""Every export, read back by the program it is for or by the rule that program follows."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from condense.data import sources
+from condense.errors import UserError
+from condense.preprocessing import Preprocessing
+from condense.sets.condensed_set import CondensedSet, Provenance
+from condense.sets.export import ENDINGS, FORMATS, export, folder_names
+
+
+def make(*, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = ("cat", "dog", "eel")) -> CondensedSet:
+    rng = np.random.default_rng(0)
+    shape = (12, 4, 4, channels)
+    pixels = rng.normal(0.5, 0.5, shape).astype(np.float32)
+    images = pixels if floats else rng.integers(0, 256, shape).astype(np.uint8)
+    return CondensedSet(
+        images=images,
+        labels=np.repeat(np.arange(3), 4),
+        classes=classes,
+        preprocessing=Preprocessing((0.5,) * channels, (0.25,) * channels),
+        provenance=Provenance("dmis", 4, 0, {"a": 1}, "digits", "00", "noisy", "sym:0.4", 0.4),
+        value_range=(0.0, 1.0) if floats else (0.0, 255.0),
+        soft_labels=np.full((12, 3), 1 / 3, np.float32),
+    )
+
+
+@pytest.mark.parametrize("classes", [("cat", "dog", "eel"), ("zebra", "ant", "a/b"), ("A", "a", "..")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_folder_is_read_by_torchvision(tmp_path: Path, classes: tuple[str, ...], channels: int) -> None:
+    condensed = make(channels=channels, classes=classes)
+    export(condensed, tmp_path / "out", "folder")
+    folder = ImageFolder(str(tmp_path / "out"))
+    assert folder.targets == condensed.labels.tolist()
+    for (file, _), image in zip(folder.imgs, condensed.images, strict=True):
+        with Image.open(file) as opened:
+            np.testing.assert_array_equal(np.asarray(opened).reshape(image.shape), image)
+    told = json.loads((tmp_path / "out" / "condensed.json").read_text())
+    assert list(told["classes"].values()) == list(classes)
+    assert told["sha256"] == condensed.sha256()
+
+
+def test_folder_names() -> None:
+    assert folder_names(("cat", "dog")) == ("cat", "dog")
+    assert folder_names(("T-shirt/top", "Trouser")) == ("0_T-shirt_top", "1_Trouser")
+    assert folder_names(("b", "a")) == ("0_b", "1_a")  # would swap the labels
+    assert folder_names(("A", "a")) == ("0_A", "1_a")  # one folder on some systems
+    assert folder_names(("..", "con")) == ("0_", "1_con")
+    many = folder_names(tuple(reversed([f"class {i}" for i in range(100)])))
+    assert many[7] == "07_class 92" and list(many) == sorted(many)
+    long = folder_names(("ü" * 300 + "a", "ü" * 300 + "b"))
+    assert len(set(long)) == 2 and all(len(name.encode()) < 255 for name in long)
+
+
+def test_many_images_sort_in_order(tmp_path: Path) -> None:
+    one = make()
+    images = np.arange(24, dtype=np.uint8).repeat(48).reshape(24, 4, 4, 3)
+    condensed = dataclasses.replace(
+        one,
+        images=images,
+        labels=np.repeat(np.arange(2), 12),
+        classes=("a", "b"),
+        soft_labels=None,
+        provenance=dataclasses.replace(one.provenance, ipc=12),
+    )
+    export(condensed, tmp_path / "out", "folder")
+    values = [int(np.asarray(image)[0, 0, 0]) for image, _ in ImageFolder(str(tmp_path / "out"))]
+    assert values == list(range(24))
+
+
+def test_npz_is_read_by_our_own_loader(tmp_path: Path) -> None:
+    condensed = make(floats=True)
+    export(condensed, tmp_path / "set.npz", "npz")
+    source = sources.load(str(tmp_path / "set.npz"))
+    np.testing.assert_array_equal(source.train.images, condensed.pictures())
+    np.testing.assert_array_equal(source.supervision.observed, condensed.labels)
+    assert source.train.classes == condensed.classes
+    with np.load(tmp_path / "set.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["pixels"], condensed.images)
+        np.testing.assert_array_equal(arrays["soft_labels"], condensed.soft_labels)
+
+
+def test_folder_is_read_by_our_own_loader(tmp_path: Path) -> None:
+    condensed = make(classes=("zebra", "ant", "bee"))
+    export(condensed, tmp_path / "out", "folder")
+    source = sources.load(str(tmp_path / "out"))
+    np.testing.assert_array_equal(source.train.images, condensed.images)
+    np.testing.assert_array_equal(source.supervision.observed, condensed.labels)
+
+
+def test_vico_as_their_programs_take_it(tmp_path: Path) -> None:
+    condensed = make(floats=True)
+    export(condensed, tmp_path / "res_DM.pt", "vico")
+    loaded = torch.load(tmp_path / "res_DM.pt", weights_only=True)
+    images, labels = loaded["data"][-1]
+    assert loaded["accs_all_exps"] == {}
+    assert images.dtype == torch.float32 and labels.dtype == torch.int64
+    assert labels.tolist() == condensed.labels.tolist()
+    expected = (condensed.images.transpose(0, 3, 1, 2) - 0.5) / 0.25
+    np.testing.assert_allclose(images.numpy(), expected, atol=1e-6)
+
+
+def test_ddranking_is_sorted_by_class(tmp_path: Path) -> None:
+    condensed = make()
+    export(condensed, tmp_path / "set.pt", "ddranking")
+    loaded = torch.load(tmp_path / "set.pt", weights_only=True)
+    assert loaded["images"].shape == (12, 3, 4, 4)
+    assert loaded["labels"].tolist() == sorted(condensed.labels.tolist())
+    assert torch.equal(loaded["soft_labels"], torch.full((12, 3), 1 / 3))
+    torch.testing.assert_close(loaded["images"], condensed.tensors()[0], rtol=0, atol=0)
+
+
+def test_parquet_holds_png_and_names(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    condensed = make()
+    export(condensed, tmp_path / "set.parquet", "parquet")
+    table = parquet.read_table(tmp_path / "set.parquet")
+    assert table["label"].to_pylist() == condensed.labels.tolist()
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["label"]["names"] == list(condensed.classes)
+    import io
+
+    for row, image in zip(table["image"].to_pylist(), condensed.images, strict=True):
+        with Image.open(io.BytesIO(row["bytes"])) as opened:
+            np.testing.assert_array_equal(np.asarray(opened), image)
+
+
+@pytest.mark.filterwarnings("ignore")  # another library's
+def test_parquet_is_read_by_hugging_face(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    condensed = make()
+    export(condensed, tmp_path / "set.parquet", "parquet")
+    table = datasets.Dataset.from_parquet(str(tmp_path / "set.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert table.features["label"].names == list(condensed.classes)
+    assert table["label"][:] == condensed.labels.tolist()
+    np.testing.assert_array_equal(np.asarray(table[5]["image"]), condensed.images[5])
+
+
+def test_missing_pyarrow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"pip install 'dmis\[parquet\]'"):
+        export(make(), tmp_path / "set.parquet", "parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["folder", "npz", "vico", "ddranking"])
+def test_existing_output_needs_force(tmp_path: Path, format: str) -> None:
+    ending = ENDINGS.get(format, "")
+    target = tmp_path / f"out{ending}"
+    export(make(), target, format)
+    with pytest.raises(UserError, match="exists already"):
+        export(make(), target, format)
+    export(make(floats=True), target, format, force=True)
+    export(make(), tmp_path / f"fresh{ending}", format)
+    export(make(), target, format, force=True)
+
+    def content(path: Path) -> dict[str, bytes]:
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+    assert content(target) == content(tmp_path / f"fresh{ending}")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [f"fresh{ending}", f"out{ending}"]
+
+
+@pytest.mark.parametrize(("name", "format"), [("looks.npz", "folder"), ("set", "npz"), ("set.npz", "ddranking")])
+def test_a_name_that_ends_like_another_format_is_refused(tmp_path: Path, name: str, format: str) -> None:
+    with pytest.raises(UserError, match=name):
+        export(make(), tmp_path / name, format)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_folder_is_never_replaced(tmp_path: Path) -> None:
+    for format in FORMATS:
+        photos = tmp_path / f"photos{ENDINGS.get(format, '')}"
+        photos.mkdir(exist_ok=True)
+        (photos / "holiday.jpg").write_text("x")
+        with pytest.raises(UserError, match="no export made"):
+            export(make(), photos, format, force=True)
+        assert (photos / "holiday.jpg").read_text() == "x"
+
+
+def test_failed_export_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(make(), tmp_path / "out", "folder")
+    before = sorted(tmp_path.rglob("*"))
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("condense.files.os.replace", fail)
+    with pytest.raises(Exception, match="no space left"):
+        export(make(floats=True), tmp_path / "out", "folder", force=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_unknown_format_and_odd_channels(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no format 'jpg'; choose one of folder, npz"):
+        export(make(), tmp_path / "out", "jpg")
+    with pytest.raises(UserError, match="these images have 2"):
+        export(make(channels=2), tmp_path / "out", "folder")
+    assert list(tmp_path.iterdir()) == []
