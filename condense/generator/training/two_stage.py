@@ -105,7 +105,7 @@ class Beliefs:
 def as_given(supervision: Supervision) -> npt.NDArray[np.float32]:
     """The labels as beliefs, one-hot or uniform over the candidates: float32 [n, c]."""
     given = supervision.candidates
-    return (given / given.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(given / given.sum(1, keepdims=True), dtype=np.float32)
 
 
 def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
