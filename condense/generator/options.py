@@ -108,7 +108,9 @@ class TrainOptions(Options):
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
     compile: bool = Field(False, description="torch.compile the network")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    second_opinion: bool = Field(True, description="dmis relabel asks VolMinNet's classifier too, where there is one")
+    second_opinion: bool = Field(
+        True, description="labels are repaired by VolMinNet's classifier too, where there is one"
+    )
     helper: HelperOptions = HelperOptions()
     coherence: FoldOptions = FoldOptions()
 

@@ -20,16 +20,14 @@ import torch
 from condense import rng
 from condense.data.types import TrainingSet
 from condense.errors import UserError
-from condense.generator.classifier import centred_schedule
+from condense.generator.labels.suggestions import suggest
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
-from condense.machine import is_worker, num_processes, process_index
+from condense.machine import is_worker, process_index
 from condense.run import Run
 
 BELIEFS = "beliefs"
-LOOKS = centred_schedule(2)  # half the default: every training image is looked at
-_PART = 2000  # images between two looks at the progress
 
 
 def train_stages(
@@ -97,41 +95,33 @@ class Beliefs:
 
 
 def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
-    """What `generator` believes of each training image; found once and kept in the run folder.
+    """What `generator` believes of each training image, see `suggest`; found once and kept in the run folder.
 
-    The noise is that of the seed it was trained with, so that it tells all who ask the same. A vanilla generator
-    believes the labels as given: one-hot, or uniform over the candidates.
+    A vanilla generator believes the labels as given: one-hot, or uniform over the candidates.
 
     Args:
-        generator: who is asked.
+        generator: who is asked, and who is beside it.
         data: images and the labels they came with.
         run: the folder.
         together: whether the processes that torchrun started share the images among them; all of them must call.
+
+    Raises:
+        UserError: the generator was made for other classes or image sizes.
     """
     generator.check_data(data.images)
     given = data.supervision.candidates
     if generator.meta["objective"] == "vanilla":
         return Beliefs((given / given.sum(1, keepdims=True)).astype(np.float32))
-    of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint()}
+    asked = None if generator.opinion is None else generator.opinion.numbers()
+    of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
     found = run.load(BELIEFS)
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
         posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
         return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
-    seed = cast(int, generator.meta["seed"])
-    before, started = generator.denoiser.evaluations, time.perf_counter()
-    share, sharers = (process_index(), num_processes()) if together else (0, 1)
-    starts = range(share * _PART, len(data), sharers * _PART)
-    parts = []
-    with run.track(len(starts), "beliefs") as tracker:
-        for done, start in enumerate(starts, 1):
-            part = data.take(np.arange(start, min(start + _PART, len(data))))
-            parts.append((start, generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed)))
-            tracker.update(done)
-    if together:
-        parts = sorted(of_all_processes(parts), key=lambda part: part[0])
-    evaluations, seconds = generator.denoiser.evaluations - before, time.perf_counter() - started
-    posterior = np.concatenate([posterior for _, posterior in parts])
-    if share == 0:
+    before, started = generator.evaluations, time.perf_counter()
+    posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
+    evaluations, seconds = generator.evaluations - before, time.perf_counter() - started
+    if not together or process_index() == 0:
         tensors = {BELIEFS: torch.from_numpy(posterior)}
         run.save(BELIEFS, tensors, {**of, "evaluations": evaluations, "seconds": seconds})
     return Beliefs(posterior, evaluations, seconds)
