@@ -77,7 +77,7 @@ def surviving_logits(
         denoiser: in eval mode; asked for one class at a time.
         x_0: clean images [B, C, H, W] in [-1, 1].
         schedule: noise levels and masses, see `class_errors`.
-        generator: source of the noise (CPU).
+        generator: source of the noise; a CPU's gives the same on every device.
         temperature: see `logits_from_errors`.
         log_prior: log class prior [c].
         margin: nats, at least 0; see the top of this file.

@@ -82,17 +82,21 @@ def train_noisy_classifier(
     def loss_of(indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
         x, labels = parts.images[indices], None
         if augmented:
-            x, labels = augment(x, options.augment(), random)
+            x, labels = augment(x, options.augment(may_flip=data.images.may_flip), random)
         sigma = noise.sample(len(x), random, device)
-        x_t = x + sigma[:, None, None, None] * torch.randn(x.shape, generator=random).to(device)
+        eps = torch.randn(x.shape, generator=random, device=random.device).to(device)
+        x_t = x + sigma[:, None, None, None] * eps
         with autocast(device, bf16):
             logits = module(x_t, sigma, labels)
-        likelihood = label_likelihood(parts.candidates[indices], parts.trusted[indices], transition)
+        likelihood = label_likelihood(
+            parts.candidates[indices], parts.trusted[indices], transition, has_sets=parts.has_sets
+        )
         return forward_loss(logits, likelihood).mean()
 
     def step_loss(step: int) -> Tensor:
         torch.manual_seed(rng.derive(seed, f"{NAME}-dropout", step))
-        return loss_of(parts.batch(step), rng.generator(seed, f"{NAME}-step", step), augmented=True)
+        random = rng.generator(seed, f"{NAME}-step", step, device=device)
+        return loss_of(parts.batch(step), random, augmented=True)
 
     def held_out_loss() -> float:
         random = rng.generator(seed, f"{NAME}-held-out")

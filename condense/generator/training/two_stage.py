@@ -25,7 +25,7 @@ from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
 from condense.machine import is_worker, process_index
-from condense.run import Run
+from condense.run import Run, as_described
 
 BELIEFS = "beliefs"
 
@@ -116,11 +116,17 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
     found = run.load(BELIEFS)
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
-        posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
-        return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
+        with as_described(run.file(BELIEFS)):
+            posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
+            if posterior.shape != given.shape or not np.isfinite(posterior).all():
+                raise ValueError(f"beliefs [n, c] must be finite numbers {list(given.shape)}")
+            return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     before, started = generator.evaluations, time.perf_counter()
     posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
-    evaluations, seconds = generator.evaluations - before, time.perf_counter() - started
+    evaluations = generator.evaluations - before
+    if together:
+        evaluations = sum(of_all_processes([evaluations]))
+    seconds = time.perf_counter() - started
     if not together or process_index() == 0:
         tensors = {BELIEFS: torch.from_numpy(posterior)}
         run.save(BELIEFS, tensors, {**of, "evaluations": evaluations, "seconds": seconds})
