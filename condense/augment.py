@@ -12,7 +12,8 @@ out or comes in from outside is 0, the mean colour.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +29,6 @@ MAX_SCALE = 1.2
 MAX_DEGREES = 15.0
 NUM_UNIFORM = 3  # an operation needs at most three random numbers an image
 DSA = "color_crop_cutout_flip_scale_rotate"
-
-# A mirrored digit is another sign, so these data sets are never flipped (as in DC's public code).
-# Fashion-MNIST is not among them: mirrored clothes are clothes.
-NEVER_FLIPPED = ("digits", "mnist", "svhn")
 
 
 def siamese(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
@@ -51,14 +48,36 @@ def siamese(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
     Raises:
         UserError: the strategy names an unknown operation.
     """
-    operation = _choose(strategy, generator)
-    return operation(x, torch.rand(1, NUM_UNIFORM, generator=generator).to(x))
+    return draw(strategy, 1, generator)(x)
 
 
 def independent(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
     """As `siamese`, with parameters drawn for each image; the operation is still one for the batch."""
+    return draw(strategy, len(x), generator)(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """An operation with its parameters, uniform numbers [1 or B, NUM_UNIFORM]; call it with images [B, C, H, W]."""
+
+    operation: Operation
+    uniform: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The images changed, of the same shape."""
+        return self.operation(x, self.uniform.to(x))
+
+
+def draw(strategy: str, count: int, generator: torch.Generator) -> Drawn:
+    """One random operation of `strategy`, its parameters for `count` images or, with 1, the same for all."""
     operation = _choose(strategy, generator)
-    return operation(x, torch.rand(len(x), NUM_UNIFORM, generator=generator).to(x))
+    return Drawn(operation, torch.rand(count, NUM_UNIFORM, generator=generator))
+
+
+def moved(drawn: Sequence[Drawn], device: torch.device) -> list[Drawn]:
+    """The same with all parameters on `device`, by one copy."""
+    parts = torch.cat([one.uniform for one in drawn]).to(device).split([len(one.uniform) for one in drawn])
+    return [Drawn(one.operation, part) for one, part in zip(drawn, parts, strict=True)]
 
 
 def check_strategy(strategy: str) -> tuple[str, ...]:
@@ -74,9 +93,9 @@ def check_strategy(strategy: str) -> tuple[str, ...]:
     return names
 
 
-def allowed(strategy: str, data_name: str) -> str:
-    """`strategy` without what the data set called `data_name` forbids: "flip" for digits, mnist and svhn."""
-    if data_name not in NEVER_FLIPPED:
+def allowed(strategy: str, *, may_flip: bool) -> str:
+    """`strategy` without "flip" where a mirror image may show another class (see `ImageData.may_flip`)."""
+    if may_flip:
         return strategy
     return "_".join(name for name in strategy.split("_") if name != "flip")
 

@@ -42,7 +42,7 @@ def machine() -> dict[str, str]:
     return {
         "cpu": _cpu_model(),
         "cores": str(_usable_cores()),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else best_device().type,
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -65,10 +65,24 @@ def num_processes() -> int:
 
 
 def best_device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
+    """This process's GPU where there is one (CUDA's, or Apple's), else the CPU; float32 is settled for it.
+
+    Of several GPUs each process that torchrun started on this machine takes its own, by LOCAL_RANK.
+    """
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from condense.precision import settle_float32
+
+    settle_float32()
+    if torch.cuda.is_available():
+        return torch.device("cuda", _local_rank() % max(1, torch.cuda.device_count()))
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if found is None else torch.device(found.type)
+
+
+def _local_rank() -> int:
+    """Which of the processes that torchrun started on this machine this is, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def _cpu_model() -> str:
@@ -84,6 +98,18 @@ def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_device_bytes(device: torch.device) -> int | None:
+    """Memory of a GPU that this process could still take, what its allocator keeps unused included; None if unknown."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return None
 
 
 def peak_memory_bytes() -> int:

@@ -1,28 +1,71 @@
-"""Which arithmetic a device is quick at, and how it is asked for."""
+"""Which arithmetic a device is quick at, how it is asked for, and what float32 means.
+
+Nothing is assumed of a device that can be asked or measured: instruction sets are asked for their names, and where the
+answer settles nothing (ARM, CPUs newer than torch's list, Apple's GPUs) one convolution is timed in both types.
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import functools
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
+from torch import nn
+
+WORTH = 1.2  # how much quicker bfloat16 must be in a measurement to be taken for its rounding
+_ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN then leaves instructions unused that there are
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """In which type networks run, and why.
+
+    Attributes:
+        device: type of the device: "cpu", "cuda", "mps".
+        precision: of convolutions and matrix products; weights, losses and updates are float32 in either case.
+        decided: "asked for", or of the automatic choice "by its instructions" or "by timing a convolution".
+    """
+
+    device: str
+    precision: Literal["bfloat16", "float32"]
+    decided: Literal["asked for", "by its instructions", "by timing a convolution"]
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the type is bfloat16."""
+        return self.precision == "bfloat16"
+
+    def to_json(self) -> dict[str, str]:
+        """The attributes by name, for records of runs and results."""
+        return asdict(self)
+
+
+def arithmetic(precision: str, device: torch.device) -> Arithmetic:
+    """What `precision` ("auto", "bf16" or "fp32") means on `device`: the choice and its reason."""
+    if precision == "auto":
+        return _automatic(device.type)
+    return Arithmetic(device.type, "bfloat16" if precision == "bf16" else "float32", "asked for")
 
 
 def fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 convolutions are the quick ones on `device`.
 
-    True for GPUs from Ampere on and for CPUs with AVX512-BF16 or AMX instructions; elsewhere bfloat16 works
-    but is emulated, slower than float32.
+    True for GPUs from Ampere on and for x86 CPUs with AVX512-BF16 or AMX; CPUs with AVX-512 alone only emulate them,
+    several times slower than float32. Where the instruction set is not known, a convolution decides, timed once a
+    process.
     """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return _cpu_has_bf16()
-    return False
+    return _automatic(device.type).bf16
 
 
 def wants_bf16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bfloat16: "bf16" always, "auto" where `device` is quick at it, anything else never."""
-    return precision == "bf16" or (precision == "auto" and fast_bf16(device))
+    return arithmetic(precision, device).bf16
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
@@ -30,7 +73,124 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
-def _cpu_has_bf16() -> bool:
-    # AVX512-BF16 and AMX are x86 extensions; torch names the vector set it dispatches to "AVX512" there.
-    x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return x86 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+@contextmanager
+def frozen_autocast(network: nn.Module, device: torch.device, bf16: bool) -> Iterator[None]:
+    """`autocast` without gradients, under which the weights of `network` are cast once, not at each pass.
+
+    Autocast keeps the casts of those weights only that require gradients, until its outermost context ends.
+    """
+    frozen = [weight for weight in network.parameters() if not weight.requires_grad]
+    with torch.no_grad(), autocast(device, bf16):
+        for weight in frozen:
+            weight.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for weight in frozen:
+                weight.requires_grad_(False)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Have torch use algorithms alone that give the same bits every time, or raise RuntimeError where it has none.
+
+    On a GPU alone there are others. Without `wanted` nothing changes.
+    """
+    if not wanted:
+        yield
+        return
+    before, algorithm = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS looks at it when it is first used
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.deterministic = algorithm
+
+
+def settle_float32() -> None:
+    """Let float32 be float32 everywhere, and cuDNN choose its algorithms by rule, not by a race.
+
+    TF32, which torch allows in cuDNN's convolutions unless told otherwise, keeps 10 bits of the mantissa of 23. Timed
+    choices of algorithms may differ between two starts of the same run.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+
+
+def float32_settings() -> dict[str, bool]:
+    """What `settle_float32` set, as it is now: for records."""
+    return {
+        "tf32_products": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+@functools.cache
+def _automatic(device_type: str) -> Arithmetic:
+    has = _has_instructions(device_type)
+    if has is not None:
+        return Arithmetic(device_type, "bfloat16" if has else "float32", "by its instructions")
+    quicker = gflops(device_type, torch.bfloat16) > WORTH * gflops(device_type, torch.float32)
+    return Arithmetic(device_type, "bfloat16" if quicker else "float32", "by timing a convolution")
+
+
+def _has_instructions(device_type: str) -> bool | None:
+    """Whether the device has instructions for bfloat16; None where nobody can tell."""
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device_type != "cpu" or any(os.environ.get(name) for name in _ISA_LIMITS):
+        return None
+    if platform.machine().lower() not in ("x86_64", "amd64") or not _vectors_are_known():
+        return None
+    flags = [_flag("_is_avx512_bf16_supported"), _flag("_is_amx_tile_supported")]
+    return True if True in flags else None if None in flags else False
+
+
+def _vectors_are_known() -> bool:
+    """Whether torch's kernels were written for this CPU's vectors; "DEFAULT" is torch's word for any other."""
+    return str(torch.backends.cpu.get_cpu_capability()).startswith("AVX")
+
+
+def _flag(name: str) -> bool | None:
+    """One of torch's private questions to the CPU; None in a version of torch that does not have it."""
+    ask: Callable[[], bool] | None = getattr(torch.cpu, name, None)
+    return None if ask is None else bool(ask())
+
+
+@functools.cache
+def gflops(device_type: str, dtype: torch.dtype) -> float:
+    """10^9 operations a second of one 3x3 convolution, forward and backward, by this process's threads.
+
+    The best of three after one to warm up; 0 where the device cannot do it. On a CPU [16, 64, 28, 28] with 64 output
+    channels, which takes some hundredths of a second, elsewhere [256, 256, 32, 32] with 256.
+    """
+    batch, channels, side = (16, 64, 28) if device_type == "cpu" else (256, 256, 32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.ones(batch, channels, side, side, device=device_type, dtype=dtype, requires_grad=True)
+            weight = torch.ones(channels, channels, 3, 3, device=device_type, dtype=dtype, requires_grad=True)
+            seconds = min([_seconds(x, weight) for _ in range(4)][1:])
+    except RuntimeError:  # no such convolution in this type here
+        return 0.0
+    return 3 * 2 * batch * channels**2 * 9 * side**2 / seconds / 1e9
+
+
+def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
+    """Time of one convolution, its gradients in input and weight included."""
+    wait = _nothing if x.device.type == "cpu" else torch.accelerator.synchronize
+    wait()
+    started = time.perf_counter()
+    out = torch.nn.functional.conv2d(x, weight, padding=1)
+    torch.autograd.grad(out, (x, weight), torch.ones_like(out))
+    wait()
+    return time.perf_counter() - started
+
+
+def _nothing() -> None:
+    """A CPU has done what it was told when the call returns."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+MOST_SEEDS = 2**63
+"""Seeds lie in [0, 2^63): what torch, numpy and HDF5 all take."""
 
 
 def derive(seed: int, purpose: str, *numbers: int) -> int:
@@ -13,6 +18,12 @@ def derive(seed: int, purpose: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator seeded by `derive`."""
-    return torch.Generator().manual_seed(derive(seed, purpose, *numbers))
+def generator(seed: int, purpose: str, *numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator seeded by `derive`.
+
+    On the CPU unless a `device` is given: the same numbers on every machine, at the price of a copy for each draw that
+    a GPU needs. A device's own numbers are others, the same whenever that kind of device is seeded so.
+    """
+    import torch
+
+    return torch.Generator(device).manual_seed(derive(seed, purpose, *numbers))

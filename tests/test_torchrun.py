@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,8 +87,24 @@ def test_one_process_that_loses_its_way_stops_both(torchrun, tmp_path):
     assert "The loss became nan at step 2" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["demo", "--out", "demo"], "`dmis demo` needs one process, torchrun started 2"),
+        (["evaluate", "set.h5"], "`dmis evaluate` needs one process"),
+        (["--debug", "benchmark", "digits"], "`dmis benchmark` needs one process"),
+        (["condense", "--method", "random", "--ipc", "1"], r"here none is trained \(method random\); run it without"),
+    ],
+)
+def test_what_several_processes_cannot_do_together_is_refused(dmis, monkeypatch, command, sentence):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    answer = dmis(*command)
+    assert answer.code == 2 and re.search(sentence, answer.err)
+    assert not list(Path().iterdir())
+
+
 @pytest.mark.slow
-def test_the_demo_refuses_several_processes(torchrun):
-    done = torchrun("demo", "--out", "demo")
-    assert done.returncode != 0
-    assert "needs one process" in done.stderr
+def test_two_processes_that_cannot_work_together_end_with_the_sentence(torchrun, tmp_path):
+    done = torchrun("condense", "--method", "random", "--ipc", "1", "--out", "set.h5")
+    assert done.returncode != 0 and "run it without torchrun" in done.stderr
+    assert not (tmp_path / "set.h5").exists()

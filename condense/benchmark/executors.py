@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -29,6 +30,7 @@ _MOST_JOBS = 4  # at once unless asked for more: each holds the data and torch i
 _MOST_QUEUED = 100
 _IMPORTED_ONCE = ("condense.benchmark.cell", "torch._dynamo", "sklearn.datasets")  # seconds saved for every cell
 _DAY_IN_MINUTES = 24 * 60
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Job(Protocol):
@@ -76,22 +78,34 @@ def choose_executor(name: str, out: Path, slots: int | None, settings: Sequence[
     if name == "local" and not settings:
         return LocalExecutor(slots)
     if name == "slurm":
-        parameters = {"name": "dmis", "timeout_min": _DAY_IN_MINUTES, **parse_overrides(settings)}
+        parameters = {"name": "dmis", "timeout_min": _DAY_IN_MINUTES, "gpus_per_node": 1, **parse_overrides(settings)}
         return SubmititExecutor(out / "slurm", parameters, slots or _MOST_QUEUED)
     raise UserError(f"The executor {name!r} is not known or takes no --slurm; use local, or slurm with it.")
 
 
+def slots_asked(jobs: str) -> int | None:
+    """Tasks at once as `--jobs` gives them, None for "auto". Raises `UserError` where it is neither."""
+    if jobs == "auto":
+        return None
+    if jobs.isdecimal() and int(jobs) >= 1:
+        return int(jobs)
+    raise UserError(f"--jobs is {jobs!r}; give a number from 1 on, or auto.")
+
+
 class LocalExecutor:
-    """A process a task on this machine, its share of the cores each.
+    """A process a task on this machine, its share of the cores each, and one of the GPUs where there are any.
 
     Args:
-        slots: tasks at once; one with a GPU, else one a core up to four, when None.
+        slots: tasks at once; one a GPU, else one a core up to four, when None.
     """
 
     def __init__(self, slots: int | None = None) -> None:
         import torch
 
-        self.slots = slots or (1 if best_device().type == "cuda" else min(_MOST_JOBS, torch.get_num_threads()))
+        self._gpus = visible_gpus()
+        usual = len(self._gpus) or (1 if best_device().type != "cpu" else min(_MOST_JOBS, torch.get_num_threads()))
+        self.slots = slots or usual
+        self._running: list[tuple[_ProcessJob, str]] = []  # and the GPU each was given
         self._threads = max(1, torch.get_num_threads() // self.slots)
         self._context: BaseContext
         if "forkserver" in multiprocessing.get_all_start_methods():
@@ -103,9 +117,28 @@ class LocalExecutor:
 
     def start(self, work: Work, out: Path, cell: Cell) -> Job:
         """Start a process."""
-        process = self._context.Process(target=_work_alone, args=(work, out, cell, self._threads))  # type: ignore[attr-defined]
+        gpu = self._least_busy_gpu()
+        process = self._context.Process(target=_work_alone, args=(work, out, cell, self._threads, gpu))  # type: ignore[attr-defined]
         process.start()
-        return _ProcessJob(process)
+        job = _ProcessJob(process)
+        if gpu is not None:
+            self._running.append((job, gpu))
+        return job
+
+    def _least_busy_gpu(self) -> str | None:
+        """The GPU with the fewest tasks, the first of several; None without any."""
+        self._running = [(job, gpu) for job, gpu in self._running if not job.done()]
+        load = Counter(gpu for _, gpu in self._running)
+        return min(self._gpus, key=lambda gpu: load[gpu], default=None)
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES must be for each CUDA GPU that this process may use, one after the other."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
+    return named[:count] if named else [str(index) for index in range(count)]
 
 
 class _ProcessJob:
@@ -131,8 +164,11 @@ class _ProcessJob:
         return f"its process ended with exit code {code}"
 
 
-def _work_alone(work: Work, out: Path, cell: Cell, threads: int) -> None:
+def _work_alone(work: Work, out: Path, cell: Cell, threads: int, gpu: str | None) -> None:
     """The whole life of a task's process."""
+    if gpu is not None:
+        os.environ[_VISIBLE] = gpu  # CUDA looks at it when it is first used, which here it has not been
+
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -24,7 +24,7 @@ from condense.evaluate.judge import known_labels
 from condense.evaluate.quality import quality, split_real
 from condense.evaluate.results import Measured, Result
 from condense.methods._generate import GeneratorOptions
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.pipeline.feature_space import embedded, feature_space
 from condense.pipeline.generate import Wanted, generate
 from condense.pipeline.plan import Plan, Request, make_plan
@@ -44,7 +44,9 @@ def run_samples_cell(out: Path, cell: Cell) -> None:
     images, labels = _drawn(folder / SAMPLES, generator_folder, plan, options)
     print(f"{now()} measuring samples")
     started = time.perf_counter()
-    told = measure(images, labels, Given(plan.source, plan.train.corruption), options, plan.recipe.seed)
+    recipe, train = plan.recipe, plan.train
+    given = LoadedData(plan.source, train.corruption, recipe.data, recipe.noise_seed, len(train))
+    told = measure(images, labels, given, options, recipe.seed)
     trained = generator.meta["seconds"]
     write_json(folder / METRICS, {**told, "training_seconds": trained, "seconds": time.perf_counter() - started})
 
@@ -74,7 +76,7 @@ def first_samples(folder: Path, per_class: int) -> tuple[Images, tuple[str, ...]
     return source.train.images[np.concatenate(each)], source.train.classes
 
 
-def measure(images: Images, labels: Labels, given: Given, options: GenerationRecipe, seed: int) -> dict[str, Any]:
+def measure(images: Images, labels: Labels, given: LoadedData, options: GenerationRecipe, seed: int) -> dict[str, Any]:
     """All generation metrics of drawn images against real training images.
 
     Args:

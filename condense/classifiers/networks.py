@@ -104,8 +104,16 @@ def fits(name: str, image_size: int) -> bool:
     return image_size >= entry.smallest and image_size % entry.multiple_of == 0
 
 
-def build(name: str, *, in_channels: int, image_size: int, num_classes: int, seed: int) -> Network:
-    """A fresh network on the CPU, torch's default initialisation drawn from `seed` alone.
+def build(
+    name: str,
+    *,
+    in_channels: int,
+    image_size: int,
+    num_classes: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Network:
+    """A fresh network, torch's default initialisation drawn from `seed` alone.
 
     Args:
         name: one of `NAMES`; "-bn" means batch norm instead of instance norm.
@@ -113,11 +121,18 @@ def build(name: str, *, in_channels: int, image_size: int, num_classes: int, see
         image_size: height and width of the (square) images.
         num_classes: length c of the logits.
         seed: equal seeds give equal weights; the global random state is neither read nor changed.
+        device: where it is made; the weights of one seed are others on a GPU than on the CPU.
 
     Raises:
         UserError: the name is unknown, or the images do not suit the network.
     """
     check_fits(name, image_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which reseeds every GPU too
+    device = torch.device(device)
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which reseeds every GPU too
+            return _NETWORKS[name].make(in_channels, image_size, num_classes)
+    gpu = torch.get_device_module(device)
+    with torch.random.fork_rng(devices=[gpu.current_device()], device_type=device.type), device:
+        gpu.manual_seed(seed)
         return _NETWORKS[name].make(in_channels, image_size, num_classes)

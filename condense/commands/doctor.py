@@ -6,12 +6,14 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from condense import __version__
 from condense.data import cifar, fashion_mnist, sources
 from condense.data.clean_sets import cache_folder
 from condense.data.memory import available_bytes
 from condense.machine import best_device, machine
-from condense.precision import fast_bf16
+from condense.precision import arithmetic, float32_settings, gflops
 
 EXTRAS = {
     "noise": ("cleanlab",),
@@ -24,12 +26,21 @@ EXTRAS = {
 
 
 def doctor() -> dict[str, Any]:
-    """Version, machine, speed of bfloat16, free memory, optional extras (bool), data sets (place or None)."""
+    """Version, machine, speed of both types, free memory, optional extras (bool), data sets (place or None).
+
+    `gflops` are 10^9 operations a second of a small convolution, forward and backward, as measured now.
+    """
     device = best_device()
+    chosen = arithmetic("auto", device)
     return {
         "dmis": __version__,
         **machine(),
-        "bfloat16": "fast" if fast_bf16(device) else "slow, float32 is used",
+        "bfloat16": {
+            "fast": chosen.bf16,
+            "decided": chosen.decided,
+            "gflops": round(gflops(device.type, torch.bfloat16), 1),
+        },
+        "float32": {"gflops": round(gflops(device.type, torch.float32), 1), **float32_settings()},
         "free_memory_gib": round(available_bytes() / 2**30, 1),
         "extras": {
             extra: all(importlib.util.find_spec(name) is not None for name in modules)

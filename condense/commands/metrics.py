@@ -19,7 +19,7 @@ from condense.evaluate.protocols import protocol
 from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
 from condense.evaluate.score import check_same_kind
 from condense.evaluate.stats import summarise
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.pipeline.feature_space import NETWORK, check_space, embedded, feature_space, named
 from condense.pipeline.real_data import real_data
 from condense.pipeline.score import score_set
@@ -72,7 +72,7 @@ class MetricsOptions:
 class _Bench:
     """What all sets are measured against."""
 
-    given: Given
+    given: LoadedData
     space: FeatureSpace
     labels: Labels
     real: Sample
@@ -137,7 +137,7 @@ def metrics(
     }
 
 
-def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: Given) -> None:
+def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: LoadedData) -> None:
     for path, made in zip(paths, sets, strict=True):
         check_same_kind(made, given.source.train)
         if len(made) != len(sets[0]):
@@ -147,7 +147,7 @@ def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: Giv
             )
 
 
-def _bench(made: CondensedSet, given: Given, options: MetricsOptions, run: Run) -> tuple[_Bench, Labels]:
+def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: Run) -> tuple[_Bench, Labels]:
     """The reference in its feature space, and the real images that stand in for a set."""
     source = given.source
     if options.cas is not None and (source.test is None or source.test_truth is None):

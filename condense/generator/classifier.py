@@ -94,7 +94,8 @@ def draw_looks(x_0: Tensor, schedule: Schedule, generator: torch.Generator, pair
     for sigma, mass in schedule:
         weight = float(loss_weight(torch.tensor(sigma, dtype=torch.float64))) * mass / (2 * pairs)
         for _ in range(pairs):
-            noise = sigma * torch.randn(x_0.shape[1:], generator=generator).to(x_0.device)
+            noise = torch.randn(x_0.shape[1:], generator=generator, device=generator.device)
+            noise = sigma * noise.to(x_0.device)
             looks += [Look(sigma, weight, noise), Look(sigma, weight, -noise)]
     return looks
 
@@ -110,7 +111,7 @@ def class_errors(
         denoiser: in eval mode (dropout would act as unshared noise).
         x_0: clean images [B, C, H, W] in [-1, 1].
         schedule: noise levels and masses.
-        generator: source of the noise (CPU).
+        generator: source of the noise; a CPU's gives the same on every device.
         pairs: antithetic pairs a noise level; 2 * T * pairs passes in all.
 
     Returns:
@@ -119,8 +120,8 @@ def class_errors(
     looks = draw_looks(x_0, schedule, generator, pairs)
     # all looks in one batch: small batches leave the device idle
     x_t = torch.cat([x_0 + look.noise for look in looks])
-    sigmas = torch.tensor([look.sigma for look in looks], device=x_0.device).repeat_interleave(len(x_0))
-    weights = torch.tensor([look.weight for look in looks], device=x_0.device)
+    sigmas = torch.cat([torch.full((len(x_0),), look.sigma, device=x_0.device) for look in looks])
+    weights = torch.cat([torch.full((1,), look.weight, device=x_0.device) for look in looks])
     errors = squared_errors(denoiser.all_classes(x_t, sigmas), x_0.repeat(len(looks), 1, 1, 1))
     total: Tensor = (weights[:, None, None] * errors.reshape(len(looks), len(x_0), -1)).sum(0)
     return total

@@ -30,10 +30,11 @@ class NoiseDistribution:
     uniform_share: float = 0.0
 
     def sample(self, n: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-        """N noise levels, float32 [n], drawn on the CPU so that every device sees the same ones."""
-        log_sigma = self.mean + self.std * torch.randn(n, generator=generator)
-        uniform = torch.rand(n, generator=generator) * math.log(80.0)
-        chosen = torch.rand(n, generator=generator) < self.uniform_share
+        """N noise levels, float32 [n] on `device`, drawn where `generator` is."""
+        drawn_on = generator.device
+        log_sigma = self.mean + self.std * torch.randn(n, generator=generator, device=drawn_on)
+        uniform = torch.rand(n, generator=generator, device=drawn_on) * math.log(80.0)
+        chosen = torch.rand(n, generator=generator, device=drawn_on) < self.uniform_share
         return torch.where(chosen, uniform, log_sigma).exp().to(device)
 
 

@@ -80,6 +80,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape."""
         query, key, value = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
+        if x.device.type != "cpu":  # fused kernels want channels side by side
+            query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         attended = F.scaled_dot_product_attention(query, key, value)
         change: Tensor = self.out(attended.squeeze(1).transpose(1, 2).reshape(x.shape))
         return (x + change) * math.sqrt(0.5)

@@ -41,9 +41,9 @@ from condense.methods._matching import (
     weight_gradients,
 )
 from condense.methods._members import drawn
-from condense.methods._pairs import Pairs, check_finite
+from condense.methods._pairs import Pairs, check_finite, check_images
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
-from condense.precision import wants_bf16
+from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
 from condense.sets.assemble import assemble, check_ipc
@@ -137,8 +137,9 @@ def match_gradients(
     check_single_labels(train)
     preprocessing = standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if start == "real" else 1, best_device())
+    computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, start, seed), ipc, options.lr_img)
-    strategy = augmentation_for(augment, train.images.name)
+    strategy = augmentation_for(augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     learning = Learning(
         run,
@@ -157,7 +158,7 @@ def match_gradients(
         options=options,
         seed=seed,
         cost=learning.cost(),
-        notes={**notes, "augmentation": strategy},
+        notes={**notes, "augmentation": strategy, "arithmetic": computed.to_json()},
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )
@@ -186,13 +187,14 @@ class GradientMatching:
             self._train_network(step)
         if has_batch_norm(self.network):
             freeze_batch_norm(self.network, self.pairs.for_batch_norm(FROZEN_FROM, step))
-        loss = 0.0
+        distances = []
         for y, real, learned in self.pairs.of_step(step):
             target = target_gradients(self.network, real, y, bf16=self.bf16)
             distance = gradient_distance(weight_gradients(self.network, learned, y), target)
             # Class by class, so that only one class's graph is kept; a class's distance reaches its images alone.
             torch.autograd.backward(distance, inputs=[self.pairs.synthetic.images])
-            loss += float(distance.detach())
+            distances.append(distance.detach())
+        loss = sum(torch.stack(distances).tolist())
         check_finite(loss, self.pairs.synthetic, step)
         self.pairs.synthetic.update()
         return {"loss": loss}
@@ -216,8 +218,10 @@ class GradientMatching:
             weight_decay=0.0,
             schedule="constant",
             bf16=self.bf16,
+            rate_name="lr_net",
         )
         images = synthetic.images.detach()
+        check_images(synthetic, step)
         for _ in fit(
             self.network,
             images,

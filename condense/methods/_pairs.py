@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from condense import rng
-from condense.augment import siamese
+from condense import augment, rng
 from condense.classifiers.networks import Network
-from condense.errors import RunFailed
-from condense.methods._learn import Synthetic
+from condense.methods._learn import Diverged, Synthetic
 from condense.methods._pixels import RealImages
 
 
@@ -36,15 +35,17 @@ class Pairs:
 
     def of_step(self, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Class, real [B, C, H, W] and learned images [ipc, C, H, W]; gradients pass to the learned ones."""
-        for y in range(self.reals.num_classes):
-            real = self.reals.draw(y, self.batch, rng.generator(self.seed, "real batch", step, y))
-            learned = self.synthetic.of_class(y)
+        classes, device = range(self.reals.num_classes), self.reals.device
+        chosen = [self.reals.choose(y, self.batch, rng.generator(self.seed, "real batch", step, y)) for y in classes]
+        places = torch.cat(chosen).to(device).split([len(own) for own in chosen])  # one copy for all classes
+        alike: list[augment.Drawn] | list[None] = [None] * len(classes)
+        if self.strategy is not None:
+            drawn = [augment.draw(self.strategy, 1, rng.generator(self.seed, "siamese", step, y)) for y in classes]
+            alike = augment.moved(drawn, device)
+        for y, own, change in zip(classes, places, alike, strict=True):
+            real, learned = self.reals[own], self.synthetic.of_class(y)
             self.synthetic.count(len(real), len(learned))
-            if self.strategy is not None:
-                real, learned = (
-                    siamese(x, self.strategy, rng.generator(self.seed, "siamese", step, y)) for x in (real, learned)
-                )
-            yield y, real, learned
+            yield (y, real, learned) if change is None else (y, change(real), change(learned))
 
     def for_batch_norm(self, count: int, step: int) -> Tensor:
         """`count` real images a class, to take batch statistics from."""
@@ -58,8 +59,20 @@ class Pairs:
 
 
 def check_finite(loss: float, synthetic: Synthetic, step: int) -> None:
-    """Raise `RunFailed`, with the gathered gradients forgotten, where the loss is not a number to go on from."""
+    """Raise `Diverged`, with the gathered gradients forgotten, where the loss is not a number to go on from."""
     if not math.isfinite(loss):
         synthetic.optimizer.zero_grad(set_to_none=True)
         rate = synthetic.optimizer.param_groups[0]["lr"]
-        raise RunFailed(f"The loss became {loss} in step {step}; lower lr_img (now {rate:g}) and start afresh.")
+        raise Diverged(
+            f"The loss became {loss} in step {step}; lower lr_img (now {rate:g}) and start over with --force."
+        )
+
+
+def check_images(synthetic: Synthetic, step: int) -> None:
+    """Raise `Diverged` where the images have left all bounds: then no network's rate is to blame, but theirs."""
+    if not synthetic.usable():
+        rate = synthetic.optimizer.param_groups[0]["lr"]
+        raise Diverged(
+            f"The learned images left all bounds in step {step}; lower lr_img (now {rate:g}) and start over with "
+            "--force."
+        )

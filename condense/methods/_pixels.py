@@ -67,23 +67,25 @@ class RealImages:
     def network(self, name: str, seed: int) -> Network:
         """An untrained network for these images and classes, on their device."""
         channels, size, _ = self.image_shape
-        built = networks.build(
+        return networks.build(
             name,
             in_channels=channels,
             image_size=size,
             num_classes=self.num_classes,
             seed=seed,
+            device=self.device,
         )
-        return built.to(self.device)
 
-    def draw(self, y: int, count: int, generator: torch.Generator) -> Tensor:
-        """`count` images of class `y` without replacement, or all of them where there are fewer."""
+    def choose(self, y: int, count: int, generator: torch.Generator) -> Tensor:
+        """Indices of `count` images of class `y` without replacement, or of all where there are fewer: on the CPU."""
         own = self._members[y]
-        return self[own[torch.randperm(len(own), generator=generator)[:count]].to(self.device)]
+        return own[torch.randperm(len(own), generator=generator)[:count]]
 
     def draw_each(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` images of every class, in class-major order."""
-        return torch.cat([self.draw(y, count, generator) for y in range(self.num_classes)])
+        chosen = [self.choose(y, count, generator) for y in range(self.num_classes)]
+        places = torch.cat(chosen).to(self.device).split([len(own) for own in chosen])
+        return torch.cat([self[own] for own in places])  # class by class: whitening all at once rounds otherwise
 
 
 def check_single_labels(train: TrainingSet) -> None:

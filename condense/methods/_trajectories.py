@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condense import rng
-from condense.classifiers.fit import Augment
+from condense import augment, rng
 from condense.data.batches import EpochBatches
 from condense.errors import RunFailed
 from condense.methods._experts import Snapshots
@@ -48,7 +47,7 @@ class TrajectoryMatching:
         backbone: the network's name.
         experts: how many there are.
         batch_size: learned images a step of the student.
-        augment: of the student's batches.
+        strategy: the augmentation of the student's batches, its parameters drawn for each image; None for none.
         seed: expert, epoch, batches and augmentation depend on (seed, step).
 
     Attributes:
@@ -66,12 +65,12 @@ class TrajectoryMatching:
         backbone: str,
         experts: int,
         batch_size: int,
-        augment: Augment | None,
+        strategy: str | None,
         seed: int,
     ) -> None:
         self.synthetic, self.snapshots, self.row, self.seed = synthetic, snapshots, row, seed
         self.network = reals.network(backbone, 0)  # its parameters are never used
-        self.experts, self.batch_size, self.augment = experts, batch_size, augment
+        self.experts, self.batch_size, self.strategy = experts, batch_size, strategy
         self.rate = torch.tensor(row.lr_init, device=reals.device)
         self.velocity = torch.zeros_like(self.rate)
         self.rates: list[list[float]] = [[0, row.lr_img, row.lr_lr]]
@@ -83,14 +82,14 @@ class TrajectoryMatching:
         matched = match_trajectory(self.network, start, target, self.synthetic.images, self.rate, batch, steps)
         velocity = MOMENTUM * self.velocity + matched.rate
         rate = self.rate - self.row.lr_lr * velocity
-        loss = float(matched.loss)
-        self._check(loss, float(rate), step)
+        loss, told = torch.stack([matched.loss, rate]).tolist()
+        self._check(loss, told, step)
         self.rate, self.velocity = rate, velocity
         self.synthetic.images.grad = matched.images
         self.synthetic.update()
         # Once forwards, once more on the way back.
         self.synthetic.count(0, 2 * steps * self.batch_size)
-        return {"loss": loss, "rate": float(rate)}
+        return {"loss": loss, "rate": told}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """The student's rate with its momentum; the rates of learning used so far."""
@@ -113,14 +112,19 @@ class TrajectoryMatching:
         return self.snapshots.parameters(expert, epoch, device), target
 
     def _batches(self, step: int) -> Batch:
+        """What a student sees in its steps; all orders and parameters by one copy each."""
         order = EpochBatches(len(self.synthetic.images), self.batch_size, rng.derive(self.seed, "student", step))
+        steps, device = range(self.row.student_steps), self.synthetic.images.device
+        orders = torch.stack([order[n] for n in steps]).to(device)
+        changes: list[augment.Drawn] | list[None] = [None] * len(steps)
+        if self.strategy is not None:
+            sources = (rng.generator(self.seed, "student augmentation", step, n) for n in steps)
+            drawn = [augment.draw(self.strategy, self.batch_size, source) for source in sources]
+            changes = augment.moved(drawn, device)
 
         def batch(images: Tensor, n: int) -> tuple[Tensor, Tensor]:
-            chosen = order[n].to(images.device)
-            x = images[chosen]
-            if self.augment is not None:
-                x = self.augment(x, rng.generator(self.seed, "student augmentation", step, n))
-            return x, self.synthetic.labels[chosen]
+            x, change = images[orders[n]], changes[n]
+            return (x if change is None else change(x)), self.synthetic.labels[orders[n]]
 
         return batch
 

@@ -30,7 +30,7 @@ from condense.methods._matching import mean_features
 from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
-from condense.precision import wants_bf16
+from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
 from condense.sets.assemble import assemble, check_ipc
@@ -50,7 +50,8 @@ class Options(LearnOptions):
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
     real_batch: int = Field(256, ge=1, description="real images a class and step")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
-        DSA, description="operations of which one is drawn a class and step, joined by _; digits are never flipped"
+        DSA,
+        description="operations of which one is drawn a class and step, joined by _; flip only as data.flip allows",
     )
 
 
@@ -73,8 +74,9 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     lr_img = options.lr_img or by_ipc
     preprocessing = standardisation(train.images.images)
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
+    computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, lr_img)
-    strategy = augmentation_for(options.augment, train.images.name)
+    strategy = augmentation_for(options.augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     learning = Learning(
         run,
@@ -97,6 +99,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             "lr_img": lr_img,
             "lr_img_of_ipc": None if options.lr_img else row,
             "augmentation": strategy,
+            "arithmetic": computed.to_json(),
         },
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
@@ -116,13 +119,14 @@ class DistributionMatching:
         classes = self.pairs.of_step(step)
         # Batch norm needs all classes at once; else one at a time keeps less in memory.
         groups = [list(classes)] if has_batch_norm(network) else ([one] for one in classes)
-        loss = 0.0
+        distances = []
         for group in groups:
             with torch.no_grad():
                 target = mean_features(network, [real for _, real, _ in group], bf16=self.bf16)
             distance = (mean_features(network, [learned for _, _, learned in group]) - target).square().sum()
             distance.backward()  # type: ignore[no-untyped-call]
-            loss += float(distance.detach())
+            distances.append(distance.detach())
+        loss = sum(torch.stack(distances).tolist())
         check_finite(loss, self.pairs.synthetic, step)
         self.pairs.synthetic.update()
         return {"loss": loss}

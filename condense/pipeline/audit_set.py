@@ -13,16 +13,16 @@ from condense.data.types import Images, Labels
 from condense.evaluate.audit import Agreement, agreement
 from condense.evaluate.audit_report import AuditReport, Matrix, Pictures
 from condense.evaluate.ddranking import compression_ratio, set_bytes
-from condense.evaluate.memorisation import Memorisation, memorisation
+from condense.evaluate.memorisation import AVERAGED_REAL, Memorisation, memorisation
 from condense.evaluate.neighbours import first_copies
 from condense.machine import best_device
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.pipeline.real_data import real_data, trained_judge
 from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-_SHOWN_PAIRS = 24
+_SHOWN_PAIRS, _SHOWN_TRIPLES = 24, 18
 
 
 def audit_set(
@@ -62,17 +62,21 @@ def audit_set(
     result["duplicates"] = int((copies != np.arange(len(copies))).sum())
     near = memorisation(255 * condensed.unit_images(), source.train.images, seed=seed, device=best_device())
     result["memorisation"] = _told(near)
+    result["averages"] = _told_of_averages(near)
     result["seconds"] = time.perf_counter() - started
     return result, AuditReport(
         f"{path.name}: labels and copies",
         condensed.classes,
         result,
         matrices,
-        [_pairs(condensed.pictures(), source.train.images, near)],
+        [
+            _pairs(condensed.pictures(), source.train.images, near),
+            _triples(condensed.pictures(), source.train.images, near),
+        ],
     )
 
 
-def _injected(condensed: CondensedSet, given: Given) -> Agreement | None:
+def _injected(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
     """The given labels beside the truth, where both are known to be those the set was made from."""
     source = given.source
     same = given.corruption.spec == condensed.provenance.corruption
@@ -81,7 +85,7 @@ def _injected(condensed: CondensedSet, given: Given) -> Agreement | None:
     return agreement(source.supervision.observed, source.truth.labels, condensed.num_classes)
 
 
-def _known(condensed: CondensedSet, given: Given) -> Agreement | None:
+def _known(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
     """Labels of images that are training images, pixel by pixel, beside their true ones; None without any."""
     truth, index, train = given.source.truth, condensed.source_index, given.source.train.images
     if truth is None or index is None or condensed.images.dtype != np.uint8:
@@ -94,7 +98,7 @@ def _known(condensed: CondensedSet, given: Given) -> Agreement | None:
 
 
 def _judged(
-    condensed: CondensedSet, given: Given, network: str, steps: int, seed: int, run: Run
+    condensed: CondensedSet, given: LoadedData, network: str, steps: int, seed: int, run: Run
 ) -> tuple[dict[str, Any], Agreement]:
     judge = trained_judge(given, network, steps, seed, run)
     seen: Labels = judge.probabilities(condensed.pictures()).argmax(1)
@@ -126,6 +130,21 @@ def _told(near: Memorisation) -> dict[str, Any]:
     }
 
 
+def _told_of_averages(near: Memorisation) -> dict[str, Any]:
+    return {
+        "flagged": near.flagged_averages,
+        "averages": int(near.averaged.sum()),
+        "averaged_images": np.flatnonzero(near.averaged).tolist(),
+        "share_averaged": float(near.averaged.mean()),
+        "share_averaged_real": AVERAGED_REAL,
+        "p_value": near.averaged_p_value,
+        "median_distance": float(np.median(near.average_distance)),
+        "nearest_pair": near.average_pair.tolist(),
+        "weight": near.average_weight.tolist(),
+        "distance": near.average_distance.tolist(),
+    }
+
+
 def _pairs(pictures: Images, train: Images, near: Memorisation) -> Pictures:
     """The images nearest to the training data, each with its neighbour on the right."""
     order = np.argsort(near.distance, kind="stable")[:_SHOWN_PAIRS]
@@ -135,4 +154,18 @@ def _pairs(pictures: Images, train: Images, near: Memorisation) -> Pictures:
         both,
         8,
         near.copied[order].repeat(2),
+    )
+
+
+def _triples(pictures: Images, train: Images, near: Memorisation) -> Pictures:
+    """The images nearest to an average of two training images, each with those two on the right."""
+    part = near.average_distance / np.maximum(near.distance, 1e-12)
+    order = np.argsort(np.where(near.copied, np.inf, part), kind="stable")[:_SHOWN_TRIPLES]
+    pair = near.average_pair[order]
+    three = np.stack([pictures[order], train[pair[:, 0]], train[pair[:, 1]]], axis=1).reshape(-1, *train.shape[1:])
+    return Pictures(
+        "The images nearest to an average of two training images, each with those two; averages are framed",
+        three,
+        9,
+        near.averaged[order].repeat(3),
     )

@@ -10,7 +10,7 @@ from condense.evaluate import features
 from condense.evaluate.features import FeatureSpace, metric_name
 from condense.evaluate.quality import Metrics, Sample
 from condense.machine import best_device
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.pipeline.real_data import trained_judge
 from condense.run import Run
 
@@ -35,7 +35,9 @@ def fixed_space(name: str, weights: Path | None) -> FeatureSpace | None:
     return None if weights is None else features.inception(weights, best_device())
 
 
-def feature_space(given: Given, name: str, weights: Path | None, *, steps: int, seed: int, run: Run) -> FeatureSpace:
+def feature_space(
+    given: LoadedData, name: str, weights: Path | None, *, steps: int, seed: int, run: Run
+) -> FeatureSpace:
     """The space called `name`; for "convnet" its network is trained on the data for `steps` batches.
 
     Raises:

@@ -14,6 +14,8 @@ import torch
 from conftest import Dmis
 
 from condense.errors import RunFailed
+from condense.machine import best_device
+from condense.precision import fast_bf16
 from condense.run import Run
 
 DMIS = [sys.executable, "-P", "-m", "condense"]
@@ -100,6 +102,7 @@ def test_interrupted_training_saves_and_resumes_to_the_same_generator(
     assert process.returncode == 130, err
     assert out == "" and "the state is saved" in err and "--resume" in err
     assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
+        ".lock",
         "checkpoint.safetensors",
         "metrics.jsonl",
         "recipe.json",
@@ -108,7 +111,7 @@ def test_interrupted_training_saves_and_resumes_to_the_same_generator(
     assert dmis(*TRAIN, "--run", "stopped").code == 2
     assert dmis(*TRAIN, "--run", "stopped", "--resume").code == 0
     resumed = Run(tmp_path / "stopped").load("generator")
-    reference = Run(unbroken[0] / "runs" / "digits-dmis").load("generator")
+    reference = Run(unbroken[0] / "runs" / "digits-dmis-seed0").load("generator")
     assert resumed is not None and reference is not None
     assert resumed[0].keys() == reference[0].keys()
     assert all(torch.equal(resumed[0][name], reference[0][name]) for name in resumed[0])
@@ -250,4 +253,7 @@ def test_doctor_tells_what_is_there(dmis: Dmis) -> None:
     assert answer.code == 0 and told["torch"] == torch.__version__
     assert told["data"].keys() == {"digits", "fashion-mnist", "cifar10", "cifar100", "imagenette"}
     assert told["data"]["digits"] and int(told["cores"]) >= 1
+    assert told["bfloat16"]["fast"] == fast_bf16(best_device())
+    assert told["float32"]["gflops"] > 0 and told["bfloat16"]["gflops"] >= 0
+    assert told["float32"]["tf32_convolutions"] is False
     assert "data.digits" in dmis("doctor").out

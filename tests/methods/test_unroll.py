@@ -8,7 +8,6 @@ from torch import nn
 
 from condense.classifiers import networks
 from condense.errors import RunFailed
-from condense.methods._augmentation import per_image
 from condense.methods._experts import Snapshots
 from condense.methods._learn import Synthetic
 from condense.methods._pixels import RealImages, initial_images
@@ -103,7 +102,7 @@ def test_a_student_that_arrives_has_no_loss_and_one_that_stays_has_loss_one():
     )
 
 
-def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05, augment=None):
+def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05, strategy=None, student_steps=3):
     """Two made-up experts of three snapshots each."""
     train = tiny.training_set("noisy")
     reals = RealImages(train, standardisation(train.images.images), 2)
@@ -115,7 +114,7 @@ def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05, augment=None):
                 for p in net.parameters():
                     p.mul_(1 + 0.1 * epoch)
             snapshots.put(expert, epoch, net, 0.0)
-    row = Row(3, 2, 2, lr_img, lr_lr, lr_init, zca=False)
+    row = Row(student_steps, 2, 2, lr_img, lr_lr, lr_init, zca=False)
     return TrajectoryMatching(
         reals,
         synthetic,
@@ -124,7 +123,7 @@ def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05, augment=None):
         backbone="convnet3",
         experts=2,
         batch_size=6,
-        augment=augment,
+        strategy=strategy,
         seed=0,
     )
 
@@ -160,7 +159,7 @@ def test_starts_and_targets_are_snapshots_a_gap_apart():
 
 
 def test_a_student_sees_every_image_with_its_label_in_an_order_of_its_own():
-    task = matching()
+    task = matching(student_steps=6)
     batch, images = task._batches(0), task.synthetic.images.detach()
     orders = []
     for n in range(6):
@@ -172,7 +171,7 @@ def test_a_student_sees_every_image_with_its_label_in_an_order_of_its_own():
 
 
 def test_a_students_augmentation_is_the_same_on_the_way_back_but_not_for_all_images_or_steps():
-    task = matching(augment=per_image("crop_scale"))
+    task = matching(strategy="crop_scale", student_steps=5)
     batch, alike = task._batches(0), task.synthetic.images.detach()[:1].expand(6, -1, -1, -1)
     for n in range(5):
         assert torch.equal(batch(alike, n)[0], batch(alike, n)[0])

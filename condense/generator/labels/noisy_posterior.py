@@ -41,7 +41,7 @@ def noisy_posterior(
         denoiser: in eval mode.
         x_t: noisy images [B, C, H, W], float32.
         sigma: their noise levels [B], at least 0.
-        random: source of the noise (CPU).
+        random: source of the noise.
         temperature: of the classifier at sigma = 0. It makes up for pixels that are not independent given the class;
             noise makes them so, hence 1 + (temperature - 1) sigma_data^2 / v at other levels.
         log_prior: log class prior [c].
@@ -52,7 +52,8 @@ def noisy_posterior(
     """
     variance = sigma.square() + SIGMA_DATA**2
     noisier = (sigma.square() + variance).sqrt()
-    noise = variance.sqrt()[:, None, None, None] * torch.randn(x_t.shape, generator=random).to(x_t.device)
+    eps = torch.randn(x_t.shape, generator=random, device=random.device).to(x_t.device)
+    noise = variance.sqrt()[:, None, None, None] * eps
     both = torch.cat([x_t + noise, x_t - noise])
     labels = None if augment is None else augment.repeat(2, 1)
     denoised = denoiser.all_classes(both, noisier.repeat(2), labels).float()

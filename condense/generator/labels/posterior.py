@@ -14,7 +14,9 @@ DOMINANCE = 1.1
 """How many times as often as any wrong label the right one is given, at least, for an estimated row to be believed."""
 
 
-def label_likelihood(candidates: Tensor, trusted: Tensor, transition: Tensor) -> Tensor:
+def label_likelihood(
+    candidates: Tensor, trusted: Tensor, transition: Tensor, *, has_sets: bool | None = None
+) -> Tensor:
     """p(z | y) up to a factor that does not depend on y.
 
     Trusted images (labelled, partial, unlabelled): 1 on the candidate set, 0 elsewhere. Others: the probability
@@ -24,14 +26,18 @@ def label_likelihood(candidates: Tensor, trusted: Tensor, transition: Tensor) ->
         candidates: bool [B, c].
         trusted: bool [B].
         transition: T [c, c], rows = true class, each summing to 1.
+        has_sets: whether there may be untrusted sets of several candidates; looked for when None, for which a GPU
+            must be waited for.
 
     Returns:
         float32 [B, c].
     """
     mask = candidates.float()
     likelihood = torch.where(trusted[:, None], mask, mask @ transition.float().T)
+    if has_sets is False:
+        return likelihood
     sets = ~trusted & (candidates.sum(1) > 1)
-    if bool(sets.any()):
+    if has_sets or bool(sets.any()):
         likelihood = likelihood.index_put((sets,), set_likelihood(candidates[sets], transition))
     return likelihood
 
@@ -77,11 +83,18 @@ class PosteriorBank:
         lateness = self.visited[indices].to(torch.uint8) + 2 * waiting[indices].to(torch.uint8)
         return indices[lateness.argsort(stable=True)[:count]]
 
-    def update(self, indices: Tensor, posterior: Tensor) -> None:
-        """Average `posterior` [B, c] in; an image's first visit replaces the initial guess."""
-        keep = torch.where(self.visited[indices], self.momentum, 0.0)[:, None]
-        self.posterior[indices] = (keep * self[indices] + (1 - keep) * posterior.float()).half()
-        self.visited[indices] = True
+    def update(self, indices: Tensor, posterior: Tensor, counted: Tensor | None = None) -> None:
+        """Average `posterior` [B, c] in; an image's first visit replaces the initial guess.
+
+        `counted` bool [B]: those of the images that are; the others stay as they are. None for all.
+        """
+        visited = self.visited[indices]
+        keep = torch.where(visited, self.momentum, 0.0)[:, None]
+        after = (keep * self[indices] + (1 - keep) * posterior.float()).half()
+        if counted is None:
+            counted = torch.ones_like(visited)
+        self.posterior[indices] = torch.where(counted[:, None], after, self.posterior[indices])
+        self.visited[indices] = visited | counted
 
 
 def estimate_transition(

@@ -54,17 +54,18 @@ class VolMinNet(nn.Module):
         self.classifier = classifier
         self.transition = TransitionMatrix(num_classes)
 
-    def loss(self, x: Tensor, candidates: Tensor, volume_weight: float) -> Tensor:
+    def loss(self, x: Tensor, candidates: Tensor, volume_weight: float, *, has_sets: bool | None = None) -> Tensor:
         """Mean of -log (T^T f)_z, plus `volume_weight` log |det T|.
 
         Args:
             x: images [B, C, H, W].
             candidates: one-hot noisy labels, bool [B, c].
             volume_weight: lambda of the paper.
+            has_sets: as in `label_likelihood`.
         """
         transition = self.transition()
         untrusted = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        likelihood = label_likelihood(candidates, untrusted, transition)
+        likelihood = label_likelihood(candidates, untrusted, transition, has_sets=has_sets)
         misfit = forward_loss(self.classifier(x), likelihood).mean()
         volume: Tensor = torch.linalg.slogdet(transition).logabsdet
         return misfit + volume_weight * volume
@@ -109,9 +110,10 @@ def estimate_by_volume(
 
     def step_loss(step: int) -> Tensor:
         indices = parts.batch(step)
-        x, _ = augment(parts.images[indices], options.augment(), rng.generator(seed, f"{NAME}-step", step))
+        random = rng.generator(seed, f"{NAME}-step", step, device=device)
+        x, _ = augment(parts.images[indices], options.augment(may_flip=data.images.may_flip), random)
         with autocast(device, bf16):
-            return module.loss(x, parts.candidates[indices], options.helper.volume_weight)
+            return module.loss(x, parts.candidates[indices], options.helper.volume_weight, has_sets=False)
 
     def held_out_loss() -> float:
         with autocast(device, bf16):

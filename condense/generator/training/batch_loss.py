@@ -14,7 +14,7 @@ from condense.generator import losses
 from condense.generator.denoiser import Denoiser, loss_weight, squared_errors
 from condense.generator.labels.noisy_posterior import noisy_posterior
 from condense.generator.labels.posterior import given_label
-from condense.generator.training.class_sampling import draw_classes
+from condense.generator.training.class_sampling import cumulated, draw_classes
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def drawn_label_losses(
 
 
 def draw(pi: Tensor, random: torch.Generator) -> Tensor:
-    """One class an image from pi [B, c] by inverting its cumulative sum: int64 [B]; the same on every device."""
-    uniform = torch.rand(len(pi), 1, generator=random).to(pi.device)
-    return (pi.cumsum(1) < uniform * pi.sum(1, keepdim=True)).sum(1).clamp_max(pi.shape[1] - 1)
+    """One class an image from pi [B, c] by inverting its cumulative sum: int64 [B]."""
+    uniform = torch.rand(len(pi), 1, generator=random, device=random.device).to(pi.device)
+    return (cumulated(pi) < uniform * pi.sum(1, keepdim=True)).sum(1).clamp_max(pi.shape[1] - 1)
 
 
 def dmis_losses(

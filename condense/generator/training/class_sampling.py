@@ -57,15 +57,23 @@ def draw_classes(share: Tensor, k: int, random: torch.Generator, always: Tensor 
     Args:
         share: [B, c], at least 0.
         k: classes an image.
-        random: CPU generator.
+        random: where the numbers come from.
         always: bool [B, c], classes that are certain. At most k in a row.
     """
     probabilities = inclusion_probabilities(share, k, always)
     k = min(k, share.shape[1])
-    uniform = torch.rand(len(share), 1, generator=random, dtype=torch.float64).to(share.device)
-    up_to = probabilities.cumsum(1)
+    uniform = torch.rand(len(share), 1, generator=random, dtype=torch.float64, device=random.device).to(share.device)
+    up_to = cumulated(probabilities)
     up_to = torch.cat([torch.zeros_like(uniform), up_to[:, :-1], torch.full_like(uniform, k)], dim=1)
     taken = (up_to - uniform).ceil().diff(dim=1)
     # exactly k are taken but for rounding at the edges; the probability breaks such ties
     classes = (taken + 1e-3 * probabilities).topk(k, dim=1).indices
     return DrawnClasses(classes, (1 / probabilities.gather(1, classes)).float())
+
+
+def cumulated(pi: Tensor) -> Tensor:
+    """The cumulative sum of pi [B, c] along its rows; as a product where a deterministic one is wanted of a GPU."""
+    if pi.device.type == "cpu" or not torch.are_deterministic_algorithms_enabled():
+        return pi.cumsum(1)
+    with torch.autocast(pi.device.type, enabled=False):
+        return pi @ pi.new_ones(pi.shape[1], pi.shape[1]).triu()

@@ -17,7 +17,8 @@ from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import Aids, prepare
 from condense.generator.training.trainer import Step, Trainer, default_accelerator
 from condense.machine import is_worker, num_processes
-from condense.run import Run, interrupt_guard, peak_memory_bytes
+from condense.precision import deterministic, float32_settings
+from condense.run import Run, as_described, interrupt_guard, peak_memory_bytes
 
 Part = TypeVar("Part")
 
@@ -33,21 +34,37 @@ def train_generator(
     run: Run,
     accelerator: Accelerator | None = None,
     beliefs: Tensor | None = None,
+    aids: Aids | None = None,
 ) -> Generator:
     """Train a generator to its last step; the main process saves it in the run folder.
 
-    What its objective needs beforehand is trained first (see `prepare`). A checkpoint already in the folder is
-    continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`. Under torchrun every process
-    returns the generator; commands use `train_stages`, after which only the main one goes on.
+    What its objective needs beforehand is trained first (see `prepare`), unless it is given as `aids`. A checkpoint
+    already in the folder is continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`.
+    Under torchrun every process returns the generator; commands use `train_stages`, after which only the main one
+    goes on.
 
     Raises:
         Interrupted: stopped after saving; run the same again to go on.
         RunFailed: the loss became NaN.
         UserError: the checkpoint belongs to other options or data.
     """
-    accelerator = accelerator or default_accelerator()
+    with deterministic(options.deterministic):
+        return _train_generator(data, network, options, seed, run, accelerator or default_accelerator(), beliefs, aids)
+
+
+def _train_generator(
+    data: TrainingSet,
+    network: NetworkOptions,
+    options: TrainOptions,
+    seed: int,
+    run: Run,
+    accelerator: Accelerator,
+    beliefs: Tensor | None,
+    aids: Aids | None,
+) -> Generator:
     accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
-    aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
+    if aids is None:
+        aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
     trainer = Trainer(data, network, options, seed, accelerator, beliefs, aids)
     seconds_before = _restore(trainer, run)
     started = time.perf_counter()
@@ -72,9 +89,11 @@ def train_generator(
                     + (f" in {run.path}: go on with --resume." if run.path else ".")
                 )
     generator = trainer.finish()
+    generator.noisy_classifier = aids.classifier
+    asked = generator.opinion.evaluations if generator.opinion else 0
     generator.meta |= {
         "seconds": sum(aids.seconds.values()) + seconds_before + time.perf_counter() - started,
-        "evaluations": trainer.evaluations + (generator.opinion.evaluations if generator.opinion else 0),
+        "evaluations": sum(of_all_processes([trainer.evaluations + asked])),
         "images_seen": aids.images_seen + options.steps * options.batch_size,
         "peak_memory_bytes": peak_memory_bytes(),
         "data": data.images.name,
@@ -82,6 +101,7 @@ def train_generator(
         "labels_fingerprint": data.supervision.fingerprint(),
         "held_out": options.held_out,
         "corruption": data.corruption.spec,
+        "arithmetic": {**trainer.arithmetic.to_json(), **float32_settings()},
     }
     if aids.seconds:
         generator.meta["prepared_seconds"] = aids.seconds
@@ -124,6 +144,7 @@ def _record(run: Run, step: Step) -> None:
 
 
 def _save(trainer: Trainer, run: Run, seconds: float) -> None:
+    trainer.check_losses()  # nothing is saved that has lost its way
     if trainer.accelerator.is_main_process:
         tensors, meta = trainer.state()
         run.save(CHECKPOINT, tensors, {**meta, "seconds": seconds})
@@ -135,5 +156,6 @@ def _restore(trainer: Trainer, run: Run) -> float:
     if found is None:
         return 0.0
     tensors, meta = found
-    trainer.restore(tensors, meta)
-    return float(meta["seconds"])
+    with as_described(run.file(CHECKPOINT)):
+        trainer.restore(tensors, meta)
+        return float(meta["seconds"])

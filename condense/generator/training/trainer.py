@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from condense import rng
+from condense.changes import changes
 from condense.data.batches import LabelledBatches, ResidentImages
 from condense.data.splits import held_out
 from condense.data.types import TrainingSet
@@ -47,21 +48,25 @@ from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.selection import BestWeights
 from condense.generator.training.batch_loss import Batch, ClassifierSettings, Losses
-from condense.generator.training.objectives import GivenBeliefs, objective_of
+from condense.generator.training.objectives import objective_of
 from condense.generator.training.prerequisites import Aids, given_transition
 from condense.machine import num_processes
-from condense.precision import autocast, wants_bf16
+from condense.precision import arithmetic, autocast, settle_float32
 from condense.run import JSON, pack_optimizer, unpack_optimizer
 
 INTERVAL_WIDTH = 6.4
 FITTED_TEMPERATURE_SHARE = 0.3  # where fitted temperatures are expected, as a share of that of training
 LEAST_COLD, LEAST_COLD_SHARE = 60, 0.1  # steps of the cold start, and of a run
 PRIOR_HALF_LIFE = 0.1  # of the moving average of the class prior, as a share of the steps
+READ_EVERY = 10  # steps between looks at the losses on a GPU, which must be waited for
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step reports. `step` counts finished steps; losses are means over the batch."""
+    """What one optimiser step reports. `step` counts finished steps; losses are means over the batch.
+
+    On a GPU losses and sharpness are those of the last step they were read at, see `READ_EVERY`.
+    """
 
     step: int
     loss: float
@@ -82,6 +87,7 @@ def cold_steps(options: TrainOptions) -> int:
 
 def default_accelerator() -> Accelerator:
     """One process, or as many as torchrun started, on GPUs where there are any and else on the CPU."""
+    settle_float32()
     return Accelerator(mixed_precision="no", cpu=num_processes() > 1 and not torch.accelerator.is_available())
 
 
@@ -113,8 +119,9 @@ class Trainer:
         self.device = self.accelerator.device
         self.options, self.network, self.seed = options, network, seed
         self.aids = aids or Aids()
-        self.objective = objective_of(options, self.aids) if beliefs is None else GivenBeliefs()
-        self.bf16 = wants_bf16(options.precision, self.device)
+        self.objective = objective_of(options, self.aids, believed=beliefs is not None)
+        self.arithmetic = arithmetic(options.precision, self.device)
+        self.bf16 = self.arithmetic.bf16
         if options.batch_size % self.accelerator.num_processes:
             raise UserError(
                 f"batch_size {options.batch_size} does not divide among {self.accelerator.num_processes} processes."
@@ -132,12 +139,15 @@ class Trainer:
         self.images = ResidentImages(data.images, self.device)
         self.candidates = torch.from_numpy(data.supervision.candidates).to(self.device)
         self.trusted = torch.from_numpy(data.supervision.trusted).to(self.device)
+        self.all_trusted = bool(data.supervision.trusted.all())
+        self.has_sets = bool((~data.supervision.trusted & ~data.supervision.single).any())
         self.beliefs = None if beliefs is None else beliefs.to(self.device)
         labelled = torch.from_numpy(~data.supervision.unlabelled[train_indices])
         share = options.labelled_share if self.objective.uses_beliefs else 0.0
         self.batches = LabelledBatches(labelled, options.batch_size, share, seed)
         self.epoch_steps = max(1, len(train_indices) // options.batch_size)
 
+        self.augment_options = options.augment(may_flip=data.images.may_flip)
         self.noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
         self.interval = centred_interval(INTERVAL_WIDTH)
         self.temperature = options.temperature
@@ -147,16 +157,22 @@ class Trainer:
         ).to(self.device)
         self.ema = AveragedModel(denoiser, multi_avg_fn=self._average, use_buffers=False)
         self.ema.eval().requires_grad_(False)
-        optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999))
+        fused = True if self.device.type == "cuda" else None
+        optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999), fused=fused)
         self.denoiser = denoiser
         self.model, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
-        if options.compile:
-            self.model = torch.compile(self.model)
+        if options.compile:  # the networks inside: counting evaluations outside of them changes no graph
+            denoiser.network.compile()
+            self.ema_denoiser.network.compile()
 
         self.step = 0
         self.best = BestWeights()
         self.bank = PosteriorBank(self.candidates, self.trusted, options.bank_momentum)
         self.transition = self._first_transition()
+        self.first_transition = self.transition.cpu()
+        # steps not yet looked at, each with its loss, the loss's two terms and the sharpness, [4]
+        self._unread: list[tuple[int, Tensor]] = []
+        self._read = [math.nan] * 4
         self.log_prior = torch.full((data.images.num_classes,), -math.log(data.images.num_classes), device=self.device)
 
     @property
@@ -179,7 +195,7 @@ class Trainer:
 
     def _one_step(self) -> Step:
         step, options, rank = self.step, self.options, self.accelerator.process_index
-        random = rng.generator(self.seed, "step", step, rank)
+        random = rng.generator(self.seed, "step", step, rank, device=self.device)
         torch.manual_seed(rng.derive(self.seed, "dropout", step, rank))
         labelled_only = self._cold and self.objective.uses_beliefs
         picked = self.batches.only_labelled(step) if labelled_only else self.batches[step]
@@ -192,12 +208,10 @@ class Trainer:
         with autocast(self.device, self.bf16):
             losses = self._losses(batch, random)
         loss = (losses.generative + options.classification_weight * losses.classification).mean()
-        found = self._of_all_processes(loss.detach())
-        if not bool(torch.isfinite(found).all()):
-            raise RunFailed(
-                f"The loss became {float(found[~torch.isfinite(found)][0])} at step {step}; lower train.learning_rate "
-                f"(now {options.learning_rate}) or set train.precision to fp32, and start afresh."
-            )
+        parts = loss, losses.generative.mean(), losses.classification.mean(), batch.pi.max(1).values.mean()
+        self._unread.append((step, torch.stack(parts).detach()))
+        if self.device.type == "cpu" or (step + 1) % READ_EVERY == 0 or step + 1 == options.steps:
+            self.check_losses()
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.optimizer.step()
@@ -207,19 +221,29 @@ class Trainer:
             self._update_label_model()
         if options.select == "best" and (self.step % options.select_every == 0 or self.step == options.steps):
             self._offer_weights()
-        return Step(
-            self.step,
-            float(loss.detach()),
-            float(losses.generative.detach().mean()),
-            float(losses.classification.detach().mean()),
-            float(batch.pi.max(1).values.mean()),
-            self.evaluations,
-        )
+        return Step(self.step, *self._read, self.evaluations)
 
-    def _of_all_processes(self, loss: Tensor) -> Tensor:
-        """The loss of each process [processes]: one that stopped alone would leave the others waiting for ever."""
-        one = loss.reshape(1)
-        return self.accelerator.gather(one) if self.accelerator.num_processes > 1 else one
+    def check_losses(self) -> None:
+        """Look at the losses of the steps since the last look; all processes must call this at the same step.
+
+        Raises:
+            RunFailed: one of them is not finite, in any of the processes: one that stopped alone would leave the
+                others waiting for ever.
+        """
+        if not self._unread:
+            return
+        steps, parts = zip(*self._unread, strict=True)
+        mine = torch.stack(parts)[None]  # [1, steps, 4]
+        found = self.accelerator.gather(mine) if self.accelerator.num_processes > 1 else mine
+        read = found.tolist()
+        self._unread, self._read = [], read[self.accelerator.process_index][-1]
+        for place, step in enumerate(steps):
+            lost = [of_process[place][0] for of_process in read if not math.isfinite(of_process[place][0])]
+            if lost:
+                raise RunFailed(
+                    f"The loss became {lost[0]} at step {step}; lower train.learning_rate "
+                    f"(now {self.options.learning_rate}) or set train.precision to fp32, and start over with --force."
+                )
 
     def _offer_weights(self) -> None:
         loss = self.generator().meta.get("held_out_loss")
@@ -238,8 +262,11 @@ class Trainer:
         x_0 = self.images[indices]
         candidates, trusted = self.candidates[indices], self.trusted[indices]
         trusting = self._cold and self.objective.uses_beliefs
-        likelihood = candidates.float() if trusting else label_likelihood(candidates, trusted, self.transition)
-        if self.objective.uses_beliefs and not bool(self._waiting.all()):
+        if trusting:
+            likelihood = candidates.float()
+        else:
+            likelihood = label_likelihood(candidates, trusted, self.transition, has_sets=self.has_sets)
+        if self.objective.uses_beliefs and not (self._cold and self.all_trusted):
             count = math.ceil(self.options.refresh_share * len(indices))
             self._refresh(self.bank.most_overdue(indices, count, self._waiting), random)
         target = self.bank[indices]
@@ -249,9 +276,10 @@ class Trainer:
             pi = given_label(target, likelihood)
         else:
             pi = candidates / candidates.sum(1, keepdim=True)
-        seen, labels = augment(x_0, self.options.augment(), random)
+        seen, labels = augment(x_0, self.augment_options, random)
         sigma = self.noise.sample(len(seen), random, self.device)
-        x_t = seen + sigma[:, None, None, None] * torch.randn(seen.shape, generator=random).to(self.device)
+        noise = torch.randn(seen.shape, generator=random, device=random.device).to(self.device)
+        x_t = seen + sigma[:, None, None, None] * noise
         return Batch(seen, x_t, sigma, labels, pi, target, candidates, trusted, likelihood, indices)
 
     @torch.no_grad()
@@ -274,20 +302,23 @@ class Trainer:
         posterior = logits.softmax(1)
         if self.accelerator.num_processes > 1:
             indices, posterior = self.accelerator.gather((indices, posterior))
-        begun = ~self._waiting[indices]
-        self.bank.update(indices[begun], posterior[begun])
+        self.bank.update(indices, posterior, ~self._waiting[indices])
 
     def _update_label_model(self) -> None:
-        """Once an epoch: transition matrix and class prior from the banked beliefs."""
-        visited = self.bank.visited.cpu().numpy()
-        if not visited.any():
+        """Once an epoch: transition matrix and class prior from the banked beliefs, on the CPU as the labels are."""
+        visited = self.bank.visited.cpu()
+        if not bool(visited.any()):
             return
-        known = self.data.supervision.take(np.flatnonzero(visited))
-        posterior = self.bank.posterior[self.bank.visited].float()
+        known = self.data.supervision.take(np.flatnonzero(visited.numpy()))
+        posterior = self.bank.posterior.cpu()[visited].float()
         if self.aids.transition is None and isinstance(self.options.transition, str):
-            self.transition = estimate_transition(posterior, known, self._first_transition())
+            transition = estimate_transition(posterior, known, self.first_transition)
+            self.transition = transition.to(self.device)
+        else:
+            transition = self.first_transition
         keep = 0.5 ** (self.epoch_steps / (PRIOR_HALF_LIFE * self.options.steps))
-        self.log_prior = class_prior(known, posterior, self.transition, self.log_prior.exp(), keep).log()
+        prior = class_prior(known, posterior, transition, self.log_prior.cpu().exp(), keep)
+        self.log_prior = prior.log().to(self.device)
 
     @property
     def _cold(self) -> bool:
@@ -352,7 +383,7 @@ class Trainer:
         _, mine = self.state()
         theirs = {**meta, **_completed(meta)}
         compared = ("options", "network", "seed", "data", "labels", "beliefs")
-        changed = [key for key in compared if theirs.get(key) != mine[key]]
+        changed = changes(theirs, {key: mine[key] for key in compared})
         if changed:
             raise UserError(
                 f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh."
@@ -387,7 +418,7 @@ class Trainer:
                 self.held_indices,
                 None if held_logits is None else np.asarray(held_logits.softmax(1).numpy(), dtype=np.float32),
                 self.log_prior,
-                mirrored=self.options.augment().mirrors,
+                mirrored=self.augment_options.mirrors,
                 bf16=self.bf16,
             )
         return generator

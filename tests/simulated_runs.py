@@ -1,0 +1,181 @@
+"""What runs on the simulated GPU, in a process of its own: `python -P tests/simulated_runs.py NAME` prints JSON."""
+
+import json
+import sys
+
+import simulated_gpu as gpu
+import tiny
+import torch
+
+from condense import methods
+from condense.augment import DSA
+from condense.classifiers import networks
+from condense.classifiers.fit import FitOptions, fit
+from condense.classifiers.mixing import cutmix
+from condense.classifiers.stacked import fit_stacked
+from condense.generator.training.session import train_generator
+from condense.generator.training.trainer import Trainer
+from condense.methods import _learn
+from condense.methods._augmentation import per_image
+from condense.run import Run
+
+STEPS = 10
+OBJECTIVES = {
+    "dmis": {},
+    "dmis, cold": {"cold_start": 1.0},
+    "dmis, mixture": {"form": "mixture"},
+    "dmis, sampled, augmented": {"form": "sampled", "augment_probability": 0.3, "flip": True},
+    "dmis, forward": {"noisy_loss": "forward"},
+    "vanilla": {"objective": "vanilla"},
+}
+
+
+def counted(run, per=STEPS):
+    """Waits and copies a step of what `run` does, and where."""
+    gpu.reset()
+    run()
+    return {"waits": gpu.waits() / per, "copies": gpu.copies() / per, "places": gpu.places("", per)}
+
+
+def budget():
+    """What a step of everything that trains costs the host."""
+    found = {}
+    for name, options in OBJECTIVES.items():
+        options = {"cold_start": 0.0, "steps": 100, **options}
+        trainer = Trainer(tiny.training_set("noisy", 200), tiny.NETWORK, tiny.train_options(**options), 0)
+        found[f"generator, {name}"] = counted_steps(trainer)
+    mixed = Trainer(tiny.training_set("mixture", 200), tiny.CONDITIONAL, tiny.train_options(top_k=2, steps=100), 0)
+    found["generator, conditional, top 2"] = counted_steps(mixed)
+    found["generator, label model, once an epoch"] = counted(lambda: mixed._update_label_model(), 1)
+    found |= learned()
+    found |= fitted()
+    return found
+
+
+def counted_steps(trainer):
+    steps = trainer.steps()
+    for _ in range(2):
+        next(steps)
+    return counted(lambda: [next(steps) for _ in range(STEPS)])
+
+
+def learned():
+    """The steps of DM, DC, DSA and MTT, counted from the second on."""
+    found = {}
+    real = _learn.Learning._one_step
+    for name in ("dm", "dc", "dsa", "mtt"):
+        seen = []
+
+        def one_step(self, seen=seen):
+            if self.done == 1:
+                gpu.reset()
+            shown = real(self)
+            seen.append((gpu.waits(), gpu.copies()))
+            return shown
+
+        _learn.Learning._one_step = one_step
+        method = methods.load(name)
+        options = {**method.Options.QUICK, "iterations": 3}
+        options |= {"outer": 1} if name in ("dc", "dsa") else {}  # the network's own epochs are those of `fit`
+        if name == "mtt":
+            options |= {"experts": 1, "start_epochs": 1, "expert_gap": 1, "zca": False}
+        method.condense(tiny.training_set("noisy"), 1, method.Options.model_validate(options), 0, Run(None))
+        waits, copies = seen[-1]
+        found[name] = {"waits": waits / 2, "copies": copies / 2, "places": gpu.places("", 2)}
+    _learn.Learning._one_step = real
+    return found
+
+
+def fitted():
+    """A step of classifiers, one and five at once; what an epoch costs besides, one wait and copy a network, aside."""
+
+    def built(seed):
+        return networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=seed)
+
+    images, labels = torch.randn(64, 1, 8, 8), torch.arange(64) % 3
+    options = FitOptions(epochs=2, batch_size=8)
+    how = {"augment": per_image(DSA), "device": "cuda:0"}
+    five = [built(seed) for seed in range(5)]
+    return {
+        "fit": epoch_of(fit(built(0), images, labels, options, seed=0, **how), 1),
+        "fit, cutmix": epoch_of(fit(built(0), images, torch.eye(3)[labels], options, seed=0, mix=cutmix, **how), 1),
+        "stacked, a network": epoch_of(fit_stacked(five, images, labels, options, seeds=range(5), **how), 5),
+    }
+
+
+def epoch_of(epochs, networks):
+    """The second of two epochs of eight steps."""
+    next(epochs)
+    found = counted(lambda: next(epochs), 8 * networks)
+    return {**found, "waits": found["waits"] - 1 / 8 / networks, "copies": found["copies"] - 1 / 8}
+
+
+def objectives():
+    """Every objective trained to its end, and asked, on noisy and mixed labels."""
+    found = {}
+    helper = {"steps": 6, "look_every": 3}
+    more = {
+        "tdsm": {"objective": "tdsm", "transition": "volmin", "helper": helper},
+        "cad": {"objective": "cad", "coherence": {"folds": 2, "epochs": 1}},
+        "volmin": {"transition": "volmin", "helper": helper},
+        "best": {"select": "best", "select_every": 5},
+    }
+    for kind in ("noisy", "mixture"):
+        data = tiny.training_set(kind)
+        for name, options in (OBJECTIVES | more).items():
+            generator = train_generator(data, tiny.NETWORK, tiny.train_options(**options), 0, Run(None))
+            posterior = generator.posterior(data.images.images[:4])
+            drawn = generator.sample(data.supervision.observed.clip(0)[:3], 0, num_steps=2, guidance=0.5)
+            found[f"{name}, {kind}"] = [str(generator.device), list(posterior.shape), list(drawn.shape)]
+    return found
+
+
+def everything():
+    """Every method at its quick budget on digits; its sets scored; the audits of data and set."""
+    from condense.cli import run
+
+    told = {}
+    for name in methods.names():
+        options = ["--set", "network.channels=8", "--set", "train.steps=6", "--set", "draw.sampler_steps=2"]
+        options = options if name in ("dmis", "vanilla", "tdsm", "cad") else []
+        noise = ["--noise", "none"] if name == "tdsm" else ["--noise", "sym:0.4"]
+        matrix = ["--set", "train.transition=volmin"] if name == "tdsm" else []
+        noise = ["--noise", "sym:0.4"] if name == "tdsm" else noise
+        made = ["condense", *noise, "--method", name, "--ipc", "1", "--quick", "--out", f"{name}.h5", "-q"]
+        told[name] = run([*made, *options, *matrix])
+    told["evaluate"] = run(["evaluate", "dm.h5", "--repeats", "2", "--protocol", "hard-quick", "-q"])
+    told["audit of data"] = run(["audit", "digits", "--noise", "sym:0.4", "--steps", "5", "-q"])
+    told["audit of set"] = run(["audit", "dmis.h5", "-q"])
+    return told
+
+
+def numbers():
+    """Losses of a run in float32, and whether there was NaN, as a GPU reads them."""
+    options = tiny.train_options(precision="fp32", steps=30)
+    data = tiny.training_set("noisy")
+    trainer = Trainer(data, tiny.NETWORK, options, 0)
+    losses = [step.loss for step in trainer.steps()]
+    from condense.errors import RunFailed
+
+    lost = Trainer(data, tiny.NETWORK, options, 0)
+    steps = lost.steps()
+    for _ in range(13):
+        next(steps)
+    with torch.no_grad():
+        next(lost.denoiser.parameters()).fill_(float("nan"))
+    said, done = "", 0
+    try:
+        for step in steps:
+            done = step.step
+    except RunFailed as error:
+        said = str(error)
+    return {"losses": losses, "said": said, "done": done}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with gpu.simulated():
+        found = {"budget": budget, "objectives": objectives, "everything": everything, "numbers": numbers}[
+            sys.argv[1]
+        ]()
+    print("\n" + json.dumps(found))
