@@ -210,7 +210,7 @@ def p_of_range(difference: float, num_seeds: int, residual: Residual) -> float:
 
 def half_width_of_range(num_seeds: int, residual: Residual) -> float:
     """Half width of the simultaneous 95 % intervals of all differences, see `p_of_range`."""
-    return _critical_range(residual.num_methods, residual.freedom) * residual.std / num_seeds**0.5
+    return float(_critical_range(residual.num_methods, residual.freedom) * residual.std / num_seeds**0.5)
 
 
 @functools.cache

@@ -165,7 +165,8 @@ def test_a_part_that_there_is_not_is_refused(text: str, said: str) -> None:
 
 
 def test_several_sets_share_the_noise_of_their_seed() -> None:
-    found = [cell for cell in cells(sets=3, rows={}, also=[], whole=[], clean_first=["none"], methods=["random"])]
+    alone: dict[str, Any] = {"methods": ["random"], "rows": {}, "options": {}, "judged": {}, "also": [], "whole": []}
+    found = cells(sets=3, clean_first=["none"], **alone)
     assert [cell.name.rpartition("_")[2] for cell in found] == ["seed0", "seed0-set1", "seed0-set2"]
     assert len({cell.recipe["seed"] for cell in found}) == 3
     assert [cell.recipe["data"].get("noise_seed", cell.recipe["seed"]) for cell in found] == [0, 0, 0]
