@@ -114,7 +114,14 @@ class Converged(Denoiser):
         self.top_k, self.random, self.draws = top_k, random, draws
         self.num_classes, self.evaluations = oracle.num_classes, 0
 
-    def forward(self, x: Tensor, sigma: Tensor, classes: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        classes: Tensor | None = None,
+        augment: Tensor | None = None,
+        coherence: Tensor | None = None,
+    ) -> Tensor:
         """[B, C, H, W] -> [B, c or k, C, H, W]."""
         exact = self.oracle.all_classes(x, sigma).double().flatten(2)  # [B, c, d]
         truth = bayes(self.oracle, x, sigma)  # [B, c]
@@ -198,7 +205,14 @@ def contrast(oracle: MixtureDenoiser, denoiser: Denoiser, per_class: int, seed: 
 class AsGiven(Converged):
     """What EDM's loss on noisy labels converges to: D_k = sum_y p(y | x_t, k) D_y."""
 
-    def forward(self, x: Tensor, sigma: Tensor, classes: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        classes: Tensor | None = None,
+        augment: Tensor | None = None,
+        coherence: Tensor | None = None,
+    ) -> Tensor:
         """[B, C, H, W] -> [B, c or k, C, H, W]."""
         exact = self.oracle.all_classes(x, sigma).double()
         joint = bayes(self.oracle, x, sigma)[:, None] * self.labels.probability

@@ -44,7 +44,14 @@ class MixtureDenoiser(Denoiser):
         """p(y | x) by Bayes: float64 [B, c]."""
         return (self.log_density(x, sigma) + prior.double().log()).softmax(1)
 
-    def forward(self, x: Tensor, sigma: Tensor, classes: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        classes: Tensor | None = None,
+        augment: Tensor | None = None,
+        coherence: Tensor | None = None,
+    ) -> Tensor:
         """[B, C, H, W] -> [B, c or k, C, H, W], the exact denoised images."""
         self.evaluations += len(x)
         noise = sigma.double().reshape(-1, 1, 1) ** 2
