@@ -28,6 +28,7 @@ from PIL import Image
 from condense import methods, rng
 from condense.benchmark import cell as _cell
 from condense.benchmark import grid as _grid
+from condense.benchmark import shared
 from condense.classifiers.teacher import TeacherOptions, load_teacher
 from condense.classifiers.teaching import teacher_for
 from condense.data import hdf5, idx, label_file, sources
@@ -181,8 +182,8 @@ def _texts(folder: Path) -> Iterator[Kind]:
     cell.folder(out).mkdir(parents=True)
 
     def benchmark(path: Path) -> Any:
-        found = _cell._read_json(path)
-        return found and _grid.expand(_grid.read_benchmark(found, _grid.known_options), _grid.known_options)
+        found = shared.read_json(path)
+        return found and _grid.expand(_grid.read_benchmark(found))
 
     def of_cell(name: str) -> Callable[[Path], Any]:
         def read(path: Path) -> Any:
