@@ -1,3 +1,81 @@
-"""DMIS: condense image data sets whose labels are wrong, ambiguous or missing."""
+"""DMIS: condense image data sets whose labels are wrong, ambiguous or missing.
+
+The names in `__all__` are loaded when they are first used, so that `import condense` brings in neither torch nor numpy.
+`condense.evaluate` is both the function that scores a set and the package of protocols and scores that it uses:
+`condense.evaluate(small, data)` and `from condense.evaluate.protocols import protocol` both work.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import condense.evaluate as _evaluate_package
+
+if TYPE_CHECKING:
+    import inspect
+
+    from condense.data.types import Supervision, TrainingSet
+    from condense.front_door import condense, evaluate, load_data, relabel, train
+    from condense.generator.model import Generator
+    from condense.sets.condensed_set import CondensedSet
+    from condense.sets.hdf5 import CondensedDataset
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CondensedDataset",
+    "CondensedSet",
+    "Generator",
+    "Supervision",
+    "TrainingSet",
+    "condense",
+    "evaluate",
+    "load_data",
+    "relabel",
+    "train",
+]
+
+_HOMES = {
+    "CondensedDataset": "condense.sets.hdf5",
+    "CondensedSet": "condense.sets.condensed_set",
+    "Generator": "condense.generator.model",
+    "Supervision": "condense.data.types",
+    "TrainingSet": "condense.data.types",
+    "condense": "condense.front_door",
+    "load_data": "condense.front_door",
+    "relabel": "condense.front_door",
+    "train": "condense.front_door",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _CallablePackage(ModuleType):
+    """A package that is also a function: the import system sets the attribute `evaluate` to the package."""
+
+    @property
+    def __call__(self) -> Callable[..., Any]:
+        """The front door's function."""
+        function: Callable[..., Any] = importlib.import_module("condense.front_door").evaluate
+        return function
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """What `inspect.signature` and editors show."""
+        return importlib.import_module("inspect").signature(self.__call__)  # type: ignore[no-any-return]
+
+
+sys.modules[_evaluate_package.__name__].__class__ = _CallablePackage

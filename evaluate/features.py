@@ -6,8 +6,9 @@
 | efflite0   | EfficientNet-Lite0, 1280 pooled features            | ImageNet; ship in a package ([features])    |
 | inception  | Inception-v3 of the original FID, 2048 features     | a file that the user has ([fid])            |
 
-Numbers of different spaces cannot be compared, so every result carries the space in its name; "FID", "IS" and "KID"
-without one are kept for Inception with the original weights.
+Numbers of different spaces, or of other numbers of images, cannot be compared, so every result carries both in its
+name, see `metric_name`; "FID", "KID" and "IS" without them are kept for Inception with the original weights and
+50,000 images on either side.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ Embed = Callable[[Tensor], tuple[Tensor, Tensor]]
 Floats = npt.NDArray[np.float32]
 
 NAMES = ("convnet", "efflite0", "inception")
+FULL = 50_000  # images on either side, as in the papers that report FID
 ORIGINAL_INCEPTION = "6726825d"  # SHA-256 of the converted TensorFlow weights of 2015-12-05 begins so
 
 _IMAGE_SIDE = 224
@@ -47,7 +49,7 @@ class FeatureSpace:
     """A network that embeds pictures.
 
     Attributes:
-        name: e.g. "convnet".
+        name: e.g. "convnet"; stands in the names of results.
         description: which network, with which weights.
         embed: pixels float32 [B, C, H, W] in [0, 1] to features [B, F] and logits [B, c'].
         device: where `embed` expects them.
@@ -60,13 +62,6 @@ class FeatureSpace:
     device: torch.device
     original: bool = False
 
-    def titled(self, metric: str) -> str:
-        """The name of a result: "FD-convnet", "KD-convnet"; "FID", "KID", "IS" in the original space."""
-        if self.original:
-            return metric.replace("FD", "FID").replace("KD", "KID")
-        stem, _, k = metric.partition(" ")
-        return f"{stem}-{self.name} {k}".rstrip()
-
     @torch.no_grad()
     def extract(self, images: Images, on_batch: Callable[[int], None] = lambda done: None) -> tuple[Floats, Floats]:
         """Features float32 [n, F] and logits float32 [n, c'] of uint8 images [n, H, W, C], batch by batch."""
@@ -78,6 +73,25 @@ class FeatureSpace:
             logits.append(found[1].float().cpu().numpy())
             on_batch(min(start + _BATCH, len(images)))
         return np.concatenate(features), np.concatenate(logits)
+
+
+def metric_name(metric: str, space: FeatureSpace, generated: int, real: int) -> str:
+    """What a result is called: "FID" for the true one, else e.g. "FD (convnet, 1000 vs 1297)".
+
+    FD, KD and IS become FID, KID and IS, and other metrics keep their plain name, with the original weights of
+    Inception and 50,000 images on either side. Otherwise space and numbers of images are told, and the Inception score
+    of another classifier is the class score, CS.
+
+    Args:
+        metric: a name that `quality` gives: "FD", "CW-KD", "Density k=5", "IS", …
+        space: whose features were compared.
+        generated: images judged, of all classes.
+        real: images compared with, of all classes.
+    """
+    if space.original and (generated, real) == (FULL, FULL):
+        return metric.replace("FD", "FID").replace("KD", "KID")
+    stem = "CS" if metric == "IS" and not space.original else metric
+    return f"{stem} ({space.name}, {generated} vs {real})"
 
 
 def convnet(judge: Judge) -> FeatureSpace:
@@ -116,13 +130,15 @@ def efflite0(device: torch.device | str = "cpu") -> FeatureSpace:
         pooled = model.forward_head(model.forward_features(x), pre_logits=True)
         return pooled, model.get_classifier()(pooled)
 
-    return FeatureSpace("efflite0", "EfficientNet-Lite0, ImageNet weights, 224x224", embed, torch.device(device))
+    return FeatureSpace(
+        "efficientnet-lite0", "EfficientNet-Lite0, ImageNet weights, 224x224", embed, torch.device(device)
+    )
 
 
 def inception(weights: Path, device: torch.device | str = "cpu") -> FeatureSpace:
     """The Inception-v3 of the FID (Heusel et al. 2017), as torch-fidelity has it, with weights from a file.
 
-    Only with the original weights are results called FID; any others are named by their SHA-256. The file is read
+    Only with the original weights may results be called FID; any others are named by their SHA-256. The file is read
     with `weights_only`, so it cannot run code; torch-fidelity, which would unpickle anything, is given a rewritten
     copy.
 

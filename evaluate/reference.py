@@ -7,8 +7,8 @@
 | rdc_paper.csv     | the main table of RDC (ICCV 2025): CIFAR-10, one ResNet-18 condenses and is tested     |
 | dc_dsa_papers.csv | table 1 of DC and of DSA, as their public code repeats it: true labels, ConvNet-3      |
 
-Of the first paper tables 1, 2, 3, 8, 9 and 13 are there. Table 11 is not: neither its numbers nor what its rows are
-was at hand, so it has no recipe either.
+Of the first paper tables 1, 2, 3, 8, 9 and 13 are there. Tables 5 to 7 and 11 are not: neither their numbers nor what
+their rows are was at hand.
 
 Treat a number as good to plus or minus several points: the first paper states neither epochs, learning rate,
 augmentation nor label type of its test networks, some cells disagree between its tables, and "40 % asymmetric"

@@ -1,4 +1,4 @@
-"""Several sets a method made from the same data: their scores as one, with the variance of sets and of networks."""
+"""Several sets of one method, or one: their scores as one, with the variance of sets and of networks."""
 
 from __future__ import annotations
 
@@ -7,59 +7,113 @@ from dataclasses import asdict, dataclass
 
 from condense.errors import UserError
 from condense.evaluate.score import Score
-from condense.evaluate.stats import summarise_nested
+from condense.evaluate.stats import summarise, summarise_nested
 from condense.run import JSON
 from condense.sets.condensed_set import CondensedSet
 
 
 @dataclass(frozen=True)
 class SetsScore:
-    """Test accuracies in percent of several networks on each of several sets.
+    """Test accuracies in percent of several networks of one architecture on each of one or more sets.
 
     Attributes:
         mean: of the sets' means.
-        std_between: standard deviation of the true means of sets, see `summarise_nested`.
-        std_within: standard deviation of networks on one set, None where each has one network.
-        ci95: half width of the 95 % interval, whose unit is the set.
-        accuracies: for every set, one a network.
-        sets: names of the sets.
+        std: sample standard deviation of the networks trained on one set; None where each set has one network.
+        std_between: standard deviation of the true means of sets, see `summarise_nested`; None for one set.
+        ci95: half width of the 95 % interval, whose unit is the set, or the network where there is one set.
+        accuracies: of all networks, those of the first set first.
+        by_set: the same for every set.
         protocol: name and every setting.
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
         uses_true_labels: whether the sets were made with true labels: a bound for others, not a rival.
+        labels: as in `Score`.
+        worst_class: accuracy in percent on the class each network knows least, mean over the sets; None if unknown.
+        test_data: what was tested on, as of `Score`.
     """
 
     mean: float
+    std: float | None
     std_between: float | None
-    std_within: float | None
     ci95: float | None
-    accuracies: tuple[tuple[float, ...], ...]
-    sets: tuple[str, ...]
+    accuracies: tuple[float, ...]
+    by_set: tuple[tuple[float, ...], ...]
     protocol: dict[str, JSON]
     network: str
     seconds: float
     uses_true_labels: bool
+    labels: str
+    worst_class: float | None
+    test_data: str = ""
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
-        return {**asdict(self), "accuracies": [list(each) for each in self.accuracies], "sets": list(self.sets)}
+        by_set = [list(each) for each in self.by_set]
+        return {**asdict(self), "accuracies": list(self.accuracies), "by_set": by_set}
 
 
-def combine(names: Sequence[str], scores: Sequence[Score]) -> SetsScore:
-    """One score of the sets called `names`, from the score of each, all of one network and protocol."""
-    accuracies = tuple(score.accuracies for score in scores)
-    summary = summarise_nested(accuracies)
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one or more sets of one method, one for each network architecture asked for.
+
+    Attributes:
+        sets: names of the sets.
+        scores: one a network, in the order asked for; what concerns "the score" means the first.
+    """
+
+    sets: tuple[str, ...]
+    scores: tuple[SetsScore, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy in percent."""
+        return self.scores[0].mean
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of the networks trained on one set."""
+        return self.scores[0].std
+
+    @property
+    def ci95(self) -> float | None:
+        """Half width of the 95 % interval of the mean."""
+        return self.scores[0].ci95
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Test accuracy in percent of every network trained."""
+        return self.scores[0].accuracies
+
+    @property
+    def network(self) -> str:
+        """Name of the architecture."""
+        return self.scores[0].network
+
+    def to_json(self) -> dict[str, JSON]:
+        """The first network's score on the top level; `sets`; and under `scores` that of every network."""
+        scores = [score.to_json() for score in self.scores]
+        return {**scores[0], "sets": list(self.sets), "scores": scores}
+
+
+def combine(scores: Sequence[Score]) -> SetsScore:
+    """One score of one or more sets, from the score of each, all of one network and protocol."""
+    by_set = tuple(score.accuracies for score in scores)
+    summary = summarise_nested(by_set)
+    worst = [score.worst_class for score in scores if score.worst_class is not None]
     return SetsScore(
         summary.mean,
-        summary.std_between,
         summary.std_within,
-        summary.ci95,
-        accuracies,
-        tuple(names),
+        summary.std_between,
+        summary.ci95 if len(scores) > 1 else summarise(by_set[0]).ci95,
+        tuple(accuracy for each in by_set for accuracy in each),
+        by_set,
         scores[0].protocol,
         scores[0].network,
         sum(score.seconds for score in scores),
         scores[0].uses_true_labels,
+        scores[0].labels,
+        sum(worst) / len(worst) if worst else None,
+        scores[0].test_data,
     )
 
 

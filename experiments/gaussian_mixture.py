@@ -136,14 +136,14 @@ class Converged(Denoiser):
         return found if classes is None else found[torch.arange(len(x))[:, None], classes]
 
     def _drawn(self, weights: Tensor) -> Tensor:
-        """Mean over draws of one over the probability where a class was drawn, 0 elsewhere: [B * m, c]."""
-        if self.top_k is None:
-            return torch.ones_like(weights)
-        factors = torch.zeros_like(weights)
-        for _ in range(self.draws):
-            drawn = draw_classes(weights, self.top_k, self.random)
-            factors.scatter_add_(1, drawn.classes, drawn.inverse.double() / self.draws)
-        return factors
+        """How often each class is drawn: [B * m, c]."""
+        often = torch.ones_like(weights)
+        if self.top_k is not None:
+            share = torch.full((1, 1), 1 / self.draws, dtype=weights.dtype).expand(len(weights), self.top_k)
+            often = torch.zeros_like(weights)
+            for _ in range(self.draws):
+                often.scatter_add_(1, draw_classes(weights, self.top_k, self.random).classes, share)
+        return often
 
 
 def bayes(oracle: MixtureDenoiser, x: Tensor, sigma: Tensor) -> Tensor:

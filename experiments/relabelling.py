@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from condense.classifiers.cross import FoldOptions
-from condense.commands.relabel import label_scores
 from condense.data.types import Labels, TrainingSet, Truth
 from condense.generator.labels.suggestions import Suggestions, diffusion_posterior, learned, weighed
 from condense.generator.model import Generator
@@ -34,6 +33,7 @@ from condense.machine import best_device, machine
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.plan import LABELLER_SECTIONS, Request, make_plan
 from condense.pipeline.relabel import doubted_by_cleanlab
+from condense.pipeline.relabelling import label_scores
 from condense.run import Run
 
 COLUMNS = ("precision", "recall", "auroc", "right_after", "suggestions_right", "image_alone", "seconds")

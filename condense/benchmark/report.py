@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from condense.benchmark.cell import learner_folder, read_labels, whole_set
-from condense.benchmark.grid import BenchmarkRecipe, Cell
+from condense.benchmark.grid import WHOLE, BenchmarkRecipe, Cell, GenerationRecipe
+from condense.benchmark.samples_cell import first_samples
 from condense.data.types import Images
 from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, Pictures
 from condense.evaluate.protocols import protocol
@@ -24,13 +25,16 @@ MOST_SHOWN = 10  # images a class in the report
 
 def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> BenchmarkReport:
     """The report's values: pictures of one set a method and setting, confusions of what learnt the labels."""
-    done = [(cell, result) for cell, result in zip(cells, results, strict=True) if result.status == "done"]
+    everything = [(cell, result) for cell, result in zip(cells, results, strict=True) if result.status == "done"]
+    sets = [(cell, result) for cell, result in everything if cell.task == "condensation" and WHOLE not in cell.recipe]
+    done = [(cell, result) for cell, result in sets if cell.set_of is None]
+    drawn = [(cell, result) for cell, result in everything if cell.task == "generation"]
     names = list(dict.fromkeys(cell.setting for cell in cells))
     return BenchmarkReport(
         title=recipe.title or f"Benchmark: {', '.join(dict.fromkeys(data.name for data in recipe.settings))}",
         settings=_settings(recipe, cells),
         results=results,
-        pictures=list(_pictures(out, done)),
+        pictures=[*_pictures(out, done), *_samples(out, drawn)],
         confusions=[found for name in names for found in _confusions(out, [d for d in done if d[0].setting == name])],
         recipe=as_yaml(_asked(recipe)),
         commands=["dmis benchmark RECIPE --out DIR", "dmis report DIR"],
@@ -44,12 +48,14 @@ def _asked(recipe: BenchmarkRecipe) -> dict[str, Any]:
 
 
 def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    judged = {"the others" if recipe.judged else "": recipe.evaluate, **recipe.judged}
+    judged = {} if not recipe.ipc else {"the others" if recipe.judged else "": recipe.evaluate, **recipe.judged}
     here = machine()
     return [
         ("data and labels", "; ".join(dict.fromkeys(cell.setting for cell in cells))),
-        ("methods", ", ".join(recipe.methods)),
-        ("images per class", ", ".join(map(str, recipe.ipc))),
+        *([("methods", ", ".join(recipe.methods))] if recipe.methods else []),
+        *([("images per class", ", ".join(map(str, recipe.ipc)))] if recipe.ipc else []),
+        *([] if recipe.generation is None else [("samples", _measured_how(recipe.generation))]),
+        *([("classifiers", _trained_how(recipe, cells))] if recipe.classifiers else []),
         ("seeds", ", ".join(map(str, recipe.seeds))),
         ("labels repaired by", ", ".join(recipe.clean_first)),
         ("budgets", _budgets(recipe)),
@@ -58,11 +64,23 @@ def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str,
     ]
 
 
+def _measured_how(wanted: GenerationRecipe) -> str:
+    return f"{wanted.samples} of each generator against at most {wanted.real} real images, space {wanted.space}"
+
+
+def _trained_how(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> str:
+    names = dict.fromkeys(cell.method for cell in cells if cell.task == "weak-supervision")
+    return f"{', '.join(names)}; {recipe.fit.network}, {recipe.fit.epochs} epochs but for the generators' own"
+
+
 def _budgets(recipe: BenchmarkRecipe) -> str:
     """Whose they are, and which methods have others than their own."""
     own = "the smallest of each method (quick)" if recipe.quick else "each method's own"
-    changed = [name for name in recipe.methods if name in recipe.options]
-    return own + (f"; as the recipe sets them for {', '.join(changed)}" if changed else "")
+    methods = [name for name in recipe.methods if name in recipe.options]
+    changed = [*methods, *(name for name in recipe.options if name not in methods)]
+    told = own + (f"; as the recipe sets them for {', '.join(changed)}" if changed else "")
+    taken = [recipe.generators[data.name] for data in recipe.settings if data.name in recipe.generators]
+    return told + (f"; generators of the recipe {', '.join(dict.fromkeys(taken))}" if taken else "")
 
 
 def _judge(wanted: EvaluateRecipe) -> str:
@@ -75,12 +93,21 @@ def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Pictur
     """Of each method and setting the first seed's set: the largest that is shown whole, else the smallest."""
     for setting, label in dict.fromkeys((cell.setting, result.label) for cell, result in done):
         own = [both for both in done if (both[0].setting, both[1].label) == (setting, label)]
-        ipcs = {result.ipc for _, result in own}
+        ipcs = {result.ipc for _, result in own if result.ipc is not None}
         shown = max((ipc for ipc in ipcs if ipc <= MOST_SHOWN), default=min(ipcs))
         cell = next(cell for cell, result in own if result.ipc == shown)
         condensed = whole_set(out, cell)
         if condensed is not None and condensed.images.shape[3] in (1, 3):
             yield Pictures(setting, label, shown, condensed.classes, _first_of_each_class(condensed))
+
+
+def _samples(out: Path, drawn: Sequence[tuple[Cell, Result]]) -> Iterator[Pictures]:
+    """Of each generator and setting the first samples of the first seed."""
+    for setting, label in dict.fromkeys((cell.setting, result.label) for cell, result in drawn):
+        cell = next(cell for cell, result in drawn if (cell.setting, result.label) == (setting, label))
+        found = first_samples(cell.folder(out), MOST_SHOWN)
+        if found is not None and found[0].shape[3] in (1, 3):
+            yield Pictures(setting, label, None, found[1], found[0])
 
 
 def _first_of_each_class(condensed: CondensedSet) -> Images:
@@ -98,7 +125,7 @@ def _confusions(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Conf
         found = None if folder is None else read_labels(folder)
         by = cell.recipe["clean_first"]
         label = result.method if cell.labeller is None else f"{by}, to repair labels"
-        if found is not None and found["recovered"] is not None and label not in seen:
+        if found is not None and found.get("recovered") is not None and label not in seen:
             seen.add(label)
-            given = None if found["given"] is None else np.asarray(found["given"])
+            given = None if found.get("given") is None else np.asarray(found["given"])
             yield Confusion(cell.setting, label, found["classes"], given, np.asarray(found["recovered"]))

@@ -7,29 +7,41 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from condense import console
 
 if TYPE_CHECKING:
-    from condense.evaluate.score import Score
-    from condense.evaluate.sets import SetsScore
+    from condense.evaluate.sets import Evaluation
+    from condense.pipeline.relabelling import Relabelling
 
 Result = TypeVar("Result")
 
 
 def answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
     """Call the command; print its result as JSON, with stdout kept clean of anything else, or for people."""
-    if not as_json:
-        show(command())
-        return
     with contextlib.redirect_stdout(sys.stderr):
         result = command()
-    print(json.dumps(result, default=_plain))
+    console.deliver(json.dumps(result, default=_plain) + "\n" if as_json else console.gathered(lambda: show(result)))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value.to_json()
+
+
+class Told(Protocol):
+    """A result that says of itself what the command prints."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Names and values."""
+        ...
+
+
+def told(result: Told) -> None:
+    """A result's names and values in two columns."""
+    facts(result.to_json())
 
 
 def facts(values: Mapping[str, Any]) -> None:
@@ -81,9 +93,9 @@ def metrics(result: Mapping[str, Any]) -> None:
     several = len(result["sets"]) > 1
     head = ["", f"mean of {len(result['sets'])} sets", "std"] if several else ["", result["sets"][0]["method"]]
     lines = []
-    for name, value in result["mean"].items():
+    for (name, value), floor in zip(result["mean"].items(), result["floor"].values(), strict=True):
         spread = [_shown(result["std"][name])] if several else []
-        lines.append([name, _shown(value), *spread, _shown(result["floor"][name])])
+        lines.append([name, _shown(value), *spread, _shown(floor)])
     rows([[*head, "real images"], *lines])
     _oracle(any(entry["uses_true_labels"] for entry in result["sets"]))
 
@@ -99,8 +111,9 @@ def accuracy(mean: float, ci95: float | None) -> str:
     return f"{mean:.1f} %" if ci95 is None else f"{mean:.1f} ± {ci95:.1f} %"
 
 
-def relabelling(result: Mapping[str, Any]) -> None:
+def relabelling(found: Relabelling) -> None:
     """What `dmis relabel` found: numbers, and the transition matrix in percent for up to 20 classes."""
+    result: Mapping[str, Any] = found.to_json()
     facts({name: value for name, value in result.items() if name not in ("classes", "transition")})
     classes, transition = result["classes"], result["transition"]
     if len(classes) <= 20:
@@ -140,34 +153,32 @@ def classification(result: Mapping[str, Any]) -> None:
         print(f"Left out, for they take other labels: {', '.join(result['refused'])}.")
 
 
-def scores(results: Sequence[Score]) -> None:
-    """A line a network, for one set."""
-    lines = [
-        [score.network, accuracy(score.mean, score.ci95), str(len(score.accuracies)), f"{score.seconds:.0f} s"]
-        for score in results
-    ]
-    rows([["network", "test accuracy", "networks", "time"], *lines])
-    _oracle(results[0].uses_true_labels)
-
-
-def sets_scores(results: Sequence[SetsScore]) -> None:
-    """A line a network, for several sets: all together, the deviations between and within, then each set's mean."""
-    names = [str(number) for number in range(1, len(results[0].sets) + 1)]
+def scores(found: Evaluation) -> None:
+    """A line per network; of several sets also the deviations between and within them, and each set's mean."""
+    several = len(found.sets) > 1
+    names = [str(number) for number in range(1, len(found.sets) + 1)] if several else []
     lines = [
         [
             score.network,
             accuracy(score.mean, score.ci95),
-            _shown(score.std_between),
-            _shown(score.std_within),
-            *(f"{sum(each) / len(each):.1f}" for each in score.accuracies),
-            str(sum(map(len, score.accuracies))),
+            *([_shown(score.std_between), _shown(score.std)] if several else []),
+            *(f"{sum(each) / len(each):.1f}" for _, each in zip(names, score.by_set, strict=False)),
+            str(len(score.accuracies)),
             f"{score.seconds:.0f} s",
         ]
-        for score in results
+        for score in found.scores
     ]
-    rows([["network", "test accuracy", "sd sets", "sd networks", *names, "networks", "time"], *lines])
-    print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, results[0].sets, strict=True)))
-    _oracle(results[0].uses_true_labels)
+    deviations = ["sd sets", "sd networks"] if several else []
+    rows([["network", "test accuracy", *deviations, *names, "networks", "time"], *lines])
+    if several:
+        print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, found.sets, strict=True)))
+    _tested(found.scores[0].test_data)
+    _oracle(found.scores[0].uses_true_labels)
+
+
+def _tested(test_data: str) -> None:
+    if test_data:
+        print(f"on {test_data}")
 
 
 def _oracle(used: bool) -> None:

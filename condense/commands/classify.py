@@ -1,32 +1,23 @@
 """`dmis classify`: classifiers that learn from imprecise labels side by side, the generator's own among them.
 
-An arm is one of `condense.classifiers.arms`, or
-
-    vanilla, dmis   the diffusion classifier of a generator with that objective, argmax p(y | x)
-    dmis-ce         the arm `ce` on images drawn by the DMIS generator, as many as the training set has or `per_class`
-
-All arms of a seed see the same images under the same labels. What counts is the accuracy on the test split after the
-last epoch or step; it is looked at once, and nothing is chosen by it.
+Which there are: see `condense.pipeline.classify`. All arms of a seed see the same images under the same labels. What
+counts is the accuracy on the test split after the last epoch or step, looked at once; nothing is chosen by it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from condense import rng
+from condense.changes import changes
 from condense.classifiers import arms
-from condense.classifiers.arms._training import ArmTraining, train_arm
-from condense.classifiers.fit import Epoch
-from condense.classifiers.teacher import Teacher
-from condense.commands.generate import Wanted, draw
-from condense.data.types import ImageData, Supervision, TrainingSet
+from condense.classifiers.arms._training import ArmTraining
+from condense.data.types import Supervision
 from condense.errors import UserError
 from condense.evaluate.reference import find
 from condense.evaluate.stats import summarise
@@ -35,16 +26,25 @@ from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
-from condense.options import Options
-from condense.pipeline.label_scores import test_accuracy
+from condense.pipeline.classify import (
+    ALL,
+    OBJECTIVES,
+    OF_GENERATORS,
+    REGENERATED,
+    ArmOptions,
+    arm_accuracy,
+    check_name,
+    check_test,
+    names,
+    objective_of,
+    read_options,
+    why_not,
+)
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.recipe import merge, parse, parse_overrides
+from condense.rng import MOST_SEEDS
 from condense.run import Run
 
-OBJECTIVES = ("vanilla", "dmis")
-REGENERATED = "dmis-ce"
-OF_GENERATORS = (*OBJECTIVES, REGENERATED)
-ALL = "all"
 TRAINING = "fit"  # the section of `--set` about the budget of all arms
 
 
@@ -69,11 +69,13 @@ class Asked:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UserError(f"seeds is {self.seeds}; at least one is needed.")
+        if not 0 <= self.seed <= MOST_SEEDS - self.seeds:
+            raise UserError(f"the seeds from {self.seed} on leave the range 0 to 2^63 - 1; give a smaller --seed.")
         if self.generators and self.seeds > 1:
             raise UserError("A trained generator has seen the labels of one seed; leave --generator or --seeds out.")
         for name in self.arms:
-            if name not in (ALL, *OF_GENERATORS):
-                arms.load(name)
+            if name != ALL:
+                check_name(name)
 
     @property
     def each_seed(self) -> range:
@@ -81,30 +83,12 @@ class Asked:
         return range(self.seed, self.seed + self.seeds)
 
 
-class Regeneration(Options):
-    """Options of `dmis-ce`."""
-
-    per_class: int | None = Field(
-        None, ge=1, description="images drawn a class; as many in all as the training set has when empty"
-    )
-
-
-@dataclass(frozen=True)
-class _Options:
-    """Settings as read: the budget of all arms, the options of each, and what is left for the generators."""
-
-    training: ArmTraining
-    arms: Mapping[str, Options]
-    regeneration: Regeneration
-    generators: Mapping[str, Any]
-
-
 @dataclass
 class _Bench:
     """What one seed works with."""
 
     plan: Plan
-    options: _Options
+    options: ArmOptions
     folder: Run
     given: Mapping[str, Generator]
     progress: bool
@@ -131,14 +115,14 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
         RunFailed: a training diverged.
         Interrupted: stopped by Ctrl-C; what was finished is in `out`, and generators go on from where they were.
     """
-    options = _read(asked)
+    options, of_generators = _read(asked)
     given = _loaded(asked.generators)
     accuracies: dict[str, list[float]] = {}
     seconds: dict[str, float] = {}
     chosen: list[str] = []
     refused: dict[str, str] = {}
     for seed in asked.each_seed:
-        plan = _plan(request, options, seed)
+        plan = _plan(request, of_generators, seed)
         if not chosen:
             chosen, refused = _chosen(asked.arms, plan.train.supervision)
         bench = _Bench(plan, options, Run(None if out is None else out), given, progress)
@@ -168,11 +152,11 @@ def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[
     Raises:
         UserError: as `classify`, but for results of another request.
     """
-    options = _read(asked)
+    options, of_generators = _read(asked)
     given = _loaded(asked.generators)
-    plan = _plan(request, options, asked.seed)
+    plan = _plan(request, of_generators, asked.seed)
     chosen, refused = _chosen(asked.arms, plan.train.supervision)
-    needed = dict.fromkeys(_objective(name) for name in chosen if name in OF_GENERATORS)
+    needed = dict.fromkeys(objective_of(name) for name in chosen if name in OF_GENERATORS)
     files = [_file(name, seed) for name in chosen for seed in asked.each_seed]
     return {
         "data": plan.source.train.name,
@@ -191,21 +175,19 @@ def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[
     }
 
 
-def _read(asked: Asked) -> _Options:
+def _read(asked: Asked) -> tuple[ArmOptions, dict[str, Any]]:
+    """Options of the arms, and the settings that are left for the generators."""
     settings = parse_overrides(asked.settings)
     training = parse(ArmTraining, settings.pop(TRAINING, None) or {}, f"setting {TRAINING!r},")
-    options = {
-        name: parse(arms.load(name).Options, settings.pop(name, None) or {}, f"arm {name!r}") for name in arms.names()
-    }
-    regeneration = parse(Regeneration, settings.pop(REGENERATED, None) or {}, f"arm {REGENERATED!r}")
-    return _Options(training, options, regeneration, settings)
+    own = {name: settings.pop(name, None) or {} for name in (*arms.names(), REGENERATED)}
+    return read_options(training, own), settings
 
 
-def _plan(request: Request, options: _Options, seed: int) -> Plan:
+def _plan(request: Request, of_generators: Mapping[str, Any], seed: int) -> Plan:
     """Labels and generators of one seed. Raises `UserError` for data without a test split."""
-    layers = merge(request.named, options.generators, {"method": "dmis", "seed": seed})
+    layers = merge(request.named, of_generators, {"method": "dmis", "seed": seed})
     plan = make_plan(Request(request.config, layers, request.settings))
-    _check_test(plan)
+    check_test(plan)
     return plan
 
 
@@ -225,29 +207,20 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
     return found
 
 
-def _check_test(plan: Plan) -> None:
-    if plan.source.test is None or plan.source.test_truth is None:
-        raise UserError(
-            f"{plan.source.train.name} has no test images; add a folder test/ (or rows with split test in labels.csv)."
-        )
-
-
 def _chosen(asked: Sequence[str], supervision: Supervision) -> tuple[list[str], dict[str, str]]:
     """The arms to be trained, and why others are not. Raises where one asked for by name cannot be."""
-    names: list[str] = []
+    chosen: list[str] = []
     refused: dict[str, str] = {}
     for name in dict.fromkeys(asked):
-        for each in (*arms.names(), *OF_GENERATORS) if name == ALL else (name,):
-            try:
-                if each not in OF_GENERATORS:
-                    arms.load(each).check(supervision)
-            except UserError as error:
-                if name != ALL:
-                    raise
-                refused[each] = str(error)
+        for each in names() if name == ALL else (name,):
+            reason = why_not(each, supervision)
+            if reason is None:
+                chosen.append(each)
+            elif name == ALL:
+                refused[each] = reason
             else:
-                names.append(each)
-    return list(dict.fromkeys(names)), refused
+                raise UserError(reason)
+    return list(dict.fromkeys(chosen)), refused
 
 
 def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) -> dict[str, Any]:
@@ -294,7 +267,7 @@ def _identity(name: str, bench: _Bench) -> dict[str, Any]:
     }
     if name in OF_GENERATORS:
         identity["generator"] = plan.written()
-        identity["given"] = bench.given[objective].meta if (objective := _objective(name)) in bench.given else None
+        identity["given"] = bench.given[objective].meta if (objective := objective_of(name)) in bench.given else None
     if name not in OBJECTIVES:
         identity["fit"] = bench.options.training.model_dump(mode="json")
         identity["options"] = bench.options.arms["ce" if name == REGENERATED else name].model_dump(mode="json")
@@ -308,49 +281,21 @@ def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         before = found["request"]
-        float(found["accuracy"]), float(found["seconds"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not isinstance(before, dict) or not math.isfinite(float(found["accuracy"]) + float(found["seconds"])):
+            raise ValueError("numbers or request lack")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is not a result ({error}); remove it to train that arm anew.") from error
-    changed = [key for key, value in request.items() if before.get(key) != value]
+    changed = changes(before, request)
     if changed:
         raise UserError(f"{path} is of a request with other {', '.join(changed)}; choose another --out, or remove it.")
     return found
 
 
-def _objective(name: str) -> str:
-    return "dmis" if name == REGENERATED else name
-
-
 def _accuracy(name: str, bench: _Bench) -> float:
     """Test accuracy in percent."""
-    if name in OBJECTIVES:
-        accuracy = test_accuracy(_generator(name, bench), bench.plan)
-        assert accuracy is not None
-        return accuracy
-    train = _regenerated(bench) if name == REGENERATED else bench.plan.train
-    classifier = _trained(name, train, bench)
-    test, truth = bench.plan.source.test, bench.plan.source.test_truth
-    assert test is not None and truth is not None
-    return 100 * float((classifier.logits(test.images).argmax(1).numpy() == truth.labels).mean())
-
-
-def _trained(name: str, train: TrainingSet, bench: _Bench) -> Teacher:
-    of = "ce" if name == REGENERATED else name
-    seed = bench.plan.recipe.seed
-    with Run(None, progress=bench.progress).track(bench.options.training.epochs, f"{name}, seed {seed}") as tracker:
-
-        def tell(epoch: Epoch) -> None:
-            tracker.update(epoch.epoch, loss=epoch.loss)
-
-        return train_arm(
-            arms.load(of),
-            bench.options.arms[of],
-            bench.options.training,
-            train,
-            seed,
-            device=best_device(),
-            on_epoch=tell,
-        )
+    return arm_accuracy(
+        name, bench.plan, bench.options, lambda objective: _generator(objective, bench), progress=bench.progress
+    )
 
 
 def _generator(objective: str, bench: _Bench) -> Generator:
@@ -372,20 +317,3 @@ def _generator(objective: str, bench: _Bench) -> Generator:
             Run(folder, progress=bench.progress),
         )
     return bench.trained[objective]
-
-
-def _regenerated(bench: _Bench) -> TrainingSet:
-    """Images drawn by the DMIS generator, with their classes as labels; as many as the training set has by default."""
-    train, generator = bench.plan.train, _generator("dmis", bench)
-    options = bench.plan.options
-    assert isinstance(options, GeneratorOptions)
-    count = bench.options.regeneration.per_class or max(1, round(len(train) / train.images.num_classes))
-    wanted = Wanted(
-        count,
-        steps=options.draw.sampler_steps,
-        guidance=options.draw.guidance,
-        seed=rng.derive(bench.plan.recipe.seed, "regenerated"),
-    )
-    images, labels = draw(generator, wanted, progress=bench.progress)
-    data = ImageData(images, train.images.classes, train.images.name, "train")
-    return TrainingSet(data, Supervision.from_labels(labels, train.images.num_classes, trusted=True))

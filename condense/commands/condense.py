@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from condense.errors import UserError
 from condense.machine import num_processes
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
-from condense.pipeline.clean_first import check_repair
-from condense.pipeline.make import make_set
+from condense.pipeline.make import check_plan, make_set, with_teacher
 from condense.pipeline.plan import Plan, Request, make_plan
-from condense.pipeline.run_folder import RUNS, check_run, derived_name, open_run
+from condense.pipeline.run_folder import RUNS, check_run, derived_name, open_run, run_name
 from condense.run import prepare_output
 from condense.sets.hdf5 import write
 
@@ -38,7 +36,7 @@ def condense(
         progress: whether bars are drawn on stderr.
 
     Returns:
-        path, ipc, classes (their number), sha256 and cost.
+        The path, and the set's `to_json`.
 
     Raises:
         UserError: something asked for cannot be used, or output exists without `force`.
@@ -48,30 +46,22 @@ def condense(
     plan = make_plan(request)
     _check_processes(plan)
     name = f"{derived_name(plan)}-ipc{plan.recipe.ipc}"
-    out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / name
+    out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / run_name(plan, f"ipc{plan.recipe.ipc}")
     if out.suffix.lower() not in (".h5", ".hdf5"):
         raise UserError(f"A condensed set is HDF5; give --out a name that ends in .h5, not {str(out)!r}.")
-    check_repair(plan)
-    _check_method(plan)
+    check_plan(plan)
     check_run(run_folder, plan, resume=resume, force=force)
     prepare_output(out, force=force)
-    run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
-    made = make_set(plan, run)
-    write(out, made, force=force)
-    return {
-        "path": str(out),
-        "ipc": made.ipc,
-        "classes": made.num_classes,
-        "sha256": made.sha256(),
-        "cost": asdict(made.provenance.cost),
-    }
+    with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
+        made = with_teacher(make_set(plan, run), plan, run, out)
+        write(out, made, force=force)
+    return {"path": str(out), **made.to_json()}
 
 
 def dry_run(request: Request) -> dict[str, Any]:
     """What `condense` would do and cost, see `cost.describe`; nothing is written."""
     plan = make_plan(request)
-    check_repair(plan)
-    _check_method(plan)
+    check_plan(plan)
     return cost.describe(plan, draws=True)
 
 
@@ -83,10 +73,3 @@ def _check_processes(plan: Plan) -> None:
             f"Several processes train a generator together, and here none is trained (method {plan.recipe.method}); "
             "run it without torchrun."
         )
-
-
-def _check_method(plan: Plan) -> None:
-    """What the method itself can tell beforehand of labels that stay as they are; raises as it."""
-    check = getattr(plan.method, "check", None)
-    if check is not None and plan.recipe.clean_first == "none":
-        check(plan.train, plan.recipe.ipc, plan.options)

@@ -12,7 +12,6 @@ import numpy as np
 
 from condense.data.types import Images, Labels
 from condense.errors import UserError
-from condense.evaluate import features
 from condense.evaluate.ddranking import compression_ratio, set_bytes
 from condense.evaluate.features import FeatureSpace
 from condense.evaluate.judge import STEPS, known_labels
@@ -20,17 +19,15 @@ from condense.evaluate.protocols import protocol
 from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
 from condense.evaluate.score import check_same_kind
 from condense.evaluate.stats import summarise
-from condense.machine import best_device
-from condense.pipeline.data import Given
-from condense.pipeline.real_data import real_data, trained_judge
+from condense.pipeline.data import LoadedData
+from condense.pipeline.feature_space import NETWORK, check_space, embedded, feature_space, named
+from condense.pipeline.real_data import real_data
 from condense.pipeline.score import score_set
 from condense.preprocessing import standardisation
 from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import read
-
-NETWORK = "convnet3"  # of the space "convnet" and of CAS
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,7 @@ class MetricsOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.space not in features.NAMES:
-            raise UserError(f"no feature space is called {self.space!r}; choose {', '.join(features.NAMES)}.")
-        if (self.space == "inception") != (self.inception_weights is not None):
-            raise UserError(
-                "The feature space inception and --inception-weights FILE belong together; the file is "
-                "weights-inception-2015-12-05-6726825d.pth of torch-fidelity's releases."
-            )
+        check_space(self.space, self.inception_weights)
         if min(self.ks) < 1 or self.reference < 2 or self.repeats < 1:
             raise UserError(
                 f"k is {min(self.ks)}, the reference {self.reference} images, repeats {self.repeats}; "
@@ -81,7 +72,7 @@ class MetricsOptions:
 class _Bench:
     """What all sets are measured against."""
 
-    given: Given
+    given: LoadedData
     space: FeatureSpace
     labels: Labels
     real: Sample
@@ -93,18 +84,11 @@ class _Bench:
         return self.given.source.train.images
 
     def measure(self, images: Images, labels: Labels) -> Metrics:
-        """All generation metrics of images uint8 [n, H, W, C], named after the space."""
+        """All generation metrics of images uint8 [n, H, W, C], named after the space and the numbers of images."""
         classes = self.given.source.train.classes
-        found = _sample(self.space, images, labels, self.run)
+        found = embedded(self.space, images, labels, self.run)
         values = quality(self.real, found, classes, ks=self.options.ks, device=self.space.device)
-        return {self.space.titled(name): value for name, value in values.items()}
-
-
-def _sample(space: FeatureSpace, images: Images, labels: Labels, run: Run) -> Sample:
-    """What the space makes of images uint8 [n, H, W, C]."""
-    with run.track(len(images), space.name) as tracker:
-        found, logits = space.extract(images, tracker.update)
-    return Sample(found, logits, labels)
+        return named(values, self.space, len(found), len(self.real))
 
 
 def metrics(
@@ -122,7 +106,8 @@ def metrics(
 
     Returns:
         What was compared with what; "sets": one entry each, with its "metrics"; "mean" and "std" over them (std None
-        for one set); "floor": the same metrics of as many real images that are not in the reference.
+        for one set); "floor": the same metrics, in the same order, of as many real images that are not in the
+        reference, or of fewer where a class has not enough, which their names tell.
 
     Raises:
         UserError: a set is damaged or of other data, packages or weights are missing, or images are too few.
@@ -152,7 +137,7 @@ def metrics(
     }
 
 
-def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: Given) -> None:
+def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: LoadedData) -> None:
     for path, made in zip(paths, sets, strict=True):
         check_same_kind(made, given.source.train)
         if len(made) != len(sets[0]):
@@ -162,7 +147,7 @@ def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: Giv
             )
 
 
-def _bench(made: CondensedSet, given: Given, options: MetricsOptions, run: Run) -> tuple[_Bench, Labels]:
+def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: Run) -> tuple[_Bench, Labels]:
     """The reference in its feature space, and the real images that stand in for a set."""
     source = given.source
     if options.cas is not None and (source.test is None or source.test_truth is None):
@@ -175,17 +160,11 @@ def _bench(made: CondensedSet, given: Given, options: MetricsOptions, run: Run) 
             f"Class {made.classes[few[0]]!r} has too few real images for k = {max(options.ks)} beside the {made.ipc} "
             "that stand in for the set; lower --k, raise --reference, or measure a smaller set."
         )
-    space = _space(given, options, run)
-    real = _sample(space, source.train.images[reference], labels[reference], run)
+    space = feature_space(
+        given, options.space, options.inception_weights, steps=options.steps, seed=options.seed, run=run
+    )
+    real = embedded(space, source.train.images[reference], labels[reference], run)
     return _Bench(given, space, labels, real, options, run), stand_in
-
-
-def _space(given: Given, options: MetricsOptions, run: Run) -> FeatureSpace:
-    if options.space == "efflite0":
-        return features.efflite0(best_device())
-    if options.inception_weights is not None:
-        return features.inception(options.inception_weights, best_device())
-    return features.convnet(trained_judge(given, NETWORK, options.steps, options.seed, run))
 
 
 def _measured(path: Path, made: CondensedSet, bench: _Bench) -> dict[str, Any]:

@@ -27,13 +27,14 @@ def mixture_loss(denoised: Tensor, x_0: Tensor, pi: Tensor, weight: Tensor) -> T
 def drawn_mixture_loss(denoised: Tensor, mixed: Tensor, x_0: Tensor, weights: Tensor, weight: Tensor) -> Tensor:
     """The value of `mixture_loss`, whose gradient reaches the drawn classes only: [B].
 
-    The classes that were not drawn stay in the mixture without gradient. The expected gradient is that of all classes.
+    The classes that were not drawn stay in the mixture without gradient, so that the residual is the whole mixture's
+    and vanishes on average where the D_y are right.
 
     Args:
         denoised: D_k of the drawn classes, with gradient [B, k, C, H, W].
         mixed: sum_y pi_y D_y over all classes, without gradient [B, C, H, W].
         x_0: [B, C, H, W].
-        weights: pi_k over the probability with which k was drawn [B, k].
+        weights: pi_k [B, k].
         weight: lambda(sigma) [B].
     """
     residual = (mixed - x_0).detach()

@@ -17,7 +17,7 @@ from condense.evaluate.audit_report import AuditReport, Matrix, Pictures
 from condense.evaluate.judge import BATCH, targets_of
 from condense.evaluate.neighbours import first_copies, nearest
 from condense.machine import best_device
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.run import Run
 
 _FOLDS = 2
@@ -26,7 +26,7 @@ _MOST_LISTED = 1000
 
 
 def audit_data(
-    given: Given, network: str | None, steps: int, seed: int, run: Run
+    given: LoadedData, network: str | None, steps: int, seed: int, run: Run
 ) -> tuple[dict[str, Any], AuditReport]:
     """What is found out about training data, and the report of it. Raises as `out_of_fold`."""
     started = time.perf_counter()
@@ -78,7 +78,7 @@ def _true_labels(source: Source) -> dict[str, Any] | None:
     }
 
 
-def _cross_judged(given: Given, network: str, steps: int, seed: int, run: Run) -> tuple[NoiseAudit, str]:
+def _cross_judged(given: LoadedData, network: str, steps: int, seed: int, run: Run) -> tuple[NoiseAudit, str]:
     """Labels judged by classifiers trained on the other half of the images, with the given labels."""
     source = given.source
     epochs = max(1, round(steps * BATCH * _FOLDS / (len(source.train) * (_FOLDS - 1))))

@@ -16,7 +16,7 @@ from condense.evaluate.ddranking import compression_ratio, set_bytes
 from condense.evaluate.memorisation import Memorisation, memorisation
 from condense.evaluate.neighbours import first_copies
 from condense.machine import best_device
-from condense.pipeline.data import Given
+from condense.pipeline.data import LoadedData
 from condense.pipeline.real_data import real_data, trained_judge
 from condense.recipe import DataRecipe
 from condense.run import Run
@@ -72,7 +72,7 @@ def audit_set(
     )
 
 
-def _injected(condensed: CondensedSet, given: Given) -> Agreement | None:
+def _injected(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
     """The given labels beside the truth, where both are known to be those the set was made from."""
     source = given.source
     same = given.corruption.spec == condensed.provenance.corruption
@@ -81,7 +81,7 @@ def _injected(condensed: CondensedSet, given: Given) -> Agreement | None:
     return agreement(source.supervision.observed, source.truth.labels, condensed.num_classes)
 
 
-def _known(condensed: CondensedSet, given: Given) -> Agreement | None:
+def _known(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
     """Labels of images that are training images, pixel by pixel, beside their true ones; None without any."""
     truth, index, train = given.source.truth, condensed.source_index, given.source.train.images
     if truth is None or index is None or condensed.images.dtype != np.uint8:
@@ -94,7 +94,7 @@ def _known(condensed: CondensedSet, given: Given) -> Agreement | None:
 
 
 def _judged(
-    condensed: CondensedSet, given: Given, network: str, steps: int, seed: int, run: Run
+    condensed: CondensedSet, given: LoadedData, network: str, steps: int, seed: int, run: Run
 ) -> tuple[dict[str, Any], Agreement]:
     judge = trained_judge(given, network, steps, seed, run)
     seen: Labels = judge.probabilities(condensed.pictures()).argmax(1)

@@ -22,10 +22,11 @@ from condense.generator.model import FILE
 from condense.generator.options import ObjectiveName
 from condense.methods._generate import GeneratorOptions
 from condense.options import Options
-from condense.pipeline.data import given_labels, load_source
+from condense.pipeline.data import LoadedData, given_labels, load_source, tell_of_flip
 from condense.recipe import (
     DataRecipe,
     Recipe,
+    check_sections,
     generator_defaults,
     merge,
     parse,
@@ -34,6 +35,7 @@ from condense.recipe import (
     resolve,
     shipped,
 )
+from condense.text import shortened
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
@@ -85,24 +87,35 @@ class Plan:
         return {**plain, **options}
 
 
-def make_plan(request: Request) -> Plan:
+def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
     """Read the recipe, then the data, then all options.
+
+    Args:
+        request: what was asked for.
+        loaded: the data, where it is in memory already; then the request says nothing of data.
 
     Raises:
         UserError: any of them cannot be used.
     """
     file, asked = _layers(request)
+    if loaded is not None:
+        file, asked = {**file, "data": loaded.recipe.model_dump(exclude_unset=True)}, {**asked, "data": {}}
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
-    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
-    source = load_source(data)
-    recipe, options, labeller = resolve_options(
-        file, asked, method, min(source.train.image_shape[1:]), len(source.train)
-    )
+    # code of the user's own is imported where he named it himself, never for a file that may be a stranger's
+    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)), own="method" in asked)
+    source = load_source(data) if loaded is None else loaded.source
+    tell_of_flip(source.train)
+    found = len(source.train) if loaded is None else loaded.images_found
+    recipe, options, labeller = resolve_options(file, asked, method, min(source.train.image_shape[1:]), found)
     for generator in (options, labeller):
         _check_generator(getattr(generator, "generator", None))
-    given = given_labels(source, data, recipe.noise_seed)
-    return Plan(recipe, given.source, given.training_set(), method, options, labeller)
+    if loaded is None:
+        loaded = given_labels(source, data, recipe.noise_seed)
+    elif recipe.data.noise != "none" and loaded.noise_seed != recipe.noise_seed:
+        seeded = recipe.data.model_copy(update={"noise_seed": loaded.noise_seed})
+        recipe = recipe.model_copy(update={"data": seeded})
+    return Plan(recipe, loaded.source, loaded.training_set(), method, options, labeller)
 
 
 def resolve_options(
@@ -132,6 +145,8 @@ def resolve_options(
     """
     sizes = generator_defaults(image_side, images)
     layers = merge(file, asked)
+    check_sections(GeneratorOptions, layers)
+    check_sections(method.Options, layers)
     drawing = {key: sizes.pop(key) for key in DRAWING_SECTIONS if key in sizes}
     if layers.get("method", Recipe.model_fields["method"].default) == "dmis":
         sizes_of_method = {**sizes, **drawing}
@@ -176,7 +191,7 @@ def read_layers(request: Request) -> dict[str, Any]:
 def _layers(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe file, and what was asked for beside it."""
     file = _flat(read_config(request.config)) if request.config else {}
-    if {"methods", "settings"} & set(file):
+    if {"methods", "settings", "extends"} & set(file):
         raise UserError(
             f"The recipe {request.config} is a grid of several runs; use `dmis benchmark {request.config} --out DIR`, "
             "or give the recipe of one."
@@ -207,13 +222,14 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
     """`layer` with the method's options on the top level, where they may also stand."""
     rest = {key: value for key, value in layer.items() if key != "options"}
-    return merge(layer.get("options") or {}, rest)
+    return merge({} if layer.get("options") is None else layer["options"], rest)
 
 
 def _section(layers: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = layers.get(name) or {}
+    section = layers.get(name, {})
     if not isinstance(section, dict):
-        raise UserError(f"The recipe section {name!r} is {section!r}; write it as {{name: {section}, …}}.")
+        shown = shortened(str(section), 80)
+        raise UserError(f"The recipe section {name!r} is {shown!r}; write it as {{name: {shown}, …}}.")
     return section
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from condense.data import pictures
+from condense.data.fit import resize
 from condense.data.types import Images
 from condense.evaluate.relabel_report import RelabelReport, Suspect
-from condense.generator.labels.suggestions import Suggestions
 from condense.pipeline.plan import Plan
+from condense.pipeline.relabelling import Relabelling
 
 MOST_SHOWN = 96
 LARGEST_SIDE = 128  # pixels; larger images are scaled down for the page
 
 
-def suspects_report(plan: Plan, found: Suggestions, files: Sequence[str], result: Mapping[str, Any]) -> RelabelReport:
+def suspects_report(plan: Plan, relabelling: Relabelling) -> RelabelReport:
     """The report of a relabelling: its facts, and the likely wrong images, the surest first."""
+    found, files = relabelling.suggestions, relabelling.files
+    result: dict[str, Any] = relabelling.to_json()
     marked = np.flatnonzero(found.likely_wrong)
     shown = marked[np.argsort(-found.suspicion[marked], kind="stable")][:MOST_SHOWN]
     truth = plan.source.truth
@@ -57,4 +58,4 @@ def suspects_report(plan: Plan, found: Suggestions, files: Sequence[str], result
 
 def _small(images: Images) -> Images:
     side = min(images.shape[1:3])
-    return pictures.resize(images, LARGEST_SIDE) if side > LARGEST_SIDE else images
+    return resize(images, LARGEST_SIDE) if side > LARGEST_SIDE else images

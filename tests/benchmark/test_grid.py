@@ -7,8 +7,14 @@ from typing import Any
 import pytest
 
 from condense import methods
-from condense.benchmark.grid import Cell, expand, read_benchmark
+from condense.benchmark.grid import Cell, expand, layers_of, read_benchmark
+from condense.classifiers import arms
+from condense.data.digits import load as digits
+from condense.data.noise import imprecise
+from condense.data.noise_spec import parse_noise
+from condense.data.types import Supervision
 from condense.errors import UserError
+from condense.pipeline.classify import OF_GENERATORS, labels_like, why_not
 from condense.recipe import parse_overrides, shipped
 
 
@@ -119,6 +125,115 @@ def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
 def test_what_cannot_be_meant_is_refused_before_anything_runs(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         cells(**changed)
+
+
+def tables(**changed: Any) -> list[Cell]:
+    plain = {"methods": ["vanilla", "dmis"], "settings": [{"name": "digits", "noise": "sym:0.4"}], "ipc": []}
+    return expand(read_benchmark(plain | changed))
+
+
+def test_samples_and_classifiers_are_cells_that_share_the_generators_of_the_sets() -> None:
+    found = tables(ipc=[10], generation={"samples": 20}, classifiers=["elr", "dmis", "dmis-ce"], seeds=[0, 1])
+    names = [cell.name for cell in found if cell.recipe["seed"] == 1]
+    assert names == [
+        "digits-sym-0.4_vanilla_ipc10_seed1",
+        "digits-sym-0.4_dmis_ipc10_seed1",
+        "digits-sym-0.4_vanilla_samples_seed1",
+        "digits-sym-0.4_dmis_samples_seed1",
+        "digits-sym-0.4_classifier-elr_seed1",
+        "digits-sym-0.4_classifier-dmis_seed1",
+        "digits-sym-0.4_classifier-dmis-ce_seed1",
+    ]
+    shared = {cell.name: cell.shared for cell in found}
+    of_dmis = {shared[name] for name in names if "dmis" in name}
+    assert of_dmis == {"digits-sym-0.4_dmis_seed1"} and shared["digits-sym-0.4_classifier-elr_seed1"] is None
+    tasks = [cell.task for cell in found[:7]]
+    assert tasks == ["condensation"] * 2 + ["generation"] * 2 + ["weak-supervision"] * 3
+    assert [cell.method for cell in found[4:7]] == ["elr", "dmis", "dmis-ce"]
+    assert all(cell.result().ipc == (10 if cell.task == "condensation" else None) for cell in found)
+
+
+def test_classifiers_are_trained_where_they_take_the_labels() -> None:
+    settings = [{"name": "digits", "noise": noise} for noise in ("sym:0.4", "partial:0.5", "unlabeled:0.1")]
+    found = tables(methods=[], settings=settings, classifiers="all")
+    by_setting = {
+        data["noise"]: {c.method for c in found if c.recipe["data"]["noise"] == data["noise"]} for data in settings
+    }
+    assert {"ce", "elr", *OF_GENERATORS} <= by_setting["sym:0.4"] and "proden" not in by_setting["sym:0.4"]
+    assert "proden" in by_setting["partial:0.5"] and "elr" not in by_setting["partial:0.5"]
+    assert "fixmatch" in by_setting["unlabeled:0.1"] and "fixmatch" not in by_setting["partial:0.5"]
+    assert set().union(*by_setting.values()) == {*arms.names(), *OF_GENERATORS}
+
+
+@pytest.mark.parametrize(
+    "noise", ["none", "sym:0.4", "partial:0.5", "annotators:0.3", "unlabeled:0.1", "mix:clean=0.5,partial:0.5=0.5"]
+)
+def test_what_arms_are_asked_beforehand_is_what_the_labels_answer(noise: str) -> None:
+    given = imprecise(digits(), parse_noise(noise), 0)[0].supervision
+    if "unlabeled" not in noise:  # a set that holds every class by chance is not what is meant
+        kept = ~given.unlabelled
+        given = Supervision(given.candidates[kept], given.trusted[kept])
+    for arm in arms.names():
+        assert (why_not(arm, given) is None) == (why_not(arm, labels_like(noise)) is None), arm
+
+
+def test_options_of_generators_come_from_a_recipe_by_data_set_and_are_overlaid() -> None:
+    found = tables(
+        methods=["dmis", "vanilla", "random"],
+        settings=[{"name": "digits", "noise": "sym:0.4"}, {"name": "cifar10", "noise": "sym:0.4"}],
+        ipc=[1],
+        generators={"cifar10": "cifar10-sym40"},
+        options={"dmis": {"train": {"steps": 3}}},
+    )
+    by = {(cell.recipe["data"]["name"], cell.method): cell.recipe for cell in found}
+    wanted = shipped("cifar10-sym40")
+    assert by["cifar10", "dmis"]["train"] == wanted["train"] | {"steps": 3}
+    assert by["cifar10", "vanilla"]["train"] == wanted["train"] and by["cifar10", "vanilla"]["draw"] == wanted["draw"]
+    assert by["digits", "dmis"]["train"] == {"steps": 3} and "train" not in by["digits", "vanilla"]
+    assert "train" not in by["cifar10", "random"]
+
+
+def test_a_setting_may_stand_beside_another_column_of_the_paper() -> None:
+    settings = [{"name": "digits", "noise": "sym:0.4", "published": {"data": "cifar10"}}]
+    (cell,) = tables(methods=["random"], settings=settings, ipc=[10])
+    assert cell.published == ("cifar10", "sym:0.4") and "published" not in cell.recipe["data"]
+    named = [{"name": "cifar10", "labels": "human.pt::worst", "published": {"noise": "cifar10n"}}]
+    (cell,) = tables(methods=["random"], settings=named, ipc=[10])
+    assert cell.published == ("cifar10", "cifar10n")
+
+
+def test_a_recipe_extends_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text("{title: A, ipc: [1], options: {dm: {iterations: 3, real_batch: 4}}}")
+    Path("b.yaml").write_text("{extends: a.yaml, title: B, options: {dm: {iterations: 5}}}")
+    assert layers_of("b.yaml") == {"title": "B", "ipc": [1], "options": {"dm": {"iterations": 5, "real_batch": 4}}}
+    Path("a.yaml").write_text("extends: b.yaml")
+    with pytest.raises(UserError, match="without end"):
+        layers_of("b.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"methods": ["random"], "generation": {}}, "none of its methods has a generator"),
+        ({"generation": None}, "makes no sets, for ipc is empty"),
+        ({"methods": ["dmis", "random"], "generation": {}}, "nothing to do for 'random'"),
+        ({"methods": ["dmis"], "generation": {"space": "clip"}}, "no feature space is called 'clip'"),
+        ({"methods": ["dmis"], "generation": {"space": "inception"}}, "belong together"),
+        ({"methods": ["dmis"], "generation": {"sample": 3}}, "did you mean 'samples'"),
+        ({"methods": [], "classifiers": ["elrr"]}, "did you mean elr"),
+        ({"methods": [], "classifiers": ["elr"], "options": {"elr": {"strenght": 3}}}, "did you mean 'strength'"),
+        ({"methods": [], "classifiers": ["elr"], "options": {"gce": {}}}, "options for 'gce'"),
+        ({"methods": [], "classifiers": ["elr"], "fit": {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"methods": [], "classifiers": ["elr"], "clean_first": ["oracle"]}, "with the labels as given"),
+        ({"methods": [], "classifiers": "all", "settings": [{"name": "digits", "labels": "x.npy"}]}, "name some in"),
+        ({"methods": [], "classifiers": ["elr", "proden"]}, "'proden' takes the labels of none.*candidate sets"),
+        ({"ipc": [1], "generators": {"digits": "nowhere"}}, "There is no recipe 'nowhere'"),
+    ],
+)
+def test_samples_and_classifiers_that_cannot_be_meant_are_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        tables(**changed)
 
 
 def test_a_recipe_for_one_set_is_no_benchmark() -> None:

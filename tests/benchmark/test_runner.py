@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import Dmis
@@ -18,7 +19,7 @@ from tiny import pictures
 
 from condense.benchmark.executors import SubmititExecutor
 from condense.benchmark.grid import Cell, expand, read_benchmark
-from condense.benchmark.runner import benchmark, dry_run
+from condense.benchmark.runner import benchmark, dry_run, report
 from condense.benchmark.schedule import Task, run_tasks
 from condense.data import sources
 from condense.data.types import Source, Supervision
@@ -142,6 +143,85 @@ def files(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+WITHOUT_SETS = {
+    "methods": ["dmis"],
+    "ipc": [],
+    "generation": {"samples": 12, "ks": [3], "steps": 3},
+    "classifiers": ["ce", "dmis", "dmis-ce"],
+    "fit": {"network": "mlp", "epochs": 1},
+    "options": {"dmis": GENERATOR, "dmis-ce": {"per_class": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def without_sets(tmp_path_factory: pytest.TempPathFactory, small: None) -> Path:
+    """A folder whose grid.yaml, of samples and classifiers, was run into out/."""
+    folder = tmp_path_factory.mktemp("without-sets")
+    answer = benchmark(recipe(folder, **WITHOUT_SETS), folder / "out", executor=Inline())
+    assert (answer["done"], answer["cells"]) == (4, 4)
+    return folder
+
+
+def test_samples_are_measured_and_classifiers_tested_with_one_generator(without_sets: Path) -> None:
+    out = without_sets / "out"
+    samples, *arms = read_csv(out / "results.csv")
+    assert [(result.task, result.method) for result in (samples, *arms)] == [
+        ("generation", "dmis"),
+        ("weak-supervision", "ce"),
+        ("weak-supervision", "dmis"),
+        ("weak-supervision", "dmis-ce"),
+    ]
+    assert [path.name for path in (out / "shared").iterdir()] == ["digits-sym-0.4_dmis_seed0"]
+    kinds = ["FD", "KD", "Density k=3", "Coverage k=3", "IS", "CW-FD", "CW-KD", "CW-Density k=3", "CW-Coverage k=3"]
+    assert [measured.metric for measured in samples.measured] == kinds
+    told = [kind.replace("IS", "CS") + " (convnet, 12 vs 60)" for kind in kinds]
+    assert [measured.name for measured in samples.measured] == told
+    drawn = sources.load(str(out / "cells" / samples.cell / "samples.h5"))
+    assert np.bincount(drawn.supervision.observed).tolist() == [4, 4, 4]
+    assert all(0 <= result.accuracies[0] <= 100 and result.mean == result.accuracies[0] for result in arms)
+    page = (out / "report.html").read_text()
+    assert "digits sym:0.4: samples" in page and "FD (convnet, 12 vs 60)" in page
+    assert "digits sym:0.4: classifiers" in page and "dmis, samples" in page
+
+
+def test_samples_and_classifiers_that_broke_are_done_again(without_sets: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(without_sets, tmp_path / "copy"))
+    out = folder / "out"
+    samples, ce, dmis, _ = (out / "cells" / result.cell for result in read_csv(out / "results.csv"))
+    before = {result.cell: result for result in read_csv(out / "results.csv")}
+    kept = files(out / "shared")
+    os.truncate(samples / "samples.h5", 500)
+    (samples / "metrics.json").write_text("{")
+    (ce / "accuracy.json").unlink()
+    (dmis / "accuracy.json").write_text('{"accuracy": "high"}')
+    config = str(folder / "grid.yaml")
+    assert [cell["status"] for cell in dry_run(config, out)] == ["missing", "missing", "missing", "done"]
+    assert benchmark(config, out, executor=Inline())["done"] == 4
+    assert files(out / "shared") == kept
+    for result in read_csv(out / "results.csv"):
+        found, was = result, before[result.cell]
+        assert (found.accuracies, found.measured) == (was.accuracies, was.measured)
+
+
+def test_sets_asked_for_later_use_the_generator_that_is_there(without_sets: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(without_sets, tmp_path / "copy"))
+    generator = folder / "out" / "shared" / "digits-sym-0.4_dmis_seed0" / "generator.safetensors"
+    before = generator.read_bytes(), generator.stat().st_mtime_ns
+    answer = benchmark(str(folder / "grid.yaml"), folder / "out", settings=["ipc=[1]"], executor=Inline())
+    assert (answer["done"], answer["cells"]) == (5, 5)
+    assert (generator.read_bytes(), generator.stat().st_mtime_ns) == before
+
+
+def test_weights_that_are_missing_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    pytest.importorskip("torch_fidelity")
+    config = recipe(tmp_path, **WITHOUT_SETS)
+    asked = ["generation.space=inception", "generation.weights=nowhere.pth"]
+    with pytest.raises(UserError, match=r"nowhere.pth cannot be read"):
+        benchmark(config, tmp_path / "out", settings=asked, executor=Inline())
+    assert not (tmp_path / "out").exists()
+    assert len(dry_run(config, tmp_path / "out", asked)) == 4
+
+
 def test_no_second_one_works_in_the_same_folder(tmp_path: Path) -> None:
     config, refused = recipe(tmp_path, methods=["random"], options={}), list[str]()
 
@@ -210,7 +290,8 @@ def test_a_grid_that_is_done_stays_as_it_is(copy: Path) -> None:
     out, told, before = copy / "out", list[str](), files(copy / "out")
     assert benchmark(str(copy / "grid.yaml"), out, executor=Inline(), tell=told.append)["done"] == 8
     after = files(out)
-    rewritten = {"benchmark.json", "results.csv", "comparisons.csv", "report.html", "report.md", "table.tex"}
+    rewritten = {"benchmark.json", "results.csv", "comparisons.csv", "published.csv", "report.html", "report.md"}
+    rewritten |= {"table.tex"}
     assert {name for name in after if before.get(name) != after[name]} <= rewritten and told == []
     assert all(before[name][0] == after[name][0] for name in rewritten)
     told_budgets = "- budgets: each method's own; as the recipe sets them for dmis\n"
@@ -220,9 +301,9 @@ def test_a_grid_that_is_done_stays_as_it_is(copy: Path) -> None:
 def test_what_fails_is_told_and_does_not_stop_the_rest(tmp_path: Path, toys: Callable[..., None]) -> None:
     toys(boom="raise ValueError('no idea <what>')", fine="pass")
     out = tmp_path / "out"
-    config = recipe(tmp_path, methods=["toys.boom", "toys.fine"], options={})
+    config, own = recipe(tmp_path, options={}), ("methods=[toys.boom, toys.fine]",)
     with pytest.raises(RunFailed, match="2 of 4 cells failed"):
-        benchmark(config, out, executor=Inline())
+        benchmark(config, out, settings=own, executor=Inline())
     results = {result.cell: result for result in read_csv(out / "results.csv")}
     failed = results["digits-sym-0.4_toys.boom_ipc1_seed0"]
     assert (failed.status, failed.error, failed.mean) == ("failed", "ValueError: no idea <what>", None)
@@ -235,7 +316,7 @@ def test_what_fails_is_told_and_does_not_stop_the_rest(tmp_path: Path, toys: Cal
 
     kept = files(out / "cells" / "digits-sym-0.4_toys.fine_ipc1_seed0")
     toys(boom="pass")
-    assert benchmark(config, out, executor=Inline())["done"] == 4
+    assert benchmark(config, out, settings=own, executor=Inline())["done"] == 4
     assert files(out / "cells" / "digits-sym-0.4_toys.fine_ipc1_seed0") == kept
     assert not (out / "cells" / failed.cell / "error.json").exists()
 
@@ -316,7 +397,7 @@ def test_no_more_cells_are_started_once_time_is_up(tmp_path: Path) -> None:
 
 def test_the_report_is_made_anew_from_the_folder(copy: Path, dmis: Dmis) -> None:
     out = copy / "out"
-    names = ("results.csv", "comparisons.csv", "report.html", "report.md", "table.tex")
+    names = ("results.csv", "comparisons.csv", "published.csv", "report.html", "report.md", "table.tex")
     before = {name: (out / name).read_bytes() for name in names}
     for name in before:
         (out / name).unlink()
@@ -374,3 +455,38 @@ def test_a_job_by_way_of_submitit(tmp_path: Path) -> None:
         SubmititExecutor(tmp_path / "jobs", {}, 3, "slurm")
     with pytest.raises(UserError, match="no_such"):
         SubmititExecutor(tmp_path / "jobs", {"no_such": 1}, 3, "debug")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("score.json", "[]"),
+        ("score.json", "null"),
+        ("score.json", "[" * 100_000),
+        ("recipe.json", '{"data": null}'),
+        ("recipe.json", "[1]"),
+        ("labels.json", "{}"),
+    ],
+)
+def test_a_damaged_file_of_a_cell_stops_nothing(copy: Path, name: str, content: str) -> None:
+    """faults.md, case 32: contents of another kind stopped the whole benchmark."""
+    for file in (copy / "out").rglob(name):
+        file.write_text(content)
+    if name == "recipe.json" and content.startswith("{"):
+        with pytest.raises(UserError, match="was made by another recipe; choose another --out, or remove that folder"):
+            report(copy / "out")
+        return
+    told = report(copy / "out")
+    assert told["done"] == (8 if name == "labels.json" else 0)
+
+
+def test_a_score_that_lacks_a_key_is_missing(copy: Path) -> None:
+    """faults.md, case 32: score.json lacking a key stopped the whole benchmark."""
+    files_of_scores = sorted((copy / "out").rglob("score.json"))
+    for file, key in zip(files_of_scores, ("sha256", "network", "accuracies", "mean", "std", "ci95"), strict=False):
+        score = json.loads(file.read_text())
+        del score[key]
+        file.write_text(json.dumps(score))
+    last = files_of_scores[-1]
+    last.write_text(last.read_text().replace('"mean": ', '"mean": "high", "was": '))
+    assert report(copy / "out")["done"] == 8 - 6 - 1

@@ -37,12 +37,13 @@ def told(answer):
 
 def test_several_sets_are_scored_together(dmis, sets):
     found = told(dmis("evaluate", *sets, "--network", "mlp", "--repeats", 2, "--json"))
-    nested = summarise_nested(found["accuracies"])
+    nested = summarise_nested(found["by_set"])
     assert (found["mean"], found["ci95"]) == (nested.mean, nested.ci95)
-    assert (found["std_between"], found["std_within"]) == (nested.std_between, nested.std_within)
+    assert (found["std_between"], found["std"]) == (nested.std_between, nested.std_within)
     assert found["sets"] == [str(path) for path in sets] and found["protocol"]["name"] == "hard"
     alone = told(dmis("evaluate", sets[1], "--network", "mlp", "--repeats", 2, "--seed", 1, "--json"))
-    assert found["accuracies"][1] == alone["accuracies"]  # set 1 has networks of its own: those of seed 0 + 1
+    assert set(found) == set(alone) and found["accuracies"] == [*found["by_set"][0], *alone["accuracies"]]
+    assert found["by_set"][1] == alone["accuracies"]  # set 1 has networks of its own: those of seed 0 + 1
 
 
 def test_table_of_several_sets(dmis, sets):
@@ -56,12 +57,11 @@ def test_table_of_several_sets(dmis, sets):
 def test_cross_is_one_network_of_every_kind_that_fits(dmis, sets, monkeypatch):
     monkeypatch.setattr(networks, "CROSS", ("mlp", "lenet", "convnet1", "alexnet"))
     found = told(dmis("evaluate", sets[0], "--cross", "--network", "convnet2, mlp", "--repeats", 1, "--json"))
-    assert [score["network"] for score in found] == ["convnet2", "mlp", "convnet1", "alexnet"]  # digits: 8x8
-    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"}
-    assert set(found[0]) == keys
+    assert [score["network"] for score in found["scores"]] == ["convnet2", "mlp", "convnet1", "alexnet"]  # 8x8
+    assert found == {**found["scores"][0], "sets": [str(sets[0])], "scores": found["scores"]}
     several = told(dmis("evaluate", *sets, "--network", "mlp", "--network", "convnet1", "--repeats", 1, "--json"))
-    assert [score["network"] for score in several] == ["mlp", "convnet1"]
-    assert several[0]["mean"] == pytest.approx(mean(each[0] for each in several[0]["accuracies"]))
+    assert set(several) == set(found) and [score["network"] for score in several["scores"]] == ["mlp", "convnet1"]
+    assert several["mean"] == pytest.approx(mean(each[0] for each in several["by_set"]))
 
 
 def test_protocol_names_its_network_and_the_recipe_another(dmis, sets):
@@ -80,7 +80,9 @@ def test_soft_labels_come_from_the_set_or_a_teacher(dmis, sets):
     )
     assert made.code == 0, made.err
     found = told(dmis("evaluate", sets[0], "--protocol", "soft", "--teacher", "taught", "--repeats", 1, "--json"))
-    assert found["protocol"]["labels"] == "soft" and found["network"] == "convnet3-bn"
+    assert found["labels"] == "online" and found["network"] == "convnet3-bn"
+    stored = ("--protocol", "soft-stored", "--teacher", "taught", "--repeats", 1, "--json")
+    assert told(dmis("evaluate", sets[0], *stored))["labels"] == "soft"
     pointless = dmis("evaluate", sets[0], "--teacher", "taught", "--repeats", 1)
     assert pointless.code == 2 and "hard trains on class labels" in pointless.err
 

@@ -14,6 +14,9 @@ from condense.evaluate.protocols import HARD
 from condense.sets.hdf5 import read, write
 
 QUICK = ("--steps", "10", "--cas", "none", "--json", "-q")
+OF_TEN = "(convnet, 100 vs 1197)"  # ten of each class against the training digits but for as many
+EACH = ("FD", "KD", "Density k=3", "Coverage k=3", "Density k=5", "Coverage k=5")
+KINDS = (*EACH, "CS", *(f"CW-{kind}" for kind in EACH))
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +38,12 @@ def test_wrong_labels_show_in_the_class_wise_metrics(sets: list[Path], dmis: Dmi
     assert "true labels" in told["network"]
     clean, other, noisy = (entry["metrics"] for entry in told["sets"])
     floor = told["floor"]
-    assert set(clean) == set(floor) and "FD-convnet" in clean and "CW-Coverage-convnet k=5" in clean
-    assert not any("FID" in name or name in ("FD", "KID", "IS") for name in clean)
-    for name in ("CW-FD-convnet", "CW-KD-convnet"):
+    assert list(clean) == list(floor) == [f"{kind} {OF_TEN}" for kind in KINDS]
+    for name in (f"CW-FD {OF_TEN}", f"CW-KD {OF_TEN}"):
         assert noisy[name] > 2 * max(clean[name], other[name], floor[name])
-    for name in ("CW-Density-convnet k=5", "CW-Coverage-convnet k=5"):
+    for name in (f"CW-Density k=5 {OF_TEN}", f"CW-Coverage k=5 {OF_TEN}"):
         assert noisy[name] < 0.8 * min(clean[name], other[name], floor[name])
-    assert floor["CW-FD-convnet"] == pytest.approx(clean["CW-FD-convnet"], rel=0.8)
+    assert floor[f"CW-FD {OF_TEN}"] == pytest.approx(clean[f"CW-FD {OF_TEN}"], rel=0.8)
     for name in clean:
         values = [entry[name] for entry in (clean, other, noisy)]
         assert told["mean"][name] == pytest.approx(np.mean(values))
@@ -74,11 +76,12 @@ def test_learned_pixels_and_one_image_a_class(sets: list[Path], dmis: Dmis) -> N
         ),
     )
     found = json.loads(dmis("metrics", "one.h5", *QUICK, "--k", "3").out)
-    assert found["mean"]["CW-FD-convnet"] is None and found["mean"]["FD-convnet"] > 0
-    assert "Coverage-convnet k=3" in found["mean"] and "Coverage-convnet k=5" not in found["mean"]
+    of_one = "(convnet, 10 vs 1287)"
+    assert found["mean"][f"CW-FD {of_one}"] is None and found["mean"][f"FD {of_one}"] > 0
+    assert f"Coverage k=3 {of_one}" in found["mean"] and f"Coverage k=5 {of_one}" not in found["mean"]
     assert found["floor_images"] == 10
     table = dmis("metrics", "one.h5", "--steps", "1", "--cas", "none", "-q").out
-    assert "real images" in table and "CW-FD-convnet" in table
+    assert "real images" in table and f"CW-FD {of_one}" in table
 
 
 @pytest.mark.parametrize(

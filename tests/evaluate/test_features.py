@@ -24,26 +24,37 @@ def test_convnet_space_is_the_judge():
     assert found.shape == (30, 128) and found.dtype == np.float32 and seen == [30]
 
 
-def test_results_carry_the_space_and_only_the_original_one_is_called_fid():
+def space_called(name, original):
     def embed(pixels):
         return pixels.flatten(1), pixels.flatten(1)
 
-    other = features.FeatureSpace("convnet", "", embed, torch.device("cpu"))
-    assert [other.titled(name) for name in ("FD", "CW-FD", "KD", "IS")] == [
-        "FD-convnet",
-        "CW-FD-convnet",
-        "KD-convnet",
-        "IS-convnet",
-    ]
-    assert other.titled("CW-Density k=5") == "CW-Density-convnet k=5"
-    true = features.FeatureSpace("inception", "", embed, torch.device("cpu"), original=True)
-    assert [true.titled(name) for name in ("FD", "CW-FD", "KD", "IS", "Coverage k=3")] == [
+    return features.FeatureSpace(name, "", embed, torch.device("cpu"), original=original)
+
+
+KINDS = ("FD", "CW-FD", "KD", "IS", "Coverage k=3")
+
+
+def test_only_the_original_network_and_full_numbers_of_images_give_an_fid():
+    true = space_called("inception", True)
+    assert [features.metric_name(kind, true, 50_000, 50_000) for kind in KINDS] == [
         "FID",
         "CW-FID",
         "KID",
         "IS",
         "Coverage k=3",
     ]
+    for generated, real in ((50_000, 49_999), (49_999, 50_000), (10_000, 10_000), (50_000, 60_000)):
+        told = f"(inception, {generated} vs {real})"
+        found = [features.metric_name(kind, true, generated, real) for kind in KINDS]
+        assert found == [f"{kind} {told}" for kind in KINDS]
+
+
+def test_results_of_other_networks_carry_the_space_and_both_numbers():
+    for name in ("convnet", "efficientnet-lite0", "inception-abcdef01"):
+        for generated, real in ((1000, 1797), (50_000, 50_000)):
+            told = f"({name}, {generated} vs {real})"
+            found = [features.metric_name(kind, space_called(name, False), generated, real) for kind in KINDS]
+            assert found == [f"FD {told}", f"CW-FD {told}", f"KD {told}", f"CS {told}", f"Coverage k=3 {told}"]
 
 
 def test_efflite0_knows_photographs():
@@ -82,7 +93,7 @@ def test_inception_is_torch_fidelitys_network_with_the_files_weights(weights):
 
     space = features.inception(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
-    assert space.titled("FD") == f"FD-inception-{digest}" and not space.original
+    assert space.name == f"inception-{digest}" and not space.original
     images = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
     theirs = FeatureExtractorInceptionV3("theirs", ["2048"], feature_extractor_weights_path=str(weights))
     wanted = theirs(torch.from_numpy(images).permute(0, 3, 1, 2))[0]
@@ -91,7 +102,8 @@ def test_inception_is_torch_fidelitys_network_with_the_files_weights(weights):
 
 def test_the_original_weights_are_known_by_their_digest(weights, monkeypatch):
     monkeypatch.setattr(features, "ORIGINAL_INCEPTION", hashlib.sha256(weights.read_bytes()).hexdigest()[:8])
-    assert features.inception(weights).titled("FD") == "FID"
+    space = features.inception(weights)
+    assert space.name == "inception" and features.metric_name("FD", space, 50_000, 50_000) == "FID"
 
 
 class Evil:

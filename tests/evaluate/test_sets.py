@@ -8,8 +8,8 @@ import pytest
 
 from condense.errors import UserError
 from condense.evaluate.score import Score
-from condense.evaluate.sets import check_one_method, combine
-from condense.evaluate.stats import summarise_nested
+from condense.evaluate.sets import Evaluation, check_one_method, combine
+from condense.evaluate.stats import summarise, summarise_nested
 from condense.preprocessing import Preprocessing
 from condense.sets.condensed_set import CondensedSet, Provenance
 
@@ -30,14 +30,26 @@ def score(accuracies, seconds=1.0):
 
 def test_the_sets_are_the_unit():
     accuracies = ((60.0, 62.0), (70.0, 71.0), (65.0, 66.0))
-    ours = combine(["a", "b", "c"], [score(each) for each in accuracies])
+    ours = combine([score(each) for each in accuracies])
     nested = summarise_nested(accuracies)
     assert (ours.mean, ours.ci95) == (nested.mean, nested.ci95)
-    assert (ours.std_between, ours.std_within) == (nested.std_between, nested.std_within)
+    assert (ours.std_between, ours.std) == (nested.std_between, nested.std_within)
     assert ours.seconds == 3
     written = json.loads(json.dumps(ours.to_json()))
     assert set(written) == {field.name for field in dataclasses.fields(ours)}
-    assert written["accuracies"] == [list(each) for each in accuracies] and written["sets"] == ["a", "b", "c"]
+    assert written["by_set"] == [list(each) for each in accuracies]
+    assert written["accuracies"] == [60, 62, 70, 71, 65, 66]
+
+
+def test_one_set_is_its_networks():
+    """The unit of the interval is the network then: mean, deviation and interval of a `Score` of the same networks."""
+    alone, numbers = combine([score((60.0, 62.0, 67.0))]), summarise((60.0, 62.0, 67.0))
+    assert (alone.mean, alone.ci95, alone.std_between) == (numbers.mean, numbers.ci95, None)
+    assert alone.std == pytest.approx(numbers.std)
+    found = Evaluation(("a",), (alone, combine([score((50.0,))])))
+    assert (found.mean, found.std, found.ci95) == (alone.mean, alone.std, alone.ci95)
+    assert found.accuracies == (60, 62, 67) and found.network == "convnet3"
+    assert found.to_json() == {**alone.to_json(), "sets": ["a"], "scores": [each.to_json() for each in found.scores]}
 
 
 @pytest.mark.parametrize(

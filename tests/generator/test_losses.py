@@ -232,3 +232,33 @@ def test_expected_form_recovers_them_from_the_exact_posterior_and_not_from_label
         mixed = torch.stack([(weights(at_x_t(oracle), z)[0] * clean).sum() for z in range(2)])
         torch.testing.assert_close(found, mixed, atol=1e-5, rtol=0)
         assert (found - clean).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("drawn", [[0], [1], [0, 1]])
+def test_classes_without_gradient_in_the_mixture_leave_the_clean_denoisers_a_fixed_point(drawn):
+    """At the clean D_y the gradient of every drawn class vanishes on average over labels and images."""
+    oracle, clean, grid, joint = line()
+
+    def gradient(denoised):
+        at = denoised.clone().requires_grad_(True)
+        total = at.new_zeros(())
+        for observed in range(2):
+            pi = weights(at_x_t(oracle), observed).expand(len(grid), -1)
+            mixed = (pi * denoised).sum(1)[:, None, None, None]
+            own = at[drawn].reshape(1, -1, 1, 1, 1).expand(len(grid), -1, -1, -1, -1)
+            loss = losses.drawn_mixture_loss(own, mixed, grid, pi[:, drawn], torch.ones(len(grid)))
+            total = total + (joint[:, :, observed].sum(1) * loss).sum()
+        return torch.autograd.grad(total, at)[0]
+
+    assert gradient(clean).abs().max() < 1e-4
+    assert (gradient(clean + 0.3)[drawn].abs() > 0.02).all()
+
+
+def test_a_mixture_with_every_class_drawn_is_the_mixture_loss():
+    denoised, x_0 = torch.randn(3, 4, 1, 2, 2, requires_grad=True), torch.randn(3, 1, 2, 2)
+    pi, weight = torch.rand(3, 4).softmax(1), torch.rand(3)
+    mixed = (pi[:, :, None, None, None] * denoised).sum(1).detach()
+    whole = losses.mixture_loss(denoised, x_0, pi, weight)
+    again = losses.drawn_mixture_loss(denoised, mixed, x_0, pi, weight)
+    torch.testing.assert_close(again, whole)
+    torch.testing.assert_close(*(torch.autograd.grad(loss.sum(), denoised)[0] for loss in (whole, again)))

@@ -10,6 +10,9 @@ from torch import Tensor
 from condense.data.types import Supervision
 from condense.generator.labels.candidate_sets import fit_odds, set_likelihood
 
+DOMINANCE = 1.1
+"""How many times as often as any wrong label the right one is given, at least, for an estimated row to be believed."""
+
 
 def label_likelihood(
     candidates: Tensor, trusted: Tensor, transition: Tensor, *, has_sets: bool | None = None
@@ -109,6 +112,11 @@ def estimate_transition(
     with one threshold for all classes, or as there with one for each, see `self_confidence`. Sets of several
     candidates that may miss the truth count too, by `fit_odds`.
 
+    Labels are taken to be right more often than wrong in any one way: a row whose class is not `DOMINANCE` times as
+    often labelled as itself as otherwise is that of a class the network does not know, or of several it takes for
+    one. Such a row would make p(y | x, z) believe the network whatever the label says, and the network its own
+    mistake; it stays at `prior`. Noise beyond that needs a matrix that is given.
+
     Args:
         posterior: f(x) [n, c], made without looking at the label.
         supervision: labels of the same n images; only those that may be wrong are used.
@@ -130,8 +138,12 @@ def estimate_transition(
         sizes = torch.nn.functional.one_hot(how_many).float()
         num_sets = sizes.new_zeros(len(prior), sizes.shape[1]).index_add(0, believed[counted], sizes)
         num_sets[:, 1] += strength
-        return fit_odds(counts, num_sets)
-    return counts / counts.sum(1, keepdim=True)
+        found = fit_odds(counts, num_sets)
+    else:
+        found = counts / counts.sum(1, keepdim=True)
+    own = found.diagonal()
+    others = (found - torch.diag_embed(own)).amax(1)
+    return torch.where((own >= DOMINANCE * others)[:, None], found, prior.float())
 
 
 def self_confidence(posterior: Tensor, supervision: Supervision) -> Tensor:

@@ -105,9 +105,14 @@ def dmis_losses(
 
     Without `top_k` every class is evaluated with gradient: one pass with `AllClass`, c with `Conditional`. With it
     a first pass without gradient finds each class's share in both terms, and a second one backpropagates through k
-    classes drawn in proportion to that share, each term divided by its probability: the expected gradient is that of
-    all classes. From two classes on the label of an image that has one is certain to be among them, from three on the
-    likeliest class too. The values are those of the first pass, but the classification's, which is the surrogate's.
+    classes drawn in proportion to that share. From two classes on the label of an image that has one is certain to be
+    among them, from three on the likeliest class too. Neither way moves the optimum:
+
+    - expected and sampled form, classification: each term is divided by the probability of its class, so that the
+      expected gradient is that of all classes; the classification's value is that of the surrogate.
+    - mixture form: the classes that were not drawn stay in the sum without gradient. Where the D_y are right every
+      drawn class's gradient vanishes on average, whichever others were drawn. Dividing would be right too, but pushes
+      one unlikely class an image as hard as the likeliest, and learns the classes apart several times as slowly.
 
     Classes are compared without dropout wherever its masks would differ between them.
 
@@ -137,13 +142,13 @@ def dmis_losses(
     drawn = draw_classes(share, top_k, random, _certain(pi, batch.candidates, top_k))
     classes = drawn.classes
     denoised = model(batch.x_t, batch.sigma, classes, batch.augment)
-    weighted = pi.gather(1, classes) * drawn.inverse
+    kept = pi.gather(1, classes)
     weight, errors = loss_weight(batch.sigma), squared_errors(denoised, batch.x_0)
     if form == "mixture":
         mixed = (pi[:, :, None, None, None] * surveyed.float()).sum(1)
-        generative = losses.drawn_mixture_loss(denoised, mixed, batch.x_0, weighted, weight)
+        generative = losses.drawn_mixture_loss(denoised, mixed, batch.x_0, kept, weight)
     else:
-        generative = losses.expected_loss(errors, weighted, weight)
+        generative = losses.expected_loss(errors, kept * drawn.inverse, weight)
     pushed = gradient.gather(1, classes) * drawn.inverse
     return Losses(generative, losses.two_pass_surrogate(errors, pushed, weight / settings.temperature))
 

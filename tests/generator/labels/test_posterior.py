@@ -96,9 +96,10 @@ def test_bank_refreshes_images_never_visited_first():
 
 def noisy_draws(transition, prior, n, seed=0):
     generator = np.random.default_rng(seed)
-    labels = generator.choice(3, n, p=prior)
-    observed = np.array([generator.choice(3, p=transition[y]) for y in labels])
-    return labels, Supervision.from_labels(observed, 3, trusted=False)
+    num_classes = len(prior)
+    labels = generator.choice(num_classes, n, p=prior)
+    observed = np.array([generator.choice(num_classes, p=transition[y]) for y in labels])
+    return labels, Supervision.from_labels(observed, num_classes, trusted=False)
 
 
 def exact_posteriors(spread, n=20_000):
@@ -138,6 +139,23 @@ def test_transition_estimate_keeps_its_start_where_there_is_nothing_to_learn():
     vague = Supervision.from_labels(np.arange(300) % 3, 3, trusted=False)
     found = estimate_transition(torch.full((300, 3), 1 / 3), vague, symmetric(3, 0.3))
     torch.testing.assert_close(found, symmetric(3, 0.3))
+
+
+@pytest.mark.parametrize("taken_for_one", [3, 10])
+def test_classes_taken_for_one_do_not_talk_the_labels_away(taken_for_one):
+    """A network sure that `taken_for_one` classes are all class 0 must not fit a matrix to its own mistake."""
+    c, start = 10, symmetric(10, 0.18)
+    transition = symmetric(c, 0.4)
+    exact = transition.double().numpy()
+    truth, given = noisy_draws(exact / exact.sum(1, keepdims=True), [1 / c] * c, 6_000)
+    believed = np.where(truth < taken_for_one, 0, truth)
+    posterior = 0.9 * torch.eye(c)[torch.from_numpy(believed)] + 0.01
+    found = estimate_transition(posterior, given, start)
+    torch.testing.assert_close(found[0], start[0])
+    torch.testing.assert_close(found[taken_for_one:], transition[taken_for_one:], atol=0.05, rtol=0)
+    pi = given_label(posterior, label_likelihood(*tensors(given), found))
+    ours = pi[torch.from_numpy(given.observed == 1) & torch.from_numpy(truth == 1)]
+    assert (ours[:, 1] > 0.25).all()  # under the fitted row: 0.07 and less
 
 
 def test_class_prior_undoes_a_known_transition():

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import Dmis
 
-from condense.commands import generate as module
-from condense.commands.generate import Wanted, generate
 from condense.data import sources
 from condense.errors import RunFailed
 from condense.generator.model import Generator
+from condense.pipeline import generate as module
+from condense.pipeline.generate import Wanted, generate
 from condense.run import Run, Tracker
 
 QUICK = ("--steps", 2)

@@ -1,0 +1,54 @@
+"""The cell of a benchmark that trains a classifier on imprecise labels and tests it.
+
+cells/NAME/  recipe.json  accuracy.json  log.txt  (error.json where it failed)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from condense.benchmark.grid import CLASSIFIER, Cell
+from condense.benchmark.shared import now, read_json, shared_generator, write_json
+from condense.classifiers.arms._training import ArmTraining
+from condense.evaluate.results import Result
+from condense.generator.model import Generator
+from condense.pipeline.classify import arm_accuracy, check_test, read_options
+from condense.pipeline.plan import Request, make_plan
+from condense.recipe import parse
+
+ACCURACY = "accuracy.json"
+
+
+def run_classifier_cell(out: Path, cell: Cell) -> None:
+    """Train the classifier, or the generator that is asked unless it is there, and test it; raises as these do."""
+    plan, asked = make_plan(Request(named=cell.planned)), cell.recipe[CLASSIFIER]
+    check_test(plan)
+    training = parse(ArmTraining, asked.get("fit", {}), "benchmark's section fit")
+    started, earlier = time.perf_counter(), 0.0
+
+    def generator(objective: str) -> Generator:
+        nonlocal started, earlier
+        found, _ = shared_generator(out, cell, plan)
+        started, earlier = time.perf_counter(), float(str(found.meta["seconds"]))
+        return found
+
+    print(f"{now()} training and testing the classifier {asked['name']}")
+    accuracy = arm_accuracy(asked["name"], plan, read_options(training, asked["options"]), generator)
+    seconds = earlier + time.perf_counter() - started
+    write_json(cell.folder(out) / ACCURACY, {"accuracy": accuracy, "seconds": seconds})
+
+
+def read_classifier_cell(folder: Path, result: Result) -> Result:
+    """`result` with the accuracy in a cell's folder; as it is where there is none."""
+    told = read_json(folder / ACCURACY)
+    try:
+        if told is None:
+            return result
+        accuracy = float(told["accuracy"])
+        return dataclasses.replace(
+            result, status="done", accuracies=(accuracy,), mean=accuracy, seconds=float(told["seconds"])
+        )
+    except (KeyError, TypeError, ValueError):
+        return result

@@ -1,0 +1,114 @@
+"""What the cells of a benchmark keep in their folders and share with each other."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from condense.benchmark.grid import SHARED, Cell, Trained
+from condense.classifiers.teacher import load_teacher
+from condense.errors import UserError
+from condense.files import atomic_write_text
+from condense.generator.model import FILE as GENERATOR
+from condense.generator.model import Generator
+from condense.generator.options import ObjectiveName
+from condense.generator.training.two_stage import train_stages
+from condense.machine import best_device
+from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import Plan
+from condense.run import Run
+
+FIRST = "first-cell.txt"
+
+
+def has_trained(folder: Path, kind: Trained) -> bool:
+    """Whether an undamaged generator, or a teacher trained to its end, lies in a folder."""
+    try:
+        if kind == "teacher":
+            load_teacher(folder)
+            return True
+        return folder.is_dir() and Run(folder).load(GENERATOR) is not None
+    except UserError:
+        return False
+
+
+def is_first(shared: Path, cell: Cell) -> bool:
+    """Whether this cell trained in the shared folder, so that the rest of its checkpoints are there too."""
+    file = shared / FIRST
+    return file.is_file() and file.read_bytes().strip() == cell.name.encode()
+
+
+def take_first(shared: Path, cell: Cell) -> None:
+    """Note that this cell trains in the shared folder."""
+    shared.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(shared / FIRST, cell.name + "\n")
+
+
+def shared_generator(out: Path, cell: Cell, plan: Plan) -> tuple[Generator, Path]:
+    """The generator of a cell's method, setting and seed, trained now unless it is there; and its folder.
+
+    Raises:
+        UserError: the folder that the recipe names holds none, or it does not suit the data.
+        RunFailed: the training diverged.
+        Interrupted: stopped by Ctrl-C; the state is saved.
+    """
+    options = plan.options
+    assert isinstance(options, GeneratorOptions)
+    if options.generator is not None:
+        folder = options.generator
+    else:
+        assert cell.shared is not None
+        folder = out / SHARED / cell.shared
+        if not _is_whole(folder, options):
+            take_first(folder, cell)
+            drop_damaged(folder)
+            train = options.train_options(cast(ObjectiveName, plan.recipe.method))
+            train_stages(plan.train, options.network, train, options.second_stage, plan.recipe.seed, Run(folder))
+    generator = Generator.load(Run(folder), best_device())
+    generator.check_data(plan.train.images)
+    return generator, folder
+
+
+def _is_whole(folder: Path, options: GeneratorOptions) -> bool:
+    """Whether a generator lies there with its second stage, where there is to be one."""
+    if not has_trained(folder, "generator"):
+        return False
+    return options.second_stage is None or Generator.load(Run(folder), best_device()).second is not None
+
+
+def drop_damaged(folder: Path) -> None:
+    """Remove saved states that cannot be read, so that they are made anew."""
+    for file in folder.glob("*.safetensors"):
+        try:
+            Run(folder).load(file.stem)
+        except UserError as error:
+            print(f"{now()} {error}")
+            file.unlink()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value read from JSON is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object in one step."""
+    atomic_write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def now() -> str:
+    """Date and time, for logs."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,336 @@
+"""The front door: what `import condense` gives, with the defaults and results of the command of the same name.
+
+```python
+import condense
+
+data = condense.load_data("digits", noise="sym:0.4")
+small = condense.condense(data, method="dm", ipc=1, quick=True, seed=0)
+score = condense.evaluate(small, data, protocol="quick", repeats=1)
+labels = condense.relabel(data, quick=True)
+small.save("s.h5")
+```
+
+Nothing is written unless a folder is named by `run`; there a call that was stopped goes on when it is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from condense.data import sources
+from condense.data.types import ImageData, Source, Supervision, TrainingSet, Truth
+from condense.errors import UserError
+from condense.evaluate.protocols import protocol as protocol_named
+from condense.evaluate.sets import Evaluation
+from condense.generator.model import Generator
+from condense.pipeline.data import LoadedData, given_labels, load_source, own_data
+from condense.pipeline.make import check_plan, make_set
+from condense.pipeline.plan import Plan, Request, make_plan
+from condense.pipeline.relabelling import Relabelling, ask, relabel_plan, relabelling_options
+from condense.pipeline.run_folder import open_run
+from condense.pipeline.score import HowToScore, evaluate_sets, test_split, tested
+from condense.pipeline.train import train_plan, training_options
+from condense.recipe import DataRecipe, merge, parse
+from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+
+Data = LoadedData | TrainingSet | str | Path
+"""What is worked on: loaded data, images with labels of which no truth is known, or the name or path of a data set."""
+
+RecipeLike = str | Path | Mapping[str, Any]
+"""A recipe file, the name of one that ships, or the same as a nested mapping, e.g. {"train": {"steps": 2000}}."""
+
+Array = npt.NDArray[Any]
+GivenLabels = Array | Sequence[int] | Sequence[str] | Supervision
+
+
+def load_data(
+    name: str | Path | None = None,
+    *,
+    images: Array | None = None,
+    labels: str | GivenLabels | None = None,
+    classes: Sequence[str] | None = None,
+    test_images: Array | None = None,
+    test_labels: Array | Sequence[int] | Sequence[str] | None = None,
+    noise: str = "none",
+    seed: int = 0,
+    image_size: int | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+) -> LoadedData:
+    """Load a data set: by name, from a path, or from arrays.
+
+    Args:
+        name: a named data set (`condense.data.sources.NAMES`), a folder of images, or an .npz or .h5 file, also as
+            FILE::KEY; with `images` only what the data are called.
+        images: uint8 [n, H, W, C] or [n, H, W], in place of a data set that exists.
+        labels: with `images`: whole numbers [n], class names [n], candidates bool [n, c], or a `Supervision`;
+            otherwise FILE or FILE::NAME to take the given labels from.
+        classes: class names [c] in the order of the label numbers; with labels by name the names found, sorted.
+        test_images: test images as `images`.
+        test_labels: their true labels.
+        noise: what makes clean labels imprecise, e.g. "sym:0.4"; labels in arrays count as clean for it.
+        seed: of the noise.
+        image_size: side in pixels to which images are cropped and resized.
+        root: where a named data set lies.
+        download: whether a named data set may be fetched.
+
+    Raises:
+        UserError: nothing is there, or it cannot be used; the message says what to do.
+        RunFailed: a download failed.
+    """
+    asked = {"name": None if name is None else str(name), "noise": noise, "image_size": image_size}
+    if images is not None:
+        asked = {**asked, "name": str(name or "arrays")}
+        source = _from_arrays(asked["name"], images, labels, classes, test_images, test_labels, image_size)
+        return given_labels(source, _data_recipe(asked), seed)
+    if (
+        name is None
+        or not isinstance(labels, str | None)
+        or any(array is not None for array in (classes, test_images, test_labels))
+    ):
+        raise UserError(
+            "Arrays of labels, classes and test images belong to an array of images; give images too, or the name or "
+            "path of a data set alone."
+        )
+    recipe = _data_recipe({**asked, "labels": labels, "root": root, "download": download or None})
+    return given_labels(load_source(recipe), recipe, seed)
+
+
+def train(
+    data: Data,
+    *,
+    method: str | None = None,
+    seed: int | None = None,
+    quick: bool = False,
+    recipe: RecipeLike | None = None,
+    run: str | Path | None = None,
+    progress: bool = False,
+) -> Generator:
+    """Train a generator on images and imprecise labels, as `dmis train`.
+
+    Args:
+        data: what to train on.
+        method: objective: dmis, vanilla, tdsm or cad; the recipe's, else dmis.
+        seed: of everything; the recipe's, else 0.
+        quick: whether every default is the smallest budget that runs every stage: a first try.
+        recipe: what is different from the defaults for images of this size.
+        run: folder for checkpoints, metrics and the generator.
+        progress: whether bars are drawn on stderr.
+
+    Raises:
+        UserError: something asked for cannot be used.
+        RunFailed: the training or the disk failed.
+        Interrupted: stopped by Ctrl-C; with a run folder the same call goes on.
+    """
+    plan = _plan(data, recipe, {"method": method, "seed": seed, "quick": quick or None})
+    training_options(plan)
+    with _opened(plan, run, progress) as kept:
+        return train_plan(plan, kept)
+
+
+def condense(
+    data: Data,
+    *,
+    method: str | None = None,
+    ipc: int | None = None,
+    seed: int | None = None,
+    quick: bool = False,
+    clean_first: str | None = None,
+    recipe: RecipeLike | None = None,
+    run: str | Path | None = None,
+    progress: bool = False,
+) -> CondensedSet:
+    """Make a condensed set of `ipc` images per class, as `dmis condense`.
+
+    Args:
+        data: images and imprecise labels.
+        method: one of `condense.methods.names()`, or a module of yours; the recipe's, else dmis.
+        ipc: images per class; the recipe's, else 10.
+        seed: of everything; the recipe's, else 0.
+        quick: whether every default is the smallest budget that runs every stage: a first try.
+        clean_first: who repairs the labels beforehand: none, dmis, cleanlab or oracle (the truth).
+        recipe: what is different from the defaults of the method for images of this size.
+        run: folder for checkpoints and metrics.
+        progress: whether bars are drawn on stderr.
+
+    Raises:
+        UserError: something asked for cannot be used.
+        RunFailed: the training or the disk failed.
+        Interrupted: stopped by Ctrl-C; with a run folder the same call goes on.
+    """
+    asked = {"method": method, "ipc": ipc, "seed": seed, "quick": quick or None, "clean_first": clean_first}
+    plan = _plan(data, recipe, asked)
+    check_plan(plan)
+    with _opened(plan, run, progress) as kept:
+        return make_set(plan, kept)
+
+
+def evaluate(
+    sets: CondensedSet | str | Path | Sequence[CondensedSet | str | Path],
+    data: Data | None = None,
+    *,
+    protocol: str = "hard",
+    network: str | Sequence[str] = (),
+    repeats: int = 5,
+    seed: int = 0,
+    cross: bool = False,
+    teacher: str | Path | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Train networks on one set, or several of one method, and test them on real images, as `dmis evaluate`.
+
+    Args:
+        sets: sets or their files.
+        data: whose test images are used; those the set was made from when None.
+        protocol: how to train: hard, hard-quick, soft, dmis or quick.
+        network: what to train, one or several; the protocol's network when empty.
+        repeats: networks trained on each set.
+        seed: of the networks.
+        cross: whether one network of every kind is trained too.
+        teacher: run folder of a teacher that gives soft labels.
+        progress: whether a bar is drawn on stderr.
+
+    Raises:
+        UserError: sets, test images, protocol and networks do not suit each other.
+        RunFailed: the training diverged.
+    """
+    several = [sets] if isinstance(sets, CondensedSet | str | Path) else list(sets)
+    named: dict[str, CondensedSet] = {}
+    for number, given in enumerate(several):
+        name = f"set {number + 1}" if isinstance(given, CondensedSet) else str(given)
+        if name in named:
+            raise UserError(f"{name} is given twice; counted twice it would narrow the interval.")
+        named[name] = given if isinstance(given, CondensedSet) else CondensedSet.load(given)
+    if not named:
+        raise UserError("There is no set to evaluate; give at least one.")
+    networks = [network] if isinstance(network, str) else list(network)
+    kept = None if teacher is None else Path(teacher)
+    how = HowToScore(protocol_named(protocol), networks, cross, kept, repeats, seed)
+    if data is None or isinstance(data, str | Path):
+        wanted = DataRecipe() if data is None else DataRecipe(name=str(data))
+
+        def test(condensed: CondensedSet) -> tuple[ImageData, Truth]:
+            return test_split(condensed, own_data(condensed, wanted) if data is None else wanted)
+
+    else:
+        source = _loaded(data).source
+
+        def test(condensed: CondensedSet) -> tuple[ImageData, Truth]:
+            return tested(source)
+
+    return evaluate_sets(named, test, how, Run(None, progress=progress))
+
+
+def relabel(
+    data: Data,
+    *,
+    generator: Generator | str | Path | None = None,
+    seed: int | None = None,
+    quick: bool = False,
+    recipe: RecipeLike | None = None,
+    run: str | Path | None = None,
+    progress: bool = False,
+) -> Relabelling:
+    """Find wrong labels and suggest better ones, as `dmis relabel`.
+
+    Args:
+        data: images and imprecise labels.
+        generator: a DMIS generator, or the run folder of one; trained when None.
+        seed: of everything; the recipe's, else 0.
+        quick: whether every default is the smallest budget that runs every stage: a first try.
+        recipe: what is different from the defaults for images of this size.
+        run: folder for the generator that is trained.
+        progress: whether bars are drawn on stderr.
+
+    Raises:
+        UserError: something asked for cannot be used.
+        RunFailed: the training or the disk failed.
+        Interrupted: stopped by Ctrl-C; with a run folder the same call goes on.
+    """
+    folder = None if generator is None or isinstance(generator, Generator) else Path(generator)
+    plan = _plan(data, recipe, {"generator": folder, "seed": seed, "quick": quick or None})
+    relabelling_options(plan)
+    if isinstance(generator, Generator):
+        return ask(generator, plan, Run(None, progress=progress))
+    with _opened(plan, run if folder is None else None, progress) as kept:
+        return relabel_plan(plan, kept)
+
+
+def _from_arrays(
+    name: str,
+    images: Array,
+    labels: str | GivenLabels | None,
+    classes: Sequence[str] | None,
+    test_images: Array | None,
+    test_labels: Array | Sequence[int] | Sequence[str] | None,
+    image_size: int | None,
+) -> Source:
+    """A data set of arrays, its labels by number."""
+    if labels is None or isinstance(labels, str):
+        raise UserError(f"images come with the labels {labels!r}; give an array with one label for each image.")
+    contents = {"train_images": np.asarray(images)}
+    names = None if classes is None else [str(name) for name in classes]
+    if isinstance(labels, Supervision):
+        contents |= {"candidates": labels.candidates, "trusted": labels.trusted}
+    else:
+        given = np.asarray(labels)
+        if given.dtype.kind in "US" and names is None:
+            names = sorted(set(given.tolist()))
+        contents["candidates" if given.dtype == np.bool_ else "train_labels"] = _numbered(given, names)
+    if names is not None:
+        contents["class_names"] = np.array(names)
+    if test_images is not None:
+        contents["test_images"] = np.asarray(test_images)
+    if test_labels is not None:
+        contents["test_labels"] = _numbered(np.asarray(test_labels), names)
+    return sources.from_arrays(contents, name, image_size=image_size)
+
+
+def _numbered(labels: Array, names: Sequence[str] | None) -> Array:
+    """Labels by name as int64 numbers in the order of the names; others as they are."""
+    if labels.dtype.kind not in "US" or names is None:
+        return labels
+    numbers = {name: number for number, name in enumerate(names)}
+    unknown = [label for label in labels.ravel().tolist() if label not in numbers]
+    if unknown:
+        raise UserError(f"the label {unknown[0]!r} is none of the classes {', '.join(names)}; add it or correct it.")
+    return np.array([numbers[label] for label in labels.tolist()], dtype=np.int64)
+
+
+def _data_recipe(values: Mapping[str, Any]) -> DataRecipe:
+    return parse(DataRecipe, _given(values), "option for data")
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _loaded(data: Data) -> LoadedData:
+    if isinstance(data, LoadedData):
+        return data
+    if isinstance(data, TrainingSet):
+        source = Source(data.images, data.supervision, None, None, None)
+        return LoadedData(source, data.corruption, DataRecipe(name=data.images.name), 0, len(data))
+    return load_data(data)
+
+
+def _plan(data: Data, recipe: RecipeLike | None, asked: Mapping[str, Any]) -> Plan:
+    """What `dmis` would do: the recipe, over it what was asked for."""
+    config = None if recipe is None or isinstance(recipe, Mapping) else str(recipe)
+    below = recipe if isinstance(recipe, Mapping) else {}
+    return make_plan(Request(config, merge(below, _given(asked))), _loaded(data))
+
+
+def _opened(plan: Plan, folder: str | Path | None, progress: bool) -> AbstractContextManager[Run]:
+    """The run folder, held while it is worked in; nothing is kept where there is none."""
+    if folder is None:
+        return nullcontext(Run(None, progress=progress))
+    return open_run(Path(folder), plan, resume=True, force=False, progress=progress)

@@ -1,0 +1,241 @@
+"""What a generator makes of a data set's labels, as a value and as files that every other command reads."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from condense.data.corrupt import imprecise_share
+from condense.data.label_cells import write_candidates
+from condense.data.types import Labels, Mask, Source, Supervision, Truth
+from condense.errors import UserError
+from condense.generator.labels.suggestions import Suggestions, suggest
+from condense.generator.model import Generator
+from condense.generator.training.two_stage import train_stages
+from condense.machine import best_device
+from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import Plan
+from condense.run import JSON, Run, atomic_path
+from condense.text import to_cell
+
+TABLE, BELIEFS, REPORT = "labels.csv", "posteriors.npz", "suspects.html"
+COLUMNS = ("file", "given", "suggested", "confidence", "likely_wrong")
+
+Beliefs = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Relabelling:
+    """What is believed of the labels of a data set.
+
+    Attributes:
+        source: the data with the labels as given.
+        suggestions: the beliefs, and what follows from them.
+        asked: who was asked, and with what weight: "generator", and "classifier" for a second opinion.
+        network_evaluations: images passed through networks, the training of a generator that was given left out.
+        seconds: how long it took.
+        folder: where `save` wrote it; None where it did not.
+    """
+
+    source: Source
+    suggestions: Suggestions
+    asked: dict[str, float]
+    network_evaluations: int
+    seconds: float
+    folder: Path | None = None
+
+    @property
+    def suggested(self) -> Labels:
+        """The likeliest class of each image given image and label, argmax p(y | x, z): int64 [n]."""
+        return self.suggestions.suggested
+
+    @property
+    def confidence(self) -> Beliefs:
+        """p(suggested | x, z), float32 [n] in [0, 1]."""
+        return self.suggestions.confidence
+
+    @property
+    def likely_wrong(self) -> Mask:
+        """Bool [n]: as many labels as are expected to be wrong, the most doubtful first."""
+        return self.suggestions.likely_wrong
+
+    @property
+    def posterior(self) -> Beliefs:
+        """p(y | x, z), float32 [n, c], rows summing to 1."""
+        return self.suggestions.posterior
+
+    @property
+    def image_posterior(self) -> Beliefs:
+        """p(y | x), made without looking at the label: float32 [n, c], rows summing to 1."""
+        return self.suggestions.from_image
+
+    @property
+    def transition(self) -> Beliefs:
+        """The estimated transition matrix T [c, c], rows = true class, each summing to 1."""
+        return self.suggestions.transition
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of each image, or its number from 0."""
+        return self.source.files or tuple(map(str, range(len(self.source.train))))
+
+    def to_json(self) -> dict[str, JSON]:
+        """Paths (null before `save`), numbers, the transition matrix and the judgement as a JSON object.
+
+        `found` holds `judged`, null where the truth is not known.
+        """
+        found = self.suggestions
+        return {
+            "labels": self._path(TABLE),
+            "posteriors": self._path(BELIEFS),
+            "report": self._path(REPORT),
+            "images": len(self.source.train),
+            "would_change": int(found.changed.sum()),
+            "likely_wrong": int(found.likely_wrong.sum()),
+            "classes": list(self.source.train.classes),
+            "transition": found.transition.astype(float).tolist(),
+            "asked": self.asked,
+            "found": None if self.source.truth is None else judged(found, self.source.truth),
+            "network_evaluations": self.network_evaluations,
+            "seconds": self.seconds,
+        }
+
+    def save(self, folder: str | Path) -> Relabelling:
+        """Write the table `labels.csv` and `posteriors.npz` into a folder; the same with the folder in it is returned.
+
+        `labels.csv` has a row for each training image: its file (or number), the labels given (a|b: candidates; empty:
+        none), the class suggested, its probability, and whether the given label is likely wrong. `posteriors.npz` holds
+        `posterior`, `image_posterior`, `transition`, `class_names` and `files`. What is there is replaced.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        if folder.is_file():
+            raise UserError(f"{folder} is a file, and a folder is needed; choose another one.")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write_table(folder / TABLE)
+        self._write_beliefs(folder / BELIEFS)
+        return dataclasses.replace(self, folder=folder)
+
+    def _path(self, name: str) -> str | None:
+        return None if self.folder is None else str(self.folder / name)
+
+    def _write_table(self, path: Path) -> None:
+        found, classes = self.suggestions, self.source.train.classes
+        unlabelled = found.supervision.unlabelled
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(COLUMNS)
+            for row, file in enumerate(self.files):
+                given = [] if unlabelled[row] else np.flatnonzero(found.supervision.candidates[row]).tolist()
+                table.writerow(
+                    (
+                        to_cell(file),
+                        to_cell(write_candidates(classes[y] for y in given)),
+                        to_cell(write_candidates([classes[found.suggested[row]]])),
+                        f"{found.confidence[row]:.4f}",
+                        "yes" if found.likely_wrong[row] else "no",
+                    )
+                )
+
+    def _write_beliefs(self, path: Path) -> None:
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(
+                stream,
+                posterior=self.posterior,
+                image_posterior=self.image_posterior,
+                transition=self.transition,
+                class_names=np.array(self.source.train.classes),
+                files=np.array(self.files),
+            )
+
+
+def relabelling_options(plan: Plan) -> GeneratorOptions:
+    """The options of the plan's generator. Raises `UserError` unless its method is dmis."""
+    if not isinstance(plan.options, GeneratorOptions) or plan.recipe.method != "dmis":
+        raise UserError(f"Labels are repaired by the method dmis, not {plan.recipe.method!r}; leave the method out.")
+    return plan.options
+
+
+def relabel_plan(plan: Plan, run: Run) -> Relabelling:
+    """Train the plan's generator in `run`, or take a trained one, and ask it about every training image.
+
+    Raises:
+        UserError: the method is another than dmis, or the generator given does not fit the data.
+        RunFailed: the training or the disk failed.
+        Interrupted: stopped by Ctrl-C after the state was saved.
+    """
+    started, options = time.perf_counter(), relabelling_options(plan)
+    if options.generator is not None:
+        return ask(Generator.load(Run(options.generator), best_device()), plan, run)
+    generator = train_stages(plan.train, options.network, options.train, None, plan.recipe.seed, run)
+    found = ask(generator, plan, run)
+    spent = cast(int, generator.meta["evaluations"]) + found.network_evaluations
+    return dataclasses.replace(found, network_evaluations=spent, seconds=time.perf_counter() - started)
+
+
+def ask(generator: Generator, plan: Plan, run: Run) -> Relabelling:
+    """What a trained generator, and who is asked beside it unless the plan declines, makes of the plan's labels.
+
+    Raises `UserError` where the generator does not fit the data.
+    """
+    started = time.perf_counter()
+    generator.check_data(plan.train.images)
+    if not relabelling_options(plan).train.second_opinion:
+        generator = dataclasses.replace(generator, opinion=None)
+    before = generator.evaluations
+    found = suggest(generator, plan.train, plan.recipe.seed, run)
+    evaluations, seconds = generator.evaluations - before, time.perf_counter() - started
+    return Relabelling(plan.source, found, _asked(generator), evaluations, seconds)
+
+
+def judged(found: Suggestions, truth: Truth) -> dict[str, float | None]:
+    """How well wrong labels were found, where the truth is known; see `label_scores`."""
+    return label_scores(found.supervision, truth, found.suggested, found.likely_wrong, found.suspicion)
+
+
+def label_scores(
+    given: Supervision, truth: Truth, suggested: Labels, marked: Mask, suspicion: npt.NDArray[np.floating]
+) -> dict[str, float | None]:
+    """How well wrong labels were found and mended; shares in [0, 1], None where there are none.
+
+    Args:
+        given: the labels as given.
+        truth: the true classes.
+        suggested: the class suggested for every image, int64 [n].
+        marked: which labels are called wrong, bool [n].
+        suspicion: how doubtful each label is, larger for more doubt, [n].
+
+    Returns:
+        wrong (share of images whose given labels miss the truth), precision and recall of the marked ones, auroc of
+        the suspicion among labels that may be wrong; right_before and right_after, shares of images whose one given,
+        and whose suggested, label is right.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    doubtful = given.doubtful
+    wrong = ~given.candidates[np.arange(len(truth)), truth.labels]
+    hit = marked & wrong
+    mixed = doubtful.any() and 0 < wrong[doubtful].sum() < doubtful.sum()
+    return {
+        "wrong": float(wrong.mean()),
+        "precision": float(hit.sum() / marked.sum()) if marked.any() else None,
+        "recall": float(hit.sum() / wrong.sum()) if wrong.any() else None,
+        "auroc": float(roc_auc_score(wrong[doubtful], suspicion[doubtful])) if mixed else None,
+        "right_before": 1 - imprecise_share(given, truth),
+        "right_after": float((suggested == truth.labels).mean()),
+    }
+
+
+def _asked(generator: Generator) -> dict[str, float]:
+    if generator.opinion is None:
+        return {"generator": 1.0}
+    return dict(zip(("generator", "classifier"), generator.opinion.exponents, strict=True))

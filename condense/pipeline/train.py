@@ -1,0 +1,81 @@
+"""From a plan to a trained generator, and how well it knows the classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from condense.errors import UserError
+from condense.generator.model import Generator
+from condense.generator.training.two_stage import train_stages
+from condense.methods._generate import GeneratorOptions
+from condense.pipeline.label_scores import labels_recovered, test_accuracy
+from condense.pipeline.plan import OBJECTIVES, Plan
+from condense.run import JSON, Run
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is over.
+
+    Attributes:
+        run: the run folder; None where none was kept.
+        seconds: of all stages.
+        evaluations: images passed through the networks.
+        temperature: of the generator as a classifier.
+        test_accuracy: in percent, None where there are no test images.
+        labels_recovered: share in percent of the training labels that are right once the generator repaired them; None
+            where the truth is not known.
+    """
+
+    run: Path | None
+    seconds: float
+    evaluations: int
+    temperature: float
+    test_accuracy: float | None
+    labels_recovered: float | None
+
+    def to_json(self) -> dict[str, JSON]:
+        """All of it, as a JSON object with the attributes' names."""
+        return {
+            "run": None if self.run is None else str(self.run),
+            "seconds": self.seconds,
+            "evaluations": self.evaluations,
+            "temperature": self.temperature,
+            "test_accuracy": self.test_accuracy,
+            "labels_recovered": self.labels_recovered,
+        }
+
+
+def training_options(plan: Plan) -> GeneratorOptions:
+    """The options of the plan's generator. Raises `UserError` where the plan has none to train."""
+    if plan.recipe.method not in OBJECTIVES or not isinstance(plan.options, GeneratorOptions):
+        raise UserError(
+            f"The method {plan.recipe.method!r} has no generator to train; choose one of {', '.join(OBJECTIVES)}."
+        )
+    if plan.options.generator is not None or plan.recipe.clean_first != "none":
+        raise UserError(
+            "`dmis train` trains on the labels as given; leave out generator and clean_first, which belong to "
+            "`dmis condense`."
+        )
+    return plan.options
+
+
+def train_plan(plan: Plan, run: Run) -> Generator:
+    """Train the plan's generator in `run`. Raises as `training_options` and `train_stages`."""
+    options = training_options(plan)
+    return train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
+
+
+def describe_training(generator: Generator, plan: Plan, run: Path | None) -> Training:
+    """What the training took and, where the truth is known, what it taught."""
+    stages = [generator] if generator.second is None else [generator, generator.second]
+    return Training(
+        run,
+        sum(cast(float, stage.meta["seconds"]) for stage in stages),
+        sum(cast(int, stage.meta["evaluations"]) for stage in stages),
+        generator.temperature,
+        test_accuracy(generator, plan),
+        labels_recovered(generator, plan),
+    )

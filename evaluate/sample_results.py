@@ -1,0 +1,80 @@
+"""The samples of a benchmark's generators: every metric over the seeds, and the published number beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from condense.evaluate.reference import Published
+from condense.evaluate.results import Measured, Result, beside
+from condense.evaluate.stats import Summary, summarise
+
+PAPERS = {"FD": "FID", "IS": "IS", "Density k=5": "Density", "Coverage k=5": "Coverage"}
+PAPERS |= {f"CW-{ours}": f"CW-{theirs}" for ours, theirs in PAPERS.items() if theirs != "IS"}
+"""Our metrics and what the DMIS paper calls them; 5 neighbours are the default of Naeem et al. (2020)."""
+
+
+@dataclass(frozen=True)
+class SampleEntry:
+    """One metric of one generator's samples at one setting, over all seeds.
+
+    Attributes:
+        setting: data, size and noise in one name.
+        method: whose generator.
+        metric: as `quality` calls it.
+        name: as `features.metric_name` calls it, with ", %" behind it where the value is in percent.
+        summary: mean and spread over the seeds; None where a seed has no value, or none is done.
+        num_failed: cells that failed.
+        published: the number printed for it in a paper, if there is one.
+    """
+
+    setting: str
+    method: str
+    metric: str
+    name: str
+    summary: Summary | None
+    num_failed: int
+    published: Published | None
+
+
+def sample_entries(results: Sequence[Result]) -> list[SampleEntry]:
+    """One entry for each setting, method and metric, in the order of the results; Density and Coverage in percent."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.task == "generation":
+            groups.setdefault((result.setting, result.method), []).append(result)
+    return [entry for group in groups.values() for entry in _entries(group)]
+
+
+def _entries(group: Sequence[Result]) -> list[SampleEntry]:
+    first, done = group[0], [result for result in group if result.status == "done"]
+    failed = sum(result.status == "failed" for result in group)
+    found: list[SampleEntry] = []
+    for i, measured in enumerate(done[0].measured if done else ()):
+        values = [_shown(result.measured[i]) for result in done]
+        known = [value for value in values if value is not None]
+        found.append(
+            SampleEntry(
+                setting=first.setting,
+                method=first.method,
+                metric=measured.metric,
+                name=f"{measured.name}, %" if _is_share(measured.metric) else measured.name,
+                summary=summarise(known) if known and len(known) == len(values) else None,
+                num_failed=failed,
+                published=_published(first, measured.metric),
+            )
+        )
+    return found
+
+
+def _shown(measured: Measured) -> float | None:
+    """As papers print it."""
+    return 100 * measured.value if measured.value is not None and _is_share(measured.metric) else measured.value
+
+
+def _is_share(metric: str) -> bool:
+    return "Density" in metric or "Coverage" in metric
+
+
+def _published(result: Result, metric: str) -> Published | None:
+    return beside(result, metric=PAPERS[metric]) if metric in PAPERS else None

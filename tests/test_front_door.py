@@ -1,0 +1,181 @@
+"""`import condense`: the names it gives, light to load; the same files as the command line; data from anywhere."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import condense
+from condense.errors import UserError
+from condense.evaluate import protocols
+from condense.generator.model import Generator
+from condense.pipeline.plan import Request, make_plan
+from condense.sets.condensed_set import Cost
+
+FEW = "longtail:1000+sym:0.4"  # 240 of the digits
+SMALL = {"train": {"steps": 3, "batch_size": 16, "posterior_sigmas": [0.5]}, "network": {"channels": 8, "blocks": 1}}
+DRAWN = {**SMALL, "draw": {"sampler_steps": 2, "pool": 1, "agree": False, "choose": "none"}}
+
+
+@pytest.fixture(scope="module")
+def few():
+    return condense.load_data("digits", noise=FEW)
+
+
+def settings(nested, above=""):
+    """The `--set` options of a nested mapping."""
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            yield from settings(value, f"{above}{name}.")
+        else:
+            yield from ("--set", f"{above}{name}={str(value).lower()}")
+
+
+def in_new_process(code):
+    return subprocess.run([sys.executable, "-P", "-c", code], timeout=300, capture_output=True, text=True)
+
+
+def test_importing_brings_in_nothing_heavy():
+    code = (
+        "import sys, condense; print({'torch', 'numpy', 'scipy', 'pydantic', 'h5py'} & set(sys.modules)); dir(condense)"
+    )
+    assert in_new_process(code).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("first", ["condense.evaluate", "from condense.evaluate import protocols"])
+def test_evaluate_is_a_function_and_a_package_in_any_order(first):
+    code = f"""
+import inspect
+import condense
+{first}
+assert list(inspect.signature(condense.evaluate).parameters)[:3] == ["sets", "data", "protocol"]
+from condense.evaluate.protocols import protocol
+assert protocol("hard").name == "hard" and callable(condense.evaluate)
+from condense import condense as function, evaluate
+assert callable(function) and callable(evaluate) and evaluate.protocols.protocol is protocol
+"""
+    answer = in_new_process(code)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_every_name_is_there_and_others_are_not():
+    assert set(condense.__all__) <= set(dir(condense))
+    for name in condense.__all__:
+        assert callable(getattr(condense, name))
+    assert not hasattr(condense, "no_such_name")
+
+
+@pytest.mark.parametrize(
+    ("method", "changed"),
+    [("random", {}), ("dm", {"iterations": 2, "real_batch": 8, "backbone": {"width": 8}}), ("dmis", DRAWN)],
+)
+def test_library_and_command_line_write_equal_files(method, changed, dmis, few, tmp_path):
+    """All of the file but how long it took and when it was made."""
+    command = ("condense", "--method", method, "--ipc", 1, "--noise", FEW, "--quick", *settings(changed))
+    answer = dmis(*command, "--out", "cli.h5", "--run", "run", "-q")
+    assert answer.code == 0, answer.err
+    ours = condense.condense(few, method=method, ipc=1, quick=True, recipe=changed)
+    for name, made in (("cli", condense.CondensedSet.load("cli.h5")), ("library", ours)):
+        notes = without_cost(made.provenance.notes)
+        told = dataclasses.replace(made.provenance, cost=Cost(), created="", notes=notes)
+        dataclasses.replace(made, provenance=told).save(tmp_path / f"{name}-plain.h5")
+    assert (tmp_path / "cli-plain.h5").read_bytes() == (tmp_path / "library-plain.h5").read_bytes()
+
+
+def without_cost(notes):
+    """Notes, those of generators included, without times and memory."""
+    return {
+        name: without_cost(value) if isinstance(value, dict) else value
+        for name, value in notes.items()
+        if name not in ("seconds", "peak_memory_bytes")
+    }
+
+
+@pytest.mark.parametrize("side", [8, 28])
+@pytest.mark.parametrize("method", ["dmis", "vanilla", "dm"])
+def test_the_defaults_are_those_of_the_command_line(method, side):
+    """By image size and number, which a long tail does not change; the seed of the noise is the data's."""
+    data = {"name": "digits", "noise": FEW, "image_size": side}
+    named = make_plan(Request(named={"data": data, "method": method}))
+    loaded = condense.load_data("digits", noise=FEW, image_size=side)
+    ours = make_plan(Request(named={"method": method}), loaded)
+    assert ours.options == named.options and ours.written() == named.written()
+    np.testing.assert_array_equal(ours.train.supervision.candidates, named.train.supervision.candidates)
+    assert make_plan(Request(named={"seed": 7}), loaded).written()["data"]["noise_seed"] == 0
+
+
+def test_a_set_is_scored_as_by_the_command_line(dmis, few, monkeypatch):
+    for name, rules in protocols.PROTOCOLS.items():
+        monkeypatch.setitem(protocols.PROTOCOLS, name, dataclasses.replace(rules, epochs=1))
+    sets = [condense.condense(few, method="random", ipc=1, seed=seed) for seed in (0, 1)]
+    sets[0].save("a.h5")
+    told = dmis("evaluate", "a.h5", "--network", "mlp", "--repeats", 2, "--json")
+    assert told.code == 0, told.err
+    score = condense.evaluate(sets[0], few, network="mlp", repeats=2)
+    assert score.to_json().keys() == json.loads(told.out).keys()
+    assert list(score.accuracies) == json.loads(told.out)["accuracies"]
+    assert condense.evaluate("a.h5", network="mlp", repeats=2).accuracies == score.accuracies
+    both = condense.evaluate(sets, few, network=["mlp"], repeats=1)
+    assert len(both.accuracies) == 2 and both.sets == ("set 1", "set 2")
+    with pytest.raises(UserError, match=r"a\.h5 is given twice"):
+        condense.evaluate(["a.h5", "a.h5"], few)
+    with pytest.raises(UserError, match="no test images"):
+        condense.evaluate(sets[0], few.training_set(), network="mlp")
+
+
+def test_a_generator_is_trained_kept_and_asked_about_labels(few, tmp_path):
+    generator = condense.train(few, recipe=SMALL, run=tmp_path / "run", quick=True)
+    assert isinstance(generator, Generator)
+    labels = condense.relabel(few, generator=generator)
+    assert labels.posterior.shape == (len(few), 10) and labels.suggested.dtype == np.int64
+    np.testing.assert_array_equal(labels.suggested, labels.posterior.argmax(1))
+    np.testing.assert_array_equal(labels.confidence, labels.posterior.max(1))
+    assert labels.likely_wrong.sum() == round(float(labels.suggestions.suspicion.sum(dtype=np.float64)))
+    assert labels.to_json()["labels"] is None and labels.to_json()["found"]["wrong"] > 0.2
+    np.testing.assert_array_equal(condense.relabel(few, generator=tmp_path / "run").posterior, labels.posterior)
+    saved = labels.save(tmp_path / "labels")
+    assert saved.to_json()["labels"] == str(tmp_path / "labels" / "labels.csv")
+    with np.load(tmp_path / "labels" / "posteriors.npz") as kept:
+        np.testing.assert_array_equal(kept["posterior"], labels.posterior)
+    again = condense.load_data("digits", noise=FEW)
+    assert condense.train(again, recipe=SMALL, run=tmp_path / "run", quick=True).meta == generator.meta
+
+
+def test_arrays_are_a_data_set():
+    images = np.arange(8, dtype=np.uint8).repeat(16).reshape(8, 4, 4)
+    by_name = condense.load_data(images=images, labels=["dog", "cat"] * 4)
+    assert by_name.classes == ("cat", "dog") and by_name.source.supervision.observed.tolist() == [1, 0] * 4
+    by_number = condense.load_data(
+        "pets", images=images, labels=np.array([1, 0] * 4), classes=["cat", "dog"], noise="sym:0.5", seed=3
+    )
+    observed, truth = by_number.source.supervision.observed, by_number.source.truth.labels
+    assert by_number.source.train.name == "pets" and truth.tolist() == [1, 0] * 4
+    assert by_number.corruption.overall_rate == np.mean(observed != truth) > 0
+    sets = condense.load_data(images=images, labels=np.ones((8, 2), dtype=np.bool_) ^ (np.eye(8, 2) > 0))
+    assert sets.source.supervision.candidates[0].tolist() == [False, True] and sets.source.truth is None
+    small = condense.condense(by_name, method="random", ipc=2)
+    assert (small.classes, len(small)) == (("cat", "dog"), 4)
+    assert condense.condense(by_name.training_set(), method="random", ipc=2).sha256() == small.sha256()
+    tested = condense.load_data(images=images, labels=["dog", "cat"] * 4, test_images=images, test_labels=["cat"] * 8)
+    assert tested.source.test_truth.labels.tolist() == [0] * 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "give images too, or the name or path"),
+        ({"labels": [0, 1]}, "give images too"),
+        ({"name": "digits", "labels": [0, 1]}, "give images too"),
+        ({"images": np.zeros((2, 4, 4), np.uint8)}, "one label for each image"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0, 1, 1]}, "2 training images, but 3 given labels"),
+        ({"images": np.zeros((2, 4, 4)), "labels": [0, 1]}, "must be uint8"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": ["a", "b"], "classes": ["a", "c"]}, "'b' is none of"),
+        ({"name": "digots"}, "did you mean 'digits'"),
+    ],
+)
+def test_data_that_cannot_be_used_are_refused_in_a_sentence(arguments, said):
+    with pytest.raises(UserError, match=said):
+        condense.load_data(**arguments)
