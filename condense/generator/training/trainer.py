@@ -48,7 +48,7 @@ from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.selection import BestWeights
 from condense.generator.training.batch_loss import Batch, ClassifierSettings, Losses
-from condense.generator.training.objectives import GivenBeliefs, objective_of
+from condense.generator.training.objectives import objective_of
 from condense.generator.training.prerequisites import Aids, given_transition
 from condense.machine import num_processes
 from condense.precision import arithmetic, autocast, settle_float32
@@ -119,7 +119,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.options, self.network, self.seed = options, network, seed
         self.aids = aids or Aids()
-        self.objective = objective_of(options, self.aids) if beliefs is None else GivenBeliefs()
+        self.objective = objective_of(options, self.aids, believed=beliefs is not None)
         self.arithmetic = arithmetic(options.precision, self.device)
         self.bf16 = self.arithmetic.bf16
         if options.batch_size % self.accelerator.num_processes:
