@@ -76,7 +76,8 @@ def draw(strategy: str, count: int, generator: torch.Generator) -> Drawn:
 
 def moved(drawn: Sequence[Drawn], device: torch.device) -> list[Drawn]:
     """The same with all parameters on `device`, by one copy."""
-    parts = torch.cat([one.uniform for one in drawn]).to(device).split([len(one.uniform) for one in drawn])
+    together = torch.cat([one.uniform for one in drawn]).to(device)
+    parts = torch.split(together, [len(one.uniform) for one in drawn])
     return [Drawn(one.operation, part) for one, part in zip(drawn, parts, strict=True)]
 
 

@@ -29,7 +29,7 @@ def test_a_training_step_waits_for_the_gpu_and_copies_at_most_twice(tmp_path):
     once = found.pop("generator, label model, once an epoch")
     assert once["waits"] == 0 and once["copies"] <= 5, once["places"]
     generators = [name for name in found if name.startswith("generator")]
-    assert len(generators) == 7 and {"dm", "dc", "dsa", "mtt", "fit", "stacked, a network"} <= found.keys()
+    assert len(generators) == 5 and {"dm", "dc", "dsa", "mtt", "fit", "stacked, a network"} <= found.keys()
     wasteful = {name: cost for name, cost in found.items() if cost["waits"] > 2 or cost["copies"] > 2}
     assert not wasteful, json.dumps(wasteful, indent=1)
 

@@ -33,7 +33,7 @@ def bytes_per_row(denoiser: Denoiser, image_shape: tuple[int, int, int]) -> int:
     levels = [m * shape.channels * area / 4**level for level, m in enumerate(shape.multipliers)]
     waiting = sum((shape.blocks + 1) * values for values in levels)
     images = (denoiser.num_classes + 1 if denoiser.one_pass else 1) * channels * height * width
-    return round(4 * (waiting + WORKING_MAPS * max(levels) + 4 * images))
+    return int(4 * (waiting + WORKING_MAPS * max(levels) + 4 * images))
 
 
 def rows_at_once(denoiser: Denoiser, image_shape: tuple[int, int, int], device: torch.device) -> int:

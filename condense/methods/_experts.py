@@ -168,7 +168,7 @@ def _on_device(parameters: Parameters, device: torch.device) -> Parameters:
     if device.type == "cpu":
         return parameters
     flat = torch.cat([value.flatten() for value in parameters.values()]).to(device)
-    parts = flat.split([value.numel() for value in parameters.values()])
+    parts = torch.split(flat, [value.numel() for value in parameters.values()])
     return {name: part.view(value.shape) for (name, value), part in zip(parameters.items(), parts, strict=True)}
 
 

@@ -37,7 +37,7 @@ class Pairs:
         """Class, real [B, C, H, W] and learned images [ipc, C, H, W]; gradients pass to the learned ones."""
         classes, device = range(self.reals.num_classes), self.reals.device
         chosen = [self.reals.choose(y, self.batch, rng.generator(self.seed, "real batch", step, y)) for y in classes]
-        places = torch.cat(chosen).to(device).split([len(own) for own in chosen])  # one copy for all classes
+        places = torch.split(torch.cat(chosen).to(device), [len(own) for own in chosen])  # one copy for all classes
         alike: list[augment.Drawn] | list[None] = [None] * len(classes)
         if self.strategy is not None:
             drawn = [augment.draw(self.strategy, 1, rng.generator(self.seed, "siamese", step, y)) for y in classes]

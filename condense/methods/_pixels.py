@@ -84,7 +84,7 @@ class RealImages:
     def draw_each(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` images of every class, in class-major order."""
         chosen = [self.choose(y, count, generator) for y in range(self.num_classes)]
-        places = torch.cat(chosen).to(self.device).split([len(own) for own in chosen])
+        places = torch.split(torch.cat(chosen).to(self.device), [len(own) for own in chosen])
         return torch.cat([self[own] for own in places])  # class by class: whitening all at once rounds otherwise
 
 

@@ -221,7 +221,8 @@ class Trainer:
             self._update_label_model()
         if options.select == "best" and (self.step % options.select_every == 0 or self.step == options.steps):
             self._offer_weights()
-        return Step(self.step, *self._read, self.evaluations)
+        loss_read, generative, classification, sharpness = self._read
+        return Step(self.step, loss_read, generative, classification, sharpness, self.evaluations)
 
     def check_losses(self) -> None:
         """Look at the losses of the steps since the last look; all processes must call this at the same step.

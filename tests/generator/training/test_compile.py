@@ -27,8 +27,8 @@ def graphs(monkeypatch):
     ("network", "options", "most"),
     [
         (NETWORK, {}, 2),  # the trained network, and the average that beliefs are refreshed from
-        (NETWORK, {"form": "mixture", "cold_start": 0.0}, 3),  # whose looks are of two sizes: any size
-        (CONDITIONAL, {"top_k": 2, "eliminate": None}, 3),  # once more to look at all classes, without dropout
+        pytest.param(NETWORK, {"form": "mixture", "cold_start": 0.0}, 3, marks=pytest.mark.slow),  # two sizes of looks
+        pytest.param(CONDITIONAL, {"top_k": 2, "eliminate": None}, 3, marks=pytest.mark.slow),  # and without dropout
     ],
 )
 def test_no_graph_is_made_anew_step_by_step(graphs, network, options, most):
@@ -42,6 +42,7 @@ def test_no_graph_is_made_anew_step_by_step(graphs, network, options, most):
     assert len(graphs) == early
 
 
+@pytest.mark.slow
 def test_a_compiled_network_learns_what_it_would_learn_and_counts_alike(graphs):
     def trained(compiled):
         trainer = Trainer(training_set("noisy"), NETWORK, train_options(steps=6, compile=compiled), 0)
