@@ -15,7 +15,17 @@ from condense.evaluate.page import class_rows, render
 from condense.evaluate.reference import CAUTION, Published
 from condense.evaluate.results import Entry, Result, beside, entries
 from condense.evaluate.sample_results import SampleEntry, sample_entries
-from condense.evaluate.tables import latex_tables, markdown_report, notes, shown, shown_published, shown_sample
+from condense.evaluate.tables import (
+    DETAILS,
+    details,
+    is_aside,
+    latex_tables,
+    markdown_report,
+    notes,
+    shown,
+    shown_published,
+    shown_sample,
+)
 from condense.files import atomic_write_text
 
 HTML, MARKDOWN, LATEX = "report.html", "report.md", "table.tex"
@@ -79,6 +89,14 @@ def write_benchmark_report(folder: Path, report: BenchmarkReport) -> None:
     atomic_write_text(folder / LATEX, latex_tables(table, classifiers, samples))
 
 
+def write_tables(folder: Path, title: str, results: Sequence[Result]) -> None:
+    """Write report.md and table.tex of results alone; raises as `atomic_path`."""
+    tables = entries(results), entries(results, "weak-supervision"), sample_entries(results)
+    sets, classifiers, samples = tables
+    atomic_write_text(folder / MARKDOWN, markdown_report(title, [], sets, [], classifiers, samples))
+    atomic_write_text(folder / LATEX, latex_tables(*tables))
+
+
 def render_benchmark_report(report: BenchmarkReport) -> str:
     """The HTML text of `report`."""
     tables = _tables(report)
@@ -87,6 +105,7 @@ def render_benchmark_report(report: BenchmarkReport) -> str:
         report=report,
         caution=CAUTION,
         shown=shown,
+        detail_names=DETAILS,
         shown_sample=shown_sample,
         shown_published=shown_published,
         parts=[_part(setting, *tables, report) for setting in _unique(result.setting for result in report.results)],
@@ -96,7 +115,7 @@ def render_benchmark_report(report: BenchmarkReport) -> str:
             status: sum(result.status == status for result in report.results)
             for status in ("done", "failed", "missing")
         },
-        seconds=sum(result.seconds or 0 for result in report.results),
+        seconds=sum({result.sha256 or result.cell: result.seconds or 0 for result in report.results}.values()),
     )
 
 
@@ -113,25 +132,15 @@ def _part(
     report: BenchmarkReport,
 ) -> dict[str, object]:
     """What the template needs for one setting."""
-    own = [entry for entry in table if entry.setting == setting]
-    ipcs = sorted({entry.ipc for entry in own if entry.ipc is not None})
+    of_setting = [entry for entry in table if entry.setting == setting]
     return {
         "setting": setting,
-        "ipcs": ipcs,
-        "one_seed": max((entry.num_sets for entry in own), default=0) == 1,
-        "two_seeds": max((entry.num_sets for entry in own), default=0) == 2,
-        "has_published": {ipc: any(entry.published for entry in own if entry.ipc == ipc) for ipc in ipcs},
-        "sources": _unique(_source(entry.published) for entry in own if entry.published),
-        "repaired": any(entry.label != entry.method for entry in own),
-        "notes": notes(own),
-        "compared": [ipc for ipc in ipcs if any(entry.against_best for entry in own if entry.ipc == ipc)],
-        "rows": {
-            label: {entry.ipc: entry for entry in own if entry.label == label}
-            for label in _unique(entry.label for entry in own)
-        },
+        "tables": [
+            _table(judged, [entry for entry in of_setting if entry.judged == judged])
+            for judged in _unique(entry.judged for entry in of_setting)
+        ],
         "classifiers": _classifiers([entry for entry in classifiers if entry.setting == setting]),
         "samples": _samples([entry for entry in samples if entry.setting == setting]),
-        "plots": _plots(own, ipcs),
         "learners": _learners([result for result in report.results if result.setting == setting]),
         "pictures": [
             (found.label, found.ipc, class_rows(found.images, found.classes))
@@ -139,6 +148,28 @@ def _part(
             if found.setting == setting
         ],
         "confusions": [_matrices(found) for found in report.confusions if found.setting == setting],
+    }
+
+
+def _table(judged: str, own: Sequence[Entry]) -> dict[str, object]:
+    """What the template needs for the methods of a setting that are judged alike."""
+    ipcs = sorted({entry.ipc for entry in own if entry.ipc is not None})
+    return {
+        "judged": judged,
+        "ipcs": ipcs,
+        "one_seed": max(entry.num_sets for entry in own) == 1,
+        "two_seeds": max(entry.num_sets for entry in own) == 2,
+        "has_published": {ipc: any(entry.published for entry in own if entry.ipc == ipc) for ipc in ipcs},
+        "sources": _unique(_source(entry.published) for entry in own if entry.published),
+        "repaired": any(", labels by " in entry.label for entry in own),
+        "notes": notes(own),
+        "compared": [ipc for ipc in ipcs if any(entry.against_best for entry in own if entry.ipc == ipc)],
+        "rows": {
+            label: {entry.ipc: entry for entry in own if entry.label == label}
+            for label in _unique(entry.label for entry in own if not is_aside(entry))
+        },
+        "details": [(e.label, e.ipc, details(e)) for e in own if e.summary is not None and not is_aside(e)],
+        "plots": _plots([entry for entry in own if not is_aside(entry)], ipcs),
     }
 
 
@@ -171,16 +202,16 @@ def _samples(own: Sequence[SampleEntry]) -> dict[str, object]:
 
 
 def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
-    """Accuracy against images a class and against seconds, each (what it shows, data URI); none without results."""
+    """Accuracy against images a class and against build minutes, as (what it shows, data URI); none without results."""
     done = [entry for entry in own if entry.summary is not None]
     if not done:
         return []
     by_size = figures.accuracy_lines(_lines(done, "ipc"), "images per class", ticks=ipcs)
-    timed = [entry for entry in done if entry.seconds is not None]
-    by_cost = figures.accuracy_lines(_lines(timed, "seconds"), "seconds to make a set, training included")
+    timed = [entry for entry in done if entry.seconds]
+    by_cost = figures.accuracy_lines(_lines(timed, "minutes"), "minutes to make a set, training included")
     return [
         ("Accuracy against images per class", figures.figure_data_uri(by_size)),
-        ("Accuracy against cost", figures.figure_data_uri(by_cost)),
+        ("Accuracy against build minutes", figures.figure_data_uri(by_cost)),
     ]
 
 
@@ -190,12 +221,16 @@ def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
     for label in _unique(entry.label for entry in done):
         own = [entry for entry in done if entry.label == label]
         points = [
-            (float(getattr(entry, across)), entry.summary.mean, None if entry.num_sets == 2 else entry.summary.ci95)
+            (_place(entry, across), entry.summary.mean, None if entry.num_sets == 2 else entry.summary.ci95)
             for entry in own
             if entry.summary is not None
         ]
-        lines.append(figures.Line(label, own[0].method, label != own[0].method, points))
+        lines.append(figures.Line(label, own[0].method, ", labels by " in label, points))
     return lines
+
+
+def _place(entry: Entry, across: str) -> float:
+    return float(entry.ipc) if across == "ipc" else (entry.seconds or 0.0) / 60
 
 
 def _learners(results: Sequence[Result]) -> list[dict[str, object]]:

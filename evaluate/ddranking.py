@@ -9,7 +9,9 @@ Source: DD-Ranking, https://github.com/NUS-HPC-AI-Lab/DD-Ranking.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from condense.data.types import ImageData
 from condense.errors import UserError
@@ -127,6 +129,15 @@ def set_bytes(condensed: CondensedSet) -> int:
     `source_index` is a record and not counted; neither is a ZCA matrix, which follows from the training data.
     """
     return sum(array.nbytes for name, array in condensed.arrays() if name != "source_index")
+
+
+def training_bytes(condensed: CondensedSet, labels: Literal["hard", "soft", "online"]) -> int:
+    """Bytes, uncompressed, of what training on such labels needs of a set; an online teacher's network is counted."""
+    unused = {"source_index", *(() if labels == "soft" else ("soft_labels",))}
+    arrays = sum(array.nbytes for name, array in condensed.arrays() if name not in unused)
+    teacher = condensed.provenance.notes.get("online_teacher") if labels == "online" else None
+    size = teacher.get("bytes") if isinstance(teacher, Mapping) else None
+    return arrays + (size if isinstance(size, int) else 0)
 
 
 def compression_ratio(condensed: CondensedSet, train: ImageData) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from condense.augment import DSA, allowed, check_strategy, independent
 from condense.classifiers.fit import Augment, FitOptions
 from condense.errors import UserError
+from condense.sets.condensed_set import CondensedSet
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Protocol:
         epochs: passes over the condensed set; so an image counts equally often at every IPC.
         batch_size: images a step.
         optimizer: see `FitOptions`, as for the four below.
-        learning_rate: at the start.
+        learning_rate: at the start; None for the one that was learned along with the set, see `for_set`.
         momentum: of SGD.
         weight_decay: on all parameters.
         schedule: of the learning rate.
@@ -51,21 +52,36 @@ class Protocol:
     epochs: int
     batch_size: int
     optimizer: Literal["sgd", "adamw"]
-    learning_rate: float
+    learning_rate: float | None
     momentum: float
     weight_decay: float
     schedule: Literal["step", "cosine", "constant"]
     augmentation: str
     operations: Literal["one a batch", "all"]
     mixing: Literal["none", "cutmix"]
-    labels: Literal["hard", "soft"]
+    labels: Literal["hard", "soft", "teacher"]
     temperature: float | None
     reported: Literal["last epoch"]
     source: str
 
-    def for_data(self, data_name: str) -> Protocol:
-        """This protocol with what the data set forbids taken out: "flip" for digits, mnist and svhn."""
-        return dataclasses.replace(self, augmentation=allowed(self.augmentation, data_name))
+    def for_data(self, *, may_flip: bool) -> Protocol:
+        """This protocol without "flip" where a mirror image may show another class, as of digits."""
+        return dataclasses.replace(self, augmentation=allowed(self.augmentation, may_flip=may_flip))
+
+    def for_set(self, condensed: CondensedSet) -> Protocol:
+        """This protocol at the learning rate stored with the set, where it leaves that open.
+
+        Raises:
+            UserError: it leaves it open and the set has none.
+        """
+        if self.learning_rate is not None:
+            return self
+        if condensed.learned_rate is None:
+            raise UserError(
+                f"the protocol {self.name} trains at the learning rate that was learned with the set, and the set of "
+                f"{condensed.provenance.method} has none; choose hard."
+            )
+        return dataclasses.replace(self, learning_rate=condensed.learned_rate)
 
     def plain(self) -> Protocol:
         """This protocol without augmentation and mixing, under a name of its own."""
@@ -87,7 +103,8 @@ class Protocol:
         return all_of_them
 
     def fit_options(self, *, bf16: bool) -> FitOptions:
-        """The options of the training loop."""
+        """The options of the training loop; `for_set` must have filled in the rate."""
+        assert self.learning_rate is not None
         return FitOptions(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -119,6 +136,26 @@ HARD = Protocol(
     reported="last epoch",
     source="DSA and DM (Zhao & Bilen 2021, 2023): ConvNet-3 with instance norm, 1000 epochs; theirs run 1001",
 )
+HARD_AS_LEARNED = dataclasses.replace(
+    HARD,
+    name="hard-as-learned",
+    learning_rate=None,
+    source="hard at the learning rate that MTT (Cazenavette et al. 2022) learns along with the images, as its public "
+    "code evaluates them",
+)
+HARD_ADAM = dataclasses.replace(
+    HARD,
+    name="hard-adam",
+    optimizer="adamw",
+    learning_rate=1e-3,
+    momentum=0.0,
+    weight_decay=0.01,
+    schedule="cosine",
+    augmentation="crop_flip",
+    operations="all",
+    source="ours, a second setting: AdamW along a cosine with crop and flip, as RDED trains, on hard "
+    "labels; DC-Bench (Cui et al. 2022) shows that such a change reorders methods",
+)
 HARD_QUICK = dataclasses.replace(
     HARD,
     name="hard-quick",
@@ -146,7 +183,7 @@ DMIS = dataclasses.replace(
 )
 SOFT = Protocol(
     name="soft",
-    version=1,
+    version=2,
     network="convnet3-bn",
     epochs=300,
     batch_size=50,
@@ -158,15 +195,24 @@ SOFT = Protocol(
     augmentation="crop_flip",
     operations="all",
     mixing="cutmix",
-    labels="soft",
+    labels="teacher",
     temperature=20.0,
     reported="last epoch",
     source="RDED (Sun et al. 2024): ConvNet-3 with batch norm, 300 epochs of AdamW, flip, CutMix, KL at temperature 20 "
-    "without its square. Other than there: one fixed label an image, mixed by area, instead of a teacher asked at "
-    "every step; batches of 50 at every IPC; cosine to 0 and crop as SRe2L (Yin et al. 2023); weight decay on all "
-    "parameters; last epoch, not the best",
+    "without its square, the teacher beside the set asked about every mixed image. Other than there: a set without a "
+    "teacher goes by one fixed label an image, mixed by area; batches of 50 at every IPC; cosine to 0 and crop as "
+    "SRe2L (Yin et al. 2023); weight decay on all parameters; last epoch, not the best",
 )
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (HARD, HARD_QUICK, QUICK, SOFT, DMIS)}
+SOFT_STORED = dataclasses.replace(
+    SOFT,
+    name="soft-stored",
+    version=1,
+    labels="soft",
+    source="soft without a teacher: one fixed label an image, mixed by area, so that a set is all that training needs",
+)
+PROTOCOLS: dict[str, Protocol] = {
+    rules.name: rules for rules in (HARD, HARD_QUICK, HARD_ADAM, HARD_AS_LEARNED, QUICK, SOFT, SOFT_STORED, DMIS)
+}
 
 
 def protocol(name: str) -> Protocol:

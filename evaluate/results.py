@@ -1,4 +1,8 @@
-"""The cells of a benchmark as lines of a CSV file, and as a table of methods over their seeds."""
+"""The cells of a benchmark as lines of a CSV file, and as a table of methods over their seeds.
+
+Methods are held against each other within a column alone: one setting, one size, and sets judged alike, by the same
+protocol, network, kind of labels and packing.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from condense.errors import UserError
+import numpy as np
+
+from condense.errors import UserError, in_short
 from condense.evaluate.comparisons import Against, BySeed, against, every_pair
 from condense.evaluate.reference import Published, find
 from condense.evaluate.stats import Paired, Summary, summarise, summarise_nested
 from condense.files import atomic_write_text
+from condense.text import from_cell, to_cell
 
+REFERENCE = "all images"
+"""In place of a method: networks on all real images, a bound or a yardstick and no rival."""
 Status = Literal["done", "failed", "missing"]
+Over = Literal["noise", "sets", "networks"]
+Column = tuple[str, str, int | None]  # setting, how judged, images per class
 Task = Literal["condensation", "generation", "weak-supervision"]
 """What a cell did: made a set and scored it, measured a generator's samples, tested a classifier."""
 
@@ -67,6 +78,15 @@ class Result:
         measured: metrics of a generator's samples.
         published_data: data set whose published numbers stand beside; `data` when empty.
         published_noise: and the noise; `noise` when empty.
+        row: what the method is called in tables, where a benchmark has it with several options; the method when empty.
+        noise_seed: of the noise in the labels; the seed when None.
+        protocol_version: of the protocol.
+        labels: what networks were trained on: "hard" class labels, stored "soft" ones, or an "online" teacher's.
+        packing: real or learned pictures that one stored image holds, which training takes apart again.
+        worst_class: mean over the networks of the accuracy on the class that each knows least.
+        coverage: share of real images of a class that have a set's image of it among their nearest, mean over classes.
+        training_bytes: uncompressed, of all that training needs: images, labels, weights, an online teacher's network.
+        sha256: of the set.
     """
 
     cell: str
@@ -94,21 +114,51 @@ class Result:
     measured: tuple[Measured, ...] = ()
     published_data: str = ""
     published_noise: str = ""
+    row: str = ""
+    noise_seed: int | None = None
+    protocol_version: int = 1
+    labels: str = "hard"
+    packing: int = 1
+    worst_class: float | None = None
+    coverage: float | None = None
+    training_bytes: int | None = None
+    sha256: str = ""
 
     @property
     def label(self) -> str:
-        """The method, and who repaired its labels: "dm" or "dm, labels by oracle"."""
-        return self.method if self.clean_first == "none" else f"{self.method}, labels by {self.clean_first}"
+        """The row's name, and who repaired its labels: "dm" or "dm, labels by oracle"."""
+        name = self.row or self.method
+        return name if self.clean_first == "none" else f"{name}, labels by {self.clean_first}"
+
+    @property
+    def judged(self) -> str:
+        """How it was judged, empty for a classifier; only results judged alike are compared."""
+        if self.task != "condensation":
+            return ""
+        packed = f", {self.packing} pictures packed into each image" if self.packing > 1 else ""
+        labels = {"online": "labels by a teacher asked at every step"}.get(self.labels, f"{self.labels} labels")
+        return f"{self.network} by protocol {self.protocol} (version {self.protocol_version}), {labels}{packed}"
 
     @property
     def uses_true_labels(self) -> bool:
         """Whether it was made with true labels: a bound for other methods, not a rival."""
         return self.clean_first == "oracle"
 
+    @property
+    def is_rival(self) -> bool:
+        """Whether it may be the best of its column: neither true labels nor all real images went into it."""
+        return not self.uses_true_labels and self.method != REFERENCE
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
-_WHOLE = {"ipc", "seed", "peak_memory_bytes", "bytes"}
-_REAL = {"mean", "std", "ci95", "seconds", "labels_recovered", "classifier_accuracy"}
+_WHOLE = {
+    *("ipc", "seed", "peak_memory_bytes", "bytes"),
+    *("noise_seed", "protocol_version", "packing", "training_bytes"),
+}
+_REAL = {
+    *("mean", "std", "ci95", "seconds", "labels_recovered", "classifier_accuracy"),
+    *("worst_class", "coverage"),
+}
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
@@ -122,7 +172,8 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
     for result in results:
         line = dataclasses.asdict(result)
         measured = json.dumps(line["measured"]) if result.measured else ""
-        writer.writerow(line | {"accuracies": " ".join(map(repr, result.accuracies)), "measured": measured})
+        line |= {"accuracies": " ".join(map(repr, result.accuracies)), "measured": measured}
+        writer.writerow({name: to_cell(value) if isinstance(value, str) else value for name, value in line.items()})
     atomic_write_text(path, text.getvalue())
 
 
@@ -138,12 +189,12 @@ def read_csv(path: Path) -> list[Result]:
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise UserError(f"{path} does not have the columns of a benchmark's results; make it anew.")
             return [_result(line) for line in reader]
-    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as a benchmark's results ({error}); make it anew.") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a benchmark's results ({in_short(error)}); make it anew.") from error
 
 
 def _result(line: dict[str, str]) -> Result:
-    values: dict[str, object] = dict(line)
+    values: dict[str, object] = {name: from_cell(cell) for name, cell in line.items()}
     values |= {name: int(line[name]) if line[name] else None for name in _WHOLE}
     values |= {name: float(line[name]) if line[name] else None for name in _REAL}
     values["accuracies"] = tuple(map(float, line["accuracies"].split()))
@@ -153,20 +204,29 @@ def _result(line: dict[str, str]) -> Result:
 
 @dataclass(frozen=True)
 class Entry:
-    """One method at one setting and size, over all seeds.
+    """One method at one setting and size, judged in one way, over all seeds.
 
     Attributes:
         label: the method, and who repaired its labels.
         method: the method.
         setting: data, size and noise in one name.
+        judged: protocol, network, kind of labels and packing in one sentence; empty for a classifier.
         ipc: images per class; None for a classifier.
-        summary: accuracy in percent over the sets of all seeds, see `stats.summarise_nested`, or over the networks of
-            the only one; None where no cell is done.
+        summary: accuracy in percent, see `over`; None where no cell is done.
+        over: what the interval is over: the draws of the "noise", the "sets" made under one draw of it, or only the
+            "networks" trained on one set, which tells nothing of another set by the same method.
         num_sets: cells that are done.
         num_failed: cells that failed.
         seconds: to make a set, mean over the cells.
+        worst_class: accuracy in percent on the worst class, mean over the cells.
+        coverage: share of real images near the set's, mean over the cells.
+        training_bytes: of all that training needs, mean over the cells.
+        peak_memory_bytes: the most that making a set took.
+        packing: pictures in one stored image.
+        labels: "hard", "soft" or "online".
         uses_true_labels: whether true labels went into it.
-        best: whether no other method has a higher mean at this setting and size, those with true labels left out.
+        is_rival: whether it may be the best: neither true labels nor all real images went into it.
+        best: whether no other rival of its column has a higher mean.
         against_best: how it fares against that one, seed by seed; None for itself and below three common seeds.
         published: the number printed for it in a paper, if there is one.
     """
@@ -174,36 +234,62 @@ class Entry:
     label: str
     method: str
     setting: str
+    judged: str
     ipc: int | None
     summary: Summary | None
+    over: Over
     num_sets: int
     num_failed: int
     seconds: float | None
+    worst_class: float | None
+    coverage: float | None
+    training_bytes: float | None
+    peak_memory_bytes: float | None
+    packing: int
+    labels: str
     uses_true_labels: bool
+    is_rival: bool
     best: bool
     against_best: Against | None
     published: Published | None
 
 
 def entries(results: Sequence[Result], task: Task = "condensation") -> list[Entry]:
-    """One entry for each method, setting and size of the cells of a task, in the order of the results."""
-    groups: dict[tuple[str, str, int | None], list[Result]] = {}
-    own = [result for result in results if result.task == task]
-    for result in own:
-        groups.setdefault((result.label, result.setting, result.ipc), []).append(result)
+    """One entry for each method, setting, way of judging and size of a task's cells, in the order of the results."""
+    groups: dict[tuple[str, Column], list[Result]] = {}
+    alike = as_judged([result for result in results if result.task == task])
+    for result in alike:
+        groups.setdefault((result.label, column(result)), []).append(result)
     made = [_entry(group) for group in groups.values()]
-    columns = {
-        column: _judged([entry for entry in made if (entry.setting, entry.ipc) == column], scores)
-        for column, scores in _by_seed(own).items()
+    judged = {
+        place: _judged([entry for entry in made if (entry.setting, entry.judged, entry.ipc) == place], scores)
+        for place, scores in _by_seed(alike).items()
     }
-    return [columns[(entry.setting, entry.ipc)][entry.label] for entry in made]
+    return [judged[(entry.setting, entry.judged, entry.ipc)][entry.label] for entry in made]
+
+
+def column(result: Result) -> Column:
+    """The results it may be compared with have the same one."""
+    return result.setting, result.judged, result.ipc
+
+
+def as_judged(results: Sequence[Result]) -> list[Result]:
+    """Those not done as their method's done ones are judged: a missing cell does not know its labels and packing."""
+    done = {(r.label, r.setting, r.protocol, r.network): r for r in reversed(results) if r.status == "done"}
+    return [
+        dataclasses.replace(result, labels=like.labels, packing=like.packing, protocol_version=like.protocol_version)
+        if result.status != "done"
+        and (like := done.get((result.label, result.setting, result.protocol, result.network))) is not None
+        else result
+        for result in results
+    ]
 
 
 def comparisons(results: Sequence[Result]) -> list[dict[str, str | int | float | None]]:
-    """Every two methods of a setting and size over the seeds both have, two at least; p-values are not corrected."""
+    """Every two methods of a column over the seeds both have, two at least; p-values are not corrected."""
     return [
-        {"setting": setting, "ipc": ipc, "a": a, "b": b, **dataclasses.asdict(paired)}
-        for (setting, ipc), scores in _by_seed(results).items()
+        {"setting": setting, "judged": judged, "ipc": ipc, "a": a, "b": b, **dataclasses.asdict(paired)}
+        for (setting, judged, ipc), scores in _by_seed(as_judged(results)).items()
         for a, b, paired in every_pair(scores)
     ]
 
@@ -211,32 +297,47 @@ def comparisons(results: Sequence[Result]) -> list[dict[str, str | int | float |
 def write_comparisons(path: Path, results: Sequence[Result]) -> None:
     """Write `comparisons` as CSV, what is not known is empty. Raises `atomic_path`'s."""
     text = io.StringIO()
-    columns = ("setting", "ipc", "a", "b", *(field.name for field in dataclasses.fields(Paired)))
+    columns = ("setting", "judged", "ipc", "a", "b", *(field.name for field in dataclasses.fields(Paired)))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(comparisons(results))
+    for line in comparisons(results):
+        writer.writerow({name: to_cell(value) if isinstance(value, str) else value for name, value in line.items()})
     atomic_write_text(path, text.getvalue())
 
 
-def _by_seed(results: Sequence[Result]) -> dict[tuple[str, int | None], dict[str, dict[int, float]]]:
-    """By setting and size, then method, then seed: the mean accuracy of the set; methods without any are there."""
-    found: dict[tuple[str, int | None], dict[str, dict[int, float]]] = {}
+def _by_seed(results: Sequence[Result]) -> dict[Column, dict[str, dict[int, float]]]:
+    """By column, then method, then draw of the noise: mean accuracy of its sets; methods without any are there.
+
+    Where a column has one draw of the noise only, by seed of the set.
+    """
+    found: dict[Column, dict[str, dict[int, list[float]]]] = {}
+    draws: dict[Column, set[int]] = {}
     for result in results:
-        own = found.setdefault((result.setting, result.ipc), {}).setdefault(result.label, {})
+        draws.setdefault(column(result), set()).add(_noise_seed(result))
+    for result in results:
+        own = found.setdefault(column(result), {}).setdefault(result.label, {})
         if result.status == "done" and result.accuracies:
-            own[result.seed] = sum(result.accuracies) / len(result.accuracies)
-    return found
+            seed = _noise_seed(result) if len(draws[column(result)]) > 1 else result.seed
+            own.setdefault(seed, []).append(float(np.mean(result.accuracies)))
+    return {
+        place: {label: {seed: float(np.mean(each)) for seed, each in own.items()} for label, own in scores.items()}
+        for place, scores in found.items()
+    }
+
+
+def _noise_seed(result: Result) -> int:
+    return result.seed if result.noise_seed is None else result.noise_seed
 
 
 def _judged(own: Sequence[Entry], scores: BySeed) -> dict[str, Entry]:
-    """The entries of a setting and size with the best marked and the others compared with it, by label."""
-    rivals = [(entry.summary.mean, entry.label) for entry in own if entry.summary and not entry.uses_true_labels]
+    """The entries of a column with the best marked and the others compared with it, by label."""
+    rivals = [(entry.summary.mean, entry.label) for entry in own if entry.summary and entry.is_rival]
     highest, best = max(rivals, key=lambda rival: rival[0], default=(None, None))
     found = {} if best is None else against(scores, best)
     return {
         entry.label: dataclasses.replace(
             entry,
-            best=not entry.uses_true_labels and entry.summary is not None and entry.summary.mean == highest,
+            best=entry.is_rival and entry.summary is not None and entry.summary.mean == highest,
             against_best=found.get(entry.label),
         )
         for entry in own
@@ -245,30 +346,53 @@ def _judged(own: Sequence[Entry], scores: BySeed) -> dict[str, Entry]:
 
 def _entry(group: Sequence[Result]) -> Entry:
     first, done = group[0], [result for result in group if result.status == "done"]
-    accuracies = [result.accuracies for result in done if result.accuracies]
-    seconds = [result.seconds for result in done if result.seconds is not None]
+    summary, over = _summary([result for result in done if result.accuracies])
+    memory = [result.peak_memory_bytes for result in done if result.peak_memory_bytes is not None]
     return Entry(
         label=first.label,
         method=first.method,
         setting=first.setting,
+        judged=first.judged,
         ipc=first.ipc,
-        summary=_summary(accuracies) if accuracies else None,
+        summary=summary,
+        over=over,
         num_sets=len(done),
         num_failed=sum(result.status == "failed" for result in group),
-        seconds=sum(seconds) / len(seconds) if seconds else None,
+        seconds=_mean([result.seconds for result in done]),
+        worst_class=_mean([result.worst_class for result in done]),
+        coverage=_mean([result.coverage for result in done]),
+        training_bytes=_mean([result.training_bytes for result in done]),
+        peak_memory_bytes=max(memory, default=None),
+        packing=first.packing,
+        labels=first.labels,
         uses_true_labels=first.uses_true_labels,
+        is_rival=first.is_rival,
         best=False,
         against_best=None,
-        published=beside(first) if first.clean_first == "none" else None,
+        published=beside(first) if first.clean_first == "none" and not first.row else None,
     )
 
 
-def _summary(accuracies: Sequence[Sequence[float]]) -> Summary:
-    """Over the sets of all seeds; where there is one set, over its networks."""
-    if len(accuracies) == 1:
-        return summarise(accuracies[0])
-    nested = summarise_nested(accuracies)
-    return Summary(nested.mean, nested.std_between, nested.ci95)
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _summary(done: Sequence[Result]) -> tuple[Summary | None, Over]:
+    """Over the draws of the noise; of one draw over its sets; of one set over its networks."""
+    draws: dict[int, list[tuple[float, ...]]] = {}
+    for result in done:
+        draws.setdefault(_noise_seed(result), []).append(result.accuracies)
+    sets = [accuracies for own in draws.values() for accuracies in own]
+    if not sets:
+        return None, "networks"
+    if len(sets) == 1:
+        return summarise(sets[0]), "networks"
+    if len(draws) == len(sets) or len(draws) == 1:
+        nested = summarise_nested(sets)
+    else:  # several sets of each draw of the noise
+        nested = summarise_nested([[float(np.mean(accuracies)) for accuracies in own] for own in draws.values()])
+    return Summary(nested.mean, nested.std_between, nested.ci95), "noise" if len(draws) > 1 else "sets"
 
 
 def beside(result: Result, task: Task | None = None, metric: str = "accuracy") -> Published | None:

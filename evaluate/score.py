@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,11 @@ from condense.classifiers.fit import Epoch, fit, predict
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.networks import Network
 from condense.classifiers.stacked import fit_stacked, stacking_pays
+from condense.classifiers.teacher import Teacher
 from condense.data.types import ImageData, Truth, check_labels
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol
-from condense.evaluate.soft import soft_loss, soft_targets
+from condense.evaluate.soft import asked_online, soft_loss, soft_targets
 from condense.evaluate.stats import summarise
 from condense.precision import arithmetic
 from condense.preprocessing import planes
@@ -43,6 +44,9 @@ class Score:
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
         uses_true_labels: whether the set was made with true labels: a bound for others, not a rival.
+        labels: what the networks were trained on: "hard" or stored "soft" labels, or an "online" teacher's.
+        worst_class: mean over the networks of the accuracy in percent on the class that each knows least.
+        test_data: what was tested on: name, number of images, and where they lie.
     """
 
     mean: float
@@ -53,6 +57,9 @@ class Score:
     network: str
     seconds: float
     uses_true_labels: bool = False
+    labels: Literal["hard", "soft", "online"] = "hard"
+    worst_class: float | None = None
+    test_data: str = ""
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -70,6 +77,7 @@ def score(
     seed: int = 0,
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch | None = None,
+    teacher: Teacher | None = None,
 ) -> Score:
     """Accuracy on `test` of `repeats` networks trained on `condensed` by `protocol`, after the last epoch.
 
@@ -88,10 +96,11 @@ def score(
         device: where to train.
         on_epoch: called after every epoch of every network with the network's number, counted from 0, and the
             `Epoch`; what it raises ends the scoring.
+        teacher: asked at every step by a protocol of teachers' labels; the set's soft labels serve when None.
 
     Raises:
         UserError: set and test data differ in classes or image shape, a name or number is out of range, or the
-            protocol needs soft labels and the set has none.
+            protocol needs soft labels or a learned rate and the set has none.
         RunFailed: the training diverged.
     """
     started = time.perf_counter()
@@ -99,7 +108,8 @@ def score(
     if repeats < 1:
         raise UserError(f"repeats is {repeats}; at least one network must be trained.")
     device = torch.device(device)
-    protocol, network = protocol.for_data(test.name), network or protocol.network
+    protocol = protocol.for_data(may_flip=may_flip(condensed, test)).for_set(condensed)
+    network = network or protocol.network
     computed = arithmetic("auto", device)
     models = [
         networks.build(
@@ -113,10 +123,12 @@ def score(
     ]
     seeds = [rng.derive(seed, "score fit", repeat) for repeat in range(repeats)]
     test_images, test_labels = _test_tensors(condensed, test, truth)
-    accuracies = []
-    for model in _trained(models, condensed, protocol, seeds, device, on_epoch, bf16=computed.bf16):
+    lesson = _lesson(condensed, protocol, teacher)
+    accuracies, worst = [], []
+    for model in _trained(models, condensed, protocol, lesson, seeds, device, on_epoch, bf16=computed.bf16):
         right = predict(model, test_images, bf16=computed.bf16).argmax(1) == test_labels
         accuracies.append(100 * float(right.double().mean()))
+        worst.append(100 * worst_of_classes(right, test_labels))
     summary = summarise(accuracies)
     settings: dict[str, JSON] = {**asdict(protocol), **computed.to_json()}
     return Score(
@@ -128,13 +140,33 @@ def score(
         network,
         time.perf_counter() - started,
         condensed.uses_true_labels,
+        lesson.labels,
+        sum(worst) / len(worst),
+        f"{len(test)} test images of {test.name} ({test.provenance.get('path', 'in memory')})",
     )
+
+
+def worst_of_classes(right: Tensor, labels: Tensor) -> float:
+    """Lowest share in [0, 1] of right answers among the classes that have test images: bool [n], int64 [n]."""
+    counts = torch.bincount(labels)
+    shares = torch.bincount(labels, weights=right.double()) / counts
+    return float(shares[counts > 0].min())
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """Targets of the images; augmentation, mixing and loss as `fit` takes them; and what kind of labels that is."""
+
+    targets: Tensor
+    how: Mapping[str, Any]
+    labels: Literal["hard", "soft", "online"]
 
 
 def _trained(
     models: Sequence[Network],
     condensed: CondensedSet,
     protocol: Protocol,
+    lesson: _Lesson,
     seeds: Sequence[int],
     device: torch.device,
     on_epoch: OnEpoch | None,
@@ -143,7 +175,7 @@ def _trained(
 ) -> Iterator[Network]:
     """Train every model by the protocol, at once where that is quicker, and yield each when it is done."""
     images, options = condensed.tensors()[0], protocol.fit_options(bf16=bf16)
-    targets, how = _lesson(condensed, protocol)
+    targets, how = lesson.targets, lesson.how
     tell = on_epoch or (lambda repeat, epoch: None)
     batch_shape = (min(len(images), options.batch_size), *images.shape[1:])
     if len(models) > 1 and stacking_pays(models[0], batch_shape, device):
@@ -158,18 +190,27 @@ def _trained(
         yield model
 
 
-def _lesson(condensed: CondensedSet, protocol: Protocol) -> tuple[Tensor, Mapping[str, Any]]:
-    """The targets of the images, and augmentation, mixing and loss as `fit` takes them."""
-    how: dict[str, Any] = {
-        "augment": protocol.augment(),
-        "mix": cutmix if protocol.mixing == "cutmix" else None,
-        "loss": F.cross_entropy,
-    }
+def _lesson(condensed: CondensedSet, protocol: Protocol, teacher: Teacher | None) -> _Lesson:
+    augment, mix = protocol.augment(), cutmix if protocol.mixing == "cutmix" else None
     if protocol.labels == "hard":
-        return torch.from_numpy(condensed.labels), how
+        how = {"augment": augment, "mix": mix, "loss": F.cross_entropy}
+        return _Lesson(torch.from_numpy(condensed.labels), how, "hard")
     assert protocol.temperature is not None
-    how["loss"] = soft_loss(protocol.temperature)
-    return soft_targets(condensed, protocol.temperature), how
+    loss = soft_loss(protocol.temperature)
+    if protocol.labels == "soft" or teacher is None:
+        how = {"augment": augment, "mix": mix, "loss": loss}
+        return _Lesson(soft_targets(condensed, protocol.temperature), how, "soft")
+    asked = asked_online(teacher, condensed.preprocessing, protocol.temperature, mix)
+    none = torch.zeros(len(condensed), condensed.num_classes)  # the teacher's answers take their place
+    return _Lesson(none, {"augment": augment, "mix": asked, "loss": loss}, "online")
+
+
+def may_flip(condensed: CondensedSet, images: ImageData) -> bool:
+    """Whether training on a set may mirror its images: as is known of the real `images`, else as the set records."""
+    recorded = condensed.provenance.notes.get("flip")
+    if images.flip is None and isinstance(recorded, bool):
+        return recorded
+    return images.may_flip
 
 
 def check_comparable(condensed: CondensedSet, test: ImageData, truth: Truth) -> None:

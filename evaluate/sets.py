@@ -27,6 +27,9 @@ class SetsScore:
         network: name of the architecture.
         seconds: wall time of training and testing all of them.
         uses_true_labels: whether the sets were made with true labels: a bound for others, not a rival.
+        labels: as in `Score`.
+        worst_class: accuracy in percent on the class each network knows least, mean over the sets; None if unknown.
+        test_data: what was tested on, as of `Score`.
     """
 
     mean: float
@@ -39,6 +42,9 @@ class SetsScore:
     network: str
     seconds: float
     uses_true_labels: bool
+    labels: str
+    worst_class: float | None
+    test_data: str = ""
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -93,6 +99,7 @@ def combine(scores: Sequence[Score]) -> SetsScore:
     """One score of one or more sets, from the score of each, all of one network and protocol."""
     by_set = tuple(score.accuracies for score in scores)
     summary = summarise_nested(by_set)
+    worst = [score.worst_class for score in scores if score.worst_class is not None]
     return SetsScore(
         summary.mean,
         summary.std_within,
@@ -104,6 +111,9 @@ def combine(scores: Sequence[Score]) -> SetsScore:
         scores[0].network,
         sum(score.seconds for score in scores),
         scores[0].uses_true_labels,
+        scores[0].labels,
+        sum(worst) / len(worst) if worst else None,
+        scores[0].test_data,
     )
 
 

@@ -1,4 +1,4 @@
-"""Soft labels in evaluation: the targets of a condensed set at a temperature, and the loss that fits them."""
+"""Soft labels in evaluation: stored ones at a temperature, a teacher asked at every step, the loss that fits them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from condense.classifiers.batches import Mix
 from condense.classifiers.fit import Loss
+from condense.classifiers.teacher import Teacher
 from condense.errors import UserError
+from condense.preprocessing import Preprocessing
 from condense.sets.condensed_set import CondensedSet, Floats
 
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -28,6 +31,31 @@ def soft_targets(condensed: CondensedSet, temperature: float) -> Tensor:
         raise UserError(f"the set's soft_label_temperature is {stored_at!r}, it must be a number above 0.")
     log_q = torch.from_numpy(stored).clamp_min(SMALLEST).log()
     return (log_q * (stored_at / temperature)).softmax(1)
+
+
+def asked_online(teacher: Teacher, preprocessing: Preprocessing, temperature: float, mix: Mix | None) -> Mix:
+    """Mixing as `fit` takes it, after which the targets are the teacher's answers about the images as mixed.
+
+    q = softmax(z / T) of the teacher's logits z, whatever the targets were. Source: Shen & Xing (2022), FKD,
+    https://arxiv.org/abs/2112.01528, as RDED and SRe2L train their students.
+
+    Args:
+        teacher: in evaluation mode.
+        preprocessing: what the images went through; they are brought to the teacher's own where that is another.
+        temperature: T.
+        mix: of the images beforehand, or None.
+    """
+    own = teacher.preprocessing
+    same = (own.mean, own.std, own.zca_mean) == (preprocessing.mean, preprocessing.std, preprocessing.zca_mean)
+
+    def ask(x: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if mix is not None:
+            x, _ = mix(x, targets, generator)
+        with torch.no_grad():
+            seen = x if same else own.normalise(preprocessing.denormalise(x))
+            return x, (teacher.network(seen.to(teacher.device)) / temperature).softmax(1).to(x.device)
+
+    return ask
 
 
 def check_soft_labels(condensed: CondensedSet) -> Floats:

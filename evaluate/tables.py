@@ -1,4 +1,4 @@
-"""A benchmark's tables in Markdown and LaTeX: methods down, settings and images per class across."""
+"""A benchmark's tables in Markdown and LaTeX: methods down, images per class across, one for each way of judging."""
 
 from __future__ import annotations
 
@@ -23,17 +23,25 @@ def markdown_report(
     classifiers: Sequence[Entry] = (),
     samples: Sequence[SampleEntry] = (),
 ) -> str:
-    """The report as Markdown: facts, the tables of each setting (best in bold, published beside), what failed."""
+    """The report as Markdown: facts, the tables of each setting, what failed.
+
+    Of sets there are two for each way of judging: accuracies, best in bold and published numbers beside; and what they
+    took and hide.
+    """
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in settings), ""]
     for setting in dict.fromkeys(entry.setting for entry in (*table, *classifiers, *samples)):
         sets = [entry for entry in table if entry.setting == setting]
         arms = [entry for entry in classifiers if entry.setting == setting]
         drawn = [entry for entry in samples if entry.setting == setting]
         lines += [f"## {setting}", ""]
-        lines += [*_markdown_table(sets), ""] if sets else []
+        for judged in dict.fromkeys(entry.judged for entry in sets):
+            own = [entry for entry in sets if entry.judged == judged]
+            lines += [f"Judged by {judged}.", "", *_markdown_table([e for e in own if not is_aside(e)]), ""]
+            lines += [line for note in notes(own) for line in (_escaped(note), "")]
+            lines += [*_details(own), ""] if any(entry.summary for entry in own) else []
         lines += ["Classifiers, test accuracy in percent:", "", *_markdown_table(arms), ""] if arms else []
+        lines += [line for note in notes(arms) for line in (_escaped(note), "")]
         lines += ["Samples of the generators:", "", *_markdown_samples(drawn), ""] if drawn else []
-        lines += [line for note in notes([*sets, *arms]) for line in (_escaped(note), "")]
     if any(entry.published for entry in (*table, *classifiers, *samples)):
         lines += [f"Published: {CAUTION[0].lower()}{CAUTION[1:]}", ""]
     if failures:
@@ -48,9 +56,16 @@ def latex_tables(table: Sequence[Entry], classifiers: Sequence[Entry], samples: 
 
 
 def latex_table(table: Sequence[Entry]) -> str:
-    """A LaTeX tabular (package booktabs): best in bold, no published numbers."""
-    columns = list(dict.fromkeys((entry.setting, entry.ipc) for entry in table))
+    """A LaTeX tabular (package booktabs) for each way of judging: best in bold, no published numbers."""
+    ways = dict.fromkeys(entry.judged for entry in table)
+    return "\n".join(_latex_of(way, [entry for entry in table if entry.judged == way]) for way in ways)
+
+
+def _latex_of(judged: str, table: Sequence[Entry]) -> str:
+    sized = [entry for entry in table if not is_aside(entry)]
+    columns = list(dict.fromkeys((entry.setting, entry.ipc) for entry in sized))
     settings = list(dict.fromkeys(setting for setting, _ in columns))
+    columns.sort(key=lambda column: settings.index(column[0]))
     widths = [sum(of == setting for of, _ in columns) for setting in settings]
     heads = [
         rf"\multicolumn{{{width}}}{{c}}{{{_tex(setting)}}}" for setting, width in zip(settings, widths, strict=True)
@@ -58,11 +73,15 @@ def latex_table(table: Sequence[Entry]) -> str:
     found = {(entry.label, entry.setting, entry.ipc): entry for entry in table}
     rows = [
         " & ".join([_tex(label), *(_tex_cell(found.get((label, *column))) for column in columns)])
-        for label in dict.fromkeys(entry.label for entry in table)
+        for label in dict.fromkeys(entry.label for entry in sized)
     ]
     sizes = [" & ".join(["images per class", *("" if ipc is None else str(ipc) for _, ipc in columns)])]
     return _tabular(
-        ["test accuracy in percent with 95 % intervals; needs the package booktabs", *notes(table)],
+        [
+            "test accuracy in percent with 95 % intervals; needs the package booktabs",
+            *([f"judged by {judged}"] if judged else []),
+            *notes(table),
+        ],
         [" & ".join(["", *heads]), *(sizes if any(ipc is not None for _, ipc in columns) else [])],
         rows,
         len(columns),
@@ -119,10 +138,58 @@ def shown(entry: Entry | None) -> str:
     return (f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}") + star
 
 
+OVER = {
+    "noise": "Intervals are over draws of the label noise, each with sets and networks of its own.",
+    "sets": "Intervals are over sets made under one draw of the label noise; they tell nothing of another draw.",
+    "networks": "Intervals of a single set are over the networks trained on it; they tell nothing of another set by "
+    "the same method.",
+}
+
+
 def notes(own: Sequence[Entry]) -> list[str]:
-    """What must be said below a table of these entries: what a star means, and that the oracle is no rival."""
-    told = [NOTE] if any(entry.against_best for entry in own) else []
+    """What must be said below a table of these entries: what intervals and stars mean; that the oracle is no rival."""
+    kinds = dict.fromkeys(entry.over for entry in own if entry.summary is not None and entry.summary.ci95 is not None)
+    told = [OVER[kind] for kind in kinds] + ([NOTE] if any(entry.against_best for entry in own) else [])
+    told += [f"{entry.label}: {shown(entry)}." for entry in own if is_aside(entry) and entry.summary]
     return told + ([ORACLE] if any(entry.uses_true_labels for entry in own) else [])
+
+
+def is_aside(entry: Entry) -> bool:
+    """Whether it belongs to no size, as networks on all real images do, and so is told below the table."""
+    return entry.ipc is None and entry.judged != ""
+
+
+DETAILS = ("worst class", "coverage", "minutes", "peak memory", "bytes", "packing", "labels")
+
+
+def details(entry: Entry) -> list[str]:
+    """What an accuracy hides, as text in the order of `DETAILS`."""
+    megabytes = None if entry.peak_memory_bytes is None else entry.peak_memory_bytes / 1e6
+    return [
+        _number(entry.worst_class, ".1f"),
+        _number(entry.coverage, ".3f"),
+        _minutes(entry.seconds),
+        "–" if megabytes is None else f"{megabytes:,.0f} MB",
+        _number(entry.training_bytes, ",.0f"),
+        str(entry.packing),
+        entry.labels,
+    ]
+
+
+def _minutes(seconds: float | None) -> str:
+    minutes = None if seconds is None else seconds / 60
+    return _number(minutes, ".1f" if minutes is None or minutes >= 1 else ".1g")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _details(own: Sequence[Entry]) -> list[str]:
+    sized = [entry for entry in own if entry.summary and not is_aside(entry)]
+    rows = [_markdown_row([entry.label, str(entry.ipc), *details(entry)]) for entry in sized]
+    heads = _markdown_row(["method", "IPC", *DETAILS])
+    return [heads, _markdown_row(["---", *["---:"] * (1 + len(DETAILS))]), *rows]
 
 
 def _markdown_table(own: Sequence[Entry]) -> list[str]:

@@ -19,22 +19,36 @@ from pathlib import Path
 from typing import Any
 
 from condense.benchmark.classifier_cell import read_classifier_cell, run_classifier_cell
-from condense.benchmark.grid import SHARED, Cell, Trained
+from condense.benchmark.grid import CELLS, SHARED, WHOLE, Cell, Trained
 from condense.benchmark.samples_cell import read_samples_cell, run_samples_cell
-from condense.benchmark.shared import drop_damaged, has_trained, is_first, now, read_json, take_first
+from condense.benchmark.shared import (
+    drop_damaged,
+    has_trained,
+    is_first,
+    is_number,
+    now,
+    read_json,
+    take_first,
+    write_json,
+)
+from condense.benchmark.whole_cell import read_whole_cell, run_whole_cell
+from condense.classifiers.beside import read_beside
 from condense.errors import DmisError, Interrupted, UserError
+from condense.evaluate.coverage import pixel_coverage
+from condense.evaluate.ddranking import training_bytes
+from condense.evaluate.kept import Kept
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
 from condense.files import atomic_write_text
 from condense.generator.model import Generator
-from condense.machine import best_device
+from condense.machine import best_device, machine
 from condense.pipeline.clean_first import repair
 from condense.pipeline.label_scores import test_accuracy, told_by_generator, told_by_labels
-from condense.pipeline.make import make_set
+from condense.pipeline.make import make_set, with_teacher
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.score import score_set
 from condense.recipe import merge
-from condense.run import Run
+from condense.run import JSON, Run
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import read, write
 
@@ -69,17 +83,27 @@ def run_cell(out: Path, cell: Cell) -> None:
 
 
 def _run_set_cell(out: Path, cell: Cell) -> None:
-    plan, run = _planned(out, cell)
+    if WHOLE in cell.recipe:
+        plan, run = _planned(out, cell)
+        run_whole_cell(plan, cell, cell.folder(out), Run(out / SHARED / cell.labeller) if cell.labeller else run)
+        return
     condensed = whole_set(out, cell)
+    if cell.set_of is not None:
+        if condensed is None:
+            raise UserError(f"The set of {cell.set_of} is missing or damaged, so it cannot be judged in another way.")
+        _score(make_plan(Request(named=cell.planned)), condensed, cell, out)
+        return
+    plan, run = _planned(out, cell)
     if condensed is None:
         print(f"{now()} making the set")
-        condensed = make_set(plan, run, None if cell.labeller is None else Run(out / SHARED / cell.labeller))
+        made = make_set(plan, run, None if cell.labeller is None else Run(out / SHARED / cell.labeller))
+        condensed = with_teacher(made, plan, run, cell.folder(out) / SET)
         write(cell.folder(out) / SET, condensed, force=True)
     learner = learner_folder(out, cell)
     if learner is not None and read_labels(learner) is None and has_trained(learner, "generator"):
         _write_labels(learner, told_by_generator(plan, Generator.load(Run(learner), best_device())))
     print(f"{now()} scoring the set")
-    _score(plan, condensed, cell.folder(out))
+    _score(plan, condensed, cell, out)
 
 
 def run_labeller(out: Path, cell: Cell) -> None:
@@ -88,7 +112,7 @@ def run_labeller(out: Path, cell: Cell) -> None:
     folder = out / SHARED / cell.labeller
     with _recorded(folder):
         drop_damaged(folder)
-        plan = make_plan(Request(named=cell.recipe))
+        plan = make_plan(Request(named=cell.planned))
         print(f"{now()} repairing the labels")
         found = repair(plan, Run(folder)).train.supervision.observed
         truth = plan.source.truth
@@ -126,8 +150,10 @@ def read_result(out: Path, cell: Cell) -> Result:
 
 def _read_set_cell(out: Path, cell: Cell) -> Result:
     folder = cell.folder(out)
-    score, condensed = read_json(folder / SCORE), whole_set(out, cell)
-    if score is None or condensed is None or score.get("sha256") != condensed.sha256():
+    if WHOLE in cell.recipe:
+        return read_whole_cell(folder, cell.result())
+    score, condensed = _read_score(folder / SCORE), whole_set(out, cell)
+    if score is None or condensed is None or score["sha256"] != condensed.sha256():
         return cell.result()
     cost = condensed.provenance.cost
     learner = learner_folder(out, cell)
@@ -142,16 +168,40 @@ def _read_set_cell(out: Path, cell: Cell) -> Result:
         ci95=score["ci95"],
         seconds=cost.seconds,
         peak_memory_bytes=cost.peak_memory_bytes or None,
-        bytes=(folder / SET).stat().st_size,
+        bytes=set_file(out, cell).stat().st_size,
+        sha256=condensed.sha256(),
+        labels=score.get("labels", "hard"),
+        packing=condensed.packing,
+        worst_class=score.get("worst_class"),
+        coverage=score.get("coverage"),
+        training_bytes=score.get("training_bytes"),
+        protocol_version=score["protocol"]["version"],
         labels_recovered=learnt.get("labels_recovered"),
         classifier_accuracy=learnt.get("classifier_accuracy"),
     )
 
 
+def kept_of(out: Path, cell: Cell, result: Result) -> Kept:
+    """The result of a cell that is done, with its recipe and where it was made."""
+    told = read_json(cell.folder(out) / SCORE) or {}
+    origin: dict[str, JSON] = {"machine": told.get("machine"), "protocol": told.get("protocol")}
+    condensed = whole_set(out, cell) if cell.task == "condensation" and WHOLE not in cell.recipe else None
+    if condensed is not None:
+        made = condensed.provenance
+        origin |= {"created": made.created, "package_version": made.package_version, "git_revision": made.git_revision}
+    recipe = {**cell.recipe, "data": {k: v for k, v in cell.recipe["data"].items() if k not in ("root", "download")}}
+    return Kept(result, json.loads(json.dumps(recipe)), origin)
+
+
+def set_file(out: Path, cell: Cell) -> Path:
+    """Where the set that a cell scores lies: its own, or another cell's."""
+    return (cell.folder(out) if cell.set_of is None else out / CELLS / cell.set_of) / SET
+
+
 def whole_set(out: Path, cell: Cell) -> CondensedSet | None:
     """The cell's condensed set; None where it is missing, damaged or another cell's."""
     try:
-        condensed = read(cell.folder(out) / SET)
+        condensed = read(set_file(out, cell))
     except UserError:
         return None
     made = condensed.provenance.recipe
@@ -188,8 +238,21 @@ def learner_folder(out: Path, cell: Cell) -> Path | None:
 
 
 def read_labels(folder: Path) -> dict[str, Any] | None:
-    """What was learnt of the labels in a folder, see `condense.pipeline.label_scores`."""
-    return read_json(folder / LABELS)
+    """What was learnt of the labels, see `condense.pipeline.label_scores`; None where it is missing or damaged."""
+    found = read_json(folder / LABELS)
+    if found is None or not isinstance(found.get("classes"), list):
+        return None
+    shares = ("labels_recovered", "classifier_accuracy")
+    whole = all(found.get(name) is None or is_number(found[name]) for name in shares)
+    return found if whole and all(map(_is_confusion, (found.get("recovered"), found.get("given")))) else None
+
+
+def _is_confusion(counts: object) -> bool:
+    """Whether it is counts [c, c], or nothing."""
+    if counts is None:
+        return True
+    rows = counts if isinstance(counts, list) else [None]
+    return all(isinstance(row, list) and len(row) == len(rows) and all(map(is_number, row)) for row in rows)
 
 
 @contextlib.contextmanager
@@ -230,13 +293,13 @@ def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
             run_folder = shared
             take_first(shared, cell)
     drop_damaged(run_folder)
-    plan = make_plan(Request(named=recipe))
+    plan = make_plan(Request(named={key: value for key, value in recipe.items() if key != WHOLE}))
     if plan.source.test is None or plan.source.test_truth is None:
         raise UserError(f"{plan.source.train.name} has no test images, so no set made from it can be scored.")
     return plan, Run(run_folder)
 
 
-def _score(plan: Plan, condensed: CondensedSet, folder: Path) -> None:
+def _score(plan: Plan, condensed: CondensedSet, cell: Cell, out: Path) -> None:
     wanted, source = plan.recipe.evaluate, plan.source
     rules = protocol(wanted.protocol)
     assert source.test is not None and source.test_truth is not None
@@ -249,10 +312,29 @@ def _score(plan: Plan, condensed: CondensedSet, folder: Path) -> None:
         wanted.repeats,
         plan.recipe.seed,
         Run(None),
+        teacher=None if rules.labels != "teacher" else read_beside(set_file(out, cell), condensed.teacher_sha256),
     )
-    told = {**score.to_json(), "sha256": condensed.sha256()}
-    atomic_write_text(folder / SCORE, json.dumps(told, indent=2) + "\n")
+    told = {
+        **score.to_json(),
+        "sha256": condensed.sha256(),
+        "coverage": pixel_coverage(condensed, source.test, source.test_truth),
+        "training_bytes": training_bytes(condensed, score.labels),
+        "machine": machine(),
+    }
+    write_json(cell.folder(out) / SCORE, told)
 
 
 def _write_labels(folder: Path, told: dict[str, Any]) -> None:
     atomic_write_text(folder / LABELS, json.dumps(told) + "\n")
+
+
+def _read_score(path: Path) -> dict[str, Any] | None:
+    """What `_score` wrote; None where it is missing, damaged or lacks something."""
+    found = read_json(path)
+    if found is None:
+        return None
+    numbers = found.get("accuracies")
+    whole = isinstance(numbers, list) and numbers and all(map(is_number, [*numbers, found.get("mean")]))
+    spread = all(found.get(name) is None or is_number(found[name]) for name in ("std", "ci95"))
+    told = all(isinstance(found.get(name), str) for name in ("sha256", "network"))
+    return found if whole and spread and told and {"std", "ci95"} <= found.keys() else None

@@ -2,7 +2,9 @@
 
 A cell makes and scores a condensed set, measures a generator's samples, or trains and tests a classifier:
 
-    methods x ipc            sets; none where `ipc` is empty
+    methods x ipc            sets; none where `ipc` is empty; `rows` are further methods, with other options
+    `also`                   the same sets judged in further ways
+    `whole`                  networks on all real images, to measure the sets by
     methods, `generation`    samples of every generator among the methods
     `classifiers`            every arm that takes the labels of the setting
 """
@@ -10,6 +12,7 @@ A cell makes and scores a condensed set, measures a generator's samples, or trai
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import json
 import re
@@ -20,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from condense import methods
+from condense import methods, rng
 from condense.classifiers.arms._training import ArmTraining
 from condense.classifiers.cross import FoldOptions
 from condense.data import sources
@@ -29,7 +32,7 @@ from condense.evaluate.features import FULL
 from condense.evaluate.judge import STEPS
 from condense.evaluate.protocols import protocol
 from condense.evaluate.quality import KS
-from condense.evaluate.results import Result, Task
+from condense.evaluate.results import REFERENCE, Result, Task
 from condense.methods._generate import GeneratorOptions
 from condense.options import Options
 from condense.pipeline import classify
@@ -38,7 +41,7 @@ from condense.pipeline.plan import GENERATOR_SECTIONS, read_config
 from condense.recipe import DataRecipe, EvaluateRecipe, Recipe, merge, parse
 
 CELLS, SHARED = "cells", "shared"
-GENERATION, CLASSIFIER = "generation", "classifier"  # sections of a cell's recipe
+GENERATION, CLASSIFIER, WHOLE = "generation", "classifier", "whole"  # sections of a cell's recipe
 EXTENDS = "extends"
 Trained = Literal["generator", "teacher"]  # options of methods that take the run folder of one
 # who repairs labels by something trained, and its options
@@ -71,6 +74,14 @@ class GenerationRecipe(Options):
     steps: int = Field(STEPS, ge=1, description="batches the classifier of the space convnet is trained for")
 
 
+class Row(Options):
+    """A further row of the tables: a method with options or judges of its own."""
+
+    method: str = Field(description="name of the method")
+    options: dict[str, Any] = Field(default_factory=dict, description="its options, in place of the method's")
+    evaluate: EvaluateRecipe | None = Field(None, description="how it is scored; as its method when empty")
+
+
 class BenchmarkRecipe(Options):
     """A grid: every method, for every setting, size and seed, with labels as given or repaired."""
 
@@ -97,6 +108,12 @@ class BenchmarkRecipe(Options):
     judged: dict[str, EvaluateRecipe] = Field(
         default_factory=dict, description="methods scored in another way, by their name, e.g. on soft labels"
     )
+    rows: dict[str, Row] = Field(default_factory=dict, description="further methods with other options, by a name")
+    also: list[EvaluateRecipe] = Field([], description="further ways in which every set is scored")
+    sets: int = Field(1, ge=1, description="sets made under each seed's noise, with seeds of their own")
+    whole: list[int | Literal["equal"]] = Field(
+        [], description="networks on all real images: for so many epochs, or for as many batches as on a set (equal)"
+    )
     labeller: dict[str, Any] = Field(
         default_factory=dict, description="options of who repairs labels; of several: each one's, by its name"
     )
@@ -116,6 +133,8 @@ class Cell:
         trains: what that is.
         labeller: name of who is trained to repair the labels of this setting and seed; None without one.
         published: data and noise of the published numbers to stand beside, in our names.
+        row: what it is called in tables where that is not the method.
+        set_of: name of the cell whose set is scored; its own when None.
     """
 
     name: str
@@ -126,15 +145,19 @@ class Cell:
     trains: Trained | None
     labeller: str | None
     published: tuple[str, str]
+    row: str = ""
+    set_of: str | None = None
 
     @property
     def planned(self) -> dict[str, Any]:
         """The recipe without what is asked of the outcome: data, method, seed, options."""
-        return {key: value for key, value in self.recipe.items() if key not in (GENERATION, CLASSIFIER)}
+        return {key: value for key, value in self.recipe.items() if key not in (GENERATION, CLASSIFIER, WHOLE)}
 
     @property
     def method(self) -> str:
-        """The method, or the classifier's name."""
+        """The method, or the classifier's name, or `REFERENCE` for networks on all real images."""
+        if WHOLE in self.recipe:
+            return REFERENCE
         return str(self.recipe[CLASSIFIER]["name"] if self.task == "weak-supervision" else self.recipe["method"])
 
     def is_of(self, recipe: Mapping[str, Any]) -> bool:
@@ -164,6 +187,10 @@ class Cell:
             status="missing",
             published_data=self.published[0],
             published_noise=self.published[1],
+            row=self.row,
+            noise_seed=data.get("noise_seed"),
+            protocol_version=protocol(wanted["protocol"]).version if wanted else 1,
+            labels="hard" if not wanted or protocol(wanted["protocol"]).labels == "hard" else "soft",
         )
 
 
@@ -185,6 +212,8 @@ def layers_of(config: str) -> dict[str, Any]:
 def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     """The recipe, checked as far as it can be without its data; `methods` is a list afterwards.
 
+    Methods outside the package are left as they are unless they were named by hand, see `methods.trust`.
+
     Raises:
         UserError: an unknown key, method or option, or a value out of range.
     """
@@ -200,14 +229,19 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
         raise UserError("The benchmark's recipe names no methods; write methods: all, or a list.")
     for name in classifiers:
         classify.check_name(name)
+    for name, row in recipe.rows.items():
+        _parse_options(row.method, row.options, name)
+        if name in names:
+            raise UserError(f"The benchmark's row {name!r} is called as a method; give it another name.")
     known = {*names, *(classify.objective_of(name) for name in classifiers if name in classify.OF_GENERATORS)}
     for name in known:
-        parse(methods.load(name).Options, recipe.options.get(name, {}), f"benchmark's options for {name!r}")
+        _parse_options(name, recipe.options.get(name, {}), name)
     classify.read_options(recipe.fit, recipe.options)
     if unused := set(recipe.options) - known - set(classifiers) or set(recipe.judged) - set(names):
         raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
     _check_tasks(recipe, names, classifiers)
-    for wanted in (recipe.evaluate, *recipe.judged.values()):
+    of_rows = [row.evaluate for row in recipe.rows.values() if row.evaluate is not None]
+    for wanted in (recipe.evaluate, *recipe.judged.values(), *of_rows, *recipe.also):
         protocol(wanted.protocol)
     for by in recipe.clean_first:
         if by in LABELLERS:
@@ -234,9 +268,20 @@ def _check_tasks(recipe: BenchmarkRecipe, names: Sequence[str], classifiers: Seq
         )
 
 
+def _options(method: str) -> type[Options] | None:
+    """The options of a method; None for a module that the user did not name by hand: it is not imported."""
+    return methods.load(method).Options if methods.is_trusted(method) else None
+
+
+def _parse_options(method: str, values: Mapping[str, Any], name: str) -> None:
+    if (options := _options(method)) is not None:
+        parse(options, values, f"benchmark's options for {name!r}")
+
+
 def _draws(method: str) -> bool:
     """Whether a method has a generator."""
-    return "generator" in methods.load(method).Options.model_fields
+    options = _options(method)
+    return options is not None and "generator" in options.model_fields
 
 
 def expand(recipe: BenchmarkRecipe) -> list[Cell]:
@@ -265,9 +310,11 @@ def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
     for seed in recipe.seeds:
         for data in recipe.settings:
             for by in recipe.clean_first:
-                for method in recipe.methods:
-                    for ipc in recipe.ipc:
-                        yield _set_cell(recipe, data, method, by, ipc, seed)
+                for number in range(recipe.sets):
+                    for name in (*recipe.methods, *recipe.rows):
+                        for ipc in recipe.ipc:
+                            yield from _judged_cells(recipe, _set_cell(recipe, data, name, by, ipc, seed, number))
+                yield from _whole_cells(recipe, data, by, seed)
             if recipe.generation is not None:
                 for method in filter(_draws, recipe.methods):
                     yield _samples_cell(recipe, data, method, recipe.generation, seed)
@@ -275,31 +322,99 @@ def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
                 yield _classifier_cell(recipe, data, arm, seed)
 
 
-def _set_cell(recipe: BenchmarkRecipe, data: Setting, method: str, by: str, ipc: int, seed: int) -> Cell:
-    labeller = _labeller(recipe, by)
+def _set_cell(recipe: BenchmarkRecipe, data: Setting, name: str, by: str, ipc: int, seed: int, number: int = 0) -> Cell:
+    """A set of the method or row called `name`, the `number`-th under the noise of `seed`."""
+    row = recipe.rows.get(name)
+    method = name if row is None else row.method
+    judged = recipe.judged.get(method, recipe.evaluate) if row is None or row.evaluate is None else row.evaluate
+    own = _own(recipe, data, method) if row is None else row.options
+    options = _options(method)
+    trains = None if options is None else _trains(options, own)
+    trainer = method if _trained_part(own) == _trained_part(_own(recipe, data, method)) else name
+    made_with = seed if number == 0 else rng.derive(seed, "set", number)
+    drawn = {} if number == 0 else {"noise_seed": seed if data.noise_seed is None else data.noise_seed}
     named = {
-        **_named(recipe, data, method, seed),
+        **_named(recipe, data, method, made_with),
         "ipc": ipc,
         "clean_first": by,
-        "evaluate": recipe.judged.get(method, recipe.evaluate).model_dump(mode="json"),
-        **({"labeller": labeller} if labeller else {}),
+        "evaluate": judged.model_dump(mode="json"),
+        **_repaired(recipe, by),
     }
+    named["data"] |= drawn
     parse(Recipe, named, "benchmark's recipe")
-    own = _own(recipe, data, method)
-    place = _place(data)
-    group = "_".join([_group(data, method), *([] if by == "none" else [f"by-{by}"])])
-    trains = _trains(methods.load(method).Options, own)
-    repairs = by in LABELLERS and "generator" not in labeller
+    repaired = [] if by == "none" else [f"by-{by}"]
+    group = "_".join([_group(data, name), *repaired])
+    own_seed = f"seed{seed}" if number == 0 else f"seed{seed}-set{number}"
     return Cell(
-        name=f"{group}_ipc{ipc}_seed{seed}",
+        name=f"{group}_ipc{ipc}_{own_seed}",
         setting=_setting(data),
         task="condensation",
         recipe=merge(own, named),
-        shared=None if trains is None else f"{group}_seed{seed}",
+        shared=None if trains is None else "_".join([_group(data, trainer), *repaired, own_seed]),
         trains=trains,
-        labeller=f"{place}_labels-by-{by}_seed{seed}" if repairs else None,
+        labeller=_labeller_name(recipe, data, by, own_seed),
         published=_published(data),
+        row="" if row is None else name,
     )
+
+
+def _trained_part(own: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide what is trained: a row that agrees in them with its method shares its generator.
+
+    `drawn` matters by its default of `second_stage` alone.
+    """
+    drawing = {"draw", "drawn"} if "second_stage" in own else {"draw"}
+    return {key: value for key, value in own.items() if key not in drawing}
+
+
+def _repaired(recipe: BenchmarkRecipe, by: str) -> dict[str, Any]:
+    labeller = _labeller(recipe, by)
+    return {"labeller": labeller} if labeller else {}
+
+
+def _labeller_name(recipe: BenchmarkRecipe, data: Setting, by: str, seed: str) -> str | None:
+    repairs = by in LABELLERS and "generator" not in _labeller(recipe, by)
+    return f"{_place(data)}_labels-by-{by}_{seed}" if repairs else None
+
+
+def _judged_cells(recipe: BenchmarkRecipe, cell: Cell) -> Iterator[Cell]:
+    """The cell, and one for each further way in which its set is scored."""
+    yield cell
+    for wanted in recipe.also:
+        how = "-".join([wanted.protocol, *([] if wanted.network is None else [wanted.network])])
+        judged = merge(cell.recipe, {"evaluate": wanted.model_dump(mode="json")})
+        yield dataclasses.replace(
+            cell, name=f"{cell.name}_judged-{_slug(how)}", recipe=judged, shared=None, trains=None, set_of=cell.name
+        )
+
+
+def _whole_cells(recipe: BenchmarkRecipe, data: Setting, by: str, seed: int) -> Iterator[Cell]:
+    """Networks on all real images: for as many batches as on a set of each size, or for some epochs."""
+    hard = [wanted for wanted in (recipe.evaluate, *recipe.also) if protocol(wanted.protocol).learning_rate is not None]
+    hard = [wanted for wanted in hard if protocol(wanted.protocol).labels == "hard"]
+    for how in recipe.whole:
+        for number, wanted in enumerate(hard):
+            for ipc in recipe.ipc if how == "equal" else (0,):
+                named = {
+                    **_named(recipe, data, "random", seed),
+                    **({"ipc": ipc} if ipc else {}),
+                    "clean_first": by,
+                    "evaluate": wanted.model_dump(mode="json"),
+                    **_repaired(recipe, by),
+                }
+                name = [_place(data), "whole", *([] if by == "none" else [f"by-{by}"])]
+                name += [f"ipc{ipc}" if how == "equal" else f"epochs{how}", *([f"judged{number}"] if number else [])]
+                yield Cell(
+                    name="_".join([*name, f"seed{seed}"]),
+                    setting=_setting(data),
+                    task="condensation",
+                    recipe={**named, WHOLE: {"epochs": None if how == "equal" else how}},
+                    shared=None,
+                    trains=None,
+                    labeller=_labeller_name(recipe, data, by, f"seed{seed}"),
+                    published=_published(data),
+                    row="all images, as many batches" if how == "equal" else f"all images, {how} epochs",
+                )
 
 
 def _samples_cell(recipe: BenchmarkRecipe, data: Setting, method: str, generation: GenerationRecipe, seed: int) -> Cell:
@@ -466,8 +581,10 @@ def _asked(model: Options) -> dict[str, Any]:
 
 
 def _placeless(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    data = {key: value for key, value in recipe.get("data", {}).items() if key not in ("root", "download")}
-    return {**recipe, "data": data}
+    data = recipe.get("data")
+    if not isinstance(data, Mapping):  # of a damaged file
+        return dict(recipe)
+    return {**recipe, "data": {key: value for key, value in data.items() if key not in ("root", "download")}}
 
 
 def _slug(text: str) -> str:

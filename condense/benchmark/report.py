@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from condense.benchmark.cell import learner_folder, read_labels, whole_set
-from condense.benchmark.grid import BenchmarkRecipe, Cell, GenerationRecipe
+from condense.benchmark.grid import WHOLE, BenchmarkRecipe, Cell, GenerationRecipe
 from condense.benchmark.samples_cell import first_samples
 from condense.data.types import Images
 from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, Pictures
@@ -26,7 +26,8 @@ MOST_SHOWN = 10  # images a class in the report
 def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> BenchmarkReport:
     """The report's values: pictures of one set a method and setting, confusions of what learnt the labels."""
     everything = [(cell, result) for cell, result in zip(cells, results, strict=True) if result.status == "done"]
-    done = [(cell, result) for cell, result in everything if cell.task == "condensation"]
+    sets = [(cell, result) for cell, result in everything if cell.task == "condensation" and WHOLE not in cell.recipe]
+    done = [(cell, result) for cell, result in sets if cell.set_of is None]
     drawn = [(cell, result) for cell, result in everything if cell.task == "generation"]
     names = list(dict.fromkeys(cell.setting for cell in cells))
     return BenchmarkReport(
@@ -124,7 +125,7 @@ def _confusions(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Conf
         found = None if folder is None else read_labels(folder)
         by = cell.recipe["clean_first"]
         label = result.method if cell.labeller is None else f"{by}, to repair labels"
-        if found is not None and found["recovered"] is not None and label not in seen:
+        if found is not None and found.get("recovered") is not None and label not in seen:
             seen.add(label)
-            given = None if found["given"] is None else np.asarray(found["given"])
+            given = None if found.get("given") is None else np.asarray(found["given"])
             yield Confusion(cell.setting, label, found["classes"], given, np.asarray(found["recovered"]))

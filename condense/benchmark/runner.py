@@ -11,8 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from condense import methods
 from condense.benchmark.cell import (
     is_repaired,
+    kept_of,
     read_error,
     read_result,
     record_error,
@@ -24,12 +26,15 @@ from condense.benchmark.executors import Executor, Job, LocalExecutor
 from condense.benchmark.grid import SHARED, BenchmarkRecipe, Cell, expand, layers_of, read_benchmark
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
+from condense.benchmark.shard import Shard
 from condense.benchmark.shared import has_trained
 from condense.errors import Interrupted, RunFailed, UserError
-from condense.evaluate.benchmark_report import HTML, write_benchmark_report
+from condense.evaluate.benchmark_report import HTML, write_benchmark_report, write_tables
+from condense.evaluate.kept import Kept, read_kept, write_kept
+from condense.evaluate.leaderboard import LEADERBOARD, render_leaderboard
 from condense.evaluate.published_table import write_published
 from condense.evaluate.results import Result, comparisons, write_comparisons, write_csv
-from condense.files import atomic_write_text
+from condense.files import atomic_write_text, prepare_folder, sweep
 from condense.pipeline.feature_space import fixed_space
 from condense.recipe import merge, parse_overrides
 
@@ -47,6 +52,7 @@ def benchmark(
     executor: Executor | None = None,
     hours: float | None = None,
     tell: Tell = lambda line: None,
+    shard: Shard | None = None,
 ) -> dict[str, Any]:
     """Run every cell that is not done yet, then write results.csv, comparisons.csv, published.csv and the report.
 
@@ -57,6 +63,7 @@ def benchmark(
         executor: where cells run; processes on this machine when None.
         hours: after which no more cells are started.
         tell: hears one line about each cell that ends.
+        shard: the part of the cells to be run here; all when None. Other parts may run in the same folder.
 
     Returns:
         out, report, results, how many cells there are, done, failed and missing, and the comparisons of every two
@@ -69,30 +76,34 @@ def benchmark(
     """
     recipe, cells, before = _looked_at(config, out, settings)
     _check_space(recipe, before)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
+    prepare_folder(out, force=True)
+    out.mkdir(exist_ok=True)
+    mine = {cell.name for cell in cells} if shard is None else shard.of(cells)
+    with _alone(out, shard):
+        for cell in (cell for cell in cells if cell.name in mine):
+            for folder in (cell.folder(out), cell.folder(out) / "run"):
+                sweep(folder, alone=True)
         atomic_write_text(out / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
         book = _Book(out, before, tell)
         stopped = run_tasks(
-            _tasks(out, [cell for cell, result in zip(cells, before, strict=True) if result.status != "done"]),
+            _tasks(out, [c for c, r in zip(cells, before, strict=True) if r.status != "done" and c.name in mine]),
             executor or LocalExecutor(),
             out,
             may_start=book.may_start,
             ended=book.ended,
             seconds=None if hours is None else 3600 * hours,
         )
+        results = book.results() if shard is None else [read_result(out, cell) for cell in cells]
         if not stopped:
-            _write(out, recipe, cells, book.results())
-    told = _counts(out, book.results())
+            _write(out, recipe, cells, results)
+    told = _counts(out, results)
     if stopped:
         raise Interrupted(f"Stopped with {told['done']} of {told['cells']} cells done; run the same again to go on.")
     if told["failed"]:
         raise RunFailed(
             f"{told['failed']} of {told['cells']} cells failed, see {out / HTML}; run the same again to try them again."
         )
-    return {**told, "comparisons": comparisons(book.results())}
+    return {**told, "comparisons": comparisons(results)}
 
 
 def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -100,28 +111,77 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
     return [{"cell": result.cell, "status": result.status} for result in _looked_at(config, out, settings)[2]]
 
 
-def report(out: Path) -> dict[str, Any]:
+def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
     """Write results.csv, comparisons.csv, published.csv and the report of a benchmark's folder anew.
 
+    No module that its recipe names is imported.
+
+    Args:
+        out: the folder.
+        keep: folder for a small file of each cell that is done, from which `report_kept` makes the tables again.
+
     Returns:
-        As `benchmark`.
+        As `benchmark`; with `keep` also kept, how many files are new.
 
     Raises:
-        UserError: `out` is no benchmark's folder.
+        UserError: `out` is no benchmark's folder, or `keep` has other results for a cell.
     """
     try:
         layers = json.loads((out / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(layers, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{out} is no folder of a benchmark: {RECIPE} is missing or damaged.") from error
     recipe = read_benchmark(layers)
     cells = expand(recipe)
     results = [read_result(out, cell) for cell in cells]
     _write(out, recipe, cells, results)
-    return {**_counts(out, results), "comparisons": comparisons(results)}
+    told = {**_counts(out, results), "comparisons": comparisons(results)}
+    return told if keep is None else {**told, "kept": len(write_kept(keep, _kept(out, cells, results)))}
+
+
+def report_kept(folders: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Write results.csv, comparisons.csv, report.md, table.tex and leaderboard.html from kept results alone.
+
+    Args:
+        folders: of `report`'s `keep`; their results are merged.
+        out: folder to write into.
+
+    Returns:
+        out, report, results, cells, done, failed and missing, and comparisons.
+
+    Raises:
+        UserError: a folder has no results, a file is damaged, or two folders disagree about a cell.
+    """
+    kept: dict[str, Kept] = {}
+    for folder in folders:
+        found = read_kept(folder)
+        if not found:
+            raise UserError(f"{folder} is neither a benchmark's folder nor one of kept results (--keep).")
+        for one in found:
+            other = kept.setdefault(one.result.cell, one)
+            if other.result != one.result:
+                raise UserError(f"{folder} has another result for {one.result.cell} than a folder before it.")
+    out.mkdir(parents=True, exist_ok=True)
+    results = [one.result for one in kept.values()]
+    write_csv(out / RESULTS, results)
+    write_comparisons(out / COMPARISONS, results)
+    write_tables(out, "Kept results", results)
+    atomic_write_text(out / LEADERBOARD, render_leaderboard("Kept results", list(kept.values())))
+    return {**_counts(out, results), "report": str(out / LEADERBOARD), "comparisons": comparisons(results)}
+
+
+def _kept(out: Path, cells: Sequence[Cell], results: Sequence[Result]) -> list[Kept]:
+    return [kept_of(out, cell, result) for cell, result in zip(cells, results, strict=True) if result.status == "done"]
 
 
 def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
-    recipe = read_benchmark(merge(layers_of(config), parse_overrides(settings)))
+    asked = parse_overrides(settings)
+    if isinstance(asked.get("methods"), list):
+        methods.trust(asked["methods"])
+    recipe = read_benchmark(merge(layers_of(config), asked))
+    for name in (*recipe.methods, *(row.method for row in recipe.rows.values())):
+        methods.load(name)  # refuses code that only a file names
     cells = expand(recipe)
     return recipe, cells, [read_result(out, cell) for cell in cells]
 
@@ -137,6 +197,9 @@ def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
     write_csv(out / RESULTS, results)
     write_comparisons(out / COMPARISONS, results)
     write_published(out / PUBLISHED, results)
+    kept = _kept(out, cells, results)
+    if any(one.result.task == "condensation" for one in kept):
+        atomic_write_text(out / LEADERBOARD, render_leaderboard(recipe.title or "Benchmark", kept))
     write_benchmark_report(out, gather(out, recipe, cells, results))
 
 
@@ -145,10 +208,14 @@ def _counts(out: Path, results: Sequence[Result]) -> dict[str, Any]:
     return {"out": str(out), "report": str(out / HTML), "results": str(out / RESULTS), "cells": len(results), **counted}
 
 
-def _alone(out: Path) -> AbstractContextManager[object]:
-    """Holds the folder, so that no second benchmark works at the same cells. Raises `UserError` where one does."""
+def _alone(out: Path, shard: Shard | None = None) -> AbstractContextManager[object]:
+    """Holds the folder, or a part of its cells, so that no second benchmark works at the same ones.
+
+    Raises `UserError` where one does.
+    """
+    name = LOCK if shard is None else f"{LOCK}-{shard.index}-of-{shard.count}"
     try:
-        return FileLock(out / LOCK, timeout=0).acquire()
+        return FileLock(out / name, timeout=0).acquire()
     except Timeout:
         raise UserError(f"Another benchmark is at work in {out}; wait for it, or choose another --out.") from None
 
@@ -162,6 +229,8 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
         if cell.labeller is not None and not is_repaired(out / SHARED / cell.labeller, cell):
             tasks.setdefault(cell.labeller, Task(cell.labeller, run_labeller, cell))
             needs.append(cell.labeller)
+        if cell.set_of is not None and whole_set(out, cell) is None:
+            needs.append(cell.set_of)
         makes = cell.task != "condensation" or whole_set(out, cell) is None
         if makes and _is_to_be_trained(out, cell):
             leader = leaders.setdefault(str(cell.shared), cell.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from condense.cli.options import (
 
 def benchmark(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
     settings: Settings = None,
     jobs: Annotated[
         str,
@@ -31,6 +31,9 @@ def benchmark(
         list[str] | None,
         typer.Option("--slurm", metavar="KEY=VALUE", help="For submitit, e.g. slurm_partition=gpu; repeatable."),
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Run part I of N here, e.g. 2/4; DIR may be shared.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -41,6 +44,7 @@ def benchmark(
     """
     from condense.benchmark import runner
     from condense.benchmark.executors import choose_executor, slots_asked
+    from condense.benchmark.shard import parse_shard
 
     slots = slots_asked(jobs)
     if dry_run:
@@ -59,6 +63,7 @@ def benchmark(
             executor=choose_executor(executor, out, slots, slurm or ()),
             hours=hours,
             tell=tell,
+            shard=None if shard is None else parse_shard(shard),
         ),
         as_json,
         output.benchmarked,
@@ -66,10 +71,32 @@ def benchmark(
 
 
 def report(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR …", help="Folder of a benchmark; or folders of kept results.")
+    ],
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep", metavar="FOLDER", help="Keep a small JSON file of each cell there, for tables elsewhere."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where tables made from kept results go.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a benchmark's report anew."""
-    from condense.benchmark.runner import report as command
+    """Write a benchmark's report anew.
 
-    output.answer(lambda: command(out), as_json, output.benchmarked)
+    With --out from kept results alone, those of several folders merged.
+    """
+    from condense.benchmark import runner
+    from condense.errors import UserError
+
+    def command() -> dict[str, Any]:
+        if out is not None:
+            return runner.report_kept(folders, out)
+        if len(folders) > 1:
+            raise UserError("Several folders are merged from kept results; say with --out where the tables go.")
+        return runner.report(folders[0], keep)
+
+    output.answer(command, as_json, output.benchmarked)

@@ -11,23 +11,31 @@ import typer
 from condense.cli import output
 from condense.cli.options import (
     METHODS,
+    MOST_SEED,
     AsJson,
+    Background,
     Config,
     Data,
     Download,
     DryRun,
+    Fit,
+    Flip,
     Force,
     ImageSize,
     Labels,
     Noise,
+    Quick,
     Quiet,
     Resume,
     Root,
     RunFolder,
     Seed,
     Settings,
+    SkipUnreadable,
+    TrainedFolder,
     data_values,
     make_request,
+    picture_values,
     recipe_values,
 )
 
@@ -40,12 +48,17 @@ def train(
     method: Annotated[
         str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
     ] = None,
-    run_folder: RunFolder = None,
+    quick: Quick = False,
+    run_folder: TrainedFolder = None,
     seed: Seed = None,
     settings: Settings = None,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -55,7 +68,13 @@ def train(
     """Train a generator only."""
     from condense.commands import train as commands
 
-    named = recipe_values(data_values(data, root, image_size, download, noise, labels), method=method, seed=seed)
+    named = recipe_values(
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip),
+        method=method,
+        seed=seed,
+        quick=quick or None,
+    )
     request = make_request(config, settings, named)
     if dry_run:
         output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
@@ -87,11 +106,9 @@ def condense(
             help="Repair the labels first: by a DMIS generator (--generator, else trained), by cleanlab, by the truth.",
         ),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")
-    ] = False,
+    quick: Quick = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
+        Path | None, typer.Option("-o", "--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
     ] = None,
     run_folder: RunFolder = None,
     seed: Seed = None,
@@ -99,6 +116,10 @@ def condense(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -112,7 +133,8 @@ def condense(
     from condense.commands import condense as commands
 
     named = recipe_values(
-        data_values(data, root, image_size, download, noise, labels),
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip),
         method=method,
         ipc=ipc,
         clean_first=clean_first,
@@ -142,13 +164,13 @@ def condense(
 def generate(
     generator: Annotated[Path, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")],
     count: Annotated[int, typer.Option("--count", min=1, help="Images per class.")],
-    out: Annotated[Path, typer.Option("--out", help="An .h5 or .npz file, or a folder of pictures.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="An .h5 or .npz file, or a folder of pictures.")],
     agree: Annotated[
         bool, typer.Option("--agree", help="Replace samples that the generator's classifier gives to another class.")
     ] = False,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Steps of the sampler.")] = 18,
     guidance: Annotated[float, typer.Option("--guidance", min=0.0, help="Strength of class guidance.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the images drawn before a stop.")] = False,
     force: Force = False,
     as_json: AsJson = False,

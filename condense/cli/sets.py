@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
+    Background,
     Download,
+    Fit,
+    Flip,
     Force,
     ImageSize,
     Labels,
     Noise,
+    Out,
     Root,
     Set,
+    SkipUnreadable,
     data_recipe,
     data_values,
+    one_output,
+    picture_values,
 )
 
 
@@ -28,25 +36,35 @@ def inspect(
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
     noise: Noise = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of the noise.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe a condensed set or a data set."""
     from condense.commands.inspect import inspect as command
 
-    recipe = data_recipe(data_values(target, root, image_size, download, noise, labels))
-    output.answer(
-        lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, output.facts
+    recipe = data_recipe(
+        data_values(target, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip)
     )
+    output.answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, _inspected)
+
+
+def _inspected(result: dict[str, Any]) -> None:
+    output.facts({name: value for name, value in result.items() if name != "notes"})  # they were told already
 
 
 def export(
     path: Set,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder to write.")],
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="File or folder to write.")] = None,
+    to: Out = None,
     format: Annotated[str, typer.Option("--format", "-f", help="folder, npz, vico, ddranking or parquet.")] = "folder",
     force: Force = False,
     as_json: AsJson = False,
@@ -54,7 +72,37 @@ def export(
     """Write a set in another program's file form."""
     from condense.commands.export import export as command
 
-    output.answer(lambda: command(path, out, format, force=force), as_json, output.facts)
+    output.answer(lambda: command(path, one_output(out, to), format, force=force), as_json, output.facts)
+
+
+def import_set(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A res_*.pt of VICO's DatasetCondensation, or an .npz.")],
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="The data set it was made from.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="What to write.")],
+    method: Annotated[str, typer.Option("--method", help="Who made it, e.g. dsa.")] = "imported",
+    noise: Noise = None,
+    mean: Annotated[
+        list[float] | None,
+        typer.Option("--mean", help="Of a channel, as a .pt file was normalised; repeatable. [default: VICO's]"),
+    ] = None,
+    std: Annotated[list[float] | None, typer.Option("--std", help="Likewise.")] = None,
+    packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures that one image holds.")] = 1,
+    root: Root = None,
+    image_size: ImageSize = None,
+    download: Download = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take in a condensed set that another program made."""
+    from condense.commands.import_set import ImportOptions
+    from condense.commands.import_set import import_set as command
+
+    recipe = data_recipe(data_values(data, root, image_size, download, noise))
+    output.answer(
+        lambda: command(file, out, recipe, ImportOptions(method, mean or (), std or (), packing), force=force),
+        as_json,
+        output.facts,
+    )
 
 
 def validate(path: Set, as_json: AsJson = False) -> None:

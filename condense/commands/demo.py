@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 
 from condense.data.types import Images, Labels, Mask
+from condense.evaluate.audit import confusion
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import Score
 from condense.generator.model import Generator
-from condense.generator.training.session import train_generator
+from condense.generator.training.two_stage import train_stages
 from condense.grid import grid, save_png
 from condense.methods._generate import GeneratorOptions
-from condense.pipeline.label_scores import confusion, recovered_labels, test_accuracy
+from condense.pipeline.label_scores import recovered_labels, test_accuracy
 from condense.pipeline.make import make_set
 from condense.pipeline.plan import GENERATOR_SECTIONS, Plan, Request, make_plan
 from condense.pipeline.run_folder import open_run
 from condense.pipeline.score import score_set, test_split
 from condense.recipe import merge, parse_overrides
-from condense.run import Run, prepare_output
+from condense.run import Run, prepare_folder
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import write
 
@@ -66,7 +67,7 @@ def demo(
         RunFailed: the training or the disk failed.
     """
     started = time.perf_counter()
-    prepare_output(out, force=force)
+    prepare_folder(out, force=force)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
     generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}
     made = {method: _condensed(plans[method], out, progress=progress) for method in METHODS}
@@ -99,8 +100,9 @@ def _folder(out: Path, method: str) -> Path:
 
 def _trained(plan: Plan, out: Path, *, progress: bool) -> Generator:
     assert isinstance(plan.options, GeneratorOptions)
-    run = open_run(_folder(out, plan.recipe.method), plan, resume=False, force=True, progress=progress)
-    return train_generator(plan.train, plan.options.network, plan.options.train, plan.recipe.seed, run)
+    options, folder = plan.options, _folder(out, plan.recipe.method)
+    with open_run(folder, plan, resume=False, force=True, progress=progress) as run:
+        return train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
 
 
 def _condensed(plan: Plan, out: Path, *, progress: bool) -> CondensedSet:
@@ -146,7 +148,7 @@ def _report(
             ("data", f"{plan.source.train.name}, {len(plan.train)} training images"),
             ("label noise", f"{recipe.data.noise}, seed {recipe.noise_seed}"),
             ("generator", f"{plan.options.train.steps} steps of {plan.options.train.batch_size} images"),
-            ("dmis draws from", _start(plan.options.draw.prototype_sigma)),
+            ("generators draw from", _start(plan.options.draw.prototype_sigma)),
             ("images per class", str(recipe.ipc)),
             (
                 "judged by",
@@ -176,7 +178,7 @@ def _report(
 
 
 def _start(sigma: float | None) -> str:
-    return "pure noise" if sigma is None else f"prototypes noised to sigma {sigma}; vanilla from pure noise"
+    return "pure noise" if sigma is None else f"prototypes noised to sigma {sigma}"
 
 
 def _real_rows(images: Images, given: Labels, truth: Labels, num_classes: int) -> tuple[Images, Mask]:

@@ -13,11 +13,13 @@ from condense.classifiers import networks
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_bytes
-from condense.evaluate.protocols import SOFT, Protocol, protocol
-from condense.evaluate.score import check_comparable
+from condense.evaluate.protocols import SOFT_STORED, Protocol, protocol
+from condense.evaluate.score import check_comparable, may_flip
 from condense.evaluate.stats import Summary, summarise
+from condense.evaluate.whole import epochs_of_steps, score_whole
+from condense.machine import best_device
 from condense.pipeline.data import LoadedData
-from condense.pipeline.real_data import real_data, trained_judge
+from condense.pipeline.real_data import real_data
 from condense.pipeline.score import score_set, with_labels
 from condense.recipe import DataRecipe
 from condense.run import Run
@@ -32,10 +34,11 @@ class RankOptions:
     """How sets are ranked.
 
     Attributes:
-        protocol: of networks trained on hard labels; those of soft labels follow the protocol soft.
+        protocol: of networks trained on hard labels; those of soft labels follow soft-stored.
         network: what is trained everywhere; the protocols' own when None.
         repeats: networks on each set, and random draws, with a network each, it is compared with.
-        steps: batches of 128 for the network trained on all real images.
+        steps: batches, of the protocol's size, for the network trained on all real images; its optimiser, rate and
+            augmentation are those of the networks trained on the sets.
         real_accuracy: its accuracy as a fraction, where it is known already.
         teacher: run folder of a teacher that gives random images soft labels; needed for sets that have such.
         hard_labels: whether soft labels of the sets are left out.
@@ -62,7 +65,7 @@ class RankOptions:
         if protocol(self.protocol).labels != "hard":
             raise UserError(
                 f"The protocol {self.protocol} trains on soft labels; name the one for hard labels (hard, hard-quick, "
-                "dmis, quick), soft labels of a set are used beside it."
+                "hard-adam, dmis, quick), soft labels of a set are used beside it."
             )
         if min(self.repeats, self.steps) < 1:
             raise UserError(f"repeats is {self.repeats} and steps {self.steps}; both must be at least 1.")
@@ -90,8 +93,24 @@ class _Bench:
             return self.options.real_accuracy, "as told"
         if key not in self.real:
             test, truth = _tested(given)
-            judge = trained_judge(given, network, self.options.steps, self.options.seed, self.run, labels_as_given=True)
-            self.real[key] = judge.accuracy(test, truth), judge.describe()
+            source, rules = given.source, protocol(self.options.protocol)
+            labelled = int((~source.supervision.unlabelled).sum())
+            epochs = epochs_of_steps(self.options.steps, labelled, rules.batch_size)
+            with self.run.track(epochs, "training on all real images") as tracker:
+                found = score_whole(
+                    source.train,
+                    source.supervision,
+                    test,
+                    truth,
+                    protocol=rules,
+                    epochs=epochs,
+                    network=network,
+                    seed=self.options.seed,
+                    device=best_device(),
+                    on_epoch=lambda repeat, epoch: tracker.update(epoch.epoch, loss=epoch.loss),
+                )
+            how = f"{network} by {rules.name} for {epochs} epochs on {labelled:,} images with their given labels"
+            self.real[key] = found.mean / 100, how
         return self.real[key]
 
     def on_random(self, given: LoadedData, ipc: int, rules: Protocol) -> Summary:
@@ -156,8 +175,8 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     entries = [_ranked(*each, bench) for each in zip(paths, sets, everyone, strict=True)]
     return {
         "data": everyone[0].source.train.name,
-        "protocol": asdict(protocol(options.protocol).for_data(everyone[0].source.train.name)),
-        "soft_protocol": asdict(SOFT) if any(entry["labels"] == "soft" for entry in entries) else None,
+        "protocol": asdict(protocol(options.protocol).for_data(may_flip=may_flip(sets[0], everyone[0].source.train))),
+        "soft_protocol": asdict(SOFT_STORED) if any(entry["labels"] == "soft" for entry in entries) else None,
         "repeats": options.repeats,
         "weights": {"lrs": options.lrs_weight, "ars": options.ars_weight},
         "sets": sorted(entries, key=lambda entry: -entry["scores"]["lrs"]),
@@ -168,7 +187,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
 def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Bench) -> dict[str, Any]:
     rules = protocol(bench.options.protocol)
     soft = made.soft_labels is not None and not bench.options.hard_labels
-    own = SOFT if soft else rules
+    own = SOFT_STORED if soft else rules
     real, how = bench.on_real(given, bench.options.network or rules.network)
     found = {"hard": bench.on_set(made, given, rules)}
     found["own"] = bench.on_set(made, given, own) if soft else found["hard"]

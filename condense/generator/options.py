@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,12 +22,14 @@ class NetworkOptions(Options):
         "all-class",
         description="all-class: every class in one pass; conditional: DDPM++ with a class embedding",
     )
-    channels: int = Field(32, ge=4, description="channels of the first level")
-    multipliers: tuple[int, ...] = Field((1, 2), min_length=1, description="channels of each level / channels")
-    blocks: int = Field(2, ge=1, description="residual blocks a level")
+    channels: int = Field(32, ge=4, le=4096, description="channels of the first level")
+    multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        (1, 2), min_length=1, max_length=10, description="channels of each level / channels"
+    )
+    blocks: int = Field(2, ge=1, le=64, description="residual blocks a level")
     attention: tuple[int, ...] = Field((), description="levels (0 = finest) with self-attention")
     dropout: float = Field(0.0, ge=0, lt=1)
-    patch: int = Field(1, ge=1, description="side of the patches folded into channels by the stem")
+    patch: int = Field(1, ge=1, le=64, description="side of the patches folded into channels by the stem")
 
     def shape(self) -> UNetShape:
         """The same as the plain dataclass that networks take."""
@@ -57,8 +59,15 @@ class TrainOptions(Options):
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
     cooldown: float = Field(0.2, ge=0, le=1, description="last share of the steps, in which it falls to 0")
-    ema_share: float = Field(0.05, gt=0, le=1, description="EMA half-life as a share of the images seen so far")
-    ema_half_life: int = Field(500_000, ge=1, description="longest EMA half-life, in images")
+    ema_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="EMA half-life as a share of the images seen so far, so that short runs forget their start",
+    )
+    ema_half_life: int = Field(
+        500_000, ge=1, description="longest EMA half-life, in images; counts in runs of 10 million images and more"
+    )
     high_noise_share: float = Field(0.25, ge=0, le=1, description="share of noise levels log-uniform on [1, 80]")
     cold_start: float = Field(
         0.1,
@@ -72,7 +81,11 @@ class TrainOptions(Options):
         description="classification term of labels that may be wrong: early-learning regularisation, or the likelihood "
         "of the label under the transition matrix",
     )
-    elr_strength: float = Field(1.0, ge=0, description="early-learning regularisation of noisy labels")
+    elr_strength: float = Field(
+        1.0,
+        ge=0,
+        description="weight of early-learning regularisation; 0 leaves it out, where nearly all labels are right",
+    )
     unlabelled_weight: float = Field(
         0.0, ge=0, description="weight of images without a label in the classification term (self-training)"
     )
@@ -100,18 +113,21 @@ class TrainOptions(Options):
     )
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection")
     select: Literal["last", "best"] = Field(
-        "last", description="weights kept: the last ones, or those with the lowest held-out loss"
+        "last",
+        description="weights kept: the last ones, or, for long runs on few images, those with the lowest held-out loss",
     )
     select_every: int = Field(250, ge=1, description="steps between looks at the held-out loss, for select: best")
     augment_probability: float = Field(0.0, ge=0, le=1, description="chance of each augmentation")
-    flip: bool = Field(False, description="augmentation mirrors images (never for digits)")
+    flip: bool = Field(False, description="augmentation mirrors images, where data.flip allows it")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
     compile: bool = Field(False, description="torch.compile the network")
     deterministic: bool = Field(
         False, description="algorithms alone that give the same bits every time, also on a GPU; slower there"
     )
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    second_opinion: bool = Field(True, description="dmis relabel asks VolMinNet's classifier too, where there is one")
+    second_opinion: bool = Field(
+        True, description="labels are repaired by VolMinNet's classifier too, where there is one"
+    )
     helper: HelperOptions = HelperOptions()
     coherence: FoldOptions = FoldOptions()
 
@@ -121,9 +137,9 @@ class TrainOptions(Options):
             raise UserError(f"warmup {self.warmup} + cooldown {self.cooldown} exceed the whole run; lower one.")
         return self
 
-    def augment(self) -> AugmentOptions:
-        """The same as the plain dataclass that augmentation takes."""
-        return AugmentOptions(self.augment_probability, self.flip)
+    def augment(self, *, may_flip: bool) -> AugmentOptions:
+        """The same as the plain dataclass that augmentation takes, without mirroring where the data forbid it."""
+        return AugmentOptions(self.augment_probability, self.flip and may_flip)
 
 
 class SecondStage(Options):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from condense.classifiers.teacher import Teacher, TeacherOptions
 from condense.data.types import TrainingSet
 from condense.run import JSON, peak_memory_bytes
 from condense.sets.condensed_set import Cost, Floats
+
+
+class LabelTeacher(TeacherOptions):
+    """The network that judges crops and gives soft labels."""
+
+    network: str = Field("convnet3-bn", description="its architecture, e.g. convnet3-bn, resnet18-bn")
+    epochs: int = Field(50, ge=1, description="passes over the images")
+    batch_size: int = Field(128, ge=2, description="images a step")
+    augment: str = Field("crop_flip", description="applied to every image, one after the other; digits are not flipped")
 
 
 def teaching(train: TrainingSet, options: TeacherOptions) -> int:

@@ -4,6 +4,8 @@ Experts are trained first (`_experts`). Each iteration then picks one and an epo
 expert's parameters at t for N steps on the images, at a learned rate, and moves images and rate so that it ends
 nearer to where the expert was at t + M (`_unroll`).
 
+The rate is stored with the set; the protocol hard-as-learned trains students at it, as the public code does.
+
 Departures from the public code: an expert is trained as many epochs as are ever looked at, T⁺ - 1 + M, instead of 50,
 which at a constant learning rate gives the same snapshots; images above 32x32x3 are not whitened unless asked for.
 Source: Cazenavette, Wang, Torralba, Efros & Zhu (2022), "Dataset Distillation by Matching Training Trajectories",
@@ -84,7 +86,8 @@ class Options(LearnOptions):
     zca: bool | None = Field(None, description="whether images are whitened; by ipc and image size when empty")
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
-        DSA, description="operations of which one is drawn a batch, joined by _; digits are never flipped"
+        DSA,
+        description="operations of which one is drawn a batch, joined by _; flip only as data.flip allows",
     )
 
     def row(self, ipc: int, values: int) -> tuple[int, Row]:
@@ -117,7 +120,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
     computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, row.lr_img)
-    strategy = augmentation_for(options.augment, train.images.name)
+    strategy = augmentation_for(options.augment, train.images)
     how = _expert_options(options, row, reals.device)
     snapshots = Snapshots(
         expert_folder(run, options.expert_folder, _expert_identity(train, options, row, how, strategy, seed))
@@ -215,4 +218,5 @@ def _expert_options(options: Options, row: Row, device: torch.device) -> FitOpti
         weight_decay=0.0,
         schedule="constant",
         bf16=wants_bf16(options.precision, device),
+        rate_name="expert_lr",
     )

@@ -5,8 +5,10 @@ cross-entropy under the teacher is kept, of those the ipc·factor² lowest are t
 image. Below 64 pixels the factor is 1, so that RDED is a plain choice of crops.
 Source: Sun et al. (2024), https://arxiv.org/abs/2312.03526, Section 4 and Algorithm 1.
 
-Departures. Students are trained on the stored soft labels of the whole images, where the paper asks the teacher anew
-for every augmented one. Images are normalised by the training data's own mean and deviation, not ImageNet's; classes
+The protocol soft asks the teacher anew about every augmented image, as the paper does, where its file lies beside the
+set (`dmis condense` writes it); soft-stored goes by the soft labels of the whole images, which are in the set.
+
+Departures. Images are normalised by the training data's own mean and deviation, not ImageNet's; classes
 go by name, so that a teacher's order cannot be mistaken; any number of images a class, image size, and 1 or 3
 channels are served. The paper does not tell how its small-image teachers were trained: the schedule here is ours.
 
@@ -26,13 +28,13 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 
 from condense import rng
-from condense.classifiers.teacher import Teacher, TeacherOptions
+from condense.classifiers.teacher import Teacher
 from condense.classifiers.teaching import teacher_for
 from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.methods._crops import random_crops, resized, tiled
 from condense.methods._members import drawn, members_of
-from condense.methods._taught import cost_with, notes_with, teaching
+from condense.methods._taught import LabelTeacher, cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import Run
 from condense.sets.assemble import assemble, check_ipc
@@ -41,21 +43,12 @@ from condense.sets.condensed_set import CondensedSet
 LARGE = 64
 
 
-class TeacherOfCrops(TeacherOptions):
-    """The network that judges crops and gives soft labels."""
-
-    network: str = Field("convnet3-bn", description="its architecture, e.g. convnet3-bn, resnet18-bn")
-    epochs: int = Field(50, ge=1, description="passes over the images")
-    batch_size: int = Field(128, ge=2, description="images a step")
-    augment: str = Field("crop_flip", description="applied to every image, one after the other; digits are not flipped")
-
-
 class Options(BaseOptions):
     """Crops, and the teacher that judges them."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}, "pool": 20, "crops": 2}
 
-    teacher: TeacherOfCrops = TeacherOfCrops()
+    teacher: LabelTeacher = LabelTeacher()
     pool: int = Field(300, ge=1, description="real images a class that are cropped; at least ipc times factor squared")
     crops: int = Field(5, ge=1, description="random crops of each")
     factor: int | None = Field(
@@ -117,7 +110,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         seed=seed,
         cost=cost_with(teacher, time.perf_counter() - started, passes + len(made)),
         soft_labels=soft_labels,
-        notes=notes_with(teacher, soft_labels, options.temperature),
+        notes={**notes_with(teacher, soft_labels, options.temperature), "packing": factor**2},
     )
 
 

@@ -6,10 +6,12 @@ soft labels are stored with the images.
 Source: Yin, Xing & Shen (2023), https://arxiv.org/abs/2306.13092, with the settings of its public CIFAR variant
 (no multi-crop).
 
+The protocol soft asks the network anew about every augmented image, as the paper does, where its file lies beside the
+set (`dmis condense` writes it); soft-stored goes by one soft label an image, which is in the set.
+
 Departures. Images are written after rounding to 8 bits, without JPEG, and labelled as written; the last iterate is
 kept, there is no best one. About 100 images are optimised together whatever the number of classes, since batch
-statistics of ten images match nothing. Students are trained on one stored soft label an image, where the paper asks
-the network anew for every augmented one. Other network, image sizes, 1 or 3 channels: no constant is built in.
+statistics of ten images match nothing. Other network, image sizes, 1 or 3 channels: no constant is built in.
 
 Noise. No real image enters the set, but the network has learnt the labels as they are given; candidate sets it learns
 by their own loss, and unlabelled images are left out.
@@ -45,7 +47,9 @@ class Squeeze(TeacherOptions):
     batch_size: int = Field(128, ge=2, description="images a step")
     learning_rate: float = Field(0.1, gt=0, description="learning rate at the start")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
-    augment: str = Field("crop_flip", description="applied to every image, one after the other; digits are not flipped")
+    augment: str = Field(
+        "crop_flip", description="applied to every image, one after the other; flip only as data.flip allows"
+    )
 
 
 class Options(BaseOptions):

@@ -184,5 +184,5 @@ def _regenerated(plan: Plan, generator: Generator, options: Regeneration, *, pro
         seed=rng.derive(plan.recipe.seed, "regenerated"),
     )
     images, labels = draw(generator, wanted, progress=progress)
-    data = ImageData(images, train.images.classes, train.images.name, "train")
+    data = ImageData(images, train.images.classes, train.images.name, "train", flip=train.images.flip)
     return TrainingSet(data, Supervision.from_labels(labels, train.images.num_classes, trusted=True))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+from condense.classifiers.beside import write_beside
 from condense.pipeline.clean_first import Repaired, check_repair, labeller_run, repair
+from condense.pipeline.data import places
 from condense.pipeline.plan import Plan
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet, Cost
@@ -31,6 +34,16 @@ def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
     return _recorded(made, plan, repaired)
 
 
+def with_teacher(made: CondensedSet, plan: Plan, run: Run, out: Path) -> CondensedSet:
+    """Where a teacher gave the set soft labels, write it beside `out`; the set with its checksum recorded."""
+    given = getattr(getattr(plan.options, "teacher", None), "folder", None)
+    folder = given or run.path
+    if made.soft_labels is None or "teacher" not in made.provenance.notes or folder is None:
+        return made
+    notes = {**made.provenance.notes, "online_teacher": write_beside(folder, out)}
+    return dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, notes=notes))
+
+
 def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:
     told = made.provenance
     cost, before = told.cost, repaired.cost
@@ -40,7 +53,7 @@ def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSe
         peak_memory_bytes=max(cost.peak_memory_bytes, before.peak_memory_bytes),
         images_seen=cost.images_seen + before.images_seen,
     )
-    notes = {**told.notes, **repaired.notes}
+    notes = {**told.notes, **repaired.notes, **places(plan.recipe.data)}
     return dataclasses.replace(
         made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)
     )

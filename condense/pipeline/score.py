@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condense.classifiers import networks
+from condense.classifiers.beside import read_beside
 from condense.classifiers.fit import Epoch
-from condense.classifiers.teacher import load_teacher
+from condense.classifiers.teacher import Teacher, load_teacher
 from condense.data.types import ImageData, Source, Truth
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol
@@ -17,7 +18,7 @@ from condense.evaluate.score import Score, check_comparable, score
 from condense.evaluate.sets import Evaluation, check_one_method, combine
 from condense.evaluate.soft import check_soft_labels
 from condense.machine import best_device
-from condense.pipeline.data import load_source
+from condense.pipeline.data import check_own_images, load_source, recorded_seed, tell_of_flip
 from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -51,7 +52,7 @@ def evaluate_sets(
     """Train networks on one set, or on several that one method made alike but for the seed, and test them.
 
     Args:
-        sets: by their names.
+        sets: by their names; of sets in files their paths, beside which their teachers are looked for.
         test: the test images and their labels for a set; asked for once, after all else is checked.
         how: how they are scored.
         run: for the progress bar.
@@ -61,7 +62,8 @@ def evaluate_sets(
             or a network is not known or does not take such images.
         RunFailed: the training diverged.
     """
-    ready = [with_labels(condensed, how.rules, how.teacher) for condensed in sets.values()]
+    taught = [_taught(Path(name), condensed, how) for name, condensed in sets.items()]
+    ready = [condensed for condensed, _ in taught]
     check_one_method(list(sets), ready)
     names = _network_names(how, ready[0].images.shape[1])
     images, truth = test(ready[0])
@@ -70,8 +72,8 @@ def evaluate_sets(
     scores = [
         combine(
             [
-                score_set(condensed, images, truth, how.rules, name, how.repeats, how.seed + index, run)
-                for index, condensed in enumerate(ready)
+                score_set(condensed, images, truth, how.rules, name, how.repeats, how.seed + index, run, teacher=beside)
+                for index, (condensed, beside) in enumerate(taught)
             ]
         )
         for name in names
@@ -91,6 +93,25 @@ def _network_names(how: HowToScore, side: int) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _taught(path: Path, condensed: CondensedSet, how: HowToScore) -> tuple[CondensedSet, Teacher | None]:
+    """The set, and the teacher to be asked online: the one asked for, else the one beside the set's file."""
+    if how.rules.labels != "teacher":
+        return with_labels(condensed, how.rules, how.teacher), None
+    if how.teacher is not None:
+        teacher = load_teacher(how.teacher)
+        teacher.check_data(_as_data(condensed))
+        return condensed, teacher
+    beside = read_beside(path, condensed.teacher_sha256)
+    if beside is None:
+        check_soft_labels(condensed)
+    return condensed, beside
+
+
+def _as_data(condensed: CondensedSet) -> ImageData:
+    name = f"the set of {condensed.provenance.method}"
+    return ImageData(condensed.pictures(), condensed.classes, name, "train")
+
+
 def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) -> CondensedSet:
     """The set with soft labels of a teacher where one is given; refused where the protocol lacks or spurns them."""
     if teacher is None:
@@ -100,7 +121,7 @@ def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) 
     if rules.labels != "soft":
         raise UserError(f"protocol {rules.name} trains on class labels; leave the teacher out, or choose soft.")
     found, images = load_teacher(teacher), condensed.pictures()
-    found.check_data(ImageData(images, condensed.classes, f"the set of {condensed.provenance.method}", "train"))
+    found.check_data(_as_data(condensed))
     made = condensed.provenance
     return dataclasses.replace(
         condensed,
@@ -109,14 +130,24 @@ def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) 
     )
 
 
-def test_split(condensed: CondensedSet, data: DataRecipe) -> tuple[ImageData, Truth]:
+def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = False) -> tuple[ImageData, Truth]:
     """Test images, brought to the size of the condensed ones unless `data` gives another, and their labels.
 
+    Args:
+        condensed: the set.
+        data: where the images are.
+        its_own: whether they must be of the data the set was made from, since it alone tells where they are.
+
     Raises:
-        UserError: the data cannot be read or has no test images.
+        UserError: the data cannot be read, are others than the set's own, or have no test images.
     """
     size = data.image_size or condensed.images.shape[1]
-    return tested(load_source(data.model_copy(update={"image_size": size})))
+    source = load_source(data.model_copy(update={"image_size": size}))
+    if its_own and condensed.num_classes == source.train.num_classes:  # else the refusal of another kind says more
+        check_own_images(condensed, source, recorded_seed(condensed))
+    if "flip" not in condensed.provenance.notes:
+        tell_of_flip(source.train)
+    return tested(source)
 
 
 def tested(source: Source) -> tuple[ImageData, Truth]:
@@ -138,6 +169,8 @@ def score_set(
     repeats: int,
     seed: int,
     run: Run,
+    *,
+    teacher: Teacher | None = None,
 ) -> Score:
     """`condense.evaluate.score.score` on the best device, with the run's progress bar."""
     done = 0
@@ -158,4 +191,5 @@ def score_set(
             seed=seed,
             device=best_device(),
             on_epoch=on_epoch,
+            teacher=teacher,
         )

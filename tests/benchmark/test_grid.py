@@ -89,6 +89,22 @@ def test_each_labeller_has_options_of_its_own() -> None:
             cells(**both, labeller=wrong)
 
 
+def test_a_row_shares_the_generator_of_its_method_if_the_same_is_trained() -> None:
+    def shared(own: dict[str, Any], **options: dict[str, Any]) -> list[str | None]:
+        asked = {"methods": ["dmis"], "options": options, "rows": {"other": {"method": "dmis", "options": own}}}
+        found = cells(**asked, ipc=[1], seeds=[0], settings=[{"name": "digits"}], clean_first=["none"])
+        assert [cell.name for cell in found] == ["digits-none_dmis_ipc1_seed0", "digits-none_other_ipc1_seed0"]
+        return [cell.shared for cell in found]
+
+    own, both = "digits-none_other_seed0", "digits-none_dmis_seed0"
+    assert shared({"draw": {"pool": 1}}) == [both, both]
+    assert shared({"train": {"steps": 3}}) == [both, own]
+    assert shared({"train": {"steps": 3}, "draw": {"pool": 1}}, dmis={"train": {"steps": 3}}) == [both, both]
+    # without the word of the recipe there may be a second stage in one and not in the other
+    assert shared({"drawn": "as-published"}) == [both, own]
+    assert shared({"drawn": "as-published", "second_stage": None}, dmis={"second_stage": None}) == [both, both]
+
+
 def test_all_methods_may_be_asked_for_and_options_reach_their_method() -> None:
     found = cells(methods="all", options={"dmis": {"train": {"steps": 3}}}, quick=True, evaluate={"repeats": 2})
     assert {cell.recipe["method"] for cell in found} == set(methods.names())

@@ -1,5 +1,6 @@
 """Arms: losses against closed forms, what each refuses, and that wrong labels are survived."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,7 +12,18 @@ from draws import drawn
 from torch import nn
 
 from condense.classifiers import arms
-from condense.classifiers.arms import _labels, _partly, co_teaching, fixmatch, gce, mean_teacher, pencil, pseudo_label
+from condense.classifiers.arms import (
+    _labels,
+    _noise_rate,
+    _partly,
+    _training,
+    co_teaching,
+    fixmatch,
+    gce,
+    mean_teacher,
+    pencil,
+    pseudo_label,
+)
 from condense.classifiers.arms._average import Average
 from condense.classifiers.arms._lesson import Both, OfViews, side_by_side
 from condense.classifiers.arms._training import ArmTraining, train_arm
@@ -347,3 +359,47 @@ def test_arms_for_wrong_labels_beat_cross_entropy_on_digits():
     plain = accuracy("ce")
     for name in ("mixup", "gce", "elr", "co-teaching"):
         assert accuracy(name) > plain + 0.05, name
+
+
+# the share of wrong labels
+
+
+def test_the_confident_joint_is_cleanlabs():
+    """Of probabilities that know the classes fairly well, and labels of which a third are wrong."""
+    count = pytest.importorskip("cleanlab.count")
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 4, 600)
+    labels = np.where(generator.random(600) < 1 / 3, generator.integers(0, 4, 600), truth)
+    logits = generator.normal(size=(600, 4)) + 3 * np.eye(4)[truth]
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    theirs = count.compute_confident_joint(labels, probabilities, calibrate=False)
+    own = np.bincount(labels, minlength=4)
+    calibrated = theirs / theirs.sum(1, keepdims=True) * own[:, None]
+    ours = _noise_rate.confident_joint(probabilities, labels)
+    np.testing.assert_allclose(ours, calibrated / calibrated.sum(), atol=0.01)
+    assert 1 - np.trace(ours) == pytest.approx((labels != truth).mean(), abs=0.04)
+
+
+@pytest.mark.parametrize(("told", "rate"), [("estimate", 0.25), (0.1, 0.1)])
+def test_co_teaching_is_told_its_noise_rate_or_estimates_it(told, rate):
+    from tiny import training_set
+
+    asked = []
+
+    def estimated():
+        asked.append(1)
+        return 0.25
+
+    given = _training._given(_training.ArmTraining(network="mlp"), training_set(), 0, torch.device("cpu"))
+    found = co_teaching.lesson(dataclasses.replace(given, noise_rate=estimated), co_teaching.Options(noise_rate=told))
+    assert found.loss.noise_rate == rate and len(asked) == (told == "estimate")
+    assert co_teaching.Options().noise_rate == "estimate"
+
+
+def test_the_noise_rate_of_easy_patterns_is_about_right():
+    from tiny import pictures, training_set
+
+    train = training_set("noisy", per_class=60)
+    wrong = (train.supervision.observed != pictures(60)[1].labels).mean()
+    found = _noise_rate.estimated_noise_rate(train, "convnet1", 20, 16, 0, torch.device("cpu"))
+    assert found == pytest.approx(wrong, abs=0.12) and wrong > 0.2

@@ -80,7 +80,9 @@ def test_soft_labels_come_from_the_set_or_a_teacher(dmis, sets):
     )
     assert made.code == 0, made.err
     found = told(dmis("evaluate", sets[0], "--protocol", "soft", "--teacher", "taught", "--repeats", 1, "--json"))
-    assert found["protocol"]["labels"] == "soft" and found["network"] == "convnet3-bn"
+    assert found["labels"] == "online" and found["network"] == "convnet3-bn"
+    stored = ("--protocol", "soft-stored", "--teacher", "taught", "--repeats", 1, "--json")
+    assert told(dmis("evaluate", sets[0], *stored))["labels"] == "soft"
     pointless = dmis("evaluate", sets[0], "--teacher", "taught", "--repeats", 1)
     assert pointless.code == 2 and "hard trains on class labels" in pointless.err
 

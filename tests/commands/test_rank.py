@@ -36,7 +36,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five epochs of whatever protocol."""
     for name, rules in protocols.PROTOCOLS.items():
         monkeypatch.setitem(protocols.PROTOCOLS, name, dataclasses.replace(rules, epochs=5))
-    monkeypatch.setattr("condense.commands.rank.SOFT", dataclasses.replace(protocols.SOFT, epochs=1))
+    monkeypatch.setattr("condense.commands.rank.SOFT_STORED", dataclasses.replace(protocols.SOFT_STORED, epochs=1))
 
 
 def test_a_process_ranks_sets_by_fractions(sets: dict[str, Path], tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_soft_labels_are_compared_with_soft_labels(dmis: Dmis, sets: dict[str, P
     assert refused.code == 2 and "--teacher RUN" in refused.err and "--hard-labels" in refused.err
     told = json.loads(dmis("rank", "soft.h5", "--teacher", "taught", *BRIEF, "--real-accuracy", 0.9).out)
     (entry,) = told["sets"]
-    assert entry["labels"] == "soft" and told["soft_protocol"]["name"] == "soft"
+    assert entry["labels"] == "soft" and told["soft_protocol"]["name"] == "soft-stored"
     assert entry["accuracy"]["real"] == {"mean": 0.9, "how": "as told"}
     assert entry["accuracy"]["own"] != entry["accuracy"]["hard"]
     assert entry["bytes"] == 10 * (64 + 8 + 4 * 10)  # soft labels weigh more than half an image here

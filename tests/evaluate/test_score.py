@@ -11,7 +11,7 @@ from condense.classifiers.fit import fit, predict
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate import score as scoring
-from condense.evaluate.protocols import HARD, protocol
+from condense.evaluate.protocols import HARD, HARD_AS_LEARNED, protocol
 from condense.precision import arithmetic
 from condense.preprocessing import Preprocessing
 from condense.sets.condensed_set import CondensedSet, Provenance
@@ -87,9 +87,33 @@ def test_score_equals_training_and_counting_by_hand():
     assert run(repeats=1).accuracies == (pytest.approx(100 * right.mean()),)
 
 
+def test_the_worst_class_is_that_of_the_lowest_recall():
+    right = torch.tensor([True, False, True, True, True, False, False, True])
+    labels = torch.tensor([0, 0, 0, 2, 2, 4, 4, 4])  # classes 1 and 3 have no images
+    assert scoring.worst_of_classes(right, labels) == pytest.approx(1 / 3)
+    test, truth = test_data()
+    found = run(repeats=2, data=(test, truth))
+    assert found.worst_class is not None and 0 <= found.worst_class <= found.mean
+
+
+def test_a_learned_rate_is_used_where_the_protocol_says_so():
+    """As learned, a set at its own rate is scored as by hard at that rate; without one it is refused."""
+    base = condensed_set()
+    learned = dataclasses.replace(base.provenance, notes={"learned_rate": 0.02})
+    condensed = dataclasses.replace(base, provenance=learned)
+    as_learned = dataclasses.replace(HARD_AS_LEARNED, epochs=3)
+    found = run(condensed, protocol=as_learned)
+    assert found.accuracies == run(condensed, protocol=dataclasses.replace(BRIEF, learning_rate=0.02)).accuracies
+    assert (found.protocol["name"], found.protocol["learning_rate"]) == ("hard-as-learned", 0.02)
+    assert run(condensed).protocol["learning_rate"] == 0.01
+    with pytest.raises(UserError, match="learned with the set, and the set of random has none"):
+        run(base, protocol=as_learned)
+
+
 def test_json_has_exactly_the_promised_keys():
     written = json.loads(json.dumps(run().to_json()))
     keys = ["mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"]
+    keys += ["labels", "worst_class"]
     assert list(written) == keys and written["uses_true_labels"] is False
     assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(np.mean(written["accuracies"]))
     assert written["protocol"]["epochs"] == 3 and written["protocol"]["precision"] == "float32"

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from condense.classifiers.mixing import cutmix
+from condense.classifiers.teacher import Teacher
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate import score as scoring
-from condense.evaluate.protocols import SOFT
-from condense.evaluate.soft import soft_loss, soft_targets
+from condense.evaluate.protocols import SOFT as WITH_TEACHER
+from condense.evaluate.protocols import SOFT_STORED as SOFT
+from condense.evaluate.soft import asked_online, soft_loss, soft_targets
 from condense.preprocessing import Preprocessing
 from condense.sets.condensed_set import CondensedSet, Provenance
 
@@ -80,3 +83,49 @@ def test_sets_without_soft_labels_are_refused():
         score(condensed_set(None))
     with pytest.raises(UserError, match="soft_label_temperature is 'hot'"):
         soft_targets(condensed_set(logits().softmax(1).numpy(), {"soft_label_temperature": "hot"}), 1.0)
+
+
+class Sums(torch.nn.Module):
+    """Logits: minus and plus the mean of an image, and 0.5; four times that."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((1, 2, 3))
+        return 4 * torch.stack([-mean, mean, torch.full_like(mean, 0.5)], 1)
+
+
+def teacher(preprocessing):
+    network = Sums()
+    network.register_parameter("anywhere", torch.nn.Parameter(torch.zeros(1)))
+    return Teacher(network, preprocessing, (1, 8, 8), CLASSES, {})
+
+
+@pytest.mark.parametrize("own", [Preprocessing((0.5,), (0.25,)), Preprocessing((0.1,), (2.0,))])
+def test_an_online_teacher_answers_about_the_mixed_images_in_its_own_scale(own):
+    x, generator = torch.randn(6, 1, 8, 8), torch.Generator
+    ask = asked_online(teacher(own), Preprocessing((0.5,), (0.25,)), 4.0, cutmix)
+    mixed, targets = ask(x, torch.zeros(6, 3), generator().manual_seed(2))
+    by_hand, _ = cutmix(x, torch.zeros(6, 3), generator().manual_seed(2))
+    assert torch.equal(mixed, by_hand) and not torch.equal(mixed, x)
+    seen = ((by_hand * 0.25 + 0.5) - own.mean[0]) / own.std[0]
+    torch.testing.assert_close(targets, (Sums()(seen) / 4.0).softmax(1))
+    plain, _ = asked_online(teacher(own), Preprocessing((0.5,), (0.25,)), 4.0, None)(x, targets, generator())
+    assert torch.equal(plain, x)
+
+
+def test_the_teacher_is_asked_where_there_is_one_and_the_result_says_so():
+    """A teacher that contradicts the stored labels is what networks learn from."""
+    shades = np.repeat(np.array([20, 240, 130], dtype=np.uint8), 4)
+    images = np.broadcast_to(shades[:, None, None, None], (12, 8, 8, 1)).copy()
+    wrong = np.roll(np.eye(3, dtype=np.float32), 1, axis=1)[np.repeat(np.arange(3), 4)]
+    provenance = Provenance("rded", 4, 0, {}, "patterns", "", "noisy", "none", None)
+    process = Preprocessing((0.5,), (0.25,))
+    made = CondensedSet(images, np.repeat(np.arange(3), 4), CLASSES, process, provenance, soft_labels=wrong)
+    test, truth = ImageData(images, CLASSES, "patterns", "test"), Truth(np.repeat(np.arange(3), 4))
+    rules = dataclasses.replace(
+        WITH_TEACHER, network="mlp", epochs=60, augmentation="", mixing="none", temperature=1.0, learning_rate=0.01
+    )
+    both = [
+        scoring.score(made, test, truth, protocol=rules, repeats=1, teacher=each) for each in (None, teacher(process))
+    ]
+    assert [found.labels for found in both] == ["soft", "online"]
+    assert both[0].mean == 0 and both[1].mean > 99 and (both[0].worst_class, both[1].worst_class) == (0, 100)

@@ -5,7 +5,15 @@ import pytest
 from scipy import stats
 
 from condense.errors import UserError
-from condense.evaluate.stats import compare_paired, holm, summarise, summarise_nested
+from condense.evaluate.stats import (
+    Residual,
+    compare_paired,
+    half_width_of_range,
+    p_of_range,
+    residual_of,
+    summarise,
+    summarise_nested,
+)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
@@ -128,16 +136,45 @@ def test_pairs_must_match(a, b):
         compare_paired(a, b)
 
 
-def test_holm_by_hand() -> None:
-    """Of 0.01, 0.03, 0.04 and 0.005 in rising order: 4 · 0.005, 3 · 0.01, 2 · 0.03, and 0.04 raised to 0.06."""
-    assert holm([0.01, 0.03, 0.04, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9]) and holm([0.7, 0.8]) == [1, 1]
-    assert holm([]) == [] and holm([0.2]) == [0.2]
+def by_seed(values: np.ndarray) -> dict[str, dict[int, float]]:
+    """Accuracies [methods, seeds] as the column of a table."""
+    return {f"method {i}": dict(enumerate(row)) for i, row in enumerate(values.tolist())}
 
 
-def test_holm_keeps_false_alarms_below_the_level() -> None:
-    """Twelve equal methods, five seeds: one is called different in 5 % of experiments; without correction in 40 %."""
-    random = np.random.default_rng(0)
-    p = stats.ttest_1samp(random.normal(size=(2000, 12, 5)), 0, axis=2).pvalue
-    assert np.mean([min(holm(row)) < 0.05 for row in p.tolist()]) == pytest.approx(0.05, abs=0.015)
-    assert (p < 0.05).any(1).mean() > 0.4
+def test_the_residual_is_that_of_the_two_way_analysis_of_variance() -> None:
+    """Balanced: Σ (y_is - ȳ_i - ȳ_s + ȳ)² over (k - 1)(n - 1); a missing cell costs one degree of freedom."""
+    values = np.random.default_rng(0).normal(70, 2, (4, 3))
+    left = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    scores = by_seed(values)
+    found = residual_of(scores)
+    assert found is not None and (found.freedom, found.num_methods) == (6, 4)
+    assert found.std == pytest.approx(((left**2).sum() / 6) ** 0.5)
+    shifted = residual_of(by_seed(values + np.array([30.0, -20.0, 5.0])))  # what a seed brings to all is taken out
+    assert shifted is not None and shifted.std == pytest.approx(found.std)
+    del scores["method 1"][2]
+    gap = residual_of(scores)
+    assert gap is not None and gap.freedom == 5
+    assert residual_of({"alone": {0: 1.0, 1: 2.0}}) is None and residual_of({}) is None
+
+
+def test_the_range_of_two_methods_is_the_paired_test() -> None:
+    """For two methods the studentised range is √2 times the absolute t of the differences."""
+    values = np.random.default_rng(1).normal(70, 2, (2, 6))
+    residual = residual_of(by_seed(values))
+    assert residual is not None
+    theirs = stats.ttest_rel(*values)
+    assert p_of_range(values[0].mean() - values[1].mean(), 6, residual) == pytest.approx(theirs.pvalue, rel=1e-4)
+    interval = theirs.confidence_interval()
+    assert half_width_of_range(6, residual) == pytest.approx((interval.high - interval.low) / 2, rel=1e-4)
+    still = residual_of(by_seed(np.array([[1.0, 2.0], [3.0, 4.0]])))
+    assert still is not None and (p_of_range(2.0, 2, still), p_of_range(0.0, 2, still)) == (0.0, 1.0)
+
+
+def test_tukey_agrees_with_scipy() -> None:
+    """Without anything from the seeds, and one way only, scipy's Tukey HSD has the same interval."""
+    values = np.random.default_rng(2).normal(0, 1, (5, 4))
+    theirs = stats.tukey_hsd(*values)
+    one_way = Residual(float(values.var(axis=1, ddof=1).mean() ** 0.5), 15, 5)
+    assert p_of_range(values[0].mean() - values[3].mean(), 4, one_way) == pytest.approx(theirs.pvalue[0, 3], rel=1e-4)
+    interval = theirs.confidence_interval()
+    assert half_width_of_range(4, one_way) == pytest.approx((interval.high[0, 3] - interval.low[0, 3]) / 2, rel=1e-4)

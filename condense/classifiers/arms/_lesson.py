@@ -26,6 +26,7 @@ class Given:
         epochs: passes over the images.
         seed: of what an arm draws besides these networks, such as a projection head.
         device: where training is done; tensors a loss keeps lie there.
+        noise_rate: estimates the share of wrong labels from the images and labels; takes training, so only if called.
     """
 
     supervision: Supervision
@@ -35,6 +36,7 @@ class Given:
     epochs: int
     seed: int
     device: torch.device
+    noise_rate: Callable[[], float]
 
 
 def _nothing(*_: int) -> None:

@@ -14,6 +14,7 @@ from condense.augment import allowed, check_strategy, independent
 from condense.classifiers import networks
 from condense.classifiers.arms import Arm
 from condense.classifiers.arms._lesson import Given
+from condense.classifiers.arms._noise_rate import estimated_noise_rate
 from condense.classifiers.batches import Augment
 from condense.classifiers.fit import Epoch, FitOptions, fit, make_optimizer
 from condense.classifiers.layers import Network
@@ -41,7 +42,7 @@ class ArmTraining(Options):
     weight_decay: float = Field(0.01, ge=0, description="on all weights")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
-        "crop_flip", description="applied to every image, one after the other; digits are never flipped"
+        "crop_flip", description="applied to every image, one after the other; flip only as data.flip allows"
     )
 
     @field_validator("network")
@@ -67,6 +68,7 @@ class ArmTraining(Options):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             bf16=bf16,
+            rate_name="fit.learning_rate",
         )
 
 
@@ -146,8 +148,13 @@ def _given(training: ArmTraining, train: TrainingSet, seed: int, device: torch.d
             seed=rng.derive(seed, "arm network", number),
         ).to(device)
 
-    weak = augmentation(allowed(training.augment, train.images.name)) or _as_it_is
-    return Given(train.supervision, build, weak, _strong(weak), training.epochs, rng.derive(seed, "arm"), device)
+    weak = augmentation(allowed(training.augment, may_flip=train.images.may_flip)) or _as_it_is
+
+    def noise_rate() -> float:
+        return estimated_noise_rate(train, training.network, training.epochs, training.batch_size, seed, device)
+
+    own = rng.derive(seed, "arm")
+    return Given(train.supervision, build, weak, _strong(weak), training.epochs, own, device, noise_rate)
 
 
 def _as_it_is(x: Tensor, generator: torch.Generator) -> Tensor:

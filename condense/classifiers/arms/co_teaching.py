@@ -2,11 +2,14 @@
 
 In epoch t both keep R(t) = 1 - min(τ, τ (t - 1) / T_k) of every batch, those of smallest loss in the other network.
 Source: Han et al. (2018), "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels",
-https://arxiv.org/abs/1804.06872, Algorithm 1. The share of wrong labels τ is taken as known, as there; T_k is 10 of
-200 epochs there, here a share of a run that may be short. The first network is tested.
+https://arxiv.org/abs/1804.06872, Algorithm 1. The share of wrong labels τ is estimated beforehand unless it is told;
+there it is taken as known. T_k is 10 of 200 epochs there, here a share of a run that may be short. The first network is
+tested.
 """
 
 from __future__ import annotations
+
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -21,7 +24,9 @@ from condense.options import Options as BaseOptions
 class Options(BaseOptions):
     """How many images are left out."""
 
-    noise_rate: float = Field(0.4, ge=0, lt=1, description="τ, share of wrong labels, taken as known")
+    noise_rate: Annotated[float, Field(ge=0, lt=1)] | Literal["estimate"] = Field(
+        "estimate", description="τ, share of wrong labels, if it is known; else estimate"
+    )
     ramp: float = Field(0.25, gt=0, le=1, description="T_k as a share of the epochs")
 
 
@@ -33,7 +38,8 @@ def check(supervision: Supervision) -> None:
 def lesson(given: Given, options: Options) -> Lesson:
     """Two networks that see the same batches."""
     first, second = given.build(0), given.build(1)
-    loss = CoTeaching(options.noise_rate, options.ramp * given.epochs)
+    rate = given.noise_rate() if options.noise_rate == "estimate" else options.noise_rate
+    loss = CoTeaching(rate, options.ramp * given.epochs)
     return Lesson(
         Both(first, second),
         first,

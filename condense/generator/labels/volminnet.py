@@ -18,13 +18,13 @@ from condense.errors import UserError
 from condense.generator.augment import augment
 from condense.generator.labels.auxiliary import Helper, HelperData, identity, train_helper
 from condense.generator.labels.posterior import label_likelihood
-from condense.generator.labels.second_opinion import CLASSIFIER
 from condense.generator.losses import forward_loss
 from condense.generator.options import TrainOptions
 from condense.precision import autocast, wants_bf16
 from condense.run import Run
 
 NAME = "volminnet"
+CLASSIFIER = "convnet3-bn"
 
 
 class TransitionMatrix(nn.Module):
@@ -111,7 +111,7 @@ def estimate_by_volume(
     def step_loss(step: int) -> Tensor:
         indices = parts.batch(step)
         random = rng.generator(seed, f"{NAME}-step", step, device=device)
-        x, _ = augment(parts.images[indices], options.augment(), random)
+        x, _ = augment(parts.images[indices], options.augment(may_flip=data.images.may_flip), random)
         with autocast(device, bf16):
             return module.loss(x, parts.candidates[indices], options.helper.volume_weight, has_sets=False)
 

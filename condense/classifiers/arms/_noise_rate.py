@@ -1,0 +1,66 @@
+"""The share of wrong labels, estimated from the labels alone, for arms that need to be told it.
+
+Source: Northcutt, Jiang & Chuang (2021), "Confident Learning", https://arxiv.org/abs/1911.00068, Section 3.1: the
+confident joint of given and true labels, from probabilities of classifiers that did not see an image's label.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from condense import rng
+from condense.classifiers.cross import FoldOptions, out_of_fold
+from condense.data.types import Labels, TrainingSet
+from condense.run import Run
+
+FOLDS = 2
+SHARE = 0.25  # of the epochs: wrong labels are learnt last
+
+
+def estimated_noise_rate(
+    train: TrainingSet, network: str, epochs: int, batch_size: int, seed: int, device: torch.device
+) -> float:
+    """1 - Σ_j Q_jj of the joint Q of given and true labels, in [0, 1), by two classifiers of a quarter of the epochs.
+
+    Args:
+        train: images with one label each.
+        network: architecture of the classifiers.
+        epochs: of the arm's own training.
+        batch_size: images a step.
+        seed: of all randomness.
+        device: where to train.
+    """
+    options = FoldOptions(folds=FOLDS, network=network, epochs=max(1, round(SHARE * epochs)), batch_size=batch_size)
+    targets = train.supervision.candidates.astype(np.float32)
+    found, _ = out_of_fold(
+        train.images.images, targets, options, rng.derive(seed, "noise rate"), Run(None), device=device
+    )
+    joint = confident_joint(np.asarray(found.numpy(), dtype=np.float64), train.supervision.observed)
+    return float(1 - np.trace(joint))
+
+
+def confident_joint(probabilities: npt.NDArray[np.float64], labels: Labels) -> npt.NDArray[np.float64]:
+    """Estimated shares of (given label i, true label j): float64 [c, c], adding up to 1.
+
+    An image counts for the likeliest class j whose probability reaches the mean probability of j among the images
+    labelled j (Eq. 1 and 2); rows are then brought to the shares of the given labels (Eq. 3).
+
+    Args:
+        probabilities: of classifiers that did not see the image's label, [n, c].
+        labels: as given, int64 [n].
+    """
+    num_classes = probabilities.shape[1]
+    given = np.bincount(labels, minlength=num_classes)
+    own = probabilities[np.arange(len(labels)), labels]
+    thresholds = np.bincount(labels, weights=own, minlength=num_classes) / np.maximum(given, 1)
+    reached = (probabilities >= thresholds - 1e-6) & (given > 0)
+    counted = reached.any(1)
+    likeliest = np.where(reached, probabilities, -1.0).argmax(1)
+    counts = np.zeros((num_classes, num_classes))
+    np.add.at(counts, (labels[counted], likeliest[counted]), 1.0)
+    empty = counts.sum(1) == 0
+    counts[empty, empty] = 1.0  # nothing speaks against the label
+    rows = counts / counts.sum(1, keepdims=True) * given[:, None]
+    return np.asarray(rows / rows.sum())

@@ -1,0 +1,119 @@
+"""`dmis import`: a condensed set that another program made, to be scored like ours."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from condense import __version__
+from condense.errors import UserError
+from condense.evaluate.score import check_same_kind
+from condense.files import prepare_output
+from condense.pipeline.data import load_source
+from condense.preprocessing import standardisation
+from condense.recipe import DataRecipe
+from condense.run import JSON
+from condense.sets.condensed_set import CondensedSet, Provenance
+from condense.sets.foreign import read_foreign, scale_of
+from condense.sets.hdf5 import write
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a file does not tell of itself.
+
+    Attributes:
+        method: who made the set, e.g. "dsa".
+        mean: of each channel, by which the images of a .pt file were normalised; VICO's of the data set when empty.
+        std: likewise.
+        packing: pictures that one image holds side by side.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    method: str = "imported"
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    packing: int = 1
+
+    def __post_init__(self) -> None:
+        if self.packing < 1:
+            raise UserError(f"packing is {self.packing}; an image holds at least one picture.")
+
+
+def import_set(
+    path: Path, out: Path, data: DataRecipe, options: ImportOptions, *, force: bool = False
+) -> dict[str, Any]:
+    """Write a foreign condensed set as ours.
+
+    Args:
+        path: a .pt or .npz file, see `condense.sets.foreign`.
+        out: the .h5 file.
+        data: which data set it was made from, and with which noise.
+        options: see `ImportOptions`.
+        force: whether `out` may be replaced.
+
+    Returns:
+        path, method, images, ipc, classes, labels ("hard", or "hard and soft") and sha256.
+
+    Raises:
+        UserError: as `read_foreign`; the set does not belong to the data; `out` exists.
+        RunFailed: the disk is full.
+    """
+    if out.suffix.lower() not in (".h5", ".hdf5"):
+        raise UserError(f"A condensed set is HDF5; give --out a name that ends in .h5, not {str(out)!r}.")
+    prepare_output(out, force=force)
+    found = read_foreign(path, scale_of(data.name, options.mean, options.std))
+    side = int(found.images.shape[1])
+    source = load_source(data.model_copy(update={"image_size": data.image_size or side}))
+    classes = source.train.classes
+    counts = np.bincount(found.labels[found.labels >= 0], minlength=len(classes))
+    made = CondensedSet(
+        images=found.images,
+        labels=found.labels,
+        classes=classes,
+        preprocessing=found.preprocessing or standardisation(source.train.images),
+        provenance=_provenance(path, data, options, int(counts[0]), source.train.fingerprint()),
+        value_range=(0.0, 255.0) if found.images.dtype == np.uint8 else (0.0, 1.0),
+        soft_labels=found.soft_labels,
+    )
+    check_same_kind(made, source.train)
+    write(out, made, force=force)
+    return {
+        "path": str(out),
+        "method": options.method,
+        "images": len(made),
+        "ipc": made.ipc,
+        "classes": made.num_classes,
+        "labels": "hard" if made.soft_labels is None else "hard and soft",
+        "sha256": made.sha256(),
+    }
+
+
+def _provenance(path: Path, data: DataRecipe, options: ImportOptions, ipc: int, fingerprint: str) -> Provenance:
+    recorded: JSON = {"name": data.name, "noise": data.noise}
+    return Provenance(
+        method=options.method,
+        ipc=ipc,
+        seed=0,
+        recipe={"data": recorded},
+        data_name=data.name,
+        data_fingerprint=fingerprint,
+        supervision="noisy" if data.noise != "none" else "labelled",
+        corruption=data.noise,
+        corruption_rate=None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        package_version=__version__,
+        notes={
+            "imported_from": path.name,
+            "imported_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "packing": options.packing,
+        },
+    )

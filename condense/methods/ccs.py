@@ -1,0 +1,98 @@
+"""CCS: real images of every difficulty but the hardest, which are mostly wrong labels.
+
+Difficulty is low area under the margin (AUM): the mean over training of z_y - max_{k ≠ y} z_k. Of each class the
+hardest share β is dropped; the range of the rest is divided into strata of equal width, and the budget is shared among
+them, the smallest stratum first: each gives min(its size, ⌊what is left / strata left⌋), drawn at random.
+Source: Zheng et al. (2023), "Coverage-centric Coreset Selection for High Pruning Rates",
+https://arxiv.org/abs/2210.15809, Algorithm 1, with its 50 strata and AUM; β is 0.3 at its highest pruning rate; for
+AUM Pleiss et al. (2020), https://arxiv.org/abs/2001.10528, Eq. 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from condense.data.types import Labels, TrainingSet
+from condense.methods._difficulty import DifficultyOptions, Scores, Watch, choose_by_difficulty, watched
+from condense.methods._members import class_members
+from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+
+
+class Options(DifficultyOptions):
+    """One network, and how its margins are used."""
+
+    cutoff: float = Field(0.3, ge=0, lt=1, description="beta, share of each class's images dropped as the hardest")
+    strata: int = Field(50, ge=1, description="parts of equal width that the margins of a class are divided into")
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through the networks."""
+    return watched(train, options)
+
+
+def check(train: TrainingSet, ipc: int, options: Options) -> None:
+    """Every class has `ipc` images with a single label."""
+    class_members(train, ipc)
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """`ipc` real images a class over all margins but the lowest."""
+
+    def score(watch: Watch) -> Scores:
+        areas = []
+        for k in range(options.networks):
+            margins = Margins(len(watch.labels))
+            watch.train(k, margins.look)
+            areas.append(margins.areas())
+        return np.asarray(np.mean(areas, axis=0), dtype=np.float64)
+
+    def pick(areas: Scores, count: int, generator: np.random.Generator) -> Labels:
+        return stratified(areas, count, options.cutoff, options.strata, generator)
+
+    return choose_by_difficulty(train, ipc, options, seed, run, method="ccs", score=score, pick=pick)
+
+
+class Margins:
+    """The mean margin of each of n images over training."""
+
+    def __init__(self, n: int) -> None:
+        self._sums, self._looks = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
+
+    def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """A batch: numbers of its images, each once, logits and labels."""
+        own = logits.gather(1, labels[:, None])[:, 0]
+        others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+        self._sums[index] += (own - others).double()
+        self._looks[index] += 1
+
+    def areas(self) -> Scores:
+        """AUM of each image: [n]."""
+        return np.asarray((self._sums / self._looks).numpy(), dtype=np.float64)
+
+
+def stratified(areas: Scores, count: int, cutoff: float, strata: int, generator: np.random.Generator) -> Labels:
+    """Places of `count` images, int64: none of the hardest, the others by strata of equal width.
+
+    Args:
+        areas: AUM [m], low where hard.
+        count: at most m.
+        cutoff: share dropped, though `count` images are left at least.
+        strata: how many.
+        generator: for draws within strata.
+    """
+    kept = np.argsort(areas, kind="stable")[min(int(cutoff * len(areas)), len(areas) - count) :]
+    low, high = areas[kept].min(), areas[kept].max()
+    width = (high - low) / strata or 1.0
+    stratum = np.minimum(((areas[kept] - low) / width).astype(np.int64), strata - 1)
+    parts = sorted((kept[stratum == k] for k in np.unique(stratum)), key=len)
+    chosen: list[Labels] = []
+    left = count
+    for number, part in enumerate(parts):
+        taken = min(len(part), left // (len(parts) - number))
+        chosen.append(generator.choice(part, taken, replace=False))
+        left -= taken
+    return np.concatenate(chosen).astype(np.int64)

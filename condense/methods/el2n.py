@@ -1,0 +1,57 @@
+"""EL2N: the real images whose error is largest early in training.
+
+The score of an image is E ‖softmax(f(x)) - y‖₂, the norm of the error vector, averaged over networks trained for a few
+passes; the images of the highest scores are kept. The paper prunes a part of a data set with it; at a few images a
+class it keeps the hardest of all, and of wrong labels those.
+Source: Paul, Ganguli & Dziugaite (2021), "Deep Learning on a Data Diet", https://arxiv.org/abs/2107.07075, Section 2:
+ten networks, their scores after 10 to 20 of 200 epochs.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from condense.data.types import TrainingSet
+from condense.methods._difficulty import DifficultyOptions, Scores, Watch, choose_by_difficulty, hardest, watched
+from condense.methods._members import class_members
+from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+
+
+class Options(DifficultyOptions):
+    """Many networks, early."""
+
+    networks: int = Field(10, ge=1, description="networks whose scores are averaged")
+    epochs: int = Field(10, ge=1, description="passes over the images before scores are taken")
+    schedule: Literal["step", "cosine", "constant"] = Field("constant", description="how the learning rate falls")
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through the networks: in training, and once for their scores."""
+    return watched(train, options) + options.networks * int(train.supervision.single.sum())
+
+
+def check(train: TrainingSet, ipc: int, options: Options) -> None:
+    """Every class has `ipc` images with a single label."""
+    class_members(train, ipc)
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """The `ipc` real images of each class with the largest errors."""
+
+    def score(watch: Watch) -> Scores:
+        errors = [error_norms(watch.logits(watch.train(k)), watch.labels) for k in range(options.networks)]
+        return np.asarray(torch.stack(errors).double().mean(0).numpy())
+
+    return choose_by_difficulty(train, ipc, options, seed, run, method="el2n", score=score, pick=hardest, looks_after=1)
+
+
+def error_norms(logits: Tensor, labels: Tensor) -> Tensor:
+    """‖softmax(f) - y‖₂ of each image, [n]: logits [n, c], labels int64 [n]."""
+    return (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).norm(dim=1)

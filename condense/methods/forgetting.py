@@ -1,0 +1,66 @@
+"""Forgetting: the real images that a network in training learns and forgets again most often.
+
+An event of forgetting is an image classified right when its batch came last, and wrong now. Images never learned count
+as forgotten without end. The most forgettable are kept; of wrong labels, those that are never learned.
+Source: Toneva et al. (2019), "An Empirical Study of Example Forgetting during Deep Neural Network Learning",
+https://arxiv.org/abs/1812.05159, Algorithm 1: events are counted as batches come, on images as augmented.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condense.data.types import TrainingSet
+from condense.methods._difficulty import DifficultyOptions, Scores, Watch, choose_by_difficulty, hardest, watched
+from condense.methods._members import class_members
+from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+
+
+class Options(DifficultyOptions):
+    """One network, to the end."""
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through the networks."""
+    return watched(train, options)
+
+
+def check(train: TrainingSet, ipc: int, options: Options) -> None:
+    """Every class has `ipc` images with a single label."""
+    class_members(train, ipc)
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """The `ipc` most forgettable real images of each class."""
+
+    def score(watch: Watch) -> Scores:
+        counts = []
+        for k in range(options.networks):
+            events = Events(len(watch.labels))
+            watch.train(k, events.look)
+            counts.append(events.counts())
+        return np.asarray(np.mean(counts, axis=0), dtype=np.float64)
+
+    return choose_by_difficulty(train, ipc, options, seed, run, method="forgetting", score=score, pick=hardest)
+
+
+class Events:
+    """How often each of n images was forgotten."""
+
+    def __init__(self, n: int) -> None:
+        self._right, self._learned = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+        self._forgotten = torch.zeros(n, dtype=torch.int64)
+
+    def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """A batch: numbers of its images, each once, logits and labels."""
+        right = logits.argmax(1) == labels
+        self._forgotten[index] += (self._right[index] & ~right).long()
+        self._learned[index] |= right
+        self._right[index] = right
+
+    def counts(self) -> Scores:
+        """Events of each image, infinite for those never learned: [n]."""
+        return np.where(self._learned.numpy(), self._forgotten.numpy(), np.inf).astype(np.float64)

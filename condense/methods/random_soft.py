@@ -1,0 +1,73 @@
+"""Random images with a teacher's soft labels: what the labels alone do for methods that come with such.
+
+The images are those of `random`, the teacher that of `rded`: with the same options and seed it is the same network, so
+the rival has nothing but its images ahead.
+Source: asked for by Qin, Deng & Alvarez-Melis (2024), "A Label is Worth a Thousand Images in Dataset Distillation",
+https://arxiv.org/abs/2406.10485, where random images with soft labels rival distilled ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from condense import rng
+from condense.classifiers.teaching import teacher_for
+from condense.data.types import TrainingSet
+from condense.methods._members import class_members
+from condense.methods._taught import LabelTeacher, cost_with, notes_with, teaching
+from condense.options import Options as BaseOptions
+from condense.run import Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
+
+
+class Options(BaseOptions):
+    """The teacher."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}}
+
+    teacher: LabelTeacher = LabelTeacher()
+    temperature: float = Field(1.0, gt=0, description="of the teacher's softmax in the soft labels")
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through the teacher."""
+    return teaching(train, options.teacher) + train.images.num_classes * ipc
+
+
+def check(train: TrainingSet, ipc: int, options: Options) -> None:
+    """Every class has `ipc` images with a single label."""
+    class_members(train, ipc)
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """Draw `ipc` real images from each class by observed label, and let the teacher label them.
+
+    Raises:
+        UserError: a class has fewer than `ipc` images, labels are not single, or as `teacher_for`.
+    """
+    check_ipc(ipc)
+    members = class_members(train, ipc)
+    teacher = teacher_for(train, options.teacher, seed, run)
+    started = time.perf_counter()
+    generator = np.random.default_rng(rng.derive(seed, "random"))
+    chosen = np.concatenate([generator.choice(own, ipc, replace=False) for own in members]).astype(np.int64)
+    images = train.images.images[chosen]
+    soft_labels = teacher.soft_labels(images, options.temperature)
+    return assemble(
+        train,
+        images,
+        ipc,
+        method="random_soft",
+        options=options,
+        seed=seed,
+        cost=cost_with(teacher, time.perf_counter() - started, len(chosen)),
+        source_index=chosen,
+        soft_labels=soft_labels,
+        notes=notes_with(teacher, soft_labels, options.temperature),
+    )

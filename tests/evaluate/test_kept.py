@@ -1,0 +1,135 @@
+"""Kept results: every table again from small files alone, and the documents' figures held to them."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pages import Page
+
+from condense.errors import UserError
+from condense.evaluate.benchmark_report import MARKDOWN, write_tables
+from condense.evaluate.kept import Kept, read_kept, write_kept
+from condense.evaluate.leaderboard import SHOWS, SHOWS_NOT, render_leaderboard
+from condense.evaluate.results import Measured, Result, entries
+from condense.evaluate.tables import markdown_report
+
+ROOT = Path(__file__).parents[2]
+DONE = Result(
+    cell="fm_random_ipc10_seed0",
+    setting="fashion-mnist sym:0.4",
+    method="random",
+    data="fashion-mnist",
+    noise="sym:0.4",
+    ipc=10,
+    seed=0,
+    clean_first="none",
+    protocol="hard",
+    network="convnet3",
+    status="done",
+    accuracies=(50.0, 1 / 3, 70.25),
+    mean=40.1,
+    seconds=90.0,
+    worst_class=12.5,
+    coverage=0.25,
+    training_bytes=4321,
+    sha256="ab12",
+)
+
+
+def kept(method: str, *means: float, **changed: object) -> list[Kept]:
+    """Cells of a method, one a seed."""
+    found = []
+    for seed, mean in enumerate(means):
+        told = {"cell": f"{method}-{seed}{changed.get('ipc', '')}", "method": method, "seed": seed} | changed
+        result = dataclasses.replace(DONE, accuracies=(mean - 0.5, mean + 0.5), **told)  # type: ignore[arg-type]
+        found.append(Kept(result, {"method": method, "steps": 7}, {"machine": {"cpu": "ours"}, "created": "today"}))
+    return found
+
+
+def test_what_is_kept_comes_back_and_makes_the_same_tables(tmp_path: Path) -> None:
+    measured = dataclasses.replace(DONE, cell="s", task="generation", measured=(Measured("FD", "FD (a)", None),))
+    drawn = Kept(measured, {}, {})
+    given = [*kept("random", 60.0, 61.0, 62.0), *kept("dm", 70.0, 71.5, 72.0), drawn]
+    assert len(write_kept(tmp_path / "kept", given)) == len(given)
+    found = read_kept(tmp_path / "kept")
+    assert {one.result for one in found} == {one.result for one in given}
+    assert found[0].recipe == {"method": "dm", "steps": 7} and found[0].origin["created"] == "today"
+    for name, some in (("a", given), ("b", found)):
+        (tmp_path / name).mkdir()
+        write_tables(tmp_path / name, "T", sorted((one.result for one in some), key=lambda result: result.cell))
+    assert (tmp_path / "a" / MARKDOWN).read_text() == (tmp_path / "b" / MARKDOWN).read_text()
+
+
+def test_results_of_several_machines_are_merged_but_never_overwritten(tmp_path: Path) -> None:
+    write_kept(tmp_path, kept("random", 60.0))
+    before = (tmp_path / "random-0.json").read_bytes()
+    assert [path.name for path in write_kept(tmp_path, [*kept("random", 60.0), *kept("dm", 70.0)])] == ["dm-0.json"]
+    assert (tmp_path / "random-0.json").read_bytes() == before
+    with pytest.raises(UserError, match="has another result for random-0"):
+        write_kept(tmp_path, kept("random", 61.0))
+    for damage in ('{"schema": "dmis-result/2"}', "{}", "[", '{"schema": "dmis-result/1", "result": {"cell": "x"}}'):
+        (tmp_path / "dm-0.json").write_text(damage)
+        with pytest.raises(UserError, match=r"dm-0\.json"):
+            read_kept(tmp_path)
+
+
+def test_the_leaderboard_holds_everything_inside_and_every_cell_one_click_away() -> None:
+    given = [*kept("random", 60.0, 61.0, 62.0), *kept("dm", 80.0, 81.5, 82.0), *kept("dm", 90.0, ipc=50)]
+    given += kept("rded", 95.0, protocol="soft", labels="online")
+    html = render_leaderboard("A <title>", given)
+    page = Page(html)
+    text = " ".join("".join(page.texts).split())
+    assert page.open == [] and page.links == [] and "http" not in html and "url(" not in html
+    assert SHOWS in text and SHOWS_NOT in text and "A <title>" in text
+    rows = [attributes for tag, attributes in page.tags if tag == "tbody"]
+    assert [(row["data-label"], row["data-ipc"]) for row in rows] == [
+        ("rded", "10"),
+        ("dm", "50"),
+        ("dm", "10"),
+        ("random", "10"),
+    ]
+    dots = [attributes for tag, attributes in page.tags if attributes.get("class") == "dot"]
+    assert [dot["data-judged"] for dot in dots] == [row["data-judged"] for row in rows]
+    choices = [attributes["name"] for tag, attributes in page.tags if tag == "select"]
+    assert choices == ["setting", "ipc", "judged"]
+    for one in given:
+        assert one.result.cell in text
+    assert text.count("SHA-256 of the set: ab12") == len(given) and text.count('"steps": 7') == len(given)
+    starred = [tag for tag, attributes in page.tags if attributes.get("class") == "star"]
+    assert len(starred) == 1  # random, below dm
+
+
+MARK = re.compile(r"<!-- results: (\S+?)(?: ([^>]+?))? -->\n(.*?)<!-- end of results -->", re.DOTALL)
+
+
+def told_tables(text: str, root: Path) -> list[tuple[str, list[str], list[str]]]:
+    """Of each table marked in a document: the folder of its results, its lines, and those the results make."""
+    found = []
+    for folder, setting, block in MARK.findall(text):
+        results = [one.result for one in read_kept(root / folder)]
+        own = [result for result in results if setting in ("", result.setting)]
+        made = markdown_report("", [], entries(own), []).splitlines()
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        found.append((folder, lines, [line for line in made if line.startswith("|")]))
+    return found
+
+
+def test_figures_in_the_documents_are_those_of_the_kept_results() -> None:
+    for document in sorted((ROOT / "docs").glob("*.md")):
+        for folder, told, made in told_tables(document.read_text(encoding="utf-8"), ROOT / "docs"):
+            assert told, f"{document.name} has an empty table of {folder}"
+            strange = [line for line in told if line not in made]
+            assert not strange, f"{document.name} quotes what {folder} does not hold: {strange[0]}"
+
+
+def test_a_figure_that_is_not_in_the_results_is_noticed(tmp_path: Path) -> None:
+    write_kept(tmp_path / "results" / "one", kept("random", 60.0))
+    made = markdown_report("", [], entries([one.result for one in kept("random", 60.0)]), [])
+    marked = f"<!-- results: results/one -->\n{made}\n<!-- end of results -->"
+    ((_, told, right),) = told_tables(marked, tmp_path)
+    assert told == right and told
+    ((_, told, right),) = told_tables(marked.replace("60.0", "61.0"), tmp_path)
+    assert told != right
+    assert json.loads((tmp_path / "results/one/random-0.json").read_text())["result"]["accuracies"] == [59.5, 60.5]
