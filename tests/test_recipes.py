@@ -92,7 +92,12 @@ SIZES = {
     *("network.channels", "network.multipliers", "network.blocks"),
     *("train.steps", "train.batch_size", "train.temperature", "train.precision", "draw.sampler_steps"),
     *("generation.samples", "generation.space", "generation.weights", "generation.steps"),
-    *("classifier.fit.network", "classifier.fit.epochs", "classifier.options.dmis-ce.per_class"),
+    *(
+        "classifier.fit.network",
+        "classifier.fit.epochs",
+        "classifier.options.dmis-ce",
+        "classifier.options.dmis-ce.per_class",
+    ),
     *("backbone", "teacher.network"),
 }
 """What a twin may have otherwise: how large everything is, which images and labels, and who judges."""

@@ -23,8 +23,8 @@ def check_space(name: str, weights: Path | None) -> None:
         raise UserError(f"no feature space is called {name!r}; choose {', '.join(features.NAMES)}.")
     if (name == "inception") != (weights is not None):
         raise UserError(
-            "The feature space inception and --inception-weights FILE belong together; the file is "
-            "weights-inception-2015-12-05-6726825d.pth of torch-fidelity's releases."
+            "The feature space inception and --inception-weights FILE (in a recipe: weights) belong together; the file "
+            "is weights-inception-2015-12-05-6726825d.pth of torch-fidelity's releases."
         )
 
 

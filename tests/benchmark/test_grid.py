@@ -236,7 +236,7 @@ def test_a_recipe_extends_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"methods": ["dmis", "random"], "generation": {}}, "nothing to do for 'random'"),
         ({"methods": ["dmis"], "generation": {"space": "clip"}}, "no feature space is called 'clip'"),
         ({"methods": ["dmis"], "generation": {"space": "inception"}}, "belong together"),
-        ({"methods": ["dmis"], "generation": {"sample": 3}}, "did you mean 'samples'"),
+        ({"methods": ["dmis"], "generation": {"sample": 3}}, "unknown key 'generation.sample'"),
         ({"methods": [], "classifiers": ["elrr"]}, "did you mean elr"),
         ({"methods": [], "classifiers": ["elr"], "options": {"elr": {"strenght": 3}}}, "did you mean 'strength'"),
         ({"methods": [], "classifiers": ["elr"], "options": {"gce": {}}}, "options for 'gce'"),
