@@ -30,10 +30,6 @@ MAX_DEGREES = 15.0
 NUM_UNIFORM = 3  # an operation needs at most three random numbers an image
 DSA = "color_crop_cutout_flip_scale_rotate"
 
-# A mirrored digit is another sign, so these data sets are never flipped (as in DC's public code).
-# Fashion-MNIST is not among them: mirrored clothes are clothes.
-NEVER_FLIPPED = ("digits", "mnist", "svhn")
-
 
 def siamese(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
     """Apply one random operation of `strategy` with the same parameters for every image.
@@ -97,9 +93,9 @@ def check_strategy(strategy: str) -> tuple[str, ...]:
     return names
 
 
-def allowed(strategy: str, data_name: str) -> str:
-    """`strategy` without what the data set called `data_name` forbids: "flip" for digits, mnist and svhn."""
-    if data_name not in NEVER_FLIPPED:
+def allowed(strategy: str, *, may_flip: bool) -> str:
+    """`strategy` without "flip" where a mirror image may show another class (see `ImageData.may_flip`)."""
+    if may_flip:
         return strategy
     return "_".join(name for name in strategy.split("_") if name != "flip")
 

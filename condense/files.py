@@ -1,25 +1,34 @@
 """Writing files so that a reader sees the old one or the whole new one, never a part.
 
 A file is written under a temporary name in the same folder, flushed to the disk and renamed; a failure
-becomes one sentence and removes the temporary name.
+becomes one sentence and removes the temporary name. A process that is killed leaves its temporary file behind: the
+name tells machine and process, and the next one that writes there removes what belongs to none that lives.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from condense.errors import DmisError, RunFailed, UserError
+from condense.text import shortened
+
+AnyPath: TypeAlias = str | os.PathLike[str]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_PLACE = {errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG}
+_PARTIAL = ".partial-"
 
 
 @contextmanager
@@ -35,7 +44,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         UserError: the place cannot be written to.
     """
     target = Path(os.path.realpath(target))
-    temporary = target.with_name(f".partial-{secrets.token_hex(4)}-{target.name}")
+    # not the whole name after the mark: a name of the greatest length must be writable too
+    temporary = target.with_name(f"{_PARTIAL}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix[-20:]}")
     try:
         yield temporary
         if temporary.is_file():
@@ -55,22 +65,47 @@ def atomic_write_text(target: Path, text: str) -> None:
 
 
 def prepare_output(path: Path, *, force: bool) -> None:
-    """Check, before any long work, that `path` may be written; missing folders above it are made.
+    """Check, before any long work, that the file `path` may be written; missing folders above it are made.
 
-    An empty folder counts as free. With `force` what exists stays until the new result replaces it.
+    With `force` what exists stays until the new result replaces it. What killed processes left there is removed.
 
     Raises:
-        UserError: `path` exists and `force` is off, or its folder cannot be made or written to.
+        UserError: `path` is a folder, exists and `force` is off, has too long a name, or may not be written.
     """
-    occupied = any(path.iterdir()) if path.is_dir() else path.exists()
-    if occupied and not force:
-        raise UserError(f"{path} exists already; choose another name or give --force to replace it.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise write_error(error, path) from error
+    check_name(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, and a file is to be written; give the name of a file.")
+    _check_free(path, path.exists(), force=force)
+    _make_writable(path.parent, path)
+
+
+def prepare_folder(path: Path, *, force: bool) -> None:
+    """As `prepare_output` for a folder that results are written into; an empty one counts as free.
+
+    Raises:
+        UserError: as `prepare_output`, or `path` is a file.
+    """
+    check_name(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, and a folder is needed; choose another name.")
+    _check_free(path, path.is_dir() and any(path.iterdir()), force=force)
+    _make_writable(path.parent, path)
+    if path.is_dir():
+        _make_writable(path, path)
+
+
+def sweep(folder: Path, *, alone: bool = False) -> None:
+    """Remove the temporary files that killed processes left in `folder`.
+
+    Args:
+        folder: where; nothing happens if there is none.
+        alone: whether nobody else writes there, e.g. under a lock: then whatever is temporary goes, of other machines
+            and earlier versions too.
+    """
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if path.name.startswith(_PARTIAL) and (alone or _is_orphan(path.name)):
+                _remove(path)
 
 
 def write_error(error: OSError, target: Path) -> DmisError:
@@ -82,6 +117,52 @@ def write_error(error: OSError, target: Path) -> DmisError:
     if error.errno in _NO_PLACE:
         return UserError(f"{target} cannot be written ({error.strerror}); choose another place.")
     return RunFailed(f"writing {target} failed: {error.strerror or error}.")
+
+
+def check_name(path: Path) -> None:
+    """Raise `UserError` where the system takes no such name, e.g. one of more than 255 bytes."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # `_make_writable` tells
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"{shortened(str(path), 80)} cannot be written ({told}); choose another name.") from error
+
+
+def _check_free(path: Path, occupied: bool, *, force: bool) -> None:
+    if occupied and not force:
+        raise UserError(f"{path} exists already; choose another name or give --force to replace it.")
+
+
+def _make_writable(folder: Path, target: Path) -> None:
+    """Make `folder` where it is missing and try whether files can be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise write_error(error, target) from error
+
+
+def _machine() -> str:
+    """A few characters that tell this machine from others that share a disk with it."""
+    return hashlib.sha256(platform.node().encode(errors="replace")).hexdigest()[:6]
+
+
+def _is_orphan(name: str) -> bool:
+    """Whether a temporary file of this name belongs to a process of this machine that is gone."""
+    found = re.match(rf"{re.escape(_PARTIAL)}([0-9a-f]{{6}})-(\d{{1,9}})-", name)
+    if found is None or found[1] != _machine() or os.name == "nt":  # where os.kill would end the process
+        return False
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _flush(path: Path) -> None:

@@ -16,6 +16,7 @@ Nothing is written unless a folder is named by `run`; there a call that was stop
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,8 @@ def train(
     """
     plan = _plan(data, recipe, {"method": method, "seed": seed, "quick": quick or None})
     training_options(plan)
-    return train_plan(plan, _run(plan, run, progress))
+    with _opened(plan, run, progress) as kept:
+        return train_plan(plan, kept)
 
 
 def condense(
@@ -166,7 +168,8 @@ def condense(
     asked = {"method": method, "ipc": ipc, "seed": seed, "quick": quick or None, "clean_first": clean_first}
     plan = _plan(data, recipe, asked)
     check_plan(plan)
-    return make_set(plan, _run(plan, run, progress))
+    with _opened(plan, run, progress) as kept:
+        return make_set(plan, kept)
 
 
 def evaluate(
@@ -256,7 +259,8 @@ def relabel(
     relabelling_options(plan)
     if isinstance(generator, Generator):
         return ask(generator, plan, Run(None, progress=progress))
-    return relabel_plan(plan, _run(plan, run if folder is None else None, progress))
+    with _opened(plan, run if folder is None else None, progress) as kept:
+        return relabel_plan(plan, kept)
 
 
 def _from_arrays(
@@ -325,7 +329,8 @@ def _plan(data: Data, recipe: RecipeLike | None, asked: Mapping[str, Any]) -> Pl
     return make_plan(Request(config, merge(below, _given(asked))), _loaded(data))
 
 
-def _run(plan: Plan, folder: str | Path | None, progress: bool) -> Run:
+def _opened(plan: Plan, folder: str | Path | None, progress: bool) -> AbstractContextManager[Run]:
+    """The run folder, held while it is worked in; nothing is kept where there is none."""
     if folder is None:
-        return Run(None, progress=progress)
+        return nullcontext(Run(None, progress=progress))
     return open_run(Path(folder), plan, resume=True, force=False, progress=progress)

@@ -22,6 +22,7 @@ def planes(images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
 
 
 _COUNTED = 4096  # images counted at once
+CONSTANT = 1e-4  # deviation of pixels in [0, 1] below which a channel counts as constant: one in 1,500 a level off
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +84,16 @@ class Preprocessing:
 
     @staticmethod
     def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
-        return like.new_tensor(values)[:, None, None]  # [C, 1, 1]
+        # made where it is needed: a GPU would wait for a copy
+        return torch.cat([like.new_full((1,), value) for value in values])[:, None, None]  # [C, 1, 1]
 
 
 def standardisation(pixels: npt.NDArray[np.uint8]) -> Preprocessing:
-    """Mean 0 and deviation 1 for each channel of uint8 images [n, H, W, C], as pixels in [0, 1]."""
+    """Mean 0 and deviation 1 for each channel of uint8 images [n, H, W, C], as pixels in [0, 1].
+
+    A channel that is (all but) the same in all pixels keeps its scale: divided by its deviation, the slightest other
+    value in a test image would outweigh all other channels.
+    """
     channels = pixels.shape[3]
     counts = np.zeros((channels, 256), dtype=np.int64)
     for part in np.array_split(pixels, -(-len(pixels) // _COUNTED)):
@@ -95,5 +101,5 @@ def standardisation(pixels: npt.NDArray[np.uint8]) -> Preprocessing:
             counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
     share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
     mean = share @ values
-    std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(1)).clip(min=1e-6)
-    return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)))
+    std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(1))
+    return Preprocessing(tuple(map(float, mean)), tuple(map(float, np.where(std < CONSTANT, 1.0, std))))

@@ -19,15 +19,20 @@ import math
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from condense.errors import UserError, in_short
 from condense.options import Options
+from condense.rng import MOST_SEEDS
+from condense.tensor_file import JSON
+from condense.text import shortened
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_MOST_BYTES, _MOST_VALUES, _DEEPEST = 2**18, 100_000, 30
 
 SIZES: tuple[tuple[int, str, int | None], ...] = (
     (16, "generator-8px", None),
@@ -52,9 +57,21 @@ class DataRecipe(Options):
     root: Path | None = Field(None, description="folder or file where a named data set lies")
     image_size: int | None = Field(None, ge=4, description="side to which images are brought")
     download: bool = Field(False, description="whether a named data set may be fetched")
+    fit: Literal["crop", "pad", "squash"] = Field(
+        "crop", description="how images that are not square become so: their middle, a margin around them, or distorted"
+    )
+    background: Literal["white", "grey", "black"] = Field(
+        "white", description="what transparent pictures are laid on, and the margin of fit: pad"
+    )
+    skip_unreadable: bool = Field(False, description="whether files that cannot be read are left out")
+    flip: bool | None = Field(
+        None, description="whether a mirror image still shows its class; as the class names suggest when empty"
+    )
     labels: str | None = Field(None, description="FILE or FILE::NAME of the given labels, in place of the data's own")
     noise: str = Field("none", description="KIND:RATE injected into clean labels, e.g. sym:0.4")
-    noise_seed: int | None = Field(None, ge=0, description="seed of the noise; the recipe's seed when empty")
+    noise_seed: int | None = Field(
+        None, ge=0, lt=MOST_SEEDS, description="seed of the noise; the recipe's seed when empty"
+    )
 
 
 class EvaluateRecipe(Options):
@@ -71,7 +88,7 @@ class Recipe(Options):
     data: DataRecipe = DataRecipe()
     method: str = Field("dmis", description="name of the condensation method")
     ipc: int = Field(10, ge=1, description="images per class")
-    seed: int = Field(0, ge=0, description="seed of everything")
+    seed: int = Field(0, ge=0, lt=MOST_SEEDS, description="seed of everything")
     quick: bool = Field(False, description="whether every default is the method's smallest budget, for first tries")
     clean_first: Literal["none", "dmis", "cleanlab", "oracle"] = Field(
         "none", description="who repairs the labels beforehand; oracle: the truth"
@@ -92,14 +109,61 @@ class Recipe(Options):
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file. Raises `UserError` where it is missing or is none."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise UserError(f"The recipe {path} cannot be read: it is no file.")
+        if path.stat().st_size > _MOST_BYTES:
+            raise UserError(f"The recipe {path} has more than {_MOST_BYTES:,} bytes, which no recipe needs.")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"The recipe {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"The recipe {path} is not YAML: {in_short(error)}.") from error
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    found = _from_yaml(text, f"The recipe {path}")
+    if not isinstance(found, dict):
         raise UserError(f"The recipe {path} must be a mapping of names to values.")
     return found
+
+
+def _from_yaml(text: str, what: str) -> JSON:
+    """YAML as plain values: mappings with text for keys, lists, texts, numbers, true, false and nothing.
+
+    Raises `UserError` for anything else there is in YAML: dates, bytes, sets, things that hold themselves.
+    """
+    try:
+        found = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError, AttributeError) as error:
+        raise UserError(f"{what} is not YAML: {in_short(error)}.") from error
+    return _plain(found, what, [_MOST_VALUES])
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without dates: 2024-01-01 is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _plain(value: object, what: str, left: list[int], depth: int = 0) -> JSON:
+    """`value` if it is plain; `left` counts the values that may still come, aliases each time they are met."""
+    left[0] -= 1
+    if left[0] < 0 or depth > _DEEPEST:
+        raise UserError(f"{what} holds itself or too much: {_MOST_VALUES} values, {_DEEPEST} deep, are the most.")
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise UserError(f"{what} maps names to values, but {shortened(repr(key), 80)} is no name; quote it.")
+        return {key: _plain(item, what, left, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, what, left, depth + 1) for item in value]
+    if value is None or isinstance(value, (str, bool, float)):
+        return value
+    if isinstance(value, int) and abs(value) < 2**63:
+        return value
+    shown = "a number of too many digits" if isinstance(value, int) else f"a value of type {type(value).__name__}"
+    raise UserError(f"{what} holds {shown}; write texts, numbers, lists and names with values.")
 
 
 def shipped(name: str) -> dict[str, Any]:
@@ -135,26 +199,54 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise UserError(f"--set {setting!r} sets a part of something that another --set gave a value.")
         try:
-            place[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting!r}: {value!r} is not a YAML value.") from error
+            place[leaf] = _from_yaml(value, "the value")
+        except UserError as error:
+            raise UserError(f"--set {shortened(repr(setting), 80)}: {error}") from error
     return nested
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings laid over each other, the last one on top. Raises `UserError` where one is no mapping."""
+    """Nested mappings laid over each other, the last one on top; null takes a section away.
+
+    Raises `UserError` where one is no mapping, or a value lies where another layer has a section.
+    """
     merged: dict[str, Any] = {}
     for layer in layers:
         if not isinstance(layer, Mapping):
-            raise UserError(f"Found {layer!r} where names with values are needed, e.g. {{steps: 2000}}.")
+            raise UserError(
+                f"Found {shortened(repr(layer), 80)} where names with values are needed, e.g. {{steps: 2000}}."
+            )
         for key, value in layer.items():
             below = merged.get(key)
-            merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+            if isinstance(below, dict) and isinstance(value, Mapping):
+                merged[key] = merge(below, value)
+                continue
+            if None not in (below, value) and isinstance(below, dict) != isinstance(value, Mapping):
+                _refuse_value(key, below if isinstance(value, Mapping) else value)
+            merged[key] = value
     return merged
+
+
+def check_sections(model: type[BaseModel], layers: Mapping[str, Any]) -> None:
+    """Raise `UserError` where `layers` has a plain value, or null, for what is a section of `model`."""
+    for name, field in model.model_fields.items():
+        is_section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        may_lack = BaseModel in {base for part in get_args(field.annotation) for base in getattr(part, "__mro__", ())}
+        value = layers.get(name, {})
+        if (is_section or (may_lack and value is not None)) and not isinstance(value, Mapping):
+            _refuse_value(name, value)
+
+
+def _refuse_value(name: str, value: object) -> None:
+    raise UserError(
+        f"The recipe section {name!r} is {shortened(repr(value), 80)}; write names with values, e.g. {{steps: 2000}}, "
+        "or leave it out."
+    )
 
 
 def resolve(layers: Mapping[str, Any]) -> Recipe:
     """A recipe from a nested mapping; keys it does not know become the method's options."""
+    check_sections(Recipe, layers)
     known = {key: value for key, value in layers.items() if key in Recipe.model_fields}
     rest = {key: value for key, value in layers.items() if key not in Recipe.model_fields}
     known["options"] = merge(known.get("options") or {}, rest)
@@ -173,7 +265,7 @@ def parse(model: type[Model], values: Mapping[str, Any], what: str) -> Model:
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(model.model_fields) or 'none'}."
             raise UserError(f"The {what} has an unknown key {place!r}; {hint}") from error
         shown = json.dumps(first.get("input"), default=str)[:80]
-        raise UserError(f"The {what} key {place!r} is {shown}: {first['msg']}.") from error
+        raise UserError(f"The {what} key {place[:80]!r} is {shown}: {' '.join(first['msg'].split())[:300]}.") from error
 
 
 def _field_names(model: type[BaseModel]) -> list[str]:

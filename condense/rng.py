@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+MOST_SEEDS = 2**63
+"""Seeds lie in [0, 2^63): what torch, numpy and HDF5 all take."""
 
 
 def derive(seed: int, purpose: str, *numbers: int) -> int:
@@ -19,4 +24,6 @@ def generator(seed: int, purpose: str, *numbers: int, device: torch.device | str
     On the CPU unless a `device` is given: the same numbers on every machine, at the price of a copy for each draw that
     a GPU needs. A device's own numbers are others, the same whenever that kind of device is seeded so.
     """
+    import torch
+
     return torch.Generator(device).manual_seed(derive(seed, purpose, *numbers))

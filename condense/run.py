@@ -1,7 +1,7 @@
 """A run: its folder with metrics and checkpoints, its progress bar, and how it is interrupted.
 
 Everything is written so that a run stopped at any moment can go on from its last checkpoint (see files.py).
-Checkpoints are safetensors files: tensors plus JSON, no pickle, so a stranger's checkpoint cannot run code.
+Checkpoints are sealed safetensors files (see tensor_file.py): no pickle, so a stranger's cannot run code.
 """
 
 from __future__ import annotations
@@ -11,39 +11,48 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from condense import tensor_file
+from condense.changes import changes
 from condense.errors import UserError
-from condense.files import atomic_path, atomic_write_text, prepare_output, write_error
+from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, sweep, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
+from condense.tensor_file import JSON, as_described
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from torch import Tensor
 
-JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
-
+LOCK = ".lock"
 STOPPING = b"\nStopping where this can go on later; Ctrl-C again stops at once.\n"
 
 __all__ = [
     "JSON",
     "Run",
     "Tracker",
+    "as_described",
     "atomic_path",
     "atomic_write_text",
     "check_same_run",
     "git_revision",
     "interrupt_guard",
+    "locked",
     "machine",
     "pack_optimizer",
     "peak_memory_bytes",
+    "prepare_folder",
     "prepare_output",
     "unpack_optimizer",
 ]
+
+
+# a terminal or connection that is closed sends SIGHUP; Windows has none
+_STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Tracker:
@@ -57,7 +66,8 @@ class Tracker:
         """Show that `done` steps of the total are finished, with numbers, e.g. `update(40, loss=0.31)`."""
         if self._progress is not None and self._task is not None:
             text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            self._progress.update(self._task, completed=done, shown=text)
+            with suppress(OSError):  # a terminal that is closed must not end the work
+                self._progress.update(self._task, completed=done, shown=text)
 
 
 class Run:
@@ -71,14 +81,14 @@ class Run:
         UserError: the folder cannot be made.
     """
 
-    def __init__(self, path: Path | None, *, progress: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: AnyPath | None, *, progress: bool = False) -> None:
+        self.path = None if path is None else Path(path)
         self.progress = progress
-        if path is not None:
+        if self.path is not None:
             try:
-                path.mkdir(parents=True, exist_ok=True)
+                self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise write_error(error, path) from error
+                raise write_error(error, self.path) from error
 
     def metric(self, **values: float | int | str) -> None:
         """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON has no word for them)."""
@@ -100,7 +110,10 @@ class Run:
         """
         if self.path is None or not (target := self.path / "metrics.jsonl").exists():
             return
-        lines = target.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            lines = target.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise write_error(error, target) from error
         atomic_write_text(target, "".join(f"{line}\n" for line in lines if _is_up_to(line, step, counter)))
 
     @contextmanager
@@ -109,8 +122,15 @@ class Run:
         if not self.progress:
             yield Tracker()
             return
-        with _progress_bar() as progress:
-            yield Tracker(progress, progress.add_task(description, total=total, completed=initial, shown=""))
+        progress = _progress_bar()
+        task = progress.add_task(description, total=total, completed=initial, shown="")
+        with suppress(OSError):  # as in Tracker
+            progress.start()
+        try:
+            yield Tracker(progress, task)
+        finally:
+            with suppress(OSError):
+                progress.stop()
 
     def save(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
         """Write `tensors` and `meta` to NAME.safetensors in one step: the old file or the new, never a part.
@@ -119,10 +139,8 @@ class Run:
         """
         if self.path is None:
             return
-        from safetensors.torch import save
-
-        # not save_file: it hides the system's error number and makes the file private to its owner
-        content = save(_separate(tensors), metadata={"meta": json.dumps(meta)})
+        # not safetensors' save_file: it hides the system's error number and makes the file private to its owner
+        content = tensor_file.to_bytes(tensors, meta)
         with atomic_path(self.path / f"{name}.safetensors") as temporary:
             temporary.write_bytes(content)
 
@@ -130,25 +148,18 @@ class Run:
         """The tensors (on the CPU) and meta that `save` wrote under `name`, None if there are none.
 
         Raises:
-            UserError: the file is cut short, damaged or not ours.
+            UserError: the file is cut short, damaged, changed or not ours.
         """
-        if self.path is None or not (target := self.path / f"{name}.safetensors").exists():
-            return None
-        from safetensors import SafetensorError, safe_open
+        target = self.file(name)
+        return None if target is None or not target.exists() else tensor_file.read(target)
 
-        try:
-            with safe_open(target, framework="pt") as file:
-                meta = json.loads((file.metadata() or {})["meta"])
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise UserError(
-                f"{target} is not a readable checkpoint ({error}); restore a copy or delete it to start over."
-            ) from error
-        return tensors, meta
+    def file(self, name: str) -> Path | None:
+        """Where `save` writes `name`; None in memory."""
+        return None if self.path is None else self.path / f"{name}.safetensors"
 
 
 class interrupt_guard:
-    """Context manager: the first Ctrl-C (or SIGTERM) sets `requested`, a second raises KeyboardInterrupt.
+    """Context manager: the first Ctrl-C, SIGTERM or SIGHUP sets `requested`, a second raises KeyboardInterrupt.
 
     Who sits at a terminal is told so at once, for an epoch may take minutes. A loop checks `requested` after each
     step, saves, and raises `condense.errors.Interrupted`. Outside the main thread Python allows no handlers; there
@@ -161,8 +172,9 @@ class interrupt_guard:
 
     def __enter__(self) -> interrupt_guard:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+            for number in _STOPS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -177,12 +189,43 @@ class interrupt_guard:
             raise KeyboardInterrupt
         self.requested = True
         if number == signal.SIGINT and os.isatty(2):  # a job of a benchmark gets SIGTERM: its parent has told already
-            os.write(2, STOPPING)  # past sys.stderr, which must not be entered twice
+            with suppress(OSError):
+                os.write(2, STOPPING)  # past sys.stderr, which must not be entered twice
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold `folder`, which is made, so that no second process works in it; `what` is at work there, e.g. "run".
+
+    What killed processes left there is removed. Where a file system knows no locks, nothing is held.
+
+    Raises:
+        UserError: another process is at work there, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another {what} is at work in {folder}; wait for it, or choose another folder (--run, --out)."
+        ) from None
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        raise write_error(error, folder) from error
+    try:
+        sweep(folder, alone=True)
+        yield
+    finally:
+        lock.release()
 
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str) -> None:
     """Raise `UserError` unless the meta of a saved file has all of `now`, e.g. seed, options and fingerprints."""
-    changed = [key for key, value in now.items() if before.get(key) != value]
+    changed = changes(before, now)
     if changed:
         raise UserError(f"The {what} is of a run with other {', '.join(changed)}; use the same or start afresh.")
 
@@ -228,18 +271,6 @@ def _progress_bar() -> Progress:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=Console(stderr=True))
-
-
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors, no two in the same memory (safetensors refuses those)."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        memory = plain.untyped_storage().data_ptr()
-        result[name] = plain.clone() if memory in seen else plain
-        seen.add(memory)
-    return result
 
 
 def _not_finite(value: float | int | str) -> bool:

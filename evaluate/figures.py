@@ -6,17 +6,22 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
 
 from condense.data.types import Images, Mask
 from condense.grid import grid, png
+from condense.text import literal, shortened
 
 INK = "#1c2430"
 QUIET = "#667085"
+FONT = "DejaVu Sans"  # comes with matplotlib
 RED = (214, 40, 40)
 # One colour a method throughout a report; methods not named here take the others in turn.
 COLOURS = {
@@ -52,9 +57,54 @@ def png_data_uri(image: Images) -> str:
 
 def figure_data_uri(figure: Figure) -> str:
     """A matplotlib figure as "data:image/png;base64,…", sharp on screens of double density."""
+    _suit_fonts(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
     return _data_uri(buffer.getvalue())
+
+
+def _suit_fonts(figure: Figure) -> None:
+    """Give every text a font that has its characters; where none is installed, number the ticks and leave boxes out."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            texts = [label.get_text() for label in axis.get_ticklabels()]
+            drawn = [text if not _undrawable(text) else f"#{number}" for number, text in enumerate(texts)]
+            if drawn != texts:
+                axis.set_ticks(axis.get_ticklocs(), labels=drawn)
+    for text in figure.findobj(Text):
+        foreign = frozenset(text.get_text()) - _characters(FONT) - {"\n"}
+        if foreign:
+            lacking = _undrawable(text.get_text())
+            text.set_text("".join("·" if char in lacking else char for char in text.get_text()))
+            text.set_fontfamily([FONT, *_fonts_for(foreign)])
+
+
+def _undrawable(text: str) -> frozenset[str]:
+    """The characters of a text that no installed font has."""
+    lacking = frozenset(text) - _characters(FONT) - {"\n"}
+    return lacking.difference(*(_characters(name) for name in _fonts_for(lacking)))
+
+
+@cache
+def _fonts_for(characters: frozenset[str]) -> tuple[str, ...]:
+    """Installed fonts that together have as many of the characters as there are, few and in a fixed order."""
+    chosen: list[str] = []
+    left = characters
+    names = sorted({font.name for font in fontManager.ttflist if "Last Resort" not in font.name}) if left else []
+    while left:
+        best = max(names, key=lambda name: len(left & _characters(name)), default=None)
+        if best is None or not left & _characters(best):
+            break
+        chosen.append(best)
+        left -= _characters(best)
+    return tuple(chosen)
+
+
+@cache
+def _characters(font: str) -> frozenset[str]:
+    """All characters of an installed font."""
+    files = [entry.fname for entry in fontManager.ttflist if entry.name == font] or [findfont(font)]
+    return frozenset(map(chr, get_font(files[0]).get_charmap()))
 
 
 def _data_uri(content: bytes) -> str:
@@ -105,7 +155,7 @@ def accuracy_bars(bars: Mapping[str, tuple[float, float | None]]) -> Figure:
             axes.errorbar(mean, place, xerr=ci95, color=INK, capsize=3.5, linewidth=1.2)
         label = f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}"
         axes.text(mean + (ci95 or 0) + 1.5, place, label, va="center", color=INK, fontsize=10)
-    axes.set_yticks(range(len(names)), names, fontsize=10.5, color=INK)
+    axes.set_yticks(range(len(names)), [literal(name) for name in names], fontsize=10.5, color=INK)
     axes.invert_yaxis()
     # Room to the right of 100 for the numbers of long bars.
     axes.set_xlim(0, max([100.0, *(mean + (ci95 or 0) + 26 for mean, ci95 in bars.values())]))
@@ -155,7 +205,7 @@ def accuracy_lines(lines: Sequence[Line], across: str, ticks: Sequence[int] = ()
             x,
             mean,
             yerr=[0 if half is None else half for half in ci95],
-            label=line.label,
+            label=literal(line.label),
             color=own_colours[line.method],
             marker=_MARKERS[methods.index(line.method) % len(_MARKERS)],
             markersize=5,
@@ -201,9 +251,10 @@ def confusion(
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     if num_classes <= 20:
         _annotate(axes, percent)
-    turned = 90 if max(map(len, classes)) > 3 else 0
-    axes.set_xticks(range(num_classes), classes, rotation=turned, fontsize=9, color=INK)
-    axes.set_yticks(range(num_classes), classes, fontsize=9, color=INK)
+    names = [literal(shortened(name, 40)) for name in classes]
+    turned = 90 if max(map(len, names)) > 3 else 0
+    axes.set_xticks(range(num_classes), names, rotation=turned, fontsize=9, color=INK)
+    axes.set_yticks(range(num_classes), names, fontsize=9, color=INK)
     axes.set_xlabel(f"{across} (% of each row)", fontsize=9.5, color=QUIET)
     axes.set_ylabel(down, fontsize=9.5, color=QUIET)
     axes.tick_params(length=0)

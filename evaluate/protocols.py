@@ -64,9 +64,9 @@ class Protocol:
     reported: Literal["last epoch"]
     source: str
 
-    def for_data(self, data_name: str) -> Protocol:
-        """This protocol with what the data set forbids taken out: "flip" for digits, mnist and svhn."""
-        return dataclasses.replace(self, augmentation=allowed(self.augmentation, data_name))
+    def for_data(self, *, may_flip: bool) -> Protocol:
+        """This protocol without "flip" where a mirror image may show another class, as of digits."""
+        return dataclasses.replace(self, augmentation=allowed(self.augmentation, may_flip=may_flip))
 
     def for_set(self, condensed: CondensedSet) -> Protocol:
         """This protocol at the learning rate stored with the set, where it leaves that open.

@@ -17,11 +17,12 @@ from typing import Literal
 
 import numpy as np
 
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 from condense.evaluate.comparisons import Against, BySeed, against, every_pair
 from condense.evaluate.reference import Published, find
 from condense.evaluate.stats import Paired, Summary, summarise, summarise_nested
 from condense.files import atomic_write_text
+from condense.text import from_cell, to_cell
 
 REFERENCE = "all images"
 """In place of a method: networks on all real images, a bound or a yardstick and no rival."""
@@ -171,7 +172,8 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
     for result in results:
         line = dataclasses.asdict(result)
         measured = json.dumps(line["measured"]) if result.measured else ""
-        writer.writerow(line | {"accuracies": " ".join(map(repr, result.accuracies)), "measured": measured})
+        line |= {"accuracies": " ".join(map(repr, result.accuracies)), "measured": measured}
+        writer.writerow({name: to_cell(value) if isinstance(value, str) else value for name, value in line.items()})
     atomic_write_text(path, text.getvalue())
 
 
@@ -187,12 +189,12 @@ def read_csv(path: Path) -> list[Result]:
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise UserError(f"{path} does not have the columns of a benchmark's results; make it anew.")
             return [_result(line) for line in reader]
-    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as a benchmark's results ({error}); make it anew.") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a benchmark's results ({in_short(error)}); make it anew.") from error
 
 
 def _result(line: dict[str, str]) -> Result:
-    values: dict[str, object] = dict(line)
+    values: dict[str, object] = {name: from_cell(cell) for name, cell in line.items()}
     values |= {name: int(line[name]) if line[name] else None for name in _WHOLE}
     values |= {name: float(line[name]) if line[name] else None for name in _REAL}
     values["accuracies"] = tuple(map(float, line["accuracies"].split()))
@@ -298,7 +300,8 @@ def write_comparisons(path: Path, results: Sequence[Result]) -> None:
     columns = ("setting", "judged", "ipc", "a", "b", *(field.name for field in dataclasses.fields(Paired)))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(comparisons(results))
+    for line in comparisons(results):
+        writer.writerow({name: to_cell(value) if isinstance(value, str) else value for name, value in line.items()})
     atomic_write_text(path, text.getvalue())
 
 

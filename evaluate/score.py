@@ -46,6 +46,7 @@ class Score:
         uses_true_labels: whether the set was made with true labels: a bound for others, not a rival.
         labels: what the networks were trained on: "hard" or stored "soft" labels, or an "online" teacher's.
         worst_class: mean over the networks of the accuracy in percent on the class that each knows least.
+        test_data: what was tested on: name, number of images, and where they lie.
     """
 
     mean: float
@@ -58,6 +59,7 @@ class Score:
     uses_true_labels: bool = False
     labels: Literal["hard", "soft", "online"] = "hard"
     worst_class: float | None = None
+    test_data: str = ""
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -106,7 +108,8 @@ def score(
     if repeats < 1:
         raise UserError(f"repeats is {repeats}; at least one network must be trained.")
     device = torch.device(device)
-    protocol, network = protocol.for_data(test.name).for_set(condensed), network or protocol.network
+    protocol = protocol.for_data(may_flip=may_flip(condensed, test)).for_set(condensed)
+    network = network or protocol.network
     computed = arithmetic("auto", device)
     models = [
         networks.build(
@@ -139,6 +142,7 @@ def score(
         condensed.uses_true_labels,
         lesson.labels,
         sum(worst) / len(worst),
+        f"{len(test)} test images of {test.name} ({test.provenance.get('path', 'in memory')})",
     )
 
 
@@ -199,6 +203,14 @@ def _lesson(condensed: CondensedSet, protocol: Protocol, teacher: Teacher | None
     asked = asked_online(teacher, condensed.preprocessing, protocol.temperature, mix)
     none = torch.zeros(len(condensed), condensed.num_classes)  # the teacher's answers take their place
     return _Lesson(none, {"augment": augment, "mix": asked, "loss": loss}, "online")
+
+
+def may_flip(condensed: CondensedSet, images: ImageData) -> bool:
+    """Whether training on a set may mirror its images: as is known of the real `images`, else as the set records."""
+    recorded = condensed.provenance.notes.get("flip")
+    if images.flip is None and isinstance(recorded, bool):
+        return recorded
+    return images.may_flip
 
 
 def check_comparable(condensed: CondensedSet, test: ImageData, truth: Truth) -> None:

@@ -29,6 +29,7 @@ class SetsScore:
         uses_true_labels: whether the sets were made with true labels: a bound for others, not a rival.
         labels: as in `Score`.
         worst_class: accuracy in percent on the class each network knows least, mean over the sets; None if unknown.
+        test_data: what was tested on, as of `Score`.
     """
 
     mean: float
@@ -43,6 +44,7 @@ class SetsScore:
     uses_true_labels: bool
     labels: str
     worst_class: float | None
+    test_data: str = ""
 
     def to_json(self) -> dict[str, JSON]:
         """All of it, as a JSON object with the attributes' names."""
@@ -111,6 +113,7 @@ def combine(scores: Sequence[Score]) -> SetsScore:
         scores[0].uses_true_labels,
         scores[0].labels,
         sum(worst) / len(worst) if worst else None,
+        scores[0].test_data,
     )
 
 

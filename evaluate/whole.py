@@ -79,7 +79,7 @@ def score_whole(
     if min(repeats, epochs) < 1:
         raise UserError(f"repeats is {repeats} and epochs {epochs}; both must be at least 1.")
     device, network = torch.device(device), network or protocol.network
-    rules = dataclasses.replace(protocol.for_data(images.name), epochs=epochs)
+    rules = dataclasses.replace(protocol.for_data(may_flip=images.may_flip), epochs=epochs)
     used = np.flatnonzero(~supervision.unlabelled)
     if not used.size:
         raise UserError(f"{images.name} has no labels, so no network can be trained on it.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from condense.errors import RunFailed, UserError
-from condense.files import atomic_path, atomic_write_text, prepare_output
+from condense.files import atomic_path, atomic_write_text, prepare_folder, prepare_output, sweep
 
 
 def names(folder: Path) -> list[str]:
@@ -127,15 +127,70 @@ def test_output_below_a_file_is_refused(tmp_path: Path) -> None:
 def test_prepare_output(tmp_path: Path) -> None:
     prepare_output(tmp_path / "new" / "deep" / "set.h5", force=False)
     assert names(tmp_path / "new" / "deep") == []  # the folder is made, nothing else
-    prepare_output(tmp_path / "new" / "deep", force=False)  # an empty folder is free
-    with pytest.raises(UserError, match=r"new exists already; .*--force"):
-        prepare_output(tmp_path / "new", force=False)
-    prepare_output(tmp_path / "new", force=True)
-    assert (tmp_path / "new" / "deep").is_dir()
     target = tmp_path / "a"
     target.write_text("x")
     with pytest.raises(UserError, match="--force"):
         prepare_output(target, force=False)
+    prepare_output(target, force=True)
+    assert target.read_text() == "x"
+
+
+def test_prepare_folder(tmp_path: Path) -> None:
+    (tmp_path / "new" / "deep").mkdir(parents=True)
+    prepare_folder(tmp_path / "new" / "deep", force=False)  # an empty folder is free
+    with pytest.raises(UserError, match=r"new exists already; .*--force"):
+        prepare_folder(tmp_path / "new", force=False)
+    prepare_folder(tmp_path / "new", force=True)
+    assert (tmp_path / "new" / "deep").is_dir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file, and a folder is needed"):
+        prepare_folder(tmp_path / "file", force=True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_is_no_place_for_a_file(tmp_path: Path, force: bool) -> None:
+    """faults.md, case 27: `--out` an existing folder was noticed after the work."""
+    (tmp_path / "set.h5").mkdir()
+    with pytest.raises(UserError, match="is a folder, and a file is to be written"):
+        prepare_output(tmp_path / "set.h5", force=force)
+
+
+def test_names_up_to_the_systems_limit_can_be_written(tmp_path: Path) -> None:
+    """faults.md, case 27: names of 238 bytes and more failed after the work."""
+    longest = tmp_path / ("n" * 252 + ".h5")
+    prepare_output(longest, force=False)
+    atomic_write_text(longest, "x")
+    assert longest.read_text() == "x"
+    for prepare in (prepare_output, prepare_folder):
+        with pytest.raises(UserError, match="File name too long"):
+            prepare(tmp_path / ("n" * 253 + ".h5"), force=False)
+        with pytest.raises(UserError, match=r"null byte|null character"):
+            prepare(tmp_path / "a\0b", force=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are not looked up there")
+def test_leftovers_of_killed_writes_are_removed(tmp_path: Path) -> None:
+    """faults.md, case 31: `.partial-*` files of killed writes stayed for ever."""
+    script = f"""
+import os, signal
+from pathlib import Path
+from condense.files import atomic_path
+with atomic_path(Path({str(tmp_path / "set.h5")!r})) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-P", "-c", script], check=False)
+    (orphan,) = names(tmp_path)
+    assert orphan.startswith(".partial-") and orphan.endswith(".h5")
+    with atomic_path(tmp_path / "other.h5") as temporary:
+        temporary.write_bytes(b"mine")
+        sweep(tmp_path)
+        assert names(tmp_path) == [temporary.name]  # that of a living process stays
+    (tmp_path / ".partial-0123abcd-checkpoint.safetensors").write_bytes(b"of an earlier version")
+    prepare_output(tmp_path / "set.h5", force=False)
+    assert names(tmp_path) == [".partial-0123abcd-checkpoint.safetensors", "other.h5"]
+    sweep(tmp_path, alone=True)
+    assert names(tmp_path) == ["other.h5"]
 
 
 def test_file_cannot_replace_a_folder(tmp_path: Path) -> None:

@@ -10,30 +10,37 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
-BASE = {"errors", "rng", "files", "machine", "run", "options", "precision"}
+BASE = {"changes", "errors", "text", "rng", "files", "machine", "run", "tensor_file", "options", "precision"}
 VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
+    "console": {"text"},
+    "changes": set(),
+    "notices": set(),
     "errors": set(),
     "options": set(),
     "precision": set(),
     "rng": set(),
-    "files": {"errors"},
+    "text": set(),
+    "files": {"errors", "text"},
     "machine": {"errors", "precision"},
-    "run": {"errors", "files", "machine"},
+    "tensor_file": {"errors"},
+    "run": {"changes", "errors", "files", "machine", "tensor_file", "package"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
-    "data": {"errors", "rng", "preprocessing"},
+    "data": {"errors", "text", "rng", "preprocessing"},
     "grid": {"errors", "files", "data"},
-    "sets": {"errors", "files", "run", "options", "preprocessing", "grid", "data", "package"},
+    "sets": {
+        *("errors", "text", "files", "run", "notices", "options", "preprocessing", "grid", "data", "package"),
+    },
     "classifiers": BASE | {"augment", "preprocessing", "data"},
     "generator": BASE | {"data", "preprocessing", "classifiers"},
     "methods": BASE | VALUES | {"classifiers", "generator"},
-    "recipe": {"errors", "options"},
+    "recipe": {"errors", "options", "rng", "tensor_file", "text"},
     "evaluate": BASE | VALUES | {"classifiers"},
     "recipes": {"sets", "data"},
-    "pipeline": BASE | VALUES | {"classifiers", "generator", "methods", "recipe", "evaluate"},
-    "front_door": BASE | VALUES | {"classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
+    "pipeline": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate"},
+    "front_door": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
     "benchmark": BASE | VALUES | {"allocator", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
 }
 """Which parts of the package each part may import besides itself; `commands` and `cli` may import all below them."""
@@ -132,7 +139,7 @@ def test_what_trains_and_condenses_cannot_name_the_truth():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("h5py", {"condense.sets.hdf5", "condense.data.hdf5"}),
+        ("h5py", {"condense.sets.hdf5", *(f"condense.data.hdf5{part}" for part in ("", "_file", "_examiner"))}),
         ("accelerate", {"condense.generator.training.trainer", "condense.generator.training.session"}),
         ("matplotlib", {"condense.evaluate.figures"}),
     ],

@@ -24,7 +24,23 @@ def test_standardised_pixels_have_mean_zero_and_deviation_one() -> None:
     found = standardisation(images)
     np.testing.assert_allclose(found.mean, images.mean((0, 1, 2)) / 255, rtol=1e-12)
     np.testing.assert_allclose(found.std, images.std((0, 1, 2)) / 255, rtol=1e-12)
-    assert standardisation(np.full((2, 3, 3, 1), 7, np.uint8)).std == (1e-6,)
+
+
+def test_a_constant_channel_is_not_magnified() -> None:
+    """Case 6: blue 0 in training and 0…3 in test was divided by 1e-6, and nothing else counted."""
+    images = np.random.default_rng(0).integers(0, 256, (100, 4, 4, 3)).astype(np.uint8)
+    images[..., 2] = 0
+    found = standardisation(images)
+    assert found.std[2] == 1 and found.mean[2] == 0 and found.std[0] > 0.1
+    seen = found.normalise(torch.tensor([0.5, 0.5, 3 / 255]).reshape(1, 3, 1, 1))
+    assert float(seen[0, 2]) == pytest.approx(3 / 255)
+    images[0, 0, :, 2] = 1  # a little more than constant
+    assert standardisation(images).std[2] < 1e-3, "one in 400 pixels"
+    many = np.zeros((4000, 4, 4, 1), np.uint8)
+    many[0, 0, 0] = 1
+    assert standardisation(many).std == (1.0,), "one in 64,000 pixels"
+    faint = np.arange(16).reshape(1, 4, 4, 1).astype(np.uint8) % 2
+    np.testing.assert_allclose(standardisation(faint).std, 0.5 / 255)
 
 
 def test_convolutions_of_grey_planes_stay_planes() -> None:

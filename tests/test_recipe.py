@@ -11,6 +11,7 @@ import yaml
 from condense import methods
 from condense.errors import UserError
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import resolve_options
 from condense.recipe import (
     DataRecipe,
     Recipe,
@@ -57,7 +58,7 @@ def test_malformed_overrides_are_refused(wrong):
 def test_overrides_that_contradict_or_are_not_yaml_are_refused():
     with pytest.raises(UserError, match="sets a part of something that another --set gave a value"):
         parse_overrides(["train=3", "train.steps=4"])
-    with pytest.raises(UserError, match="is not a YAML value"):
+    with pytest.raises(UserError, match="the value is not YAML"):
         parse_overrides(["train.steps=[1"])
 
 
@@ -140,7 +141,12 @@ def test_recipes_are_frozen():
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("a: [1", "is not YAML"), ("- 1", "must be a mapping"), ("", "must be a mapping"), ("3: x", "must be a mapping")],
+    [
+        ("a: [1", "is not YAML"),
+        ("- 1", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("3: x", "maps names to values, but 3 is no name; quote it"),
+    ],
 )
 def test_files_that_are_no_recipes_are_refused(tmp_path, text, complaint):
     file = tmp_path / "r.yaml"
@@ -187,3 +193,70 @@ def test_the_recipes_that_ship_are_those_in_the_repository_and_all_resolve():
             continue  # a benchmark: tests/test_recipes.py expands it
         recipe = resolve(shipped(name.removesuffix(".yaml")))
         parse(methods.load(recipe.method).Options, recipe.options, name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "9" * 5000,
+        "a: " + "[" * 5000,
+        "a: " + "[" * 50 + "]" * 50,
+        "a: &x [*x]",
+        "a: &x {b: *x}",
+        "a: !!binary aGk=",
+        "a: !!set {b, c}",
+        "a: !!python/object/apply:os.system [ls]",
+        "a: {1: 2}",
+        "? [a, b]\n: c",
+        "? {a: b}\n: c",
+        "a: 99999999999999999999999",
+        "a: !!int x",
+        "a: !!float x",
+        "a: !!timestamp x",
+        "a: \x00",
+        "b: &b [1, 1]\n"
+        + "\n".join(f"b{i}: &b{i} [*b{i - 1 if i else ''}, *b{i - 1 if i else ''}]" for i in range(40)),
+        "a: 1\n" * 300_000,
+    ],
+)
+def test_yaml_of_all_sorts_is_a_sentence(tmp_path, text):
+    """faults.md, case 32: dates that are none, 5,000 digits, deep nesting, cycles."""
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"r\.yaml") as caught:
+        read_yaml(file)
+    assert len(str(caught.value)) < 1000
+
+
+def test_dates_are_text(tmp_path):
+    """faults.md, case 32: `2024-99-99` was a traceback."""
+    (tmp_path / "r.yaml").write_text("a: 2024-01-01\nb: 2024-99-99\n")
+    assert read_yaml(tmp_path / "r.yaml") == {"a": "2024-01-01", "b": "2024-99-99"}
+
+
+@pytest.mark.parametrize("value", ["2000", "[1]", "text", "null", "true"])
+@pytest.mark.parametrize("section", ["train", "network", "data", "evaluate", "labeller"])
+def test_a_value_where_a_section_is_due_is_refused(section, value):
+    """faults.md, case 24: `train: 2000` was dropped in silence and defaults changed."""
+    file = {"method": "dmis", **parse_overrides([f"{section}={value}"])}
+    for method in ("dmis", "random"):
+        for given in ({**file, "method": method}, {**file, "method": method, "clean_first": "dmis"}):
+            with pytest.raises(UserError, match=f"{section}"):
+                resolve_options(given, {}, methods.load(method), 8)
+
+
+def test_sections_that_may_be_left_out_can_be(tmp_path):
+    """faults.md, case 24: null takes away what may lack, and nothing else."""
+    options = resolve_options({"method": "dmis", "second_stage": None}, {}, methods.load("dmis"), 28)[1]
+    assert options.second_stage is None
+    with pytest.raises(UserError, match="'second_stage' is 3"):
+        resolve_options({"method": "dmis", "second_stage": 3}, {}, methods.load("dmis"), 28)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 10**30])
+def test_seeds_that_no_library_takes_are_refused_beforehand(seed):
+    """faults.md, cases 12 and 27: a seed of 2^64 was a TypeError after the work."""
+    for values in ({"seed": seed}, {"data": {"noise_seed": seed}}):
+        with pytest.raises(UserError, match="seed"):
+            resolve(values)
+    assert resolve({"seed": 2**63 - 1}).seed == 2**63 - 1

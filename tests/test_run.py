@@ -17,8 +17,10 @@ from condense import machine as machine_module
 from condense.errors import RunFailed, UserError
 from condense.run import (
     Run,
+    as_described,
     git_revision,
     interrupt_guard,
+    locked,
     machine,
     pack_optimizer,
     peak_memory_bytes,
@@ -75,6 +77,68 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
         assert loaded[0][name].dtype == tensor.dtype
         assert torch.equal(loaded[0][name], tensor)
     assert run.load("other") is None
+
+
+def rewritten(file: Path, tensors: dict[str, torch.Tensor], **header: str) -> None:
+    from safetensors.torch import save_file
+
+    save_file(tensors, file, metadata=header)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    """faults.md, case 21: 974 of 1,485 edited checkpoints were accepted."""
+    run = Run(tmp_path)
+    run.save("state", {"w": torch.linspace(-1, 1, 12), "flags": torch.tensor([True, False])}, {"step": 1})
+    file = tmp_path / "state.safetensors"
+    content = file.read_bytes()
+    accepted = 0
+    for bit in range(8 * len(content)):
+        place, mask = divmod(bit, 8)
+        file.write_bytes(content[:place] + bytes([content[place] ^ (1 << mask)]) + content[place + 1 :])
+        try:
+            found = run.load("state")
+        except UserError:
+            continue
+        assert found is not None and found[1] == {"step": 1}, bit
+        assert torch.equal(found[0]["w"], torch.linspace(-1, 1, 12)), bit
+        assert found[0]["flags"].tolist() == [True, False], bit
+        accepted += 1
+    assert accepted <= 7  # the bits of True beside its lowest
+
+
+def test_files_from_before_the_seal_are_read_where_they_are_finite(tmp_path: Path) -> None:
+    """faults.md, case 21: NaN weights were taken."""
+    rewritten(tmp_path / "old.safetensors", {"w": torch.ones(3)}, meta='{"step": 7}')
+    loaded = Run(tmp_path).load("old")
+    assert loaded is not None and loaded[1] == {"step": 7}
+    rewritten(tmp_path / "nan.safetensors", {"w": torch.tensor([1.0, float("nan")])}, meta='{"step": 7}')
+    with pytest.raises(UserError, match="holds NaN or infinity in 'w'"):
+        Run(tmp_path).load("nan")
+
+
+@pytest.mark.parametrize("header", ["[1]", "null", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_a_header_of_another_kind_is_a_sentence(tmp_path: Path, header: str) -> None:
+    """faults.md, case 32."""
+    rewritten(tmp_path / "state.safetensors", {"w": torch.ones(3)}, meta=header)
+    with pytest.raises(UserError, match="not a readable checkpoint") as caught:
+        Run(tmp_path).load("state")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
+def test_a_named_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    """faults.md, case 23, of another file: opening a pipe hung for ever."""
+    os.mkfifo(tmp_path / "state.safetensors")
+    with pytest.raises(UserError, match="no plain file"):
+        Run(tmp_path).load("state")
+
+
+def test_what_a_file_does_not_hold_is_a_sentence(tmp_path: Path) -> None:
+    """faults.md, case 21: 424 tracebacks."""
+    for error in (KeyError("step"), TypeError("x"), IndexError("y"), ValueError("z"), RuntimeError("size mismatch")):
+        with pytest.raises(UserError, match=r"state\.safetensors does not hold what it should \("):
+            with as_described(Run(tmp_path).file("state")):
+                raise error
 
 
 def test_same_state_same_bytes(tmp_path: Path) -> None:
@@ -305,3 +369,33 @@ def test_importing_run_does_not_import_torch() -> None:
     script = "import sys, condense.run; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+def test_a_run_folder_has_one_process_at_a_time(tmp_path: Path) -> None:
+    """faults.md, case 28: two runs shared a folder; one generator was overwritten, metrics doubled."""
+    with locked(tmp_path / "run", "run"):
+        (tmp_path / "run" / ".partial-0123abcd-x.safetensors").write_bytes(b"of a process that was killed")
+        with pytest.raises(UserError, match=r"Another run is at work in .*run; wait for it, or choose another folder"):
+            with locked(tmp_path / "run", "run"):
+                raise AssertionError
+    with locked(tmp_path / "run", "run"):  # is free again, and swept: case 31
+        assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".lock"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be written"), locked(tmp_path / "file", "run"):
+        raise AssertionError
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_closed_connection_saves_like_sigterm() -> None:
+    """faults.md, case 30: SIGHUP lost everything since the last checkpoint."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        with interrupt_guard() as guard:
+            os.kill(os.getpid(), number)
+            assert guard.requested
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with interrupt_guard() as guard:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not guard.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)

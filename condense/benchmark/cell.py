@@ -21,7 +21,16 @@ from typing import Any
 from condense.benchmark.classifier_cell import read_classifier_cell, run_classifier_cell
 from condense.benchmark.grid import CELLS, SHARED, WHOLE, Cell, Trained
 from condense.benchmark.samples_cell import read_samples_cell, run_samples_cell
-from condense.benchmark.shared import drop_damaged, has_trained, is_first, now, read_json, take_first, write_json
+from condense.benchmark.shared import (
+    drop_damaged,
+    has_trained,
+    is_first,
+    is_number,
+    now,
+    read_json,
+    take_first,
+    write_json,
+)
 from condense.benchmark.whole_cell import read_whole_cell, run_whole_cell
 from condense.classifiers.beside import read_beside
 from condense.errors import DmisError, Interrupted, UserError
@@ -143,8 +152,8 @@ def _read_set_cell(out: Path, cell: Cell) -> Result:
     folder = cell.folder(out)
     if WHOLE in cell.recipe:
         return read_whole_cell(folder, cell.result())
-    score, condensed = read_json(folder / SCORE), whole_set(out, cell)
-    if score is None or condensed is None or score.get("sha256") != condensed.sha256():
+    score, condensed = _read_score(folder / SCORE), whole_set(out, cell)
+    if score is None or condensed is None or score["sha256"] != condensed.sha256():
         return cell.result()
     cost = condensed.provenance.cost
     learner = learner_folder(out, cell)
@@ -229,8 +238,21 @@ def learner_folder(out: Path, cell: Cell) -> Path | None:
 
 
 def read_labels(folder: Path) -> dict[str, Any] | None:
-    """What was learnt of the labels in a folder, see `condense.pipeline.label_scores`."""
-    return read_json(folder / LABELS)
+    """What was learnt of the labels, see `condense.pipeline.label_scores`; None where it is missing or damaged."""
+    found = read_json(folder / LABELS)
+    if found is None or not isinstance(found.get("classes"), list):
+        return None
+    shares = ("labels_recovered", "classifier_accuracy")
+    whole = all(found.get(name) is None or is_number(found[name]) for name in shares)
+    return found if whole and all(map(_is_confusion, (found.get("recovered"), found.get("given")))) else None
+
+
+def _is_confusion(counts: object) -> bool:
+    """Whether it is counts [c, c], or nothing."""
+    if counts is None:
+        return True
+    rows = counts if isinstance(counts, list) else [None]
+    return all(isinstance(row, list) and len(row) == len(rows) and all(map(is_number, row)) for row in rows)
 
 
 @contextlib.contextmanager
@@ -304,3 +326,15 @@ def _score(plan: Plan, condensed: CondensedSet, cell: Cell, out: Path) -> None:
 
 def _write_labels(folder: Path, told: dict[str, Any]) -> None:
     atomic_write_text(folder / LABELS, json.dumps(told) + "\n")
+
+
+def _read_score(path: Path) -> dict[str, Any] | None:
+    """What `_score` wrote; None where it is missing, damaged or lacks something."""
+    found = read_json(path)
+    if found is None:
+        return None
+    numbers = found.get("accuracies")
+    whole = isinstance(numbers, list) and numbers and all(map(is_number, [*numbers, found.get("mean")]))
+    spread = all(found.get(name) is None or is_number(found[name]) for name in ("std", "ci95"))
+    told = all(isinstance(found.get(name), str) for name in ("sha256", "network"))
+    return found if whole and spread and told and {"std", "ci95"} <= found.keys() else None

@@ -212,6 +212,8 @@ def layers_of(config: str) -> dict[str, Any]:
 def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     """The recipe, checked as far as it can be without its data; `methods` is a list afterwards.
 
+    Methods outside the package are left as they are unless they were named by hand, see `methods.trust`.
+
     Raises:
         UserError: an unknown key, method or option, or a value out of range.
     """
@@ -228,12 +230,12 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     for name in classifiers:
         classify.check_name(name)
     for name, row in recipe.rows.items():
-        parse(methods.load(row.method).Options, row.options, f"benchmark's options for {name!r}")
+        _parse_options(row.method, row.options, name)
         if name in names:
             raise UserError(f"The benchmark's row {name!r} is called as a method; give it another name.")
     known = {*names, *(classify.objective_of(name) for name in classifiers if name in classify.OF_GENERATORS)}
     for name in known:
-        parse(methods.load(name).Options, recipe.options.get(name, {}), f"benchmark's options for {name!r}")
+        _parse_options(name, recipe.options.get(name, {}), name)
     classify.read_options(recipe.fit, recipe.options)
     if unused := set(recipe.options) - known - set(classifiers) or set(recipe.judged) - set(names):
         raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
@@ -266,9 +268,20 @@ def _check_tasks(recipe: BenchmarkRecipe, names: Sequence[str], classifiers: Seq
         )
 
 
+def _options(method: str) -> type[Options] | None:
+    """The options of a method; None for a module that the user did not name by hand: it is not imported."""
+    return methods.load(method).Options if methods.is_trusted(method) else None
+
+
+def _parse_options(method: str, values: Mapping[str, Any], name: str) -> None:
+    if (options := _options(method)) is not None:
+        parse(options, values, f"benchmark's options for {name!r}")
+
+
 def _draws(method: str) -> bool:
     """Whether a method has a generator."""
-    return "generator" in methods.load(method).Options.model_fields
+    options = _options(method)
+    return options is not None and "generator" in options.model_fields
 
 
 def expand(recipe: BenchmarkRecipe) -> list[Cell]:
@@ -315,7 +328,8 @@ def _set_cell(recipe: BenchmarkRecipe, data: Setting, name: str, by: str, ipc: i
     method = name if row is None else row.method
     judged = recipe.judged.get(method, recipe.evaluate) if row is None or row.evaluate is None else row.evaluate
     own = _own(recipe, data, method) if row is None else row.options
-    trains = _trains(methods.load(method).Options, own)
+    options = _options(method)
+    trains = None if options is None else _trains(options, own)
     trainer = method if _trained_part(own) == _trained_part(_own(recipe, data, method)) else name
     made_with = seed if number == 0 else rng.derive(seed, "set", number)
     drawn = {} if number == 0 else {"noise_seed": seed if data.noise_seed is None else data.noise_seed}
@@ -567,8 +581,10 @@ def _asked(model: Options) -> dict[str, Any]:
 
 
 def _placeless(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    data = {key: value for key, value in recipe.get("data", {}).items() if key not in ("root", "download")}
-    return {**recipe, "data": data}
+    data = recipe.get("data")
+    if not isinstance(data, Mapping):  # of a damaged file
+        return dict(recipe)
+    return {**recipe, "data": {key: value for key, value in data.items() if key not in ("root", "download")}}
 
 
 def _slug(text: str) -> str:

@@ -125,7 +125,7 @@ def _confusions(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Conf
         found = None if folder is None else read_labels(folder)
         by = cell.recipe["clean_first"]
         label = result.method if cell.labeller is None else f"{by}, to repair labels"
-        if found is not None and found["recovered"] is not None and label not in seen:
+        if found is not None and found.get("recovered") is not None and label not in seen:
             seen.add(label)
-            given = None if found["given"] is None else np.asarray(found["given"])
+            given = None if found.get("given") is None else np.asarray(found["given"])
             yield Confusion(cell.setting, label, found["classes"], given, np.asarray(found["recovered"]))

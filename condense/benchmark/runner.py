@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from condense import methods
 from condense.benchmark.cell import (
     is_repaired,
     kept_of,
@@ -33,7 +34,7 @@ from condense.evaluate.kept import Kept, read_kept, write_kept
 from condense.evaluate.leaderboard import LEADERBOARD, render_leaderboard
 from condense.evaluate.published_table import write_published
 from condense.evaluate.results import Result, comparisons, write_comparisons, write_csv
-from condense.files import atomic_write_text
+from condense.files import atomic_write_text, prepare_folder, sweep
 from condense.pipeline.feature_space import fixed_space
 from condense.recipe import merge, parse_overrides
 
@@ -75,11 +76,13 @@ def benchmark(
     """
     recipe, cells, before = _looked_at(config, out, settings)
     _check_space(recipe, before)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
+    prepare_folder(out, force=True)
+    out.mkdir(exist_ok=True)
     mine = {cell.name for cell in cells} if shard is None else shard.of(cells)
     with _alone(out, shard):
+        for cell in (cell for cell in cells if cell.name in mine):
+            for folder in (cell.folder(out), cell.folder(out) / "run"):
+                sweep(folder, alone=True)
         atomic_write_text(out / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
         book = _Book(out, before, tell)
         stopped = run_tasks(
@@ -111,6 +114,8 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
 def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
     """Write results.csv, comparisons.csv, published.csv and the report of a benchmark's folder anew.
 
+    No module that its recipe names is imported.
+
     Args:
         out: the folder.
         keep: folder for a small file of each cell that is done, from which `report_kept` makes the tables again.
@@ -123,7 +128,9 @@ def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
     """
     try:
         layers = json.loads((out / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(layers, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{out} is no folder of a benchmark: {RECIPE} is missing or damaged.") from error
     recipe = read_benchmark(layers)
     cells = expand(recipe)
@@ -169,7 +176,12 @@ def _kept(out: Path, cells: Sequence[Cell], results: Sequence[Result]) -> list[K
 
 
 def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
-    recipe = read_benchmark(merge(layers_of(config), parse_overrides(settings)))
+    asked = parse_overrides(settings)
+    if isinstance(asked.get("methods"), list):
+        methods.trust(asked["methods"])
+    recipe = read_benchmark(merge(layers_of(config), asked))
+    for name in (*recipe.methods, *(row.method for row in recipe.rows.values())):
+        methods.load(name)  # refuses code that only a file names
     cells = expand(recipe)
     return recipe, cells, [read_result(out, cell) for cell in cells]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def has_trained(folder: Path, kind: Trained) -> bool:
 def is_first(shared: Path, cell: Cell) -> bool:
     """Whether this cell trained in the shared folder, so that the rest of its checkpoints are there too."""
     file = shared / FIRST
-    return file.is_file() and file.read_text(encoding="utf-8").strip() == cell.name
+    return file.is_file() and file.read_bytes().strip() == cell.name.encode()
 
 
 def take_first(shared: Path, cell: Cell) -> None:
@@ -93,9 +94,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object; None where the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value read from JSON is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

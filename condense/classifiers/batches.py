@@ -34,14 +34,23 @@ class Batches:
     augment: Augment | None = None
     mix: Mix | None = None
 
-    def of_epoch(self, epoch: int) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-        """For every step the inputs and the targets, a tensor each a network. Depends on (seeds, epoch) alone."""
+    def of_epoch(self, epoch: int, *, at_least: int = 1) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """For every step the inputs and the targets, a tensor each a network. Depends on (seeds, epoch) alone.
+
+        A last batch of fewer than `at_least` images joins the one before it: of one image batch norm makes nothing.
+        """
         generators = [rng.generator(seed, "fit", epoch) for seed in self.seeds]
         device = self.images.device
         orders = [torch.randperm(len(self.images), generator=generator).to(device) for generator in generators]
-        for chosen in zip(*(torch.split(order, self.batch_size) for order in orders), strict=True):
+        for chosen in zip(*(self._split(order, at_least) for order in orders), strict=True):
             pairs = [self._batch(indices, generator) for indices, generator in zip(chosen, generators, strict=True)]
             yield [x for x, _ in pairs], [y for _, y in pairs]
+
+    def _split(self, order: Tensor, at_least: int) -> list[Tensor]:
+        parts = list(torch.split(order, self.batch_size))
+        if len(parts) > 1 and len(parts[-1]) < at_least:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        return parts
 
     def _batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         x, targets = self.images[indices], self.targets[indices]

@@ -7,9 +7,9 @@ recorded in the set, whose own checksum covers that.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
+from condense import tensor_file
 from condense.classifiers.teacher import FILE, Teacher, load_teacher, network_weights, restored
 from condense.errors import UserError, in_short
 from condense.files import atomic_path
@@ -40,11 +40,9 @@ def write_beside(folder: Path, path: Path) -> dict[str, JSON]:
     told = {name: meta[name] for name in _KEPT}
     told |= {"options": {"network": meta["options"]["network"]}, "seconds": 0.0}
     target = path_beside(path)
+    weights = {f"network.{name}": value for name, value in sorted(network_weights(tensors).items())}
+    content = tensor_file.to_bytes(weights, dict(sorted(told.items())))
     with atomic_path(target) as temporary:
-        from safetensors.torch import save
-
-        weights = {f"network.{name}": value.contiguous() for name, value in sorted(network_weights(tensors).items())}
-        content = save(weights, metadata={"meta": json.dumps(told, sort_keys=True)})
         temporary.write_bytes(content)
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
@@ -67,5 +65,5 @@ def read_beside(path: Path, sha256: str | None) -> Teacher | None:
     assert found is not None
     try:
         return restored(*found)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{target} does not describe a teacher ({in_short(error)}).") from error

@@ -25,7 +25,7 @@ from condense.machine import is_worker
 from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
-from condense.run import JSON, Run, interrupt_guard
+from condense.run import JSON, Run, as_described, interrupt_guard
 
 FILE = "out-of-fold"
 
@@ -125,6 +125,7 @@ def _fit_options(options: FoldOptions, device: torch.device) -> FitOptions:
         weight_decay=0.01,
         schedule="cosine",
         bf16=fast_bf16(device),
+        rate_name="the folds' learning_rate",
     )
 
 
@@ -142,4 +143,7 @@ def _kept(run: Run, identity: Mapping[str, JSON], shape: torch.Size) -> tuple[Te
     tensors, meta = found
     if any(meta.get(key) != value for key, value in identity.items()):
         raise UserError(f"{run.path} keeps folds of other data, labels, options or seed; start over with --force.")
-    return tensors["probabilities"], int(meta["done"]), float(meta["seconds"])
+    with as_described(run.file(FILE)):
+        if tensors["probabilities"].shape != shape or not bool(tensors["probabilities"].isfinite().all()):
+            raise ValueError(f"probabilities [n, c] must be finite numbers {list(shape)}")
+        return tensors["probabilities"], int(meta["done"]), float(meta["seconds"])

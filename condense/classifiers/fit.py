@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -43,6 +43,7 @@ class FitOptions:
         schedule: "step": a tenth of the learning rate after epochs // 2 + 1 epochs, momentum starting anew;
             "cosine": falling to 0 along half a cosine, epoch by epoch; "constant".
         bf16: forward and backward under bfloat16 autocast; weights, loss and updates stay float32.
+        rate_name: the option that sets the learning rate, to be named where the loss diverges.
 
     Raises:
         UserError: a number is out of range.
@@ -56,6 +57,7 @@ class FitOptions:
     weight_decay: float = 5e-4
     schedule: Literal["step", "cosine", "constant"] = "step"
     bf16: bool = False
+    rate_name: str = field(default="the learning rate", compare=False)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -125,6 +127,7 @@ def fit(
         whole: whether a batch must pass in one piece for the sake of `loss`; for batch norm it does anyway.
 
     Raises:
+        UserError: one image for a network with batch norm.
         RunFailed: the loss is no longer finite.
     """
     # NCHW on purpose: on a CPU, group norm's backward pass is several times slower in channels_last.
@@ -136,6 +139,8 @@ def fit(
 
     batches = Batches(images.to(device), targets.to(device), options.batch_size, (seed,), augment, mix)
     whole = whole or has_batch_norm(network)
+    if has_batch_norm(network) and len(images) == 1:
+        raise UserError("Batch norm needs two images or more, here is one; choose a network without -bn.")
     for (epoch,) in run_epochs(forward, batches, options, loss, optimizer, first_epoch, whole=whole):
         yield epoch
 
@@ -168,7 +173,7 @@ def run_epochs(
     for epoch in range(first_epoch, options.epochs + 1):
         _set_learning_rate(optimizer, options, epoch)
         totals = torch.zeros(len(batches.seeds), device=device)
-        for inputs, targets in batches.of_epoch(epoch):
+        for inputs, targets in batches.of_epoch(epoch, at_least=2 if whole else 1):
             optimizer.zero_grad(set_to_none=True)
             count = len(inputs[0])
             length = count if whole else _part_length(inputs, PART_BYTES, bf16=options.bf16)
@@ -224,7 +229,7 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, options: FitOptions, ep
 def _finite(loss: float, epoch: int, options: FitOptions) -> float:
     if not math.isfinite(loss):
         raise RunFailed(
-            f"the classifier's loss became {loss} in epoch {epoch}; lower the learning rate "
+            f"the classifier's loss became {loss} in epoch {epoch}; lower {options.rate_name} "
             f"(now {options.learning_rate:g}) or check the images for extreme values."
         )
     return loss

@@ -34,8 +34,10 @@ from condense.machine import best_device
 from condense.options import Options
 from condense.preprocessing import Preprocessing, planes
 from condense.run import Run
+from condense.tensor_file import check_finite
 
 FILE = "teacher"
+_MOST_SIDE = 4096  # of images a file may describe
 _BATCH = 512
 
 
@@ -51,7 +53,8 @@ class TeacherOptions(Options):
     weight_decay: float = Field(5e-4, ge=0, description="on all weights")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
-        "", description="applied to every image, one after the other, e.g. crop_flip; digits are never flipped"
+        "",
+        description="applied to every image, one after the other, e.g. crop_flip; flip only as data.flip allows",
     )
     checkpoint_every: int = Field(5, ge=1, description="epochs between checkpoints")
 
@@ -78,6 +81,7 @@ class TeacherOptions(Options):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             bf16=bf16,
+            rate_name="teacher.learning_rate",
         )
 
 
@@ -180,13 +184,15 @@ def load_teacher(folder: Path) -> Teacher:
                 "run with --resume."
             )
         return restored(tensors, meta)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{folder}: {FILE}.safetensors does not describe a teacher ({in_short(error)}).") from error
 
 
 def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:
     """A teacher from what training saved, on the best device."""
     channels, height, width = (int(size) for size in meta["image_shape"])
+    if not all(1 <= size <= _MOST_SIDE for size in (channels, height, width)):
+        raise ValueError(f"images of {[channels, height, width]} are none")
     network = networks.build(
         meta["options"]["network"],
         in_channels=channels,
@@ -194,7 +200,9 @@ def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:
         num_classes=len(meta["classes"]),
         seed=0,
     )
-    network.load_state_dict(network_weights(tensors))
+    weights = network_weights(tensors)
+    check_finite(weights, None)
+    network.load_state_dict(weights)
     return Teacher(
         network.to(best_device()).eval().requires_grad_(False),
         Preprocessing(tuple(meta["mean"]), tuple(meta["std"])),

@@ -29,7 +29,7 @@ from condense.errors import Interrupted, UserError
 from condense.machine import best_device
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
-from condense.run import JSON, Run, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
+from condense.run import JSON, Run, as_described, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
 
 Tensors = dict[str, Tensor]
 
@@ -59,9 +59,12 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
     found = run.load(FILE)
     if found is not None:
         check_same_run(found[1], identity, "teacher in this run folder")
-    if found is None or found[1]["epoch"] < options.epochs:
+    with as_described(run.file(FILE)):
+        finished = found is not None and int(found[1]["epoch"]) >= options.epochs
+    if found is None or not finished:
         found = _train(_Training(train, options, seed), run, identity, found)
-    return restored(*found)
+    with as_described(run.file(FILE)):
+        return restored(*found)
 
 
 class _Training:
@@ -99,7 +102,7 @@ class _Training:
             self.candidates,
             self.fit_options,
             seed=self.seed,
-            augment=augmentation(allowed(self.options.augment, self.train.images.name)),
+            augment=augmentation(allowed(self.options.augment, may_flip=self.train.images.may_flip)),
             loss=candidate_loss,
             device=self.device,
             optimizer=self.optimizer,
@@ -131,8 +134,9 @@ def _train(
     total = training.options.epochs
     done, seconds_before = 0, 0.0
     if found is not None:
-        training.restore(*found)
-        done, seconds_before = int(found[1]["epoch"]), float(found[1]["seconds"])
+        with as_described(run.file(FILE)):
+            training.restore(*found)
+            done, seconds_before = int(found[1]["epoch"]), float(found[1]["seconds"])
     run.rewind(done, "teacher_epoch")
     started = time.perf_counter()
     with interrupt_guard() as guard, run.track(total, "teacher", initial=done) as tracker:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from condense import __version__
+from condense import __version__, console
 from condense.allocator import keep_freed_memory
 from condense.cli import benchmark, data, make, score, sets, start
 from condense.errors import DmisError, Interrupted, UserError, WorkerDone, in_short
@@ -80,11 +80,13 @@ for command in COMMANDS:
 def main() -> None:
     """Entry of the console script."""
     keep_freed_memory()
+    console.prepare()
     code = run(sys.argv[1:])
     if num_processes() > 1:
         # threads of torch's process groups may outlive the interpreter; C++ then aborts a process whose work is done
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -97,20 +99,25 @@ def run(arguments: Sequence[str]) -> int:
     except WorkerDone:
         return 0
     except DmisError as error:
-        _complain(str(error), "" if isinstance(error, Interrupted) else "error: ")
+        console.complain(str(error), "" if isinstance(error, Interrupted) else "error: ")
         return error.exit_code
     except BrokenPipeError:
         # nobody reads any more; the interpreter's own flush at exit must not complain either
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _complain("no space left on the disk; free some, then run again (--resume goes on).")
+        if console.is_out_of_memory(error) and not debug:
+            console.complain(
+                "the memory does not suffice; use fewer or smaller images (--image-size), a smaller batch or network, "
+                "fewer --jobs, or a machine with more (--resume goes on from the last checkpoint)."
+            )
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            console.complain("no space left on the disk; free some, then run again (--resume goes on).")
         elif debug:
             raise
         else:
             told = in_short(error)
-            _complain(f"{type(error).__name__}: {told} (dmis --debug COMMAND … shows where)")
+            console.complain(f"{type(error).__name__}: {told} (dmis --debug COMMAND … shows where)")
         return 1
 
 
@@ -121,9 +128,10 @@ def _invoked(arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         if code == 130:
-            _complain("interrupted.", "")
-        with contextlib.suppress(ValueError):  # a closed stdout is no news here
-            sys.stdout.flush()
+            console.complain("interrupted.", "")
+        if sys.stdout is not None:
+            with contextlib.suppress(ValueError):  # a closed stdout is no news here
+                sys.stdout.flush()
         return code
     return 0
 
@@ -136,8 +144,3 @@ def _refuse_processes(arguments: Sequence[str]) -> None:
             f"`dmis {command}` needs one process, torchrun started {num_processes()}; run it without torchrun, which "
             "is for `dmis train` and for `dmis condense` with a method that trains a generator."
         )
-
-
-def _complain(sentence: str, prefix: str = "error: ") -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(f"{prefix}{sentence}", file=sys.stderr)

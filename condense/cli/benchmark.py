@@ -19,7 +19,7 @@ from condense.cli.options import (
 
 def benchmark(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
     settings: Settings = None,
     jobs: Annotated[
         str,

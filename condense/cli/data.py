@@ -9,10 +9,14 @@ import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
+    Background,
     Config,
     Download,
     DryRun,
+    Fit,
+    Flip,
     Force,
     ImageSize,
     Labels,
@@ -24,31 +28,40 @@ from condense.cli.options import (
     RunFolder,
     Seed,
     Settings,
+    SkipUnreadable,
     data_recipe,
     data_values,
     make_request,
+    picture_values,
     recipe_values,
 )
 
 
 def corrupt(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="What to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.npz", help="What to write.")],
     noise: Annotated[
         str | None, typer.Option("--noise", metavar="KIND:RATE", help="E.g. sym:0.4, partial:0.5.")
     ] = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Make clean labels imprecise, into a file."""
     from condense.commands.corrupt import corrupt_labels as command
 
-    recipe = data_recipe(data_values(data, root, image_size, download, noise, labels))
+    recipe = data_recipe(
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip)
+    )
     output.answer(lambda: command(recipe, seed=seed, out=out, force=force), as_json, output.facts)
 
 
@@ -62,7 +75,8 @@ def relabel(
     ] = None,
     quick: Quick = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the results. [default: NAME-relabelled]")
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for the results. [default: NAME-relabelled]"),
     ] = None,
     run_folder: RunFolder = None,
     seed: Seed = None,
@@ -70,6 +84,10 @@ def relabel(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -83,7 +101,8 @@ def relabel(
     from condense.commands import relabel as commands
 
     named = recipe_values(
-        data_values(data, root, image_size, download, noise, labels),
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip),
         generator=generator,
         seed=seed,
         quick=quick or None,

@@ -11,11 +11,15 @@ import typer
 from condense.cli import output
 from condense.cli.options import (
     METHODS,
+    MOST_SEED,
     AsJson,
+    Background,
     Config,
     Data,
     Download,
     DryRun,
+    Fit,
+    Flip,
     Force,
     ImageSize,
     Labels,
@@ -27,8 +31,11 @@ from condense.cli.options import (
     RunFolder,
     Seed,
     Settings,
+    SkipUnreadable,
+    TrainedFolder,
     data_values,
     make_request,
+    picture_values,
     recipe_values,
 )
 
@@ -42,12 +49,16 @@ def train(
         str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
     ] = None,
     quick: Quick = False,
-    run_folder: RunFolder = None,
+    run_folder: TrainedFolder = None,
     seed: Seed = None,
     settings: Settings = None,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -58,7 +69,11 @@ def train(
     from condense.commands import train as commands
 
     named = recipe_values(
-        data_values(data, root, image_size, download, noise, labels), method=method, seed=seed, quick=quick or None
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip),
+        method=method,
+        seed=seed,
+        quick=quick or None,
     )
     request = make_request(config, settings, named)
     if dry_run:
@@ -93,7 +108,7 @@ def condense(
     ] = None,
     quick: Quick = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
+        Path | None, typer.Option("-o", "--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
     ] = None,
     run_folder: RunFolder = None,
     seed: Seed = None,
@@ -101,6 +116,10 @@ def condense(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -114,7 +133,8 @@ def condense(
     from condense.commands import condense as commands
 
     named = recipe_values(
-        data_values(data, root, image_size, download, noise, labels),
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip),
         method=method,
         ipc=ipc,
         clean_first=clean_first,
@@ -144,13 +164,13 @@ def condense(
 def generate(
     generator: Annotated[Path, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")],
     count: Annotated[int, typer.Option("--count", min=1, help="Images per class.")],
-    out: Annotated[Path, typer.Option("--out", help="An .h5 or .npz file, or a folder of pictures.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="An .h5 or .npz file, or a folder of pictures.")],
     agree: Annotated[
         bool, typer.Option("--agree", help="Replace samples that the generator's classifier gives to another class.")
     ] = False,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Steps of the sampler.")] = 18,
     guidance: Annotated[float, typer.Option("--guidance", min=0.0, help="Strength of class guidance.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the images drawn before a stop.")] = False,
     force: Force = False,
     as_json: AsJson = False,

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condense import methods
+from condense.errors import UserError
+from condense.rng import MOST_SEEDS
 
 if TYPE_CHECKING:
     from condense.pipeline.plan import Request
     from condense.recipe import DataRecipe
 
+MOST_SEED = MOST_SEEDS - 1
 METHODS = ", ".join(methods.names())
 
 Config = Annotated[
@@ -27,6 +30,31 @@ Data = Annotated[
 ]
 Root = Annotated[Path | None, typer.Option("--root", help="Where a named data set lies.")]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Side in pixels to bring the images to.")]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        metavar="crop|pad|squash",
+        help="How images that are not square become so: their middle, with a margin, or distorted. [default: crop]",
+    ),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        "--background",
+        metavar="white|grey|black",
+        help="What transparent pictures are laid on, and the margin of --fit pad. [default: white]",
+    ),
+]
+SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave files out that cannot be read.")]
+Flip = Annotated[
+    bool | None,
+    typer.Option(
+        "--flip/--no-flip",
+        help="Whether a mirror image still shows its class. [default: as the class names suggest]",
+        show_default=False,
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Let a named data set be fetched.")]
 Noise = Annotated[
     str | None,
@@ -37,17 +65,42 @@ Labels = Annotated[
     typer.Option("--labels", metavar="FILE[::NAME]", help="Take the given labels from a file, e.g. CIFAR-10N's."),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything. [default: 0]")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of everything. [default: 0]")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME]"),
+    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME-seedN]"),
 ]
+TrainedFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        "-o",
+        "--out",
+        metavar="DIR",
+        help="Run folder, for generator and checkpoints. [default: runs/NAME-seedN]",
+    ),
+]
+Out = Annotated[Path | None, typer.Option("-o", "--out", hidden=True)]  # where the output is an argument
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run folder's checkpoint.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done and cost; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).")]
+
+
+def one_output(argument: Path | None, option: Path | None, default: Path | None = None) -> Path:
+    """Where to write, given as an argument or as `-o`, as other commands have it.
+
+    Raises:
+        UserError: it is given twice, or not at all and there is no default.
+    """
+    if argument is not None and option is not None:
+        raise UserError(f"There are two outputs, {argument} and {option}; give one.")
+    found = argument or option or default
+    if found is None:
+        raise UserError("Where to write is missing; give it last, or as --out.")
+    return found
 
 
 def given_values(**values: Any) -> dict[str, Any]:
@@ -67,6 +120,11 @@ def data_values(
     return given_values(
         name=name, root=root, image_size=image_size, download=download or None, noise=noise, labels=labels
     )
+
+
+def picture_values(fit: str | None, background: str | None, skip_unreadable: bool, flip: bool | None) -> dict[str, Any]:
+    """Of the recipe's section on data what says how pictures are taken, as far as options give it."""
+    return given_values(fit=fit, background=background, skip_unreadable=skip_unreadable or None, flip=flip)
 
 
 def recipe_values(data: dict[str, Any], **values: Any) -> dict[str, Any]:

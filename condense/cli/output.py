@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from condense import console
+
 if TYPE_CHECKING:
     from condense.evaluate.sets import Evaluation
     from condense.pipeline.relabelling import Relabelling
@@ -18,12 +20,9 @@ Result = TypeVar("Result")
 
 def answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
     """Call the command; print its result as JSON, with stdout kept clean of anything else, or for people."""
-    if not as_json:
-        show(command())
-        return
     with contextlib.redirect_stdout(sys.stderr):
         result = command()
-    print(json.dumps(result, default=_plain))
+    console.deliver(json.dumps(result, default=_plain) + "\n" if as_json else console.gathered(lambda: show(result)))
 
 
 def _plain(value: Any) -> Any:
@@ -179,7 +178,13 @@ def scores(found: Evaluation) -> None:
     rows([["network", "test accuracy", *deviations, *names, "networks", "time"], *lines])
     if several:
         print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, found.sets, strict=True)))
+    _tested(found.scores[0].test_data)
     _oracle(found.scores[0].uses_true_labels)
+
+
+def _tested(test_data: str) -> None:
+    if test_data:
+        print(f"on {test_data}")
 
 
 def _oracle(used: bool) -> None:

@@ -9,11 +9,15 @@ import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
+    Background,
     Config,
     Data,
     Download,
     DryRun,
+    Fit,
+    Flip,
     Force,
     ImageSize,
     Labels,
@@ -22,10 +26,12 @@ from condense.cli.options import (
     Root,
     Seed,
     Settings,
+    SkipUnreadable,
     data_recipe,
     data_values,
     given_values,
     make_request,
+    picture_values,
     recipe_values,
 )
 
@@ -63,6 +69,10 @@ def evaluate(
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -73,7 +83,11 @@ def evaluate(
     from condense.commands.evaluate import evaluate as command
 
     how = given_values(protocol="hard-quick" if quick else protocol, repeats=repeats)
-    named = recipe_values(data_values(data, root, image_size, download), evaluate=how or None, seed=seed)
+    named = recipe_values(
+        data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip),
+        evaluate=how or None,
+        seed=seed,
+    )
     request = make_request(config, settings, named)
     names = [name.strip() for part in network or () for name in part.split(",")]
     output.answer(
@@ -103,10 +117,14 @@ def rank(
     hard_labels: Annotated[bool, typer.Option("--hard-labels", help="Leave the soft labels of the sets out.")] = False,
     lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Of IOR against HLR, 0 to 1.")] = 0.5,
     ars_weight: Annotated[float, typer.Option("--ars-weight", help="Of augmented training, 0 to 1.")] = 0.5,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -118,7 +136,9 @@ def rank(
     from condense.commands.rank import RankOptions
     from condense.commands.rank import rank as command
 
-    recipe = data_recipe(data_values(data, root, image_size, download))
+    recipe = data_recipe(
+        data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip)
+    )
 
     def measure() -> dict[str, Any]:
         options = RankOptions(
@@ -158,10 +178,14 @@ def metrics(
         str, typer.Option("--cas", metavar="PROTOCOL|none", help="How to train on the set, to test on real images.")
     ] = "hard-quick",
     repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained for it. [default: 3]")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -169,7 +193,9 @@ def metrics(
     from condense.commands.metrics import MetricsOptions
     from condense.commands.metrics import metrics as command
 
-    recipe = data_recipe(data_values(data, root, image_size, download))
+    recipe = data_recipe(
+        data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip)
+    )
 
     def measure() -> dict[str, Any]:
         options = MetricsOptions(
@@ -196,10 +222,14 @@ def audit(
         int | None, typer.Option("--steps", help="Batches of 128 it is trained for. [default: 400]")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -207,7 +237,10 @@ def audit(
     """Are the labels right, the images copies?"""
     from condense.commands.audit import audit as command
 
-    recipe = data_recipe(data_values(data, root, image_size, download, noise, labels))
+    recipe = data_recipe(
+        data_values(data, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip)
+    )
     output.answer(
         lambda: command(
             target,
@@ -243,15 +276,21 @@ def classify(
         str | None, typer.Option("--network", help="What the arms train. [default: convnet3-bn]")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of labels, networks and generators; the first one.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of labels, networks and generators; the first one.")
+    ] = 0,
     seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Keep results; what is there is not done again.")
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Keep results; what is there is not done again.")
     ] = None,
     settings: Settings = None,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -269,7 +308,14 @@ def classify(
         given = given_values(network=network, epochs=epochs)
         own = [f"fit.{name}={value}" for name, value in given.items()]
         return (
-            make_request(config, None, recipe_values(data_values(data, root, image_size, download, noise, labels))),
+            make_request(
+                config,
+                None,
+                recipe_values(
+                    data_values(data, root, image_size, download, noise, labels)
+                    | picture_values(fit, background, skip_unreadable, flip)
+                ),
+            ),
             commands.Asked(arm or [commands.ALL], seed, seeds, generator or (), [*(settings or ()), *own]),
         )
 

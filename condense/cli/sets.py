@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
+    Background,
     Download,
+    Fit,
+    Flip,
     Force,
     ImageSize,
     Labels,
     Noise,
+    Out,
     Root,
     Set,
+    SkipUnreadable,
     data_recipe,
     data_values,
+    one_output,
+    picture_values,
 )
 
 
@@ -28,25 +36,35 @@ def inspect(
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
     noise: Noise = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of the noise.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe a condensed set or a data set."""
     from condense.commands.inspect import inspect as command
 
-    recipe = data_recipe(data_values(target, root, image_size, download, noise, labels))
-    output.answer(
-        lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, output.facts
+    recipe = data_recipe(
+        data_values(target, root, image_size, download, noise, labels)
+        | picture_values(fit, background, skip_unreadable, flip)
     )
+    output.answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, _inspected)
+
+
+def _inspected(result: dict[str, Any]) -> None:
+    output.facts({name: value for name, value in result.items() if name != "notes"})  # they were told already
 
 
 def export(
     path: Set,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder to write.")],
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="File or folder to write.")] = None,
+    to: Out = None,
     format: Annotated[str, typer.Option("--format", "-f", help="folder, npz, vico, ddranking or parquet.")] = "folder",
     force: Force = False,
     as_json: AsJson = False,
@@ -54,7 +72,7 @@ def export(
     """Write a set in another program's file form."""
     from condense.commands.export import export as command
 
-    output.answer(lambda: command(path, out, format, force=force), as_json, output.facts)
+    output.answer(lambda: command(path, one_output(out, to), format, force=force), as_json, output.facts)
 
 
 def import_set(

@@ -10,23 +10,31 @@ import typer
 
 from condense.cli import output
 from condense.cli.options import (
+    MOST_SEED,
     AsJson,
+    Background,
     Data,
     Download,
+    Fit,
+    Flip,
     Force,
     ImageSize,
+    Out,
     Quiet,
     Root,
     Settings,
+    SkipUnreadable,
     data_values,
     make_request,
+    one_output,
+    picture_values,
     recipe_values,
 )
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report.")] = Path("demo"),
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report.")] = Path("demo"),
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images per class.")] = 10,
     settings: Settings = None,
     force: Force = False,
@@ -57,11 +65,16 @@ def demo(
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[RECIPE]")] = Path("recipe.yaml"),
+    path: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="[default: recipe.yaml]")] = None,
+    to: Out = None,
     data: Data = None,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     method: Annotated[str | None, typer.Option("--method", help="Whose options. [default: dmis]")] = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -69,11 +82,19 @@ def init(
     """Write a recipe with every option explained."""
     from condense.commands.init import init as command
 
-    request = make_request(None, None, recipe_values(data_values(data, root, image_size, download), method=method))
+    request = make_request(
+        None,
+        None,
+        recipe_values(
+            data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip),
+            method=method,
+        ),
+    )
+    where = one_output(path, to, Path("recipe.yaml"))
     output.answer(
-        lambda: command(path, request, force=force),
+        lambda: command(where, request, force=force),
         as_json,
-        lambda result: print(f"Wrote {path}. Next: dmis condense -c {shlex.quote(str(path))} --dry-run"),
+        lambda result: print(f"Wrote {where}. Next: dmis condense -c {shlex.quote(str(where))} --dry-run"),
     )
 
 

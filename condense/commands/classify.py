@@ -7,12 +7,14 @@ counts is the accuracy on the test split after the last epoch or step, looked at
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from condense.changes import changes
 from condense.classifiers import arms
 from condense.classifiers.arms._training import ArmTraining
 from condense.data.types import Supervision
@@ -40,6 +42,7 @@ from condense.pipeline.classify import (
 )
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.recipe import merge, parse, parse_overrides
+from condense.rng import MOST_SEEDS
 from condense.run import Run
 
 TRAINING = "fit"  # the section of `--set` about the budget of all arms
@@ -66,6 +69,8 @@ class Asked:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UserError(f"seeds is {self.seeds}; at least one is needed.")
+        if not 0 <= self.seed <= MOST_SEEDS - self.seeds:
+            raise UserError(f"the seeds from {self.seed} on leave the range 0 to 2^63 - 1; give a smaller --seed.")
         if self.generators and self.seeds > 1:
             raise UserError("A trained generator has seen the labels of one seed; leave --generator or --seeds out.")
         for name in self.arms:
@@ -276,10 +281,11 @@ def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         before = found["request"]
-        float(found["accuracy"]), float(found["seconds"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not isinstance(before, dict) or not math.isfinite(float(found["accuracy"]) + float(found["seconds"])):
+            raise ValueError("numbers or request lack")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is not a result ({error}); remove it to train that arm anew.") from error
-    changed = [key for key, value in request.items() if before.get(key) != value]
+    changed = changes(before, request)
     if changed:
         raise UserError(f"{path} is of a request with other {', '.join(changed)}; choose another --out, or remove it.")
     return found

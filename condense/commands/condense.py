@@ -11,7 +11,7 @@ from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
 from condense.pipeline.make import check_plan, make_set, with_teacher
 from condense.pipeline.plan import Plan, Request, make_plan
-from condense.pipeline.run_folder import RUNS, check_run, derived_name, open_run
+from condense.pipeline.run_folder import RUNS, check_run, derived_name, open_run, run_name
 from condense.run import prepare_output
 from condense.sets.hdf5 import write
 
@@ -46,15 +46,15 @@ def condense(
     plan = make_plan(request)
     _check_processes(plan)
     name = f"{derived_name(plan)}-ipc{plan.recipe.ipc}"
-    out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / name
+    out, run_folder = out or Path(f"{name}.h5"), run_folder or RUNS / run_name(plan, f"ipc{plan.recipe.ipc}")
     if out.suffix.lower() not in (".h5", ".hdf5"):
         raise UserError(f"A condensed set is HDF5; give --out a name that ends in .h5, not {str(out)!r}.")
     check_plan(plan)
     check_run(run_folder, plan, resume=resume, force=force)
     prepare_output(out, force=force)
-    run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
-    made = with_teacher(make_set(plan, run), plan, run, out)
-    write(out, made, force=force)
+    with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
+        made = with_teacher(make_set(plan, run), plan, run, out)
+        write(out, made, force=force)
     return {"path": str(out), **made.to_json()}
 
 

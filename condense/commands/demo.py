@@ -24,7 +24,7 @@ from condense.pipeline.plan import GENERATOR_SECTIONS, Plan, Request, make_plan
 from condense.pipeline.run_folder import open_run
 from condense.pipeline.score import score_set, test_split
 from condense.recipe import merge, parse_overrides
-from condense.run import Run, prepare_output
+from condense.run import Run, prepare_folder
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import write
 
@@ -66,7 +66,7 @@ def demo(
         RunFailed: the training or the disk failed.
     """
     started = time.perf_counter()
-    prepare_output(out, force=force)
+    prepare_folder(out, force=force)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
     generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}
     made = {method: _condensed(plans[method], out, progress=progress) for method in METHODS}
@@ -99,9 +99,9 @@ def _folder(out: Path, method: str) -> Path:
 
 def _trained(plan: Plan, out: Path, *, progress: bool) -> Generator:
     assert isinstance(plan.options, GeneratorOptions)
-    run = open_run(_folder(out, plan.recipe.method), plan, resume=False, force=True, progress=progress)
-    options = plan.options
-    return train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
+    options, folder = plan.options, _folder(out, plan.recipe.method)
+    with open_run(folder, plan, resume=False, force=True, progress=progress) as run:
+        return train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
 
 
 def _condensed(plan: Plan, out: Path, *, progress: bool) -> CondensedSet:

@@ -55,10 +55,10 @@ def evaluate(
     wanted = recipe.evaluate
     names = network_names or ([wanted.network] if wanted.network and not cross else [])
     how = HowToScore(protocol(wanted.protocol), names, cross, teacher, wanted.repeats, recipe.seed)
+    named = "name" in layers.get("data", {})
 
     def test(condensed: CondensedSet) -> tuple[ImageData, Truth]:
-        data = recipe.data if "name" in layers.get("data", {}) else own_data(condensed, recipe.data)
-        return test_split(condensed, data)
+        return test_split(condensed, recipe.data if named else own_data(condensed, recipe.data), its_own=not named)
 
     return evaluate_sets(read_sets(paths), test, how, Run(None, progress=progress))
 

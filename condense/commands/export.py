@@ -7,6 +7,7 @@ from typing import Any
 
 from condense.errors import UserError
 from condense.sets.export import export as write_export
+from condense.sets.export import left_out
 from condense.sets.hdf5 import read
 
 
@@ -14,7 +15,7 @@ def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[s
     """Export the condensed set at `path` to `out` in one of `condense.sets.export.FORMATS`.
 
     Returns:
-        path, format, images, files and bytes of what was written.
+        path, format, images, files and bytes of what was written; left_out, what the format has no place for.
 
     Raises:
         UserError: `out` is `path`; otherwise as `condense.sets.hdf5.read` and `condense.sets.export.export`.
@@ -31,4 +32,5 @@ def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[s
         "images": len(condensed),
         "files": len(files),
         "bytes": sum(file.stat().st_size for file in files),
+        "left_out": list(left_out(condensed, format)),
     }

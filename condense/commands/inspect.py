@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 
 from condense.data.types import Corruption, Images, Labels, Source, Supervision, Truth
 from condense.errors import UserError
+from condense.evaluate.neighbours import first_copies
 from condense.files import prepare_output
 from condense.grid import grid, save_png
 from condense.pipeline.data import given_labels, load_source
@@ -17,6 +20,7 @@ from condense.recipe import DataRecipe
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import is_condensed_set, read
 
+_MOST_SIZES, _MOST_NAMED = 10, 100
 _SHOWN_SIDE = 64  # pixels; smaller images are enlarged to about this
 
 
@@ -29,6 +33,10 @@ def inspect(
     force: bool = False,
 ) -> dict[str, Any]:
     """Describe a condensed set, or a data set given by name or path, as JSON.
+
+    Of a data set it tells what was read, what was done to pictures that are not plain, which files were skipped and why
+    (those that cannot be read among them: other commands refuse them unless told to skip them), and which images are
+    there twice.
 
     Args:
         data: its name is an .h5 condensed set, or what `condense.data.sources.load` takes; all else is for data sets.
@@ -51,7 +59,7 @@ def inspect(
         if grid_png is not None:
             _save_rows(grid_png, condensed.pictures(), condensed.labels, columns, force=force)
         return _describe_set(path, condensed)
-    given = given_labels(load_source(data), data, seed)
+    given = given_labels(load_source(data.model_copy(update={"skip_unreadable": True})), data, seed)
     if grid_png is not None:
         _save_rows(grid_png, given.source.train.images, given.source.supervision.observed, columns, force=force)
     return _describe_data(given.source, given.corruption)
@@ -102,8 +110,39 @@ def _describe_data(source: Source, corruption: Corruption) -> dict[str, Any]:
         "corruption": corruption.spec,
         "corruption_rate": corruption.overall_rate,
         "wrong_labels": _wrong_share(supervision, source.truth),
+        "may_flip": train.may_flip,
+        "duplicates": _duplicates(source),
+        "sizes": {
+            f"{width}x{height}": count for (width, height), count in source.reading.sizes.most_common(_MOST_SIZES)
+        },
+        "changed": dict(source.reading.changed),
+        "skipped": {why: _some(files) for why, files in source.reading.skipped.items()},
+        "notes": list(source.reading.notes),
         "fingerprint": train.fingerprint(),
         "provenance": dict(train.provenance),
+    }
+
+
+def _some(files: Sequence[str]) -> dict[str, Any]:
+    return {"files": len(files), "which": list(files[:_MOST_NAMED])}
+
+
+def _duplicates(source: Source) -> dict[str, int]:
+    """Images whose pixels are those of another one, those of them with other labels, and test images among them.
+
+    Returns:
+        images: training images that are there before already; other_labels: how many of them have other candidates than
+        the first one; test_in_training: test images that are training images.
+    """
+    train = source.train.images
+    tested = train[:0] if source.test is None else source.test.images
+    first = first_copies(itertools.chain(train, tested))
+    again = np.flatnonzero(first[: len(train)] != np.arange(len(train)))
+    candidates = source.supervision.candidates
+    return {
+        "images": int(again.size),
+        "other_labels": int((candidates[again] != candidates[first[again]]).any(axis=1).sum()),
+        "test_in_training": int((first[len(train) :] < len(train)).sum()),
     }
 
 

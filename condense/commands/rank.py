@@ -14,7 +14,7 @@ from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_bytes
 from condense.evaluate.protocols import SOFT_STORED, Protocol, protocol
-from condense.evaluate.score import check_comparable
+from condense.evaluate.score import check_comparable, may_flip
 from condense.evaluate.stats import Summary, summarise
 from condense.evaluate.whole import epochs_of_steps, score_whole
 from condense.machine import best_device
@@ -175,7 +175,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     entries = [_ranked(*each, bench) for each in zip(paths, sets, everyone, strict=True)]
     return {
         "data": everyone[0].source.train.name,
-        "protocol": asdict(protocol(options.protocol).for_data(everyone[0].source.train.name)),
+        "protocol": asdict(protocol(options.protocol).for_data(may_flip=may_flip(sets[0], everyone[0].source.train))),
         "soft_protocol": asdict(SOFT_STORED) if any(entry["labels"] == "soft" for entry in entries) else None,
         "repeats": options.repeats,
         "weights": {"lrs": options.lrs_weight, "ars": options.ars_weight},

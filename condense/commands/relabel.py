@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from condense.errors import UserError
 from condense.evaluate.relabel_report import write_relabel_report
 from condense.pipeline import cost
 from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.relabel_report import suspects_report
-from condense.pipeline.relabelling import REPORT, Relabelling, relabel_plan, relabelling_options
-from condense.pipeline.run_folder import RUNS, derived_name, open_run
-from condense.run import Run, prepare_output
+from condense.pipeline.relabelling import BELIEFS, REPORT, TABLE, Relabelling, relabel_plan, relabelling_options
+from condense.pipeline.run_folder import RUNS, open_run, run_name
+from condense.run import Run, prepare_folder, prepare_output
 
 
 def relabel_data(
@@ -47,15 +47,16 @@ def relabel_data(
     plan = make_plan(request)
     options = relabelling_options(plan)
     out = out or Path(f"{plan.source.train.name}-relabelled")
-    if out.is_file():
-        raise UserError(f"{out} is a file, and a folder is needed; choose another --out.")
-    prepare_output(out, force=force)
-    if options.generator is None:
-        folder = run_folder or RUNS / f"{derived_name(plan)}-relabel"
-        run = open_run(folder, plan, resume=resume, force=force, progress=progress)
-    else:
-        run = Run(None, progress=progress)
-    found = relabel_plan(plan, run).save(out)
+    prepare_folder(out, force=force)
+    for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
+        prepare_output(out / name, force=True)
+    with ExitStack() as held:
+        if options.generator is None:
+            folder = run_folder or RUNS / run_name(plan, "relabel")
+            run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress))
+        else:
+            run = Run(None, progress=progress)
+        found = relabel_plan(plan, run).save(out)
     found = dataclasses.replace(found, seconds=time.perf_counter() - started)
     write_relabel_report(out / REPORT, suspects_report(plan, found))
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 from condense.pipeline import cost
 from condense.pipeline.plan import Request, make_plan
-from condense.pipeline.run_folder import RUNS, derived_name, open_run
+from condense.pipeline.run_folder import RUNS, open_run, run_name
 from condense.pipeline.train import Training, describe_training, train_plan, training_options
 
 
@@ -35,9 +35,9 @@ def train(
     """
     plan = make_plan(request)
     training_options(plan)
-    run_folder = run_folder or RUNS / derived_name(plan)
-    run = open_run(run_folder, plan, resume=resume, force=force, progress=progress)
-    return describe_training(train_plan(plan, run), plan, run_folder)
+    run_folder = run_folder or RUNS / run_name(plan)
+    with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
+        return describe_training(train_plan(plan, run), plan, run_folder)
 
 
 def dry_run(request: Request) -> dict[str, Any]:

@@ -12,7 +12,8 @@ def validate(path: Path) -> dict[str, Any]:
     """Check the condensed set at `path`: its form, its sizes, its labels and its SHA-256.
 
     Returns:
-        path, valid (True; else there is an error), schema, method, uses_true_labels, images, classes, ipc and sha256.
+        path, valid (True; else there is an error), schema, method, uses_true_labels, images, classes, ipc, sha256 and
+        sealed (False: no checksum vouches for what it tells of its making; of an earlier version, or edited).
 
     Raises:
         UserError: it is not whole and right; the message says what is wrong.
@@ -28,4 +29,5 @@ def validate(path: Path) -> dict[str, Any]:
         "classes": condensed.num_classes,
         "ipc": condensed.ipc,
         "sha256": condensed.sha256(),
+        "sealed": condensed.provenance.sealed,
     }

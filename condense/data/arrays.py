@@ -3,12 +3,13 @@
 | key                      | array                           |                                              |
 |--------------------------|---------------------------------|----------------------------------------------|
 | train_images (or images) | uint8 [n, H, W, C] or [n, H, W] | needed                                       |
-| train_labels (or labels) | whole numbers [n]               | needed unless there are `candidates`         |
+| train_labels (or labels) | whole numbers [n], or one-hot   | needed unless there are `candidates`         |
 | test_images, test_labels | the same                        | both or none                                 |
 | class_names              | strings [c]                     | else "0", "1", …                             |
 | candidates               | bool [n, c]                     | the given labels, when they are imprecise    |
 | trusted                  | bool [n]                        | else True where there are several candidates |
 | clean_labels             | whole numbers [n]               | the truth, for scoring and injecting noise   |
+| flip                     | bool                            | whether a mirror image keeps its class       |
 | name, corruption         | string, JSON                    | what `write_npz` records                     |
 
 What is taken for what:
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from condense.data import hdf5, npz
+from condense.data.label_arrays import one_hot
+from condense.data.reading import Reading, in_list
 from condense.data.types import (
     Corruption,
     ImageData,
@@ -51,7 +54,7 @@ READERS = {".npz": npz, ".h5": hdf5, ".hdf5": hdf5}
 _ALIASES = {"images": "train_images", "labels": "train_labels"}
 _KEYS = frozenset(
     {"train_images", "train_labels", "test_images", "test_labels", "class_names", "candidates", "trusted"}
-    | {"clean_labels", "name", "corruption"}
+    | {"clean_labels", "name", "corruption", "flip"}
     | _ALIASES.keys()
 )
 _NEEDED = "train_images and train_labels (or images and labels, or train_images and candidates)"
@@ -74,6 +77,7 @@ def load(path: Path, *, given: str | None = None, trusted: bool = False) -> Sour
         raise UserError(f"{path} has no array {given!r} to take labels from; it holds {', '.join(sorted(keys))}.")
     stored = reader.read(path, _KEYS | {given} if given else _KEYS)
     arrays = {_ALIASES.get(key, key): array for key, array in stored.items()}
+    arrays |= {key: _single(array) for key, array in arrays.items() if key.endswith("labels") or key == given}
     if "train_images" not in arrays or not {"train_labels", "candidates"} & arrays.keys():
         raise UserError(f"{path} holds {', '.join(sorted(keys)) or 'nothing'}; it needs {_NEEDED}.")
     name = str(arrays["name"]) if "name" in arrays else path.stem
@@ -99,6 +103,8 @@ def write_npz(path: Path, source: Source, supervision: Supervision, corruption: 
         "name": np.array(source.train.name),
         "corruption": np.array(json.dumps(asdict(corruption))),
     }
+    if source.train.flip is not None:
+        arrays["flip"] = np.array(source.train.flip)
     if supervision.single.all():
         arrays["train_labels"] = supervision.observed
     if source.truth is not None:
@@ -132,7 +138,8 @@ def _source(arrays: Arrays, name: str, path: str, given: npt.NDArray[Any] | None
     provenance = {"source": "arrays", "path": path}
     if "corruption" in arrays and given is None:
         provenance["corruption"] = str(arrays["corruption"])
-    train = ImageData(_images(arrays["train_images"], "train_images"), classes, name, "train", provenance)
+    flip = bool(arrays["flip"]) if "flip" in arrays else None
+    train = ImageData(_images(arrays["train_images"], "train_images"), classes, name, "train", provenance, flip)
     supervision = _supervision(arrays, given, len(classes), trusted)
     truth = _truth(arrays, len(classes), overridden=given is not None)
     for what, length in (
@@ -144,14 +151,17 @@ def _source(arrays: Arrays, name: str, path: str, given: npt.NDArray[Any] | None
     check_every_class(supervision, classes, path)
     if not {"test_images", "test_labels"} & arrays.keys():
         return Source(train, supervision, truth, None, None)
-    return Source(train, supervision, truth, *_test(arrays, train, path))
+    test, test_truth = _test(arrays, train, path)
+    unseen = [classes[y] for y in range(len(classes)) if y not in test_truth.labels]
+    notes = (f"{name}: no test image is of {in_list(unseen)}; the accuracy says nothing of it.",) if unseen else ()
+    return Source(train, supervision, truth, test, test_truth, reading=Reading(notes=notes))
 
 
 def _test(arrays: Arrays, train: ImageData, path: str) -> tuple[ImageData, Truth]:
     if not {"test_images", "test_labels"} <= arrays.keys():
         raise UserError(f"{path} has only one of test_images and test_labels; give both or none.")
     images = _images(arrays["test_images"], "test_images")
-    test = ImageData(images, train.classes, train.name, "test", train.provenance)
+    test = replace(train, images=images, split="test")
     truth = Truth(_labels(arrays["test_labels"], train.num_classes, "test_labels"))
     if len(truth) != len(test):
         raise UserError(f"{path} has {len(test)} test images, but {len(truth)} test labels; each image needs one.")
@@ -196,11 +206,18 @@ def _images(array: npt.NDArray[Any], what: str) -> Images:
     return np.ascontiguousarray(images)
 
 
+def _single(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Labels [n, 1], or one-hot [n, c], as [n]; any other array as it is."""
+    if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "iu":
+        return array[:, 0]
+    single = one_hot(array)
+    return array if single is None else single
+
+
 def _labels(array: npt.NDArray[Any], num_classes: int, what: str) -> Labels:
-    """int64 [n] in [0, c); [n, 1], as some files have it, counts as [n]."""
-    labels = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-    check_labels(labels, num_classes, what)
-    return labels.astype(np.int64)
+    """int64 [n] in [0, c)."""
+    check_labels(array, num_classes, what)
+    return array.astype(np.int64)
 
 
 def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
@@ -209,11 +226,29 @@ def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
         names = arrays["class_names"]
         if names.ndim != 1 or names.dtype.kind not in "SU":
             raise UserError(f"class_names must be strings [c], found {names.dtype} {list(names.shape)}.")
-        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
+        try:
+            return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
+        except UnicodeDecodeError as error:
+            raise UserError(f"class_names must be UTF-8, found {error.object[:40]!r}; write them again.") from error
     if "candidates" in arrays and arrays["candidates"].ndim == 2:
         return class_names(arrays["candidates"].shape[1])
     labels = [arrays[key] for key in ("train_labels", "test_labels", "clean_labels") if key in arrays]
     labels += [given] if given is not None else []
     numbers = np.concatenate([array.ravel() for array in labels])
-    check_labels(numbers, len(numbers), "labels")  # a wild number must not become a billion class names
+    _check_counted(numbers)
     return class_names(int(numbers.max()) + 1 if numbers.size else 0)
+
+
+def _check_counted(numbers: npt.NDArray[Any]) -> None:
+    """Refuse numbers that do not count classes from 0; a wild one must not become a billion class names."""
+    values = np.unique(numbers).tolist()
+    if not values or not np.issubdtype(numbers.dtype, np.integer):
+        check_labels(numbers, 0, "labels")
+        return
+    if values == list(range(1, len(values) + 1)):
+        raise UserError(
+            f"The labels count from 1 to {len(values)}, and classes are counted from 0; store labels - 1, or put a "
+            "name for 0 first into class_names."
+        )
+    if values[0] < 0 or values[-1] >= min(2 * len(values), len(numbers)):
+        check_labels(numbers, len(values), "labels")

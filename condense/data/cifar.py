@@ -104,9 +104,8 @@ def _read_binary(variant: Variant, folder: Path) -> Source:
         ) from error
     parts = [_records(folder / name, variant.label_bytes) for name in variant.binary_train]
     train = np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
-    return clean_source(
-        variant.name, classes, train, _records(folder / variant.binary_test, variant.label_bytes), str(folder)
-    )
+    test = _records(folder / variant.binary_test, variant.label_bytes)
+    return clean_source(variant.name, classes, train, test, str(folder), flip=True)
 
 
 def _records(file: Path, label_bytes: int) -> tuple[Images, Labels]:
@@ -134,7 +133,7 @@ def _read_pickled(variant: Variant, folder: Path) -> Source:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's about the old dtypes in these pickles
         train, test = (dataset(str(folder.parent), train=is_train) for is_train in (True, False))
-    return clean_source(variant.name, tuple(train.classes), _arrays(train), _arrays(test), str(folder))
+    return clean_source(variant.name, tuple(train.classes), _arrays(train), _arrays(test), str(folder), flip=True)
 
 
 def _check_published(file: Path, checksum: str) -> None:

@@ -35,6 +35,8 @@ def clean_source(
     train: tuple[Images, npt.NDArray[np.integer]],
     test: tuple[Images, npt.NDArray[np.integer]],
     origin: str,
+    *,
+    flip: bool,
 ) -> Source:
     """A benchmark whose labels are all right.
 
@@ -44,6 +46,7 @@ def clean_source(
         train: uint8 [n, H, W, C] and whole numbers [n] in [0, c).
         test: the same for the test split.
         origin: where the files lie, for the record.
+        flip: whether a mirror image still shows its class.
 
     Raises:
         UserError: a label is out of range.
@@ -52,9 +55,9 @@ def clean_source(
         check_labels(labels, len(classes), f"{name} labels from {origin}")
     provenance = {"source": name, "path": origin}
     return Source(
-        ImageData(train[0], classes, name, "train", provenance),
+        ImageData(train[0], classes, name, "train", provenance, flip),
         Supervision.from_labels(train[1], len(classes), trusted=True),
         Truth(train[1].astype(np.int64)),
-        ImageData(test[0], classes, name, "test", provenance),
+        ImageData(test[0], classes, name, "test", provenance, flip),
         Truth(test[1].astype(np.int64)),
     )

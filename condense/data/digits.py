@@ -27,4 +27,4 @@ def load() -> Source:
     counts = proportional_counts(np.bincount(labels), NUM_TEST)
     chosen = pick_per_class(labels, counts, np.random.default_rng(rng.derive(0, "digits test split")))
     train, test = (images[~chosen], labels[~chosen]), (images[chosen], labels[chosen])
-    return clean_source("digits", classes, train, test, "sklearn.datasets.load_digits")
+    return clean_source("digits", classes, train, test, "sklearn.datasets.load_digits", flip=False)

@@ -42,7 +42,8 @@ def load(root: Path | None, download: bool) -> Source:
             "three siblings (--root FOLDER), install Debian's package dataset-fashion-mnist, or let "
             "torchvision fetch them (--download)."
         )
-    return clean_source("fashion-mnist", CLASSES, _split(folder, "train"), _split(folder, "t10k"), str(folder))
+    train, test = _split(folder, "train"), _split(folder, "t10k")
+    return clean_source("fashion-mnist", CLASSES, train, test, str(folder), flip=True)
 
 
 def _find(root: Path | None) -> Path | None:
@@ -51,7 +52,9 @@ def _find(root: Path | None) -> Path | None:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+    """The file under its name, or with a dot before "idx" as some copies have it, raw or gzipped."""
+    names = (name, name.replace("-idx", ".idx"))
+    return next((file for each in names for file in (folder / each, folder / f"{each}.gz") if file.is_file()), None)
 
 
 def _split(folder: Path, prefix: str) -> tuple[Images, npt.NDArray[np.uint8]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from condense.data.memory import check_fits
+from condense.data.memory import check_expansion, check_fits
 from condense.errors import UserError
 
 _UNSIGNED_BYTES = 0x08
@@ -32,6 +32,7 @@ def read(path: Path, num_axes: int) -> npt.NDArray[np.uint8]:
             shape = struct.unpack(f">{num_axes}I", header[4:])
             num_bytes = int(np.prod(shape, dtype=object))
             check_fits(num_bytes, f"{path}")
+            check_expansion(path.stat().st_size, num_bytes, f"{path}")
             content = stream.read(num_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}); fetch it again.") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from condense.data import folder, pictures
+from condense.data import folder
 from condense.data.clean_sets import cache_folder, clean_source, downloading
-from condense.data.types import Source
+from condense.data.decode import LEVELS
+from condense.data.pictures import Form, Handling, read, refuse_unreadable
+from condense.data.types import Images, Labels, Source
 from condense.errors import UserError
 
 IMAGE_SIZE = 64
@@ -27,12 +29,12 @@ NAMES = {
 _ARCHIVE_FOLDERS = ("imagenette2-160", "imagenette2-320", "imagenette2")
 
 
-def load(root: Path | None, image_size: int | None, download: bool) -> Source:
+def load(root: Path | None, handling: Handling, download: bool) -> Source:
     """The folder `root`, or an earlier download in `~/.cache/dmis`, or torchvision's (160 px) if allowed.
 
     Args:
         root: the extracted folder with train/ and val/, or the folder it lies in.
-        image_size: side to crop and resize to; 64 if None.
+        handling: side to bring the pictures to, 64 if None, and how; see `pictures.Handling`.
         download: whether torchvision may fetch the 160 px version (100 MB).
 
     Raises:
@@ -48,16 +50,20 @@ def load(root: Path | None, image_size: int | None, download: bool) -> Source:
             f"imagenette: {root} has no folders train and val; give the extracted folder (--root FOLDER), "
             "or let torchvision fetch it (--download)."
         )
-    return _read(found, image_size or IMAGE_SIZE)
+    return _read(found, handling)
 
 
 def _complete(path: Path) -> bool:
     return (path / "train").is_dir() and (path / "val").is_dir()
 
 
-def _read(path: Path, image_size: int) -> Source:
+def _read(path: Path, handling: Handling) -> Source:
     wnids = sorted(NAMES)
-    splits = []
+    splits: list[tuple[Images, Labels]] = []
+    unreadable: dict[Path, str] = {}
+    side = handling.image_size or IMAGE_SIZE
+    # not turned as EXIF says: published numbers are of torchvision's loader, which does not
+    form = Form(side, side, grey=False, fit=handling.fit, background=LEVELS[handling.background], turned=False)
     for split in ("train", "val"):
         by_class = folder.class_folders(path / split)
         if sorted(by_class) != wnids:
@@ -65,8 +71,12 @@ def _read(path: Path, image_size: int) -> Source:
                 f"{path / split} has the classes {', '.join(by_class)}; Imagenette's are {', '.join(wnids)}."
             )
         files, labels = folder.flatten(by_class, wnids)
-        splits.append((pictures.read(files, pictures.Form(image_size, image_size, grey=False)), labels))
-    return clean_source("imagenette", tuple(NAMES[wnid] for wnid in wnids), splits[0], splits[1], str(path))
+        images, readable, damaged = read(files, form)
+        unreadable |= damaged
+        splits.append((images, labels) if readable.all() else (images[readable], labels[readable]))
+    if not handling.skip_unreadable:
+        refuse_unreadable(unreadable, sum(len(images) for images, _ in splits), path)
+    return clean_source("imagenette", tuple(NAMES[wnid] for wnid in wnids), splits[0], splits[1], str(path), flip=True)
 
 
 def _download(root: Path) -> Path:

@@ -5,12 +5,14 @@
 | whole numbers [n]                    | one label an image, possibly wrong; -1: unknown                           |
 | whole numbers [n, a]; several NAMEs  | answers of a annotators (-1: none): candidates that may miss the truth    |
 | bool [n, c]                          | candidate sets                                                            |
-| texts [n] (.csv)                     | class names or numbers; `cat|dog`: candidates; empty: unknown             |
+| 0 and 1 [n, c], a single 1 in each   | one-hot: one label an image, possibly wrong                               |
+| texts [n] (.csv, .tsv)               | class names or numbers; `cat|dog`: candidates; empty: unknown             |
 | sets (.pkl or .json of PLCIFAR-10)   | candidates that may miss the truth                                        |
 
 A single label may always be wrong. Sets of candidates surely hold the truth, unless the table says so or they are of
-annotators; an array or column `trusted` (bool [n]; yes or no) decides for each image. Rows are in the order of the
-images; with a column `file` (.csv) they are matched by it: names below the folder, or the images' numbers from 0.
+annotators; an array or column `trusted` (bool [n]; yes or no) decides for each image. A column of the image files, or
+of their numbers, says which row belongs to which image, whatever it is called, see `file_keys`; without one, rows are
+in the order of the images. How a label names its class: see `class_names`.
 CIFAR-10N and 100N (Wei et al. 2022, https://arxiv.org/abs/2110.12088) may be named aggre, rand1, rand2, rand3, worst
 and noisy100. Where the file has clean labels too, they must be those of the data: else it is of another order.
 """
@@ -25,7 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from condense.data import label_tables
+from condense.data.class_names import read_numbers
+from condense.data.file_keys import Key, text_cells
+from condense.data.label_arrays import one_hot, refuse_many_hot, whole_numbers
 from condense.data.label_cells import parse_cells, parse_trust
+from condense.data.label_columns import LABELS, TRUSTED, called, key_of, label_column, refuse_unknown_texts
 from condense.data.label_tables import Table
 from condense.data.types import Labels, Mask, Source, Supervision, check_labels
 from condense.data.votes import NO_ANSWER, from_votes
@@ -39,9 +45,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "rand3": ("random_label3", "random3"),
     "noisy100": ("noisy_label",),
 }
-_USUAL = ("candidates", "label", "labels", "suggested", "noisy_label", "train_labels", "aggregate")
 _CLEAN = ("clean_label", "clean_labels", "train_labels")
-_FILE, _TRUSTED = "file", "trusted"
 
 
 def read(place: str, source: Source) -> Supervision:
@@ -60,36 +64,41 @@ def read(place: str, source: Source) -> Supervision:
         raise UserError("The file of labels has no name; give --labels FILE, or FILE::NAME.")
     path = Path(file)
     table = label_tables.read(path)
-    names = [_present(name.strip(), table, path) for name in wanted.split(",")] if wanted else [_usual(table, path)]
-    _check_lengths(table, [*names, *_extras(table, names)], source, path)
-    table = _in_order(table, source, path)
+    asked = [_present(name.strip(), table, path) for name in wanted.split(",")] if wanted else []
+    texts = {name: cells for name, array in table.items() if (cells := text_cells(array)) is not None}
+    key = key_of(texts, source.files, len(source.train), asked, str(path))
+    names = asked or [_usual(table, key, path)]
+    if key is None:
+        refuse_unknown_texts(texts, names, source.train.classes, str(path))
+    else:
+        table = _in_order(table, key, source, path)
+    trust = called((TRUSTED,), table)
+    _check_lengths(table, [*names, *([trust] if trust is not None else [])], source, path)
     _check_truth(table, names, source, path)
     columns = [_as_numbers(table[name], name, source.train.classes, path) for name in names]
     if len(columns) > 1:
         return from_votes(_votes(columns, names, path), source.train.num_classes)
-    trusted = parse_trust(table[_TRUSTED], path) if _TRUSTED in table else None
+    trusted = parse_trust(table[trust], path) if trust is not None else None
     return _supervision(columns[0], names[0], trusted, source.train.num_classes, path)
 
 
 def _present(name: str, table: Table, path: Path) -> str:
-    for candidate in (name, *SYNONYMS.get(name, ())):
-        if candidate in table:
-            return candidate
-    raise UserError(f"{path} has no labels {name!r}; it holds {', '.join(sorted(table)) or 'nothing'}.")
+    if name in table:
+        return name
+    found = called([candidate.casefold() for candidate in (name, *SYNONYMS.get(name, ()))], table)
+    if found is None:
+        raise UserError(f"{path} has no labels {name!r}; it holds {', '.join(sorted(table)) or 'nothing'}.")
+    return found
 
 
-def _usual(table: Table, path: Path) -> str:
-    if len(table) == 1:
-        return next(iter(table))
-    found = next((name for name in _USUAL if name in table), None)
+def _usual(table: Table, key: Key | None, path: Path) -> str:
+    """The labels where none are named: of a usual name, or the only ones there are."""
+    left = [name for name in table if (key is None or name != key.column) and name.casefold() != TRUSTED]
+    found = label_column(LABELS, (), left, str(path)) or (left[0] if len(left) == 1 else None)
     if found is None:
         names = ", ".join(sorted(table)) or "nothing"
         raise UserError(f"{path} holds {names}; say which are the labels, as {path.name}::NAME.")
     return found
-
-
-def _extras(table: Table, names: Sequence[str]) -> list[str]:
-    return [name for name in (_FILE, _TRUSTED) if name in table and name not in names]
 
 
 def _check_lengths(table: Table, names: Sequence[str], source: Source, path: Path) -> None:
@@ -103,24 +112,25 @@ def _check_lengths(table: Table, names: Sequence[str], source: Source, path: Pat
             )
 
 
-def _in_order(table: Table, source: Source, path: Path) -> Table:
-    """The table with its rows in the order of the images, which a column `file` names."""
-    if _FILE not in table or table[_FILE].dtype.kind != "U":
-        return table
-    files = source.files or tuple(map(str, range(len(source.train))))
-    places = {name: place for place, name in enumerate(table[_FILE].tolist())}
-    missing = [name for name in files if name not in places]
+def _in_order(table: Table, key: Key, source: Source, path: Path) -> Table:
+    """The table with one row for each image, in their order; rows of other images are left out."""
+    rows = {image: row for row, image in enumerate(key.images) if image is not None}
+    n, length = len(source.train), len(key.images)
+    missing = [image for image in range(n) if image not in rows]
     if missing:
+        first = repr(source.files[missing[0]]) if source.files is not None else f"image {missing[0]}"
+        foreign = next((row for row, image in enumerate(key.images) if image is None), None)
+        named = "" if foreign is None else f"; {str(table[key.column].ravel()[foreign])!r} is none of them"
         raise UserError(
-            f"{path} has no row for {missing[0]!r} ({len(missing)} of {len(files)} images of {source.train.name} "
-            "have none); give every image one."
+            f"{path} has no row for {first} ({len(missing)} of {n} images of {source.train.name} have none){named}; "
+            f"give every image one in the column {key.column!r}."
         )
-    order = np.array([places[name] for name in files])
-    return {name: array[order] if len(array) == len(order) else array for name, array in table.items()}
+    order = np.array([rows[image] for image in range(n)])
+    return {name: array[order] if array.ndim and len(array) == length else array for name, array in table.items()}
 
 
 def _check_truth(table: Table, names: Sequence[str], source: Source, path: Path) -> None:
-    clean = next((name for name in _CLEAN if name in table and name not in names), None)
+    clean = called(_CLEAN, [name for name in table if name not in names])
     if clean is None or source.truth is None:
         return
     stated = _as_numbers(table[clean], clean, source.train.classes, path)
@@ -135,10 +145,31 @@ def _check_truth(table: Table, names: Sequence[str], source: Source, path: Path)
 
 
 def _as_numbers(array: npt.NDArray[Any], name: str, classes: Sequence[str], path: Path) -> npt.NDArray[Any]:
-    """Texts as numbers or candidate sets, all else as it is."""
+    """Texts as numbers or candidate sets, one label an image as int64 [n], all else as it is."""
+    what = f"{path}: {name!r}"
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.dtype.kind == "U":
         return parse_cells(array, classes, f"{path}: column {name!r}")
-    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.dtype.kind in "iu":
+        array = whole_numbers(array, what)
+    single = one_hot(array) if array.shape[1:] == (len(classes),) else None
+    if single is not None:
+        return single
+    if array.dtype == object:
+        return _renumbered(array, classes, what)
+    if array.dtype == np.int64 and array.ndim in (1, 2):
+        return read_numbers(array.ravel(), classes, what).reshape(array.shape)
+    return array
+
+
+def _renumbered(sets: npt.NDArray[Any], classes: Sequence[str], what: str) -> npt.NDArray[Any]:
+    """Sets of numbers as sets of classes, read in one way, see `read_numbers`."""
+    numbers = np.array(sorted({label for labels in sets for label in labels}), dtype=np.int64)
+    read = dict(zip(numbers.tolist(), read_numbers(numbers, classes, what).tolist(), strict=True))
+    renumbered = np.empty(len(sets), dtype=object)
+    for image, labels in enumerate(sets):
+        renumbered[image] = {read[label] for label in labels}
+    return renumbered
 
 
 def _votes(columns: Sequence[npt.NDArray[Any]], names: Sequence[str], path: Path) -> Labels:
@@ -155,10 +186,11 @@ def _supervision(array: npt.NDArray[Any], name: str, trusted: Mask | None, num_c
     elif array.dtype == np.bool_ and array.shape[1:] == (num_classes,):
         candidates, surely = array, True
     elif np.issubdtype(array.dtype, np.integer) and array.ndim == 2:
-        given = from_votes(array.astype(np.int64), num_classes)
+        refuse_many_hot(array, num_classes, what)
+        given = from_votes(array, num_classes)
         candidates, surely = given.candidates, False
     elif np.issubdtype(array.dtype, np.integer) and array.ndim == 1:
-        known = array.astype(np.int64) != NO_ANSWER
+        known = array != NO_ANSWER
         check_labels(array[known], num_classes, what)
         candidates = np.ones((len(array), num_classes), dtype=np.bool_)
         candidates[known] = np.eye(num_classes, dtype=np.bool_)[array[known]]

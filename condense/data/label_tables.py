@@ -1,4 +1,4 @@
-"""Files of labels as named arrays: .npy, .npz, .h5, .csv, torch's .pt, and the .pkl or .json of annotators' sets.
+"""Files of labels as named arrays: .npy, .npz, .h5, .csv, .tsv, torch's .pt, and the .pkl or .json of annotators' sets.
 
 Such files come from strangers, so nothing in them is ever executed: .npy and .npz are read without pickles, .pt by
 torch's weights-only loader with plain numpy arrays admitted, .pkl by an unpickler that knows no function or class.
@@ -6,9 +6,11 @@ torch's weights-only loader with plain numpy arrays admitted, .pkl by an unpickl
 
 from __future__ import annotations
 
-import csv
+import io
 import json
 import pickle
+import pickletools
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from condense.data import hdf5, npz
+from condense.data import delimited, hdf5, npz
+from condense.data.memory import check_expansion
 from condense.errors import UserError, in_short
 
 Table = dict[str, npt.NDArray[Any]]
 
+_MOST_FETCHED = 1_000_000  # ints and sets that a pickle refers to again
+_MOST_LABELS = 100_000_000
 _ONLY = "labels"  # name of the array in a file that holds one without a name
 _NUMBERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 
@@ -52,23 +57,15 @@ def _hdf5(path: Path) -> Table:
 
 
 def _csv(path: Path) -> Table:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            table = csv.reader(stream)
-            columns = next(table, [])
-            rows = [row for row in table if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a UTF-8 table ({error}); write it again.") from error
-    for number, row in enumerate(rows):
-        if len(row) != len(columns):
-            raise UserError(f"{path}: row {number + 1} has {len(row)} cells, the first line {len(columns)} names.")
-    return {name.strip(): np.array([row[place] for row in rows], dtype=np.str_) for place, name in enumerate(columns)}
+    table = delimited.read(path)
+    return {name: np.array(table.column(name), dtype=np.str_) for name in table.columns}
 
 
 def _torch(path: Path) -> Table:
     """A tensor, an array or a mapping of them, as `CIFAR-10_human.pt` is."""
     import torch
 
+    _check_archive(path)
     rebuild = np.empty(0).__reduce__()[0]
     admitted: list[Any] = [rebuild, (rebuild, "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype]
     admitted += [type(np.dtype(name)) for name in _NUMBERS]
@@ -85,7 +82,34 @@ def _torch(path: Path) -> Table:
     return {str(name): _plain(value, f"{name!r} in {path}") for name, value in named.items()}
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse a .pt whose parts would unpack to far more than is stored; torch itself stores them as they are."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # the older form, or damaged: torch tells
+    unpacked = sum(part.file_size for part in parts)
+    check_expansion(path.stat().st_size, unpacked, str(path))
+    if unpacked > 2 * path.stat().st_size + 2**20:
+        raise UserError(f"{path} is packed in a way torch does not; save plain arrays with numpy.savez.")
+
+
+def _check_stored(value: object, what: str) -> None:
+    """Refuse a tensor that claims more values than are stored: with a stride of 0 one byte becomes any number."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return
+    if value.layout != torch.strided or value.device.type != "cpu":
+        raise UserError(f"{what} is no plain tensor; save plain arrays with numpy.savez.")
+    claimed = value.numel() * value.element_size()
+    if claimed > value.untyped_storage().nbytes():
+        raise UserError(f"{what} claims {claimed:,} bytes and stores fewer; save plain arrays with numpy.savez.")
+
+
 def _plain(value: object, what: str) -> npt.NDArray[Any]:
+    _check_stored(value, what)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -104,14 +128,32 @@ class _NoCode(pickle.Unpickler):
 
 def _pickled_sets(path: Path) -> Table:
     try:
-        with path.open("rb") as stream:
-            found = _NoCode(stream).load()
+        content = path.read_bytes()
+        _check_pickle(content)
+        found = _NoCode(io.BytesIO(content)).load()
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to
         raise UserError(
             f"{path} is damaged, or holds more than numbers and lists and is not opened, because that could run code "
-            f"({error}); save it as JSON."
+            f"({in_short(error)}); save it as JSON."
         ) from error
     return _sets(found, path)
+
+
+def _check_pickle(content: bytes) -> None:
+    """Look at the instructions of a pickle without obeying: raises where one would take memory for nothing.
+
+    Eight bytes can ask for a place far up in the list of what was met before, and lists of lists of lists that are one
+    another can stand for any number of sets.
+    """
+    fetched = 0
+    for instruction, argument, _ in pickletools.genops(content):
+        if "PUT" in instruction.name and int(argument or 0) > len(content):
+            raise pickle.UnpicklingError("it numbers what it holds beyond its length")
+        fetched += "GET" in instruction.name
+        if instruction.name in ("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "REDUCE", "BUILD", "INST", "OBJ"):
+            raise pickle.UnpicklingError(f"it wants {instruction.name}")
+    if fetched > _MOST_FETCHED + len(content) // 4:
+        raise pickle.UnpicklingError("it repeats itself too often")
 
 
 def _json_sets(path: Path) -> Table:
@@ -131,8 +173,11 @@ def _sets(found: object, path: Path) -> Table:
     try:
         if not isinstance(found, dict):
             raise TypeError("it is no mapping")
+        size = sum(len(given) for sets in found.values() for given in sets)
+        if size > _MOST_LABELS:
+            raise ValueError(f"it holds more than {_MOST_LABELS:,} labels")
         answers = {int(image): [{_whole(label) for label in given} for given in sets] for image, sets in found.items()}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path} must map each image's number to a list of sets of class numbers, one an annotator ({error})."
         ) from error
@@ -157,6 +202,7 @@ READERS: Mapping[str, Callable[[Path], Table]] = {
     ".h5": _hdf5,
     ".hdf5": _hdf5,
     ".csv": _csv,
+    ".tsv": _csv,
     ".pt": _torch,
     ".pth": _torch,
     ".pkl": _pickled_sets,

@@ -1,4 +1,4 @@
-"""`labels.csv` beside a user's images: which label, which candidates, or none, each file has.
+"""`labels.csv` (or `labels.tsv`) beside a user's images: which label, which candidates, or none, each file has.
 
     file,label,split
     images/001.png,cat,train        one label, possibly wrong
@@ -6,27 +6,32 @@
     images/003.png,,train           unknown
     images/004.png,dog,test         test labels are single and taken as right
 
-The column `split` may be missing: then all rows are training images. A column `trusted` (yes or no) may say for each
-row whether its labels surely hold the true one, e.g. no for sets of annotators. A table that `dmis relabel` wrote
-(file,given,suggested,…) is read with its suggested labels, which may still be wrong.
+The files are found in whatever column holds them (see `file_keys`), the labels in `label` or a column of a like name,
+or in the only other one. The column `split` may be missing: then all rows are training images. A column `trusted` (yes
+or no) may say for each row whether its labels surely hold the true one, e.g. no for sets of annotators. A table that
+`dmis relabel` wrote (file,given,suggested,…) is read with its suggested labels, which may still be wrong.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
+from condense.data import delimited
+from condense.data.class_names import are_numbers, find_class, index_of, is_unknown, one_spelling, plain
+from condense.data.delimited import TextTable
+from condense.data.file_keys import Key
 from condense.data.label_cells import parse_trust, split_candidates
+from condense.data.label_columns import SPLIT, TRUSTED, called, key_of, label_column
+from condense.data.reading import in_list
+from condense.data.split_folders import split_of
 from condense.data.types import Supervision
 from condense.errors import UserError
 
-NAME = "labels.csv"
-LABEL_COLUMNS = ("label", "suggested")  # the first one that the table has
-_SPLITS = ("train", "test", "val")
+NAMES = ("labels.csv", "labels.tsv")
 
 
 @dataclass(frozen=True)
@@ -40,25 +45,67 @@ class Row:
     line: int
 
 
-def read(folder: Path) -> list[Row]:
-    """All rows of `folder`/labels.csv, their files found to exist.
+def find(folder: Path) -> Path | None:
+    """The table in a folder, whatever the case of its name; None without one."""
+    files = [file for file in sorted(folder.iterdir()) if file.name.casefold() in NAMES and file.is_file()]
+    if len(files) > 1:
+        raise UserError(f"{folder} has {files[0].name} and {files[1].name}; keep one.")
+    return files[0] if files else None
+
+
+def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> list[Row]:
+    """All rows of the table at `path`, each matched with one of the files below its folder.
+
+    Args:
+        path: the table.
+        pictures: files whose ending is that of a picture.
+        others: files that may be pictures nevertheless, if the table says so.
 
     Raises:
         UserError: the table cannot be read, lacks a column, has no rows, or a row names a missing file, one
             listed before or outside the folder, an empty candidate, or an unknown split.
     """
-    path = folder / NAME
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(_rows(csv.DictReader(stream), folder))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    table = delimited.read(path).without_blank_rows()
+    _refuse_headless(table, path, pictures)
+    label = label_column(("label", "labels"), ("suggested",), table.columns, str(path))
+    files, key = _key(table, path, pictures, others, label)
+    file_column = key.column if key is not None else called(("file", "filename", "path", "image"), table.columns)
+    left = [name for name in table.columns if name != file_column and name.casefold() not in (SPLIT, TRUSTED)]
+    if label is None and len(left) == 1:
+        label = left[0]
+    if file_column is None or label is None:
         raise UserError(
-            f"{path} cannot be read ({error}); it must be a UTF-8 table with the columns file,label."
-        ) from error
-    if not rows:
+            f"{path} has the columns {', '.join(table.columns) or '(none)'}; one must hold the image files, and one "
+            "the labels: file,label or file,label,split."
+        )
+    if not table.rows:
         raise UserError(f"{path} lists no files; add one line per image.")
-    _refuse_repeats(rows, path)
-    return rows
+    images = key.images if key is not None else (None,) * len(table.rows)
+    _refuse_missing(table, file_column, images, path)
+    return _rows(table, [files[image] for image in images if image is not None], label, path)
+
+
+def _key(
+    table: TextTable, path: Path, pictures: Sequence[Path], others: Sequence[Path], label: str | None
+) -> tuple[list[Path], Key | None]:
+    """The files that rows may name, and the column that names them; pictures first, then all files."""
+    columns = {name: table.column(name) for name in table.columns}
+    known = [label] if label is not None else []
+    key = None
+    for files in ([*pictures], [*pictures, *others]):
+        names = [file.relative_to(path.parent).as_posix() for file in files]
+        key = key_of(columns, names, len(files), known, str(path), table.lines)
+        if key is not None and None not in key.images:
+            break
+    return files, key
+
+
+def _refuse_missing(table: TextTable, column: str, images: Sequence[int | None], path: Path) -> None:
+    missing = [row for row, image in enumerate(images) if image is None]
+    if missing:
+        more = [str(table.lines[row]) for row in missing[1:]]
+        told = _no_such_file(table.column(column)[missing[0]], path, table.lines[missing[0]])
+        raise UserError(told if not more else f"{told} So it is with {len(more)} more lines: {in_list(more, 20)}.")
 
 
 def supervision(rows: Sequence[Row], classes: Sequence[str]) -> Supervision:
@@ -67,64 +114,70 @@ def supervision(rows: Sequence[Row], classes: Sequence[str]) -> Supervision:
     Raises:
         UserError: a label is no class of `classes`.
     """
-    index = {name: number for number, name in enumerate(classes)}
+    index = index_of(classes)
     candidates = np.zeros((len(rows), len(classes)), dtype=np.bool_)
     trusted = np.array([row.trusted for row in rows], dtype=np.bool_)
     for number, row in enumerate(rows):
-        unknown = [label for label in row.labels if label not in index]
+        places = {label: find_class(index, label) for label in row.labels}
+        unknown = [label for label, place in places.items() if place is None]
         if unknown:
             raise UserError(
-                f"{NAME} line {row.line}: {str(row.file)!r} has the label {unknown[0]!r}, a class "
-                f"that the test images do not have (they have {', '.join(classes)}); correct the label "
+                f"{NAMES[0]} line {row.line}: {str(row.file)!r} has the label {unknown[0]!r}, a class "
+                f"that the test images do not have (they have {in_list(tuple(classes), 20)}); correct the label "
                 "or add test images of it."
             )
-        candidates[number, [index[label] for label in row.labels] or slice(None)] = True
+        named = [place for place in places.values() if place is not None]
+        candidates[number, named or slice(None)] = True
     return Supervision(candidates, trusted)
 
 
-def _rows(table: csv.DictReader[str], folder: Path) -> Iterator[Row]:
-    columns = table.fieldnames or []
-    label = next((name for name in LABEL_COLUMNS if name in columns), None)
-    if "file" not in columns or label is None:
+def _refuse_headless(table: TextTable, path: Path, pictures: Sequence[Path]) -> None:
+    names = {file.relative_to(path.parent).as_posix() for file in pictures}
+    first = next((cell for cell in table.columns if cell.replace("\\", "/").removeprefix("./") in names), None)
+    if first is not None:
         raise UserError(
-            f"{folder / NAME} has the columns {', '.join(columns) or '(none)'}; "
-            "its first line must be file,label or file,label,split."
+            f"{path} begins with {first!r}, an image; its first line must name the columns, e.g. file,label."
         )
-    for cells in table:
-        if None in cells:
-            raise UserError(
-                f"{folder / NAME} line {table.line_num} has more cells than there are columns; write several labels "
-                "as a|b, and names with commas in quotes."
-            )
-        yield _row(cells, label, folder, table.line_num)
 
 
-def _row(cells: Mapping[str, str | None], label_column: str, folder: Path, line: int) -> Row:
-    where = f"{folder / NAME} line {line}"
-    name, label = cells["file"] or "", cells[label_column]
-    if label is None:
-        raise UserError(f"{where} has no label cell; write {name!r} followed by a comma, even if the label is unknown.")
-    relative = PurePosixPath(name)
-    if not name or relative.is_absolute() or ".." in relative.parts:
-        raise UserError(f"{where} names the file {name!r}; give a path below {folder}.")
-    file = folder / relative
-    if not file.is_file():
-        raise UserError(f"{where} names {name!r}, but {file} does not exist; correct the name or remove the line.")
-    labels = split_candidates(label, where)
-    split = (cells.get("split") or "train").strip()
-    if split not in _SPLITS:
-        raise UserError(f"{where} has the split {split!r}; use one of {', '.join(_SPLITS)}.")
-    stated = (cells.get("trusted") or "").strip()
-    trusted = bool(parse_trust(np.array([stated]), folder / NAME)[0]) if stated else len(labels) != 1
-    return Row(file, labels, trusted, split, line)
+def respelled(rows: Sequence[Row], classes: Sequence[str]) -> list[Row]:
+    """The rows with labels spelled as the `classes` are, where they are one name (`1` and `01`, see `index_of`)."""
+    index = index_of(classes)
+    places = {label: find_class(index, label) for row in rows for label in row.labels}
+    spelling = {label: label if place is None else classes[place] for label, place in places.items()}
+    return [replace(row, labels=tuple(dict.fromkeys(spelling[label] for label in row.labels))) for row in rows]
 
 
-def _refuse_repeats(rows: Iterable[Row], path: Path) -> None:
-    first: dict[Path, int] = {}
-    for row in rows:
-        if row.file in first:
-            raise UserError(
-                f"{path} lists {str(row.file.relative_to(path.parent))!r} twice, in lines {first[row.file]} "
-                f"and {row.line}; keep one line (several candidates are written a|b)."
-            )
-        first[row.file] = row.line
+def _rows(table: TextTable, files: Sequence[Path], label_column: str, path: Path) -> list[Row]:
+    columns = {name.casefold(): table.column(name) for name in table.columns}
+    blank = [""] * len(files)
+    splits, trusts = columns.get(SPLIT, blank), columns.get(TRUSTED, blank)
+    where = [f"{path} line {line}" for line in table.lines]
+    written = [split_candidates(cell, place) for cell, place in zip(table.column(label_column), where, strict=True)]
+    every = {label for labels in written for label in labels}
+    numeric = are_numbers(label for label in every if not is_unknown(label, among_numbers=True))
+    spelling = one_spelling(label for label in every if not is_unknown(label, among_numbers=numeric))
+    rows = []
+    for file, labels, split, trust, line, place in zip(files, written, splits, trusts, table.lines, where, strict=True):
+        known = tuple(dict.fromkeys(spelling[plain(label)] for label in labels if plain(label) in spelling))
+        stated = parse_trust(np.array([trust.strip()]), path)[0] if trust.strip() else len(known) != 1
+        rows.append(Row(file, known, bool(stated), _split(split, place), line))
+    return rows
+
+
+def _split(cell: str, where: str) -> str:
+    split = split_of(cell) if cell.strip() else "train"
+    if split is None:
+        raise UserError(f"{where} has the split {cell.strip()!r}; use one of train, test, val.")
+    return split
+
+
+def _no_such_file(cell: str, path: Path, line: int) -> str:
+    folder, where = path.parent, f"{path} line {line}"
+    relative = PurePosixPath(cell.replace("\\", "/"))
+    if not cell.strip() or relative.is_absolute() or PureWindowsPath(cell).is_absolute() or ".." in relative.parts:
+        return f"{where} names the file {cell!r}; give a path below {folder}."
+    return (
+        f"{where} names {cell!r}, but {folder / relative} does not exist, or several files could be meant; correct the "
+        "name or remove the line."
+    )

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from condense.errors import UserError
 
+_HARMLESS_BYTES = 2**28
+_MOST_EXPANSION = 100
+
 
 def available_bytes() -> int:
     """Memory in bytes a program may still take: MemAvailable on Linux, elsewhere all there is, if known."""
@@ -29,4 +32,13 @@ def check_fits(num_bytes: int, what: str) -> None:
         raise UserError(
             f"{what} needs {num_bytes / 2**30:.1f} GiB of memory, but {available / 2**30:.1f} GiB are "
             "available; use fewer or smaller images (--image-size), or a machine with more memory."
+        )
+
+
+def check_expansion(stored: int, declared: int, what: str) -> None:
+    """Raise `UserError` where little that is stored would become a great deal: images do not shrink so much."""
+    if declared > _HARMLESS_BYTES and declared > _MOST_EXPANSION * stored:
+        raise UserError(
+            f"{what} would unpack {stored:,} bytes into {declared:,}, which no images do; store it with less "
+            "compression if it is right."
         )

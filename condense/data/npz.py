@@ -6,6 +6,10 @@ stores and against the memory there is.
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Sequence
@@ -15,12 +19,31 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from condense.data.memory import check_fits
+from condense.data.memory import check_expansion, check_fits
 from condense.data.types import Images, Labels
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 
 _SUFFIX = ".npy"
-_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+# a header is Python text, which numpy parses; the rest is what zip files of odd or damaged kinds lead to
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    tokenize.TokenError,
+    SyntaxError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
+_LONGEST_HEADER = 10_000
 
 
 def names(path: Path) -> list[str]:
@@ -47,14 +70,17 @@ def read(path: Path, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
 def read_single(path: Path) -> npt.NDArray[Any]:
     """The one array of an .npy file. Raises as `read`."""
     try:
+        if not path.is_file():
+            raise ValueError("it is no plain file")
         with path.open("rb") as stream:
             shape, dtype = _header(stream)
             _check_header(shape, dtype, path.stat().st_size, str(path))
             stream.seek(0)
-            array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-            return array
+            return _read_array(stream)
     except _DAMAGE as error:
-        raise UserError(f"{path} is damaged or no .npy file ({error}); write it again with numpy.save.") from error
+        raise UserError(
+            f"{path} is damaged or no .npy file ({in_short(error)}); write it again with numpy.save."
+        ) from error
 
 
 def write(
@@ -88,9 +114,13 @@ def write(
 
 def _archive(path: Path) -> zipfile.ZipFile:
     try:
+        if not path.is_file():
+            raise ValueError("it is no plain file")
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path} is damaged or no .npz file ({error}); write it again with numpy.savez.") from error
+    except _DAMAGE as error:
+        raise UserError(
+            f"{path} is damaged or no .npz file ({in_short(error)}); write it again with numpy.savez."
+        ) from error
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> npt.NDArray[Any]:
@@ -98,12 +128,20 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> npt.NDArray[Any]:
     try:
         with archive.open(member) as stream:
             shape, dtype = _header(cast(BinaryIO, stream))
-        _check_header(shape, dtype, archive.getinfo(member).file_size, f"array {name!r} of {path}")
+        info = archive.getinfo(member)
+        _check_header(shape, dtype, info.file_size, f"array {name!r} of {path}")
+        check_expansion(min(info.compress_size, path.stat().st_size), info.file_size, f"array {name!r} of {path}")
         with archive.open(member) as stream:
-            array: npt.NDArray[Any] = np.lib.format.read_array(cast(BinaryIO, stream), allow_pickle=False)
-            return array
+            return _read_array(cast(BinaryIO, stream))
     except _DAMAGE as error:
-        raise UserError(f"array {name!r} of {path} is damaged ({error}); write the file again.") from error
+        raise UserError(f"array {name!r} of {path} is damaged ({in_short(error)}); write the file again.") from error
+
+
+def _read_array(stream: BinaryIO) -> npt.NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's about the text of a damaged header
+        array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+    return array
 
 
 def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -112,7 +150,11 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"format version {version} is not used for plain arrays")
-    shape, _, dtype = readers[version](stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shape, _, dtype = readers[version](stream, max_header_size=_LONGEST_HEADER)
+    if not all(length >= 0 for length in shape):
+        raise ValueError(f"lengths {list(shape)} are none")
     return shape, dtype
 
 

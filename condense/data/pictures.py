@@ -1,128 +1,182 @@
-"""Image files to one uint8 array: one size, one number of channels, nothing converted silently wrong."""
+"""Picture files to one uint8 array: one size, one number of channels, nothing converted silently wrong."""
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from condense.data.decode import LEVELS, Background, Look, Unreadable, decode, look
+from condense.data.fit import Fit, chosen_side, fitted
 from condense.data.memory import check_fits
-from condense.data.types import Images
+from condense.data.reading import in_list
+from condense.data.types import Images, Mask
 from condense.errors import UserError
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_MOST_TOLD = 20
 
-_GREY_MODES = {"1", "L"}
-_DEEP_MODES = ("I", "F")  # more than 8 bits a channel: PIL would clip the values
+
+@dataclass(frozen=True)
+class Handling:
+    """What is done with pictures that are not all alike.
+
+    Attributes:
+        image_size: side in pixels to bring all to; None: the one they share if they are square, else a usual one.
+        fit: how pictures of another shape are brought to it, see `condense.data.fit`.
+        background: what transparent pictures are laid on, and what pads.
+        skip_unreadable: whether files that cannot be read are left out instead of refused.
+    """
+
+    image_size: int | None = None
+    fit: Fit = "crop"
+    background: Background = "white"
+    skip_unreadable: bool = False
 
 
 @dataclass(frozen=True)
 class Form:
-    """What all images of a data set are brought to: height, width, and grey (C = 1) or colour (C = 3)."""
+    """What all images of a data set are brought to.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        grey: whether C = 1, else 3.
+        fit: how.
+        background: grey level 0..255 beneath transparent pictures and in margins.
+        white: value of white in pictures of 16 bits a channel: the largest of as many bits as are used.
+        turned: whether pictures are turned as EXIF says.
+    """
 
     height: int
     width: int
     grey: bool
+    fit: Fit = "crop"
+    background: int = 255
+    white: int = 65535
+    turned: bool = True
 
 
-def common_form(files: Sequence[Path], image_size: int | None) -> Form:
-    """The form that fits all files, from their headers alone.
+@dataclass(frozen=True)
+class Survey:
+    """The headers of some files: of each what it says, or why it cannot be read."""
 
-    Grey when every image is; otherwise RGB. The size is `image_size` squared, or the one size they share.
+    looks: Mapping[Path, Look]
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
 
-    Raises:
-        UserError: a file is no image, has more than 8 bits a channel, or sizes differ without `image_size`.
-    """
-    sizes: Counter[tuple[int, int]] = Counter()
-    grey = True
+    @property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """How many pictures have which (width, height)."""
+        return Counter(found.size for found in self.looks.values())
+
+    def without(self, files: Container[Path]) -> Survey:
+        """The same without some files."""
+        return Survey({file: found for file, found in self.looks.items() if file not in files}, self.unreadable)
+
+    def changed(self, form: Form) -> dict[str, int]:
+        """What is done to pictures that are not plain, and to how many."""
+        looks = self.looks.values()
+        background = next(name for name, level in LEVELS.items() if level == form.background)
+        counts = {
+            "turned as EXIF says": sum(found.turned for found in looks),
+            f"transparent, laid on {background}": sum(found.transparent for found in looks),
+            f"16 bits a channel, scaled from 0..{form.white}": sum(found.deepest is not None for found in looks),
+            "several frames or pages, the first one taken": sum(found.frames for found in looks),
+            f"brought to {form.width}x{form.height} ({form.fit})": sum(
+                found.size != (form.width, form.height) for found in looks
+            ),
+        }
+        return {what: count for what, count in counts.items() if count}
+
+
+def survey(files: Sequence[Path]) -> Survey:
+    """Look at the headers of all files."""
+    looks: dict[Path, Look] = {}
+    unreadable: dict[Path, str] = {}
     for file in files:
-        with _opened(file) as image:
-            sizes[image.size] += 1
-            grey = grey and image.mode in _GREY_MODES
-    if image_size is not None:
-        return Form(image_size, image_size, grey)
-    if len(sizes) > 1:
-        raise UserError(_sizes_differ(sizes))
-    width, height = next(iter(sizes))
-    return Form(height, width, grey)
+        try:
+            looks[file] = look(file)
+        except Unreadable as error:
+            unreadable[file] = str(error)
+    return Survey(looks, unreadable)
 
 
-def read(files: Sequence[Path], form: Form) -> Images:
-    """Decode all files, centre-cropped to a square and resized (antialiased) where they need it.
+def common_form(found: Survey, handling: Handling) -> tuple[Form, tuple[str, ...]]:
+    """The form that fits all readable files, and what to tell about it.
+
+    Grey when every image is; otherwise RGB. The size is the one asked for, else the one that all share if it is
+    square, else chosen, see `chosen_side`.
+    """
+    looks, sizes = list(found.looks.values()), found.sizes
+    deepest = max((each.deepest for each in looks if each.deepest is not None), default=65535)
+    form = Form(
+        handling.image_size or 0,
+        handling.image_size or 0,
+        grey=all(each.grey for each in looks),
+        fit=handling.fit,
+        background=LEVELS[handling.background],
+        white=next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if deepest < 2**bits),
+    )
+    notes: tuple[str, ...] = ()
+    if handling.image_size is None:
+        width, height = next(iter(sizes), (0, 0))
+        if len(sizes) != 1 or width != height:
+            width = height = chosen_side([min(size) for size in sizes.elements()])
+            notes = (size_told(sizes, width, handling.fit),)
+        form = Form(height, width, form.grey, form.fit, form.background, form.white)
+    return form, notes
+
+
+def size_told(sizes: Counter[tuple[int, int]], side: int, fit: Fit) -> str:
+    """The sentence about a size that was chosen."""
+    common = ", ".join(f"{width}x{height} ({count})" for (width, height), count in sizes.most_common(3))
+    more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
+    what = "are not square" if len(sizes) == 1 else f"have {len(sizes)} different sizes"
+    done = {"crop": "cut to the central square", "pad": "padded to a square", "squash": "squashed to a square"}[fit]
+    return (
+        f"the images {what}: {common}{more}; they are {done} and brought to {side}x{side}. "
+        "Another size: --image-size N; another way: --fit crop, pad or squash."
+    )
+
+
+def read(files: Sequence[Path], form: Form) -> tuple[Images, Mask, dict[Path, str]]:
+    """Decode all files and bring them to the form.
 
     Returns:
-        uint8 [n, height, width, 1 or 3].
+        uint8 [n, height, width, 1 or 3], bool [n] that is True for those that could be read, and for the others why.
 
     Raises:
-        UserError: a file is damaged, or the array does not fit in memory.
+        UserError: the array does not fit in memory.
     """
     channels = 1 if form.grey else 3
     shape = (len(files), form.height, form.width, channels)
     check_fits(int(np.prod(shape)), f"Reading {len(files)} images")
-    images = np.empty(shape, dtype=np.uint8)
+    images, readable = np.zeros(shape, dtype=np.uint8), np.ones(len(files), dtype=np.bool_)
+    unreadable: dict[Path, str] = {}
     for index, file in enumerate(files):
-        with _opened(file) as image:
-            fitted = _fit(_plain(image, form.grey), form.height, form.width)
-            images[index] = np.asarray(fitted).reshape(shape[1:])
-    return images
+        try:
+            picture = decode(file, form.grey, form.background, form.white, turned=form.turned)
+        except Unreadable as error:
+            unreadable[file], readable[index] = str(error), False
+            continue
+        brought = fitted(picture, form.height, form.width, form.fit, form.background)
+        images[index] = np.asarray(brought).reshape(shape[1:])
+    return images, readable, unreadable
 
 
-def resize(images: Images, size: int) -> Images:
-    """Centre-crop uint8 images [n, H, W, C] to squares, resized (antialiased) to [n, size, size, C]."""
-    n, height, width, channels = images.shape
-    if (height, width) == (size, size):
-        return images
-    check_fits(n * size * size * channels, f"Resizing {n} images")
-    resized = np.empty((n, size, size, channels), dtype=np.uint8)
-    for index, pixels in enumerate(images):
-        picture = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
-        resized[index] = np.asarray(_fit(picture, size, size)).reshape(size, size, channels)
-    return resized
-
-
-def _plain(image: Image.Image, grey: bool) -> Image.Image:
-    """The image in mode L or RGB; transparency is dropped."""
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("L" if grey else "RGB")
-
-
-def _fit(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The central square of the image, resized; the image itself where it has the size already."""
-    if image.size == (width, height):
-        return image
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
-    """The opened image; whatever goes wrong with it while open becomes one sentence that names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if image.mode.startswith(_DEEP_MODES):
-                    raise UserError(f"{file} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits.")
-                yield image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} cannot be read as an image ({error}); replace or remove it.") from error
-    except Image.DecompressionBombWarning as error:
-        raise UserError(f"{file} is too large an image ({error}); scale it down first.") from error
-
-
-def _sizes_differ(sizes: Counter[tuple[int, int]]) -> str:
-    common = ", ".join(f"{width}x{height} ({count})" for (width, height), count in sizes.most_common(3))
-    more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
-    return (
-        f"the images have {len(sizes)} different sizes: {common}{more}; "
-        "give the size to bring them to, e.g. --image-size 64 (centre-cropped to a square and resized)."
+def refuse_unreadable(unreadable: Mapping[Path, str], num_files: int, folder: Path) -> None:
+    """Raise `UserError` with all files that cannot be read, if there are any."""
+    if not unreadable:
+        return
+    if len(unreadable) == 1:
+        file, why = next(iter(unreadable.items()))
+        raise UserError(
+            f"{file} cannot be read as an image ({why}); replace or remove it, or leave it out with --skip-unreadable."
+        )
+    listed = in_list([f"{file.relative_to(folder)} ({why})" for file, why in unreadable.items()], _MOST_TOLD)
+    raise UserError(
+        f"{len(unreadable)} of the {num_files} files in {folder} cannot be read as images: {listed}; replace or remove "
+        "them, or leave them out with --skip-unreadable."
     )

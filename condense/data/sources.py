@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from condense.data import arrays, cifar, digits, fashion_mnist, folder, imagenette, pictures
+from condense.data import arrays, cifar, digits, fashion_mnist, folder, imagenette
+from condense.data.decode import LEVELS, Background
+from condense.data.fit import Fit, chosen_side, resize
+from condense.data.pictures import Handling, size_told
 from condense.data.types import ImageData, Source
 from condense.errors import UserError
 
-Loader = Callable[[Path | None, int | None, bool], Source]  # (root, image_size, download)
+Loader = Callable[[Path | None, Handling, bool], Source]  # (root, handling of pictures, download)
 
 TABLE: Mapping[str, Loader] = {
-    "digits": lambda root, size, download: digits.load(),
-    "fashion-mnist": lambda root, size, download: fashion_mnist.load(root, download),
-    "cifar10": lambda root, size, download: cifar.load(cifar.CIFAR10, root, download),
-    "cifar100": lambda root, size, download: cifar.load(cifar.CIFAR100, root, download),
+    "digits": lambda root, handling, download: digits.load(),
+    "fashion-mnist": lambda root, handling, download: fashion_mnist.load(root, download),
+    "cifar10": lambda root, handling, download: cifar.load(cifar.CIFAR10, root, download),
+    "cifar100": lambda root, handling, download: cifar.load(cifar.CIFAR100, root, download),
     "imagenette": imagenette.load,
 }
 NAMES: tuple[str, ...] = tuple(TABLE)
+FLIPS: Mapping[str, bool] = {name: name != "digits" for name in TABLE}
+"""Whether a mirror image of each still shows its class: a mirrored digit is another sign, mirrored clothes are not."""
 
 
 def load(
-    name_or_path: str, *, root: Path | None = None, image_size: int | None = None, download: bool = False
+    name_or_path: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    download: bool = False,
+    fit: Fit = "crop",
+    background: Background = "white",
+    skip_unreadable: bool = False,
+    flip: bool | None = None,
 ) -> Source:
     """Read a data set.
 
@@ -34,51 +49,60 @@ def load(
     Args:
         name_or_path: one of `NAMES`, or a path.
         root: for a name, the folder its files lie in, or an .npz/.h5 of the benchmark, also as FILE::KEY.
-        image_size: side in pixels; other images are centre-cropped to a square and resized (antialiased).
+        image_size: side in pixels to bring all images to (antialiased). None: the side they share if they are square,
+            else a usual one up to their median short side, at most 64; `Source.reading` tells which.
         download: whether a named data set may be fetched with torchvision, into `root` or `~/.cache/dmis`.
+        fit: how images of another shape become square: "crop" (the central square), "pad" (with a margin) or "squash".
+        background: what transparent pictures are laid on, and the margin of "pad".
+        skip_unreadable: whether files of a folder that cannot be read are left out instead of refused.
+        flip: whether a mirror image still shows its class; None: as the data set says, else not known.
 
     Returns:
-        Images uint8 [n, H, H, 1 or 3], the labels as given, the truth where it is known, and the test split.
+        Images uint8 [n, H, H, 1 or 3], the labels as given, the truth where it is known, the test split, and what
+        reading came upon.
 
     Raises:
         UserError: nothing there, or something that cannot be used; the message says what to do.
         RunFailed: a download failed.
     """
+    name_or_path, root = os.fspath(name_or_path), None if root is None else Path(root)
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size is {image_size}; give a whole number of pixels from 1 on.")
+    handling = Handling(image_size, fit, background, skip_unreadable)
     if name_or_path in TABLE:
-        source = _load_named(name_or_path, root, image_size, download)
+        source = _load_named(name_or_path, root, handling, download)
     elif root is not None:
         raise UserError(f"--root is where a named data set lies, and {name_or_path!r} is no such name; leave it out.")
     else:
-        source = _load_path(name_or_path, image_size)
-    return _squared(source, image_size)
+        source = _load_path(name_or_path, handling)
+    return _flipped(_squared(source, handling), flip)
 
 
 def from_arrays(contents: arrays.Arrays, name: str, *, image_size: int | None = None) -> Source:
     """A data set from arrays in memory, named as in a file (see `arrays`). Raises `UserError` as `load`."""
-    return _squared(arrays.from_memory(contents, name), image_size)
+    return _squared(arrays.from_memory(contents, name), Handling(image_size))
 
 
-def _load_named(name: str, root: Path | None, image_size: int | None, download: bool) -> Source:
+def _load_named(name: str, root: Path | None, handling: Handling, download: bool) -> Source:
     if root is not None and (stored := _array_file(str(root))):
         source = arrays.load(stored[0], given=stored[1], trusted=True)
+        flip = FLIPS[name] if source.train.flip is None else source.train.flip
         return dataclasses.replace(
             source,
-            train=dataclasses.replace(source.train, name=name),
-            test=dataclasses.replace(source.test, name=name) if source.test else None,
+            train=dataclasses.replace(source.train, name=name, flip=flip),
+            test=dataclasses.replace(source.test, name=name, flip=flip) if source.test else None,
         )
     if root is not None and not root.exists() and not download:
         raise UserError(f"{name}: the folder {root} does not exist; correct --root, or leave it out.")
-    return TABLE[name](root, image_size, download)
+    return TABLE[name](root, handling, download)
 
 
-def _load_path(text: str, image_size: int | None) -> Source:
+def _load_path(text: str, handling: Handling) -> Source:
     if stored := _array_file(text):
         return arrays.load(stored[0], given=stored[1])
     path = Path(text)
     if path.is_dir():
-        return folder.load(path, image_size=image_size)
+        return folder.load(path, handling)
     if path.exists():
         raise UserError(
             f"{path} is no kind of data this reads; give a folder of images, a file of the kind "
@@ -98,19 +122,29 @@ def _array_file(text: str) -> tuple[Path, str | None] | None:
     return path, key or None
 
 
-def _squared(source: Source, image_size: int | None) -> Source:
-    """All images square, and of `image_size` if given."""
+def _squared(source: Source, handling: Handling) -> Source:
+    """All images square, and of the size asked for; where none is, one is chosen for those that are not square."""
     _, height, width = source.train.image_shape
-    if image_size is None:
-        if height != width:
-            raise UserError(
-                f"{source.train.name}: the images are {width}x{height}, not square; "
-                f"give a size to crop and resize them to, e.g. --image-size {min(height, width)}."
-            )
+    side = handling.image_size
+    if side is None and height == width:
         return source
-    test = _resized(source.test, image_size) if source.test else None
-    return dataclasses.replace(source, train=_resized(source.train, image_size), test=test)
+    if side is None:
+        side = chosen_side([min(height, width)])
+        told = size_told(Counter({(width, height): len(source.train)}), side, handling.fit)
+        reading = dataclasses.replace(source.reading, notes=(*source.reading.notes, told))
+        source = dataclasses.replace(source, reading=reading)
+    test = _resized(source.test, side, handling) if source.test else None
+    return dataclasses.replace(source, train=_resized(source.train, side, handling), test=test)
 
 
-def _resized(data: ImageData, size: int) -> ImageData:
-    return dataclasses.replace(data, images=pictures.resize(data.images, size))
+def _resized(data: ImageData, side: int, handling: Handling) -> ImageData:
+    images = resize(data.images, side, handling.fit, LEVELS[handling.background])
+    return dataclasses.replace(data, images=images)
+
+
+def _flipped(source: Source, flip: bool | None) -> Source:
+    """The same with what the user says of mirror images."""
+    if flip is None:
+        return source
+    test = None if source.test is None else dataclasses.replace(source.test, flip=flip)
+    return dataclasses.replace(source, train=dataclasses.replace(source.train, flip=flip), test=test)

@@ -6,6 +6,7 @@ Clean labels live in `Truth`, an object of its own that only scoring receives; n
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from condense.data.reading import Reading
 from condense.errors import UserError
 
 Images = npt.NDArray[np.uint8]
@@ -41,6 +43,7 @@ class ImageData:
         name: short name of the data set, e.g. "fashion-mnist".
         split: "train" or "test".
         provenance: where the images came from, as text.
+        flip: whether a mirror image still shows its class; None where it is not known.
 
     Raises:
         UserError: the array is not uint8 [n, H, W, 1 or 3], is empty, or class names repeat or are no text.
@@ -51,6 +54,7 @@ class ImageData:
     name: str
     split: Literal["train", "test"]
     provenance: Mapping[str, str] = field(default_factory=dict)
+    flip: bool | None = None
 
     def __post_init__(self) -> None:
         shape = self.images.shape
@@ -86,6 +90,18 @@ class ImageData:
         _, height, width, channels = self.images.shape
         return int(channels), int(height), int(width)
 
+    @property
+    def may_flip(self) -> bool:
+        """Whether augmentation may mirror the images: as `flip` says, else as the class names make likely.
+
+        Names that are signs (digits, single letters) or tell left from right speak against it.
+        """
+        if self.flip is not None:
+            return self.flip
+        signs = all(len(name.strip()) == 1 or name.strip().isdecimal() for name in self.classes)
+        sided = any({"left", "right"} & set(re.split(r"[\W_]+", name.casefold())) for name in self.classes)
+        return not signs and not sided
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) of shape, pixels and class names: two equal data sets have the same one."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
@@ -95,7 +111,7 @@ class ImageData:
 
     def take(self, indices: npt.NDArray[np.integer]) -> ImageData:
         """The same data restricted to `indices` [m], in that order."""
-        return ImageData(self.images[indices], self.classes, self.name, self.split, self.provenance)
+        return replace(self, images=self.images[indices])
 
 
 @dataclass(frozen=True)
@@ -279,6 +295,7 @@ class Source:
         test: test images, None where the source has none.
         test_truth: their labels.
         files: for each training image its file, relative to the folder it came from; None where there are no files.
+        reading: what reading it came upon.
     """
 
     train: ImageData
@@ -287,6 +304,7 @@ class Source:
     test: ImageData | None
     test_truth: Truth | None
     files: tuple[str, ...] | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def take(self, indices: npt.NDArray[np.integer]) -> Source:
         """The same with the training images restricted to `indices` [m], in that order."""
@@ -309,10 +327,29 @@ def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = 
         raise UserError(f"{what} must be whole numbers [n], found {labels.dtype} {list(labels.shape)}.")
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
+        hint = counting_hint(np.unique(labels).tolist(), num_classes)
         raise UserError(
             f"{what}: entry {int(wrong[0])} is {int(labels[wrong[0]])}, outside 0..{num_classes - 1} "
-            f"({wrong.size} such entries)."
+            f"({wrong.size} such entries){hint}."
         )
+
+
+def counting_hint(values: Sequence[int], num_classes: int) -> str:
+    """What seems to be amiss with labels of these values, some of which are no class; empty where it is not known."""
+    distinct = sorted(set(values))
+    if not distinct:
+        return ""
+    if distinct[0] == 1 and distinct[-1] == num_classes:
+        return f"; they seem to count the {num_classes} classes from 1: subtract 1, since classes count from 0"
+    if distinct[0] >= 0 and len(distinct) <= num_classes:
+        first = ", ".join(map(str, distinct[:3]))
+        return (
+            f"; there are {len(distinct)} different values ({first}{', …' if len(distinct) > 3 else ''}): number them "
+            "0, 1, 2, … (numpy.unique(labels, return_inverse=True)[1])"
+        )
+    if distinct[0] == -1:
+        return "; an unknown label is written -1 only in a file for --labels"
+    return ""
 
 
 def check_every_class(supervision: Supervision, classes: Sequence[str], name: str) -> None:

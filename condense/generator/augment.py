@@ -19,7 +19,7 @@ class AugmentOptions:
 
     Attributes:
         probability: 0 turns augmentation off.
-        flip: mirror left to right (never for digits).
+        flip: mirror left to right.
         shift: largest shift as a share of the image's side.
         scale: largest zoom, as the exponent's range: factors in [2^-scale, 2^scale].
     """

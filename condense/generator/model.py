@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from condense import rng
 from condense.data.batches import to_pixels, to_unit
 from condense.data.types import ImageData, Images, Mask, Supervision
-from condense.errors import UserError, in_short
+from condense.errors import RunFailed, UserError, in_short
 from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors
 from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
@@ -28,9 +30,11 @@ from condense.generator.sampler import heun
 from condense.precision import frozen_autocast
 from condense.preprocessing import planes
 from condense.run import JSON, Run
+from condense.tensor_file import check_finite
 
 FILE = "generator"
 SECOND = "second-stage"
+_MOST_SIDE = 4096  # of images a file may describe
 DEFAULT_SCHEDULE = centred_schedule(4)
 
 
@@ -47,6 +51,31 @@ def build_denoiser(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.derive(seed, "network"))
         return Denoiser(kind(network.shape(), image_shape[0], num_classes, coherent))
+
+
+def _check_described(
+    image_shape: tuple[int, int, int], classes: tuple[str, ...], tensors: Mapping[str, Tensor], temperature: float
+) -> None:
+    """Raise `ValueError` where a file describes what no generator is."""
+    if not all(1 <= size <= _MOST_SIDE for size in image_shape):
+        raise ValueError(f"images of {list(image_shape)} are none")
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise ValueError("it needs two class names or more, all different")
+    count = len(classes)
+    if tensors["log_prior"].shape != (count,) or tensors["transition"].shape != (count, count):
+        raise ValueError(f"prior and transition matrix are not of {count} classes")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"the temperature is {temperature}")
+
+
+def _finite(values: Tensor, what: str) -> Tensor:
+    """`values`, or `RunFailed` where one is NaN or infinite: pictures of them would be black, labels all the same."""
+    if not bool(values.isfinite().all()):
+        raise RunFailed(
+            f"The generator gave NaN or infinity for {what}; it is damaged or its training had diverged: restore a "
+            "copy of it, or train it again with a lower train.learning_rate."
+        )
+    return values
 
 
 def _few(classes: tuple[str, ...]) -> str:
@@ -139,7 +168,8 @@ class Generator:
         def found(part: slice) -> Tensor:
             noise = rng.generator(seed, "classifier")
             with frozen_autocast(self.denoiser, self.device, self.bf16):
-                return class_errors(self.denoiser, self._unit(images[part]), schedule, noise, pairs=pairs).cpu()
+                errors = class_errors(self.denoiser, self._unit(images[part]), schedule, noise, pairs=pairs)
+            return _finite(errors, "the errors of its classes").cpu()
 
         return torch.cat(in_parts(found, len(images), self._looked_at(2 * len(schedule.sigmas) * pairs)))
 
@@ -174,7 +204,7 @@ class Generator:
                     candidates=None if allowed is None else allowed.to(self.device),
                     pairs=pairs,
                 )
-            return logits.softmax(1).cpu()
+            return _finite(logits.softmax(1), "the classes of an image").cpu()
 
         looks = 2 * len(schedule.sigmas) * pairs if self.denoiser.one_pass or self.eliminate is None else 1
         rows = in_parts(found, len(images), self._looked_at(looks))
@@ -269,7 +299,7 @@ class Generator:
             drawn = heun(
                 self.denoiser, x[part], classes[part], num_steps=num_steps, guidance=guidance, sigma_max=sigma_max
             )
-        return to_pixels(drawn).permute(0, 2, 3, 1).cpu()
+        return to_pixels(_finite(drawn, "a drawn image")).permute(0, 2, 3, 1).cpu()
 
     def save(self, run: Run) -> None:
         """Write generator.safetensors into the run folder; a second stage has written its own below it."""
@@ -302,13 +332,20 @@ class Generator:
         if found is None:
             raise UserError(f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`.")
         tensors, meta = found
+        check_finite(tensors, run.file(FILE))
         try:
             network = NetworkOptions.model_validate(meta["network"])
             channels, height, width = (int(size) for size in meta["image_shape"])
             classes = tuple(str(name) for name in meta["classes"])
+            _check_described((channels, height, width), classes, tensors, float(meta["temperature"]))
             coherent = bool(meta.get("coherent", False))
-            denoiser = build_denoiser(network, (channels, height, width), len(classes), 0, coherent=coherent)
             weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+            with torch.device("meta"):  # a wild number in the description must not become a huge network
+                sketch = build_denoiser(network, (channels, height, width), len(classes), 0, coherent=coherent)
+            expected = {name: tensor.shape for name, tensor in sketch.network.state_dict().items()}
+            if expected != {name: tensor.shape for name, tensor in weights.items()}:
+                raise ValueError("its weights are of another network than the one described")
+            denoiser = build_denoiser(network, (channels, height, width), len(classes), 0, coherent=coherent)
             denoiser.network.load_state_dict(weights)
             generator = cls(
                 denoiser.to(device).eval().requires_grad_(False),
@@ -329,7 +366,7 @@ class Generator:
                 classifier = NoisyClassifier(network.shape(), channels, len(classes))
                 classifier.load_state_dict(of_noisy)
                 generator.noisy_classifier = classifier.to(device).eval().requires_grad_(False)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
             raise UserError(
                 f"{run.path}: {FILE}.safetensors does not describe a generator ({in_short(error)})."
             ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,12 +22,14 @@ class NetworkOptions(Options):
         "all-class",
         description="all-class: every class in one pass; conditional: DDPM++ with a class embedding",
     )
-    channels: int = Field(32, ge=4, description="channels of the first level")
-    multipliers: tuple[int, ...] = Field((1, 2), min_length=1, description="channels of each level / channels")
-    blocks: int = Field(2, ge=1, description="residual blocks a level")
+    channels: int = Field(32, ge=4, le=4096, description="channels of the first level")
+    multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        (1, 2), min_length=1, max_length=10, description="channels of each level / channels"
+    )
+    blocks: int = Field(2, ge=1, le=64, description="residual blocks a level")
     attention: tuple[int, ...] = Field((), description="levels (0 = finest) with self-attention")
     dropout: float = Field(0.0, ge=0, lt=1)
-    patch: int = Field(1, ge=1, description="side of the patches folded into channels by the stem")
+    patch: int = Field(1, ge=1, le=64, description="side of the patches folded into channels by the stem")
 
     def shape(self) -> UNetShape:
         """The same as the plain dataclass that networks take."""
@@ -104,7 +106,7 @@ class TrainOptions(Options):
     )
     select_every: int = Field(250, ge=1, description="steps between looks at the held-out loss, for select: best")
     augment_probability: float = Field(0.0, ge=0, le=1, description="chance of each augmentation")
-    flip: bool = Field(False, description="augmentation mirrors images (never for digits)")
+    flip: bool = Field(False, description="augmentation mirrors images, where data.flip allows it")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
     compile: bool = Field(False, description="torch.compile the network")
     deterministic: bool = Field(
@@ -121,9 +123,9 @@ class TrainOptions(Options):
             raise UserError(f"warmup {self.warmup} + cooldown {self.cooldown} exceed the whole run; lower one.")
         return self
 
-    def augment(self) -> AugmentOptions:
-        """The same as the plain dataclass that augmentation takes."""
-        return AugmentOptions(self.augment_probability, self.flip)
+    def augment(self, *, may_flip: bool) -> AugmentOptions:
+        """The same as the plain dataclass that augmentation takes, without mirroring where the data forbid it."""
+        return AugmentOptions(self.augment_probability, self.flip and may_flip)
 
 
 class SecondStage(Options):

@@ -21,6 +21,7 @@ import difflib
 import importlib
 import pkgutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, cast
@@ -49,15 +50,39 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
-def load(name: str) -> Method:
+_trusted: set[str] = set()
+
+
+def trust(given: Iterable[object]) -> None:
+    """Note methods that the user named by hand: `load` imports modules of his own among them in this process."""
+    _trusted.update(name for name in given if isinstance(name, str))
+
+
+def is_trusted(name: str) -> bool:
+    """Whether `load` may import a method: it is in this folder, or the user named it by hand."""
+    return name in names() or name in _trusted
+
+
+def load(name: str, *, own: bool = False) -> Method:
     """Import one method by file name; or a module of the user's: a file in the current folder, or a dotted path.
+
+    Args:
+        name: of the method.
+        own: whether a module outside this folder may be imported, which runs its code, although `trust` was not told
+            of it: only for names that the user gave by hand, never for those of a recipe or a run folder, which may be
+            a stranger's.
 
     Raises:
         UserError: there is no such method, it cannot be imported, or it lacks `Options` or `condense`.
     """
     if name in names():
         module = importlib.import_module(f"{__name__}.{name}")
-    elif all(part.isidentifier() for part in name.split(".")) and ("." in name or Path(f"{name}.py").is_file()):
+    elif not (own or is_trusted(name)) and _may_be_of_the_user(name):
+        raise UserError(
+            f"The method {name!r} is a module of its own, whose code is only run where you name it yourself; give it "
+            f"as --method {name} (benchmark: --set 'methods=[{name}]')."
+        )
+    elif _may_be_of_the_user(name):
         module = _module_of_the_user(name)
     else:
         near = difflib.get_close_matches(name, names(), 3, 0.4)
@@ -65,6 +90,10 @@ def load(name: str) -> Method:
         raise UserError(f"There is no method {name!r}; {hint}Known are {', '.join(names())}.")
     _check(module, name)
     return cast(Method, module)
+
+
+def _may_be_of_the_user(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split(".")) and ("." in name or Path(f"{name}.py").is_file())
 
 
 def _module_of_the_user(name: str) -> ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from condense.augment import allowed, check_strategy, independent
 from condense.classifiers.fit import Augment
+from condense.data.types import ImageData
 
 NONE = "none"
 
@@ -15,9 +16,9 @@ def check_augmentation(strategy: str) -> str:
     return strategy
 
 
-def augmentation_for(strategy: str, data_name: str) -> str | None:
-    """What is left of `strategy` on this data set; None for nothing."""
-    return None if strategy == NONE else allowed(strategy, data_name) or None
+def augmentation_for(strategy: str, images: ImageData) -> str | None:
+    """What is left of `strategy` on these images; None for nothing."""
+    return None if strategy == NONE else allowed(strategy, may_flip=images.may_flip) or None
 
 
 def per_image(strategy: str | None) -> Augment | None:

@@ -172,7 +172,7 @@ class Watch:
                 targets,
                 self.fit_options(),
                 seed=rng.derive(self._seed, "difficulty order", number),
-                augment=augmentation(allowed(options.augment, data.name)),
+                augment=augmentation(allowed(options.augment, may_flip=data.may_flip)),
                 loss=loss,
                 device=self._device,
             ):

@@ -27,7 +27,7 @@ from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
-from condense.preprocessing import planes
+from condense.preprocessing import CONSTANT, planes
 from condense.run import JSON, Run, peak_memory_bytes
 from condense.sets.assemble import assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
@@ -277,4 +277,5 @@ def embed(images: Images, space: str, seed: int) -> Features:
         seed=rng.derive(seed, "features"),
     )
     with torch.no_grad():
-        return np.asarray(network.features((x - x.mean()) / x.std().clamp_min(1e-6)).numpy(), dtype=np.float32)
+        deviation = x.std() if x.std() > CONSTANT else 1.0
+        return np.asarray(network.features((x - x.mean()) / deviation).numpy(), dtype=np.float32)

@@ -41,7 +41,7 @@ from condense.methods._matching import (
     weight_gradients,
 )
 from condense.methods._members import drawn
-from condense.methods._pairs import Pairs, check_finite
+from condense.methods._pairs import Pairs, check_finite, check_images
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
 from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
@@ -139,7 +139,7 @@ def match_gradients(
     reals = RealImages(train, preprocessing, ipc if start == "real" else 1, best_device())
     computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, start, seed), ipc, options.lr_img)
-    strategy = augmentation_for(augment, train.images.name)
+    strategy = augmentation_for(augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     learning = Learning(
         run,
@@ -218,8 +218,10 @@ class GradientMatching:
             weight_decay=0.0,
             schedule="constant",
             bf16=self.bf16,
+            rate_name="lr_net",
         )
         images = synthetic.images.detach()
+        check_images(synthetic, step)
         for _ in fit(
             self.network,
             images,

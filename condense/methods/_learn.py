@@ -20,6 +20,7 @@ from condense.options import Options
 from condense.run import (
     JSON,
     Run,
+    as_described,
     check_same_run,
     interrupt_guard,
     pack_optimizer,
@@ -30,6 +31,7 @@ from condense.sets.condensed_set import Cost
 
 CHECKPOINT = "checkpoint"
 METRIC_EVERY = 20
+_MOST_PIXEL = 1e4
 MOMENTUM = 0.5  # of every update of the images, in all four papers' code
 
 
@@ -54,6 +56,10 @@ class LearnOptions(Options):
         return name
 
 
+class Diverged(RunFailed):
+    """The images were learned at a rate that must be lowered, and a run does not go on with another one."""
+
+
 class Synthetic:
     """The learned images with their optimiser, SGD with momentum 0.5, and what learning them has taken.
 
@@ -74,6 +80,10 @@ class Synthetic:
     def of_class(self, y: int) -> Tensor:
         """The images of class `y` [ipc, C, H, W]: a view, gradients pass through."""
         return self.images[y * self.ipc : (y + 1) * self.ipc]
+
+    def usable(self) -> bool:
+        """Whether the images are numbers that can be learned further; normalised pixels lie within about ±3."""
+        return bool((self.images.detach().abs() < _MOST_PIXEL).all())
 
     def update(self) -> None:
         """One step along the gathered gradients, which are then forgotten."""
@@ -149,6 +159,7 @@ class Learning:
         self.run, self.whose, self.synthetic, self.task = run, whose, synthetic, task
         self.steps, self.checkpoint_every = steps, checkpoint_every
         self.done, self._seconds, self._peak = 0, 0.0, 0
+        self._saved = 0
         found = run.load(CHECKPOINT)
         self.fresh = found is None
         if found is None:
@@ -189,9 +200,12 @@ class Learning:
         started = time.perf_counter()
         try:
             shown = self.task.step(self.done)
+        except Diverged:
+            raise
         except RunFailed as error:
-            self._save()
-            raise RunFailed(f"{error} The {self.done} steps before it are saved{self._where}.") from error
+            if self.synthetic.usable():  # else the checkpoint from before stays, which can be gone on from
+                self._save()
+            raise RunFailed(f"{error} The {self._saved} steps before it are saved{self._where}.") from error
         self.done += 1
         self._seconds += time.perf_counter() - started
         return shown
@@ -201,6 +215,7 @@ class Learning:
         return f" in {self.run.path}: go on with --resume" if self.run.path else ""
 
     def _save(self) -> None:
+        self._saved = self.done
         tensors, meta = self.task.state()
         momentum, packed = pack_optimizer(self.synthetic.optimizer.state_dict())
         self.run.save(
@@ -220,6 +235,10 @@ class Learning:
 
     def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         check_same_run(meta, self.whose, "checkpoint")
+        with as_described(self.run.file(CHECKPOINT)):
+            self._take_over(tensors, meta)
+
+    def _take_over(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         if meta["step"] > self.steps:
             raise UserError(
                 f"The checkpoint has gone {meta['step']} steps, asked for are {self.steps}; raise iterations "
@@ -229,9 +248,12 @@ class Learning:
         rate = optimizer.param_groups[0]["lr"]
         with torch.no_grad():
             synthetic.images.copy_(tensors["images"])
+        if not synthetic.usable():
+            raise UserError("The checkpoint's images have diverged; start over with --force and a lower lr_img.")
         optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
         optimizer.param_groups[0]["lr"] = rate  # may have been changed for the rest, where that is allowed
         synthetic.images_seen, synthetic.evaluations = meta["images_seen"], meta["evaluations"]
         self.done, self._seconds, self._peak = meta["step"], meta["seconds"], meta["peak_memory_bytes"]
+        self._saved = self.done
         own = {name.removeprefix("task."): value for name, value in tensors.items() if name.startswith("task.")}
         self.task.restore(own, meta["task"], self.done)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from condense import augment, rng
 from condense.classifiers.networks import Network
-from condense.errors import RunFailed
-from condense.methods._learn import Synthetic
+from condense.methods._learn import Diverged, Synthetic
 from condense.methods._pixels import RealImages
 
 
@@ -60,8 +59,20 @@ class Pairs:
 
 
 def check_finite(loss: float, synthetic: Synthetic, step: int) -> None:
-    """Raise `RunFailed`, with the gathered gradients forgotten, where the loss is not a number to go on from."""
+    """Raise `Diverged`, with the gathered gradients forgotten, where the loss is not a number to go on from."""
     if not math.isfinite(loss):
         synthetic.optimizer.zero_grad(set_to_none=True)
         rate = synthetic.optimizer.param_groups[0]["lr"]
-        raise RunFailed(f"The loss became {loss} in step {step}; lower lr_img (now {rate:g}) and start afresh.")
+        raise Diverged(
+            f"The loss became {loss} in step {step}; lower lr_img (now {rate:g}) and start over with --force."
+        )
+
+
+def check_images(synthetic: Synthetic, step: int) -> None:
+    """Raise `Diverged` where the images have left all bounds: then no network's rate is to blame, but theirs."""
+    if not synthetic.usable():
+        rate = synthetic.optimizer.param_groups[0]["lr"]
+        raise Diverged(
+            f"The learned images left all bounds in step {step}; lower lr_img (now {rate:g}) and start over with "
+            "--force."
+        )

@@ -23,7 +23,7 @@ from condense.data.types import Images
 from condense.errors import Interrupted, RunFailed
 from condense.methods._statistics import watched_statistics
 from condense.options import Options
-from condense.run import JSON, Run, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
+from condense.run import JSON, Run, as_described, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
 
 CHECKPOINT = "checkpoint"
 METRIC_EVERY = 20
@@ -173,8 +173,9 @@ def recover(
     seconds_before = 0.0
     if (found := run.load(CHECKPOINT)) is not None:
         check_same_run(found[1], identity, "checkpoint in this run folder")
-        recovery.restore(*found)
-        seconds_before = float(found[1]["seconds"])
+        with as_described(run.file(CHECKPOINT)):
+            recovery.restore(*found)
+            seconds_before = float(found[1]["seconds"])
     started = time.perf_counter()
     run.rewind(recovery.step)
     with interrupt_guard() as guard, run.track(recovery.total, "recover", initial=recovery.step) as tracker:
@@ -200,8 +201,15 @@ def _since(started: float) -> float:
 
 
 def _check_finite(step: Step, options: RecoverOptions) -> None:
-    if not math.isfinite(step.cross_entropy + step.statistics):
+    loss = step.cross_entropy + step.statistics
+    if math.isfinite(loss):
+        return
+    if (step.step - 1) % options.iterations == 0:  # of images that were not changed yet
         raise RunFailed(
-            f"recovering: the loss became {step.cross_entropy + step.statistics} in step {step.step}; lower "
-            f"recover.learning_rate (now {options.learning_rate:g})."
+            f"The teacher's loss is {loss} on images that are still noise, so its training has diverged; lower "
+            "teacher.learning_rate and start over with --force."
         )
+    raise RunFailed(
+        f"recovering: the loss became {loss} in step {step.step}; lower recover.learning_rate (now "
+        f"{options.learning_rate:g}) and start over with --force."
+    )

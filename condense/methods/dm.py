@@ -50,7 +50,8 @@ class Options(LearnOptions):
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
     real_batch: int = Field(256, ge=1, description="real images a class and step")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
-        DSA, description="operations of which one is drawn a class and step, joined by _; digits are never flipped"
+        DSA,
+        description="operations of which one is drawn a class and step, joined by _; flip only as data.flip allows",
     )
 
 
@@ -75,7 +76,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
     computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, lr_img)
-    strategy = augmentation_for(options.augment, train.images.name)
+    strategy = augmentation_for(options.augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     learning = Learning(
         run,

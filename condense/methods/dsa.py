@@ -36,7 +36,8 @@ class Options(GradientMatchingOptions):
 
     init: Start = Field("real", description="where images start: noise or real")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
-        DSA, description="operations of which one is drawn a class and step, joined by _; digits are never flipped"
+        DSA,
+        description="operations of which one is drawn a class and step, joined by _; flip only as data.flip allows",
     )
 
 

@@ -86,7 +86,8 @@ class Options(LearnOptions):
     zca: bool | None = Field(None, description="whether images are whitened; by ipc and image size when empty")
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
-        DSA, description="operations of which one is drawn a batch, joined by _; digits are never flipped"
+        DSA,
+        description="operations of which one is drawn a batch, joined by _; flip only as data.flip allows",
     )
 
     def row(self, ipc: int, values: int) -> tuple[int, Row]:
@@ -119,7 +120,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     reals = RealImages(train, preprocessing, ipc if options.init == "real" else 1, best_device())
     computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, row.lr_img)
-    strategy = augmentation_for(options.augment, train.images.name)
+    strategy = augmentation_for(options.augment, train.images)
     how = _expert_options(options, row, reals.device)
     snapshots = Snapshots(
         expert_folder(run, options.expert_folder, _expert_identity(train, options, row, how, strategy, seed))
@@ -217,4 +218,5 @@ def _expert_options(options: Options, row: Row, device: torch.device) -> FitOpti
         weight_decay=0.0,
         schedule="constant",
         bf16=wants_bf16(options.precision, device),
+        rate_name="expert_lr",
     )

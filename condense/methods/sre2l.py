@@ -47,7 +47,9 @@ class Squeeze(TeacherOptions):
     batch_size: int = Field(128, ge=2, description="images a step")
     learning_rate: float = Field(0.1, gt=0, description="learning rate at the start")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
-    augment: str = Field("crop_flip", description="applied to every image, one after the other; digits are not flipped")
+    augment: str = Field(
+        "crop_flip", description="applied to every image, one after the other; flip only as data.flip allows"
+    )
 
 
 class Options(BaseOptions):

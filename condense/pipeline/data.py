@@ -11,9 +11,10 @@ from condense.data import arrays, label_file, sources
 from condense.data.corrupt import imprecise_share
 from condense.data.noise import imprecise
 from condense.data.noise_spec import parse_noise
-from condense.data.types import Corruption, Source, TrainingSet, check_every_class
+from condense.data.types import Corruption, ImageData, Source, TrainingSet, check_every_class
 from condense.errors import UserError
-from condense.recipe import DataRecipe
+from condense.notices import tell
+from condense.recipe import DataRecipe, parse
 from condense.run import JSON
 from condense.sets.condensed_set import CondensedSet
 
@@ -64,8 +65,30 @@ class LoadedData:
 
 
 def load_source(data: DataRecipe) -> Source:
-    """Read the data set a recipe names, as found. Raises as `condense.data.sources.load`."""
-    return sources.load(data.name, root=data.root, image_size=data.image_size, download=data.download)
+    """Read the data set a recipe names, as found, and tell what a user must know. Raises as `sources.load`."""
+    source = sources.load(
+        data.name,
+        root=data.root,
+        image_size=data.image_size,
+        download=data.download,
+        fit=data.fit,
+        background=data.background,
+        skip_unreadable=data.skip_unreadable,
+        flip=data.flip,
+    )
+    for note in source.reading.notes:
+        tell(note)
+    return source
+
+
+def tell_of_flip(images: ImageData) -> None:
+    """Tell what is assumed of mirror images, where nobody said it and augmentation may depend on it."""
+    if images.flip is None:
+        does, says = ("", "false") if images.may_flip else (" not", "true")
+        tell(
+            f"{images.name}: judging by the class names, a mirror image does{does} show its class, so augmentation "
+            f"may{does} mirror images; otherwise: --set data.flip={says}."
+        )
 
 
 def given_labels(source: Source, data: DataRecipe, seed: int) -> LoadedData:
@@ -107,19 +130,68 @@ def recorded_data(condensed: CondensedSet) -> Mapping[str, Any]:
     return section if isinstance(section, Mapping) else {}
 
 
-def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
-    """`data` with the name or path, and the root, of what the set was made from, as its recipe tells.
+def recorded_seed(condensed: CondensedSet, default: int = 0) -> int:
+    """The seed of the noise in the labels a set was made from."""
+    recipe = condensed.provenance.recipe
+    whole: Mapping[str, Any] = recipe if isinstance(recipe, Mapping) else {}
+    seeds = (recorded_data(condensed).get("noise_seed"), whole.get("seed"), default)
+    return next(int(known) for known in seeds if known is not None)
 
-    Raises `UserError` where that is neither a known name nor here.
+
+def places(data: DataRecipe) -> dict[str, JSON]:
+    """Where the data lie, whatever the current folder is: `data_path` and `data_root`, of those that are paths."""
+    path, colons, key = data.name.partition("::")
+    found: dict[str, JSON] = {}
+    if data.name not in sources.NAMES:
+        found["data_path"] = f"{Path(path).absolute()}{colons}{key}"
+    if data.root is not None:
+        found["data_root"] = str(data.root.absolute())
+    return found
+
+
+def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
+    """`data` with what the set was made from, as it tells: name or absolute path, root, and how pictures were read.
+
+    Raises `UserError` where the data are neither of a known name nor here.
     """
-    made_from = recorded_data(condensed)
-    name, root = str(made_from.get("name", condensed.provenance.data_name)), made_from.get("root")
-    if name not in sources.NAMES and not Path(name.partition("::")[0]).exists():
-        raise UserError(f"The set was made from {name!r}, which is not here; say where that data is with --data.")
+    made_from, notes = recorded_data(condensed), condensed.provenance.notes
+    name = str(made_from.get("name", condensed.provenance.data_name))
+    if name not in sources.NAMES:
+        asked = [str(notes.get("data_path", name)), name]
+        here = next((place for place in asked if Path(place.partition("::")[0]).exists()), None)
+        if here is None:
+            raise UserError(
+                f"The set was made from {asked[0]!r}, which is not here; say where that data is with --data."
+            )
+        name = here
     found: dict[str, Any] = {"name": name}
-    if data.root is None and root is not None and Path(str(root)).exists():
-        found["root"] = Path(str(root))
-    return data.model_copy(update=found)
+    if data.root is None:
+        roots = [Path(str(root)) for root in (notes.get("data_root"), made_from.get("root")) if root is not None]
+        found["root"] = next((root for root in roots if root.exists()), None)
+    kept = {"fit", "background", "skip_unreadable", "flip"} - data.model_fields_set
+    recorded = {key: made_from[key] for key in sorted(kept & made_from.keys())}
+    return parse(DataRecipe, {**data.model_dump(exclude_unset=True), **recorded, **found}, "data the set was made from")
+
+
+def check_own_images(condensed: CondensedSet, source: Source, seed: int) -> None:
+    """Refuse data whose training images are not those a set was made from, where only the set told which data to take.
+
+    Args:
+        condensed: the set.
+        source: the data as found, of the set's image size.
+        seed: of the noise where the set does not tell; it decides which images a long tail keeps.
+
+    Raises:
+        UserError: the fingerprints differ.
+    """
+    noise = parse_noise(str(recorded_data(condensed).get("noise", "none")))
+    train = source.train if noise.imbalance == 1 else imprecise(source, noise, seed)[0].train
+    if train.fingerprint() != condensed.provenance.data_fingerprint:
+        raise UserError(
+            f"The training images of {source.train.provenance.get('path', source.train.name)} are not those that the "
+            "set was made from (their fingerprints differ), so its test images may be others too; give the data to "
+            "test on with --data."
+        )
 
 
 def _share(source: Source) -> float | None:

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.model import FILE, Generator
 from condense.machine import best_device
 from condense.pipeline.image_files import writer_of
-from condense.run import Run, Tracker, interrupt_guard, prepare_output
+from condense.run import Run, Tracker, as_described, interrupt_guard, locked, prepare_folder, prepare_output
 
 PART = 500  # images drawn and kept at once; a stop loses no more
 MOST_DRAWN = 10  # times the count wanted, before a class whose samples are disowned is given up
@@ -88,17 +89,28 @@ def generate(
     if not generator_folder.is_dir():
         raise UserError(f"There is no run folder {generator_folder}; give the folder of a `dmis train`.")
     generator = Generator.load(Run(generator_folder), best_device())
-    prepare_output(out, force=force)
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
-    parts = _parts_folder(out, generator_folder, wanted, resume=resume, force=force, progress=progress)
+    if out.suffix:
+        prepare_output(out, force=force)
+    else:
+        prepare_folder(out, force=force)
+        if out.is_dir() and any(out.iterdir()):
+            raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
     tally = _Tally()
     total = wanted.count * len(generator.classes)
-    with interrupt_guard() as guard, parts.track(total, "drawing") as tracker:
+    folder = out.with_name(f".{out.name}.parts")
+    if folder.exists() and not (resume or force):
+        raise UserError(
+            f"{folder} holds images of a run that was stopped; give --resume to go on with it, or --force to start "
+            "over."
+        )
+    with ExitStack() as held:
+        held.enter_context(locked(folder, "drawing"))
+        parts = _parts_folder(folder, generator_folder, wanted, resume=resume, progress=progress)
+        guard = held.enter_context(interrupt_guard())
+        tracker = held.enter_context(parts.track(total, "drawing"))
         chunks = _labelled_parts(generator, wanted, parts, tally, guard, tracker)
         write(out, chunks, total, generator.image_shape, generator.classes)
-    assert parts.path is not None
-    shutil.rmtree(parts.path)
+    shutil.rmtree(folder)
     return {
         "path": str(out),
         "images": total,
@@ -120,20 +132,13 @@ def draw(generator: Generator, wanted: Wanted, *, progress: bool = False) -> tup
     return np.concatenate([images for images, _ in pieces]), np.concatenate([labels for _, labels in pieces])
 
 
-def _parts_folder(
-    out: Path, generator_folder: Path, wanted: Wanted, *, resume: bool, force: bool, progress: bool
-) -> Run:
-    """The folder of parts beside `out`: new, or that of the same request."""
-    path = out.with_name(f".{out.name}.parts")
+def _parts_folder(path: Path, generator_folder: Path, wanted: Wanted, *, resume: bool, progress: bool) -> Run:
+    """The folder of parts, emptied unless it is of the same request and gone on with."""
     weights = (generator_folder / f"{FILE}.safetensors").read_bytes()
     request = {**asdict(wanted), "generator": hashlib.sha256(weights).hexdigest()}
-    if path.exists() and not resume:
-        if not force:
-            raise UserError(
-                f"{path} holds images of a run that was stopped; give --resume to go on with it, or --force to start "
-                "over."
-            )
-        shutil.rmtree(path)
+    if not resume:
+        for file in path.glob("*.safetensors"):
+            file.unlink()
     run = Run(path, progress=progress)
     before = run.load("request")
     if before is not None and before[1] != request:
@@ -188,4 +193,8 @@ def _part(generator: Generator, wanted: Wanted, parts: Run, y: int, start: int, 
         parts.save(name, {"images": torch.from_numpy(images)}, {"drawn": size})
         return images, size
     tensors, meta = found
-    return np.asarray(tensors["images"].numpy()), int(meta["drawn"])
+    with as_described(parts.file(name)):
+        images, drawn = np.asarray(tensors["images"].numpy()), int(meta["drawn"])
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError("it holds no images")
+        return images, drawn

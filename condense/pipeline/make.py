@@ -7,6 +7,7 @@ from pathlib import Path
 
 from condense.classifiers.beside import write_beside
 from condense.pipeline.clean_first import Repaired, check_repair, labeller_run, repair
+from condense.pipeline.data import places
 from condense.pipeline.plan import Plan
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet, Cost
@@ -52,7 +53,7 @@ def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSe
         peak_memory_bytes=max(cost.peak_memory_bytes, before.peak_memory_bytes),
         images_seen=cost.images_seen + before.images_seen,
     )
-    notes = {**told.notes, **repaired.notes}
+    notes = {**told.notes, **repaired.notes, **places(plan.recipe.data)}
     return dataclasses.replace(
         made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)
     )

@@ -22,10 +22,11 @@ from condense.generator.model import FILE
 from condense.generator.options import ObjectiveName
 from condense.methods._generate import PLAIN, GeneratorOptions
 from condense.options import Options
-from condense.pipeline.data import LoadedData, given_labels, load_source
+from condense.pipeline.data import LoadedData, given_labels, load_source, tell_of_flip
 from condense.recipe import (
     DataRecipe,
     Recipe,
+    check_sections,
     generator_defaults,
     merge,
     parse,
@@ -34,6 +35,7 @@ from condense.recipe import (
     resolve,
     shipped,
 )
+from condense.text import shortened
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
@@ -100,8 +102,10 @@ def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
         file, asked = {**file, "data": loaded.recipe.model_dump(exclude_unset=True)}, {**asked, "data": {}}
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
-    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)))
+    # code of the user's own is imported where he named it himself, never for a file that may be a stranger's
+    method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)), own="method" in asked)
     source = load_source(data) if loaded is None else loaded.source
+    tell_of_flip(source.train)
     found = len(source.train) if loaded is None else loaded.images_found
     recipe, options, labeller = resolve_options(file, asked, method, min(source.train.image_shape[1:]), found)
     for generator in (options, labeller):
@@ -141,6 +145,8 @@ def resolve_options(
     """
     sizes = generator_defaults(image_side, images)
     layers = merge(file, asked)
+    check_sections(GeneratorOptions, layers)
+    check_sections(method.Options, layers)
     labelled_by_generator = layers.get("clean_first") == "dmis"
     foreign = [key for key in GENERATOR_SECTIONS if key not in method.Options.model_fields]
     for_labeller = {key: layers[key] for key in LABELLER_SECTIONS if key in layers}
@@ -214,13 +220,14 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
     """`layer` with the method's options on the top level, where they may also stand."""
     rest = {key: value for key, value in layer.items() if key != "options"}
-    return merge(layer.get("options") or {}, rest)
+    return merge({} if layer.get("options") is None else layer["options"], rest)
 
 
 def _section(layers: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = layers.get(name) or {}
+    section = layers.get(name, {})
     if not isinstance(section, dict):
-        raise UserError(f"The recipe section {name!r} is {section!r}; write it as {{name: {section}, …}}.")
+        shown = shortened(str(section), 80)
+        raise UserError(f"The recipe section {name!r} is {shown!r}; write it as {{name: {shown}, …}}.")
     return section
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from condense.classifiers.fit import Epoch
 from condense.evaluate.judge import Judge, train_judge
 from condense.evaluate.score import check_same_kind
 from condense.machine import best_device
-from condense.pipeline.data import LoadedData, given_labels, load_source, own_data, recorded_data
+from condense.pipeline.data import (
+    LoadedData,
+    check_own_images,
+    given_labels,
+    load_source,
+    own_data,
+    recorded_data,
+    recorded_seed,
+)
 from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -26,19 +33,18 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
     Raises:
         UserError: the data cannot be read, or are of other classes or another image shape.
     """
-    recipe = condensed.provenance.recipe
-    recorded: Mapping[str, Any] = recipe if isinstance(recipe, Mapping) else {}
     before = recorded_data(condensed)
     data = asked if "name" in asked.model_fields_set else own_data(condensed, asked)
     filled: dict[str, Any] = {"image_size": data.image_size or condensed.images.shape[1]}
     its_own = data.name in (before.get("name"), condensed.provenance.data_name)
     if its_own and not {"noise", "labels"} & asked.model_fields_set:
         filled |= {"noise": before.get("noise", "none")}
-    seeds = (asked.noise_seed, before.get("noise_seed"), recorded.get("seed"), seed)
-    noise_seed = next(int(known) for known in seeds if known is not None)
+    noise_seed = recorded_seed(condensed, seed) if asked.noise_seed is None else asked.noise_seed
     data = data.model_copy(update=filled)
     source = load_source(data)
     check_same_kind(condensed, source.train)
+    if "name" not in asked.model_fields_set:
+        check_own_images(condensed, source, noise_seed)
     return given_labels(source, data, noise_seed)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from condense.data import pictures
+from condense.data.fit import resize
 from condense.data.types import Images
 from condense.evaluate.relabel_report import RelabelReport, Suspect
 from condense.pipeline.plan import Plan
@@ -58,4 +58,4 @@ def suspects_report(plan: Plan, relabelling: Relabelling) -> RelabelReport:
 
 def _small(images: Images) -> Images:
     side = min(images.shape[1:3])
-    return pictures.resize(images, LARGEST_SIDE) if side > LARGEST_SIDE else images
+    return resize(images, LARGEST_SIDE) if side > LARGEST_SIDE else images

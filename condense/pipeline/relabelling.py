@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from condense.data.corrupt import imprecise_share
+from condense.data.label_cells import write_candidates
 from condense.data.types import Labels, Mask, Source, Supervision, Truth
 from condense.errors import UserError
 from condense.generator.labels.suggestions import Suggestions, suggest
@@ -22,6 +23,7 @@ from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.plan import Plan
 from condense.run import JSON, Run, atomic_path
+from condense.text import to_cell
 
 TABLE, BELIEFS, REPORT = "labels.csv", "posteriors.npz", "suspects.html"
 COLUMNS = ("file", "given", "suggested", "confidence", "likely_wrong")
@@ -136,9 +138,9 @@ class Relabelling:
                 given = [] if unlabelled[row] else np.flatnonzero(found.supervision.candidates[row]).tolist()
                 table.writerow(
                     (
-                        file,
-                        "|".join(classes[y] for y in given),
-                        classes[found.suggested[row]],
+                        to_cell(file),
+                        to_cell(write_candidates(classes[y] for y in given)),
+                        to_cell(write_candidates([classes[found.suggested[row]]])),
                         f"{found.confidence[row]:.4f}",
                         "yes" if found.likely_wrong[row] else "no",
                     )

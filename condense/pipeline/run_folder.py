@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from condense.errors import UserError
+from condense.files import check_name, sweep
 from condense.generator.model import FILE as GENERATOR
 from condense.generator.model import SECOND
 from condense.machine import is_worker
 from condense.pipeline.clean_first import FOLDER as LABELLER
 from condense.pipeline.plan import Plan
-from condense.run import Run, atomic_write_text
+from condense.run import Run, atomic_write_text, locked
 
 RECIPE = "recipe.json"
 RUNS = Path("runs")
@@ -25,10 +28,27 @@ def derived_name(plan: Plan) -> str:
     return re.sub(r"[^\w.-]+", "-", f"{plan.source.train.name}-{plan.recipe.method}{by}").strip("-.")
 
 
+def run_name(plan: Plan, *parts: str) -> str:
+    """Name of the run folder: `derived_name`, further parts, and the seed, so that seeds do not share a folder."""
+    return "-".join([derived_name(plan), *parts, f"seed{plan.recipe.seed}"])
+
+
 def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
-    """Raise `UserError` unless `path` is free, or may be continued or replaced."""
+    """Raise `UserError` unless `path` is free, or may be continued or replaced, and nobody is at work in it."""
+    _check_folder(path)
+    if path.is_dir():
+        with locked(path, "run"):
+            pass
+    _check_run(path, plan, resume=resume, force=force)
+
+
+def _check_folder(path: Path) -> None:
+    check_name(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, and a folder is needed; choose another --run.")
+
+
+def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
     found = [file.name for file in _results(path)]
     if not found or (force and not resume):
         return
@@ -49,22 +69,29 @@ def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
         )
 
 
-def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool) -> Run:
-    """The run folder with the resolved recipe in it; what an earlier run left is removed unless it goes on.
+@contextmanager
+def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool) -> Iterator[Run]:
+    """The run folder with the resolved recipe in it, held against other processes while the block lasts.
 
-    The processes that torchrun started beside the main one get the folder as it is: they only read a checkpoint.
+    What an earlier run left is removed unless it goes on. The processes that torchrun started beside the main one get
+    the folder as it is: they only read a checkpoint.
 
     Raises:
         UserError: as `check_run`, or the folder cannot be written.
     """
     if is_worker():
-        return Run(path)
-    check_run(path, plan, resume=resume, force=force)
-    if not resume:
-        _clear(path)
-    run = Run(path, progress=progress)
-    atomic_write_text(path / RECIPE, json.dumps(plan.written(), indent=2) + "\n")
-    return run
+        yield Run(path)
+        return
+    _check_folder(path)
+    with locked(path, "run"):
+        _check_run(path, plan, resume=resume, force=force)
+        for folder in _folders(path):
+            sweep(folder, alone=True)
+        if not resume:
+            _clear(path)
+        run = Run(path, progress=progress)
+        atomic_write_text(path / RECIPE, json.dumps(plan.written(), indent=2) + "\n")
+        yield run
 
 
 def _results(path: Path) -> list[Path]:
@@ -88,7 +115,9 @@ def _compared(path: Path, plan: Plan) -> list[tuple[str, object, object]]:
     try:
         before = json.loads((path / RECIPE).read_text(encoding="utf-8"))
         data = before["data"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not isinstance(data, dict):
+            raise TypeError("its data is no mapping")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
             f"{path / RECIPE} is missing or damaged, so the run cannot be resumed; start over with --force."
         ) from error

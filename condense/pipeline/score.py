@@ -18,7 +18,7 @@ from condense.evaluate.score import Score, check_comparable, score
 from condense.evaluate.sets import Evaluation, check_one_method, combine
 from condense.evaluate.soft import check_soft_labels
 from condense.machine import best_device
-from condense.pipeline.data import load_source
+from condense.pipeline.data import check_own_images, load_source, recorded_seed, tell_of_flip
 from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -130,14 +130,24 @@ def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) 
     )
 
 
-def test_split(condensed: CondensedSet, data: DataRecipe) -> tuple[ImageData, Truth]:
+def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = False) -> tuple[ImageData, Truth]:
     """Test images, brought to the size of the condensed ones unless `data` gives another, and their labels.
 
+    Args:
+        condensed: the set.
+        data: where the images are.
+        its_own: whether they must be of the data the set was made from, since it alone tells where they are.
+
     Raises:
-        UserError: the data cannot be read or has no test images.
+        UserError: the data cannot be read, are others than the set's own, or have no test images.
     """
     size = data.image_size or condensed.images.shape[1]
-    return tested(load_source(data.model_copy(update={"image_size": size})))
+    source = load_source(data.model_copy(update={"image_size": size}))
+    if its_own and condensed.num_classes == source.train.num_classes:  # else the refusal of another kind says more
+        check_own_images(condensed, source, recorded_seed(condensed))
+    if "flip" not in condensed.provenance.notes:
+        tell_of_flip(source.train)
+    return tested(source)
 
 
 def tested(source: Source) -> tuple[ImageData, Truth]:

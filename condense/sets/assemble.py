@@ -45,6 +45,7 @@ def assemble(
 ) -> CondensedSet:
     """Images [c * ipc, H, W, C] in class-major order, with preprocessing and provenance.
 
+    The notes tell whether the images may be mirrored, so that evaluating them does the same (`ImageData.may_flip`).
     Without `preprocessing`, images are standardised by the training data's mean and deviation.
     """
     return CondensedSet(
@@ -67,7 +68,7 @@ def assemble(
             git_revision=git_revision(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             package_version=__version__,
-            notes=notes or {},
+            notes={**(notes or {}), "flip": train.images.may_flip},
         ),
         source_index=source_index,
         soft_labels=soft_labels,

@@ -20,6 +20,7 @@ from condense.data.types import Labels, check_labels
 from condense.errors import UserError
 from condense.preprocessing import Preprocessing, planes
 from condense.run import JSON
+from condense.text import shortened
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]
@@ -54,6 +55,10 @@ class Provenance:
         created: ISO time in UTC.
         package_version: version of this package.
         notes: whatever else the method wants told, e.g. the share of samples dropped.
+        sealed: False where it was read from a file that has no checksum over it: of an earlier version, or edited.
+
+    Raises:
+        UserError: a value is of another type.
     """
 
     method: str
@@ -70,6 +75,38 @@ class Provenance:
     created: str = ""
     package_version: str = ""
     notes: Mapping[str, JSON] = field(default_factory=dict)
+    sealed: bool = True
+
+    def __post_init__(self) -> None:
+        _check_types(self, _PROVENANCE)
+        _check_types(self.cost, _COST)
+
+
+_TEXT, _WHOLE, _REAL = (str,), (int,), (int, float)
+_PROVENANCE: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("method", "data_name", "data_fingerprint", "supervision", "corruption", "created"), _TEXT),
+    "package_version": _TEXT,
+    "git_revision": (*_TEXT, type(None)),
+    "ipc": _WHOLE,
+    "seed": _WHOLE,
+    "corruption_rate": (*_REAL, type(None)),
+    "cost": (Cost,),
+    "notes": (Mapping,),
+}
+_COST: Mapping[str, tuple[type, ...]] = {
+    "seconds": _REAL,
+    "network_evaluations": _WHOLE,
+    "peak_memory_bytes": _WHOLE,
+    "images_seen": _WHOLE,
+}
+
+
+def _check_types(told: Provenance | Cost, types: Mapping[str, tuple[type, ...]]) -> None:
+    for name, allowed in types.items():
+        value = getattr(told, name)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in allowed)
+            raise UserError(f"the provenance's {name!r} must be {names}, found {shortened(repr(value), 80)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +219,11 @@ class CondensedSet:
                 digest.update(f"{name} {plain.dtype.str} {plain.shape}".encode())
                 digest.update(plain.tobytes())
         return digest
+
+    def seal(self) -> str:
+        """SHA-256 (hex) of the provenance and of `sha256`: what was made how, so that neither changes unnoticed."""
+        told = {name: value for name, value in asdict(self.provenance).items() if name != "sealed"}
+        return hashlib.sha256(json.dumps([self.sha256(), told], sort_keys=True).encode()).hexdigest()
 
     def unit_images(self) -> npt.NDArray[np.float32]:
         """The images as float32 [n, H, W, C] with 0 black and 1 white; learned pixels may lie outside."""

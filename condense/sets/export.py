@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from condense.errors import UserError
-from condense.files import atomic_path, prepare_output
+from condense.files import AnyPath, atomic_path, prepare_folder, prepare_output
 from condense.grid import png
 from condense.sets.condensed_set import CondensedSet
 
@@ -27,7 +28,7 @@ _UNSAFE = re.compile(r"[^\w .-]+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names Windows keeps for itself
 
 
-def export(condensed: CondensedSet, path: Path, format: str, *, force: bool = False) -> None:
+def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool = False) -> None:
     """Write `condensed` to `path` in one of `FORMATS`, in one step.
 
     Raises:
@@ -35,14 +36,19 @@ def export(condensed: CondensedSet, path: Path, format: str, *, force: bool = Fa
             that no export made; a picture form for images that are not of 1 or 3 channels; a library is missing.
         RunFailed: the disk is full; what was at `path` is untouched.
     """
+    path = Path(path)
     if format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}.")
     if format == "folder" and path.suffix.lower() in (*ENDINGS.values(), ".h5", ".hdf5"):
         raise UserError(f"{path} is named like a file, and the format folder makes a folder; say which with --format.")
     if format != "folder" and path.suffix.lower() != ENDINGS[format]:
         raise UserError(f"{path}: files of the format {format} end in {ENDINGS[format]}; choose such a name.")
-    prepare_output(path, force=force)
     path = path.resolve()
+    if format != "folder":
+        prepare_output(path, force=force)
+    else:
+        _take_back(path)
+        prepare_folder(path, force=force)
     replaces = path.is_dir() and any(path.iterdir())
     if replaces and not (path / MARKER).is_file():
         raise UserError(f"{path} is a folder that no export made, so --force does not replace it; choose another name.")
@@ -71,13 +77,18 @@ def to_folder(condensed: CondensedSet, path: Path) -> None:
 def to_npz(condensed: CondensedSet, path: Path) -> None:
     """Write arrays that `condense.data.sources.load` reads: images uint8 NHWC, labels int64, class_names.
 
-    Besides, where they exist: pixels float32 NHWC of learned images (0 black, 1 white), soft_labels,
-    source_index, weights.
+    Besides mean and std [C] (to normalise pixels in [0, 1] with) and, where they exist: zca_mean, zca_matrix,
+    zca_inverse; pixels float32 NHWC of learned images (0 black, 1 white), soft_labels, source_index, weights.
     """
+    process = condensed.preprocessing
+    zca = {name: getattr(process, name) for name in ("zca_mean", "zca_matrix", "zca_inverse")}
     arrays = {
         **dict(condensed.arrays()),
         "images": condensed.pictures(),
         "class_names": np.array(condensed.classes),
+        "mean": np.array(process.mean),
+        "std": np.array(process.std),
+        **{name: array for name, array in zca.items() if array is not None},
     }
     if condensed.images.dtype == np.float32:
         arrays["pixels"] = condensed.unit_images()
@@ -109,19 +120,31 @@ def to_ddranking(condensed: CondensedSet, path: Path) -> None:
 
 
 def to_parquet(condensed: CondensedSet, path: Path) -> None:
-    """Write a table of image {bytes: PNG, path} and label, which Hugging Face `datasets` reads as such."""
+    """Write a table of image {bytes: PNG, path} and label, which Hugging Face `datasets` reads as such.
+
+    Where they exist it has the columns soft_labels (float32 [c]), source_index and weights too. The mean and std of
+    the normalisation stand in the file's metadata under "dmis", as `condensed.json` of the folder form has them.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise UserError("writing parquet needs the library pyarrow; run: pip install 'dmis[parquet]'") from error
     images = [{"bytes": png(picture), "path": f"{place}.png"} for place, picture in enumerate(condensed.pictures())]
-    features = {
+    features: dict[str, Any] = {
         "image": {"_type": "Image"},
         "label": {"_type": "ClassLabel", "names": list(condensed.classes)},
     }
-    table = pyarrow.table({"image": images, "label": condensed.labels})
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    columns: dict[str, Any] = {"image": images, "label": condensed.labels}
+    if condensed.soft_labels is not None:
+        columns["soft_labels"] = pyarrow.array(list(condensed.soft_labels), pyarrow.list_(pyarrow.float32()))
+        features["soft_labels"] = {"_type": "Sequence", "feature": {"dtype": "float32", "_type": "Value"}}
+    for name, array in (("source_index", condensed.source_index), ("weights", condensed.weights)):
+        if array is not None:
+            columns[name] = array
+            features[name] = {"dtype": str(array.dtype), "_type": "Value"}
+    told = {"huggingface": {"info": {"features": features}}, "dmis": _description(condensed, condensed.classes)}
+    table = pyarrow.table(columns).replace_schema_metadata({key: json.dumps(value) for key, value in told.items()})
     content = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, content)
     path.write_bytes(content.getvalue())
@@ -138,13 +161,27 @@ FORMATS: Mapping[str, Callable[[CondensedSet, Path], None]] = MappingProxyType(
 )
 
 
+_NO_PLACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "folder": ("soft_labels", "source_index", "weights"),
+        "vico": ("soft_labels", "source_index", "weights"),
+        "ddranking": ("source_index", "weights"),
+    }
+)
 ENDINGS: Mapping[str, str] = MappingProxyType({"npz": ".npz", "vico": ".pt", "ddranking": ".pt", "parquet": ".parquet"})
+
+
+def left_out(condensed: CondensedSet, format: str) -> tuple[str, ...]:
+    """What the set has and a format cannot hold: soft_labels, source_index, weights, or pixels between shades."""
+    lacking = [name for name, _ in condensed.arrays() if name in _NO_PLACE.get(format, ())]
+    clipped = format in ("folder", "parquet") and condensed.images.dtype == np.float32
+    return (*lacking, *(["pixels between and beyond the 256 shades"] if clipped else []))
 
 
 def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
     """Folder names that every common file system takes, all different, sorting in the order of `classes`."""
     safe = [_UNSAFE.sub("_", name)[:60].strip(" .") for name in classes]
-    unchanged = safe == list(classes) and safe == sorted(safe) and not any(map(_RESERVED.fullmatch, safe))
+    unchanged = all(safe) and safe == list(classes) and safe == sorted(safe) and not any(map(_RESERVED.fullmatch, safe))
     if unchanged and len({name.casefold() for name in safe}) == len(safe):
         return tuple(safe)
     digits = len(str(len(safe) - 1))
@@ -173,10 +210,26 @@ def _save_tensors(content: Mapping[str, Any], path: Path) -> None:
     path.write_bytes(buffer.getvalue())
 
 
+def _aside(folder: Path) -> Path:
+    """Where an older export waits while the new one takes its place; short, so that no name becomes too long."""
+    name = hashlib.sha256(folder.name.encode(errors="surrogateescape")).hexdigest()[:16]
+    return folder.with_name(f".replaced-{name}")
+
+
+def _take_back(folder: Path) -> None:
+    """Mend what an export that was killed left: the older one comes back where nothing took its place, else it goes."""
+    for aside in (_aside(folder), folder.with_name(f".replaced-{folder.name}"[:200])):
+        if (aside / MARKER).is_file():
+            if (folder / MARKER).is_file():
+                shutil.rmtree(aside)
+            elif not folder.exists():
+                aside.rename(folder)
+
+
 @contextmanager
 def _set_aside(folder: Path) -> Iterator[None]:
     """Move `folder` out of the way; afterwards delete it if something took its place, else move it back."""
-    aside = folder.with_name(f".replaced-{folder.name}")
+    aside = _aside(folder)
     folder.rename(aside)
     try:
         yield

@@ -19,7 +19,7 @@ from tiny import pictures
 
 from condense.benchmark.executors import SubmititExecutor
 from condense.benchmark.grid import Cell, expand, read_benchmark
-from condense.benchmark.runner import benchmark, dry_run
+from condense.benchmark.runner import benchmark, dry_run, report
 from condense.benchmark.schedule import Task, run_tasks
 from condense.data import sources
 from condense.data.types import Source, Supervision
@@ -301,9 +301,9 @@ def test_a_grid_that_is_done_stays_as_it_is(copy: Path) -> None:
 def test_what_fails_is_told_and_does_not_stop_the_rest(tmp_path: Path, toys: Callable[..., None]) -> None:
     toys(boom="raise ValueError('no idea <what>')", fine="pass")
     out = tmp_path / "out"
-    config = recipe(tmp_path, methods=["toys.boom", "toys.fine"], options={})
+    config, own = recipe(tmp_path, options={}), ("methods=[toys.boom, toys.fine]",)
     with pytest.raises(RunFailed, match="2 of 4 cells failed"):
-        benchmark(config, out, executor=Inline())
+        benchmark(config, out, settings=own, executor=Inline())
     results = {result.cell: result for result in read_csv(out / "results.csv")}
     failed = results["digits-sym-0.4_toys.boom_ipc1_seed0"]
     assert (failed.status, failed.error, failed.mean) == ("failed", "ValueError: no idea <what>", None)
@@ -316,7 +316,7 @@ def test_what_fails_is_told_and_does_not_stop_the_rest(tmp_path: Path, toys: Cal
 
     kept = files(out / "cells" / "digits-sym-0.4_toys.fine_ipc1_seed0")
     toys(boom="pass")
-    assert benchmark(config, out, executor=Inline())["done"] == 4
+    assert benchmark(config, out, settings=own, executor=Inline())["done"] == 4
     assert files(out / "cells" / "digits-sym-0.4_toys.fine_ipc1_seed0") == kept
     assert not (out / "cells" / failed.cell / "error.json").exists()
 
@@ -455,3 +455,38 @@ def test_a_job_by_way_of_submitit(tmp_path: Path) -> None:
         SubmititExecutor(tmp_path / "jobs", {}, 3, "slurm")
     with pytest.raises(UserError, match="no_such"):
         SubmititExecutor(tmp_path / "jobs", {"no_such": 1}, 3, "debug")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("score.json", "[]"),
+        ("score.json", "null"),
+        ("score.json", "[" * 100_000),
+        ("recipe.json", '{"data": null}'),
+        ("recipe.json", "[1]"),
+        ("labels.json", "{}"),
+    ],
+)
+def test_a_damaged_file_of_a_cell_stops_nothing(copy: Path, name: str, content: str) -> None:
+    """faults.md, case 32: contents of another kind stopped the whole benchmark."""
+    for file in (copy / "out").rglob(name):
+        file.write_text(content)
+    if name == "recipe.json" and content.startswith("{"):
+        with pytest.raises(UserError, match="was made by another recipe; choose another --out, or remove that folder"):
+            report(copy / "out")
+        return
+    told = report(copy / "out")
+    assert told["done"] == (8 if name == "labels.json" else 0)
+
+
+def test_a_score_that_lacks_a_key_is_missing(copy: Path) -> None:
+    """faults.md, case 32: score.json lacking a key stopped the whole benchmark."""
+    files_of_scores = sorted((copy / "out").rglob("score.json"))
+    for file, key in zip(files_of_scores, ("sha256", "network", "accuracies", "mean", "std", "ci95"), strict=False):
+        score = json.loads(file.read_text())
+        del score[key]
+        file.write_text(json.dumps(score))
+    last = files_of_scores[-1]
+    last.write_text(last.read_text().replace('"mean": ', '"mean": "high", "was": '))
+    assert report(copy / "out")["done"] == 8 - 6 - 1

@@ -102,6 +102,7 @@ def test_interrupted_training_saves_and_resumes_to_the_same_generator(
     assert process.returncode == 130, err
     assert out == "" and "the state is saved" in err and "--resume" in err
     assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
+        ".lock",
         "checkpoint.safetensors",
         "metrics.jsonl",
         "recipe.json",
@@ -110,7 +111,7 @@ def test_interrupted_training_saves_and_resumes_to_the_same_generator(
     assert dmis(*TRAIN, "--run", "stopped").code == 2
     assert dmis(*TRAIN, "--run", "stopped", "--resume").code == 0
     resumed = Run(tmp_path / "stopped").load("generator")
-    reference = Run(unbroken[0] / "runs" / "digits-dmis").load("generator")
+    reference = Run(unbroken[0] / "runs" / "digits-dmis-seed0").load("generator")
     assert resumed is not None and reference is not None
     assert resumed[0].keys() == reference[0].keys()
     assert all(torch.equal(resumed[0][name], reference[0][name]) for name in resumed[0])

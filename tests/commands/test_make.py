@@ -20,6 +20,7 @@ from condense.methods._generate import GeneratorOptions
 from condense.pipeline.plan import Request, make_plan, resolve_options
 from condense.pipeline.real_data import real_data
 from condense.recipe import DataRecipe
+from condense.run import locked
 from condense.sets.hdf5 import read
 
 
@@ -54,7 +55,8 @@ def test_chain_of_commands(dmis: Dmis, made: Path, trained: Path, quick: None) -
     assert dmis("export", made, "pictures").code == 0
     assert len(list(Path("pictures").rglob("*.png"))) == 20
     told = json.loads(dmis("evaluate", made, "--quick", "--repeats", 2, "--json").out)
-    assert {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"} < set(told)
+    keys = {"mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels", "test_data"}
+    assert keys < set(told)
     assert told["protocol"]["name"] == "hard-quick" and len(told["accuracies"]) == 2
     assert told["mean"] == pytest.approx(sum(told["accuracies"]) / 2)
 
@@ -66,7 +68,11 @@ def test_condense_answers_with_the_set_it_wrote(dmis: Dmis, trained: Path, drawn
     assert set(told["cost"]) == {"seconds", "network_evaluations", "peak_memory_bytes", "images_seen"}
     assert (told["path"], told["ipc"], told["classes"]) == ("digits-dmis-ipc1.h5", 1, 10)
     assert read(Path(told["path"])).sha256() == told["sha256"]
-    assert listing(Path("runs")) == ["digits-dmis-ipc1", "digits-dmis-ipc1/recipe.json"]
+    assert listing(Path("runs")) == [
+        "digits-dmis-ipc1-seed0",
+        "digits-dmis-ipc1-seed0/.lock",
+        "digits-dmis-ipc1-seed0/recipe.json",
+    ]
     before = Path(told["path"]).read_bytes()
     again = dmis("condense", "--ipc", 1, "--seed", 1, "--generator", trained, *drawn)
     assert again.code == 2 and "--force" in again.err and Path(told["path"]).read_bytes() == before
@@ -420,3 +426,50 @@ def test_a_second_stage_and_prototypes_are_the_default_of_every_generator(method
     assert wished.second_stage.train.steps == 7
     _, _, labeller = resolve_options({}, {**asked, "clean_first": "dmis"}, module, 28)
     assert labeller.second_stage is None and labeller.draw.prototype_sigma is None
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, dmis: Dmis, monkeypatch) -> None:
+    """faults.md, cases 12 and 27: `--out` a folder, names too long, seeds of 2^64 failed after the work."""
+    monkeypatch.setattr("condense.commands.condense.make_set", lambda *_: pytest.fail("work was begun"))
+    (tmp_path / "folder.h5").mkdir()
+    command = ("condense", "--method", "random", "--ipc", 1)
+    for arguments, told in (
+        (("--out", "folder.h5"), "is a folder, and a file is to be written"),
+        (("--out", "folder.h5", "--force"), "is a folder, and a file is to be written"),
+        (("--out", "n" * 253 + ".h5"), "File name too long"),
+        (("--seed", 2**63), "--seed"),
+        (("--seed", -1), "--seed"),
+        (("--set", f"seed={2**64}"), "too many digits"),
+        (("--run", "n" * 256), "File name too long"),
+    ):
+        answer = dmis(*command, *arguments)
+        assert answer.code == 2 and told in answer.err, answer.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_seeds_share_no_run_folder(tmp_path: Path, dmis: Dmis) -> None:
+    """faults.md, case 28: two `condense` with seeds 0 and 1 shared runs/digits-dmis-ipc1."""
+    for seed in (0, 1):
+        assert dmis("condense", "--method", "random", "--ipc", 1, "--seed", seed, "--out", f"{seed}.h5").code == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "digits-random-ipc1-seed0",
+        "digits-random-ipc1-seed1",
+    ]
+
+
+def test_a_run_folder_at_work_is_left_alone(tmp_path: Path, dmis: Dmis) -> None:
+    """faults.md, case 28: no lock on run folders."""
+    with locked(tmp_path / "run", "run"):
+        for more in ((), ("--force",), ("--resume",)):
+            answer = dmis("condense", "--method", "random", "--ipc", 1, "--out", "a.h5", "--run", "run", *more)
+            assert answer.code == 2 and "Another run is at work in run; wait for it" in answer.err
+    assert dmis("condense", "--method", "random", "--ipc", 1, "--out", "a.h5", "--run", "run").code == 0
+
+
+@pytest.mark.parametrize("content", ['{"data": null}', "[]", "null", '{"data": [1]}', "{", "[" * 100_000])
+def test_a_damaged_recipe_of_a_run_is_a_sentence(tmp_path: Path, dmis: Dmis, trained: Path, content: str) -> None:
+    """faults.md, case 32: recipe.json with `data: null`."""
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "recipe.json").write_text(content)
+    answer = dmis("train", "--noise", "sym:0.4", "--run", "run", "--resume")
+    assert answer.code == 2 and "so the run cannot be resumed; start over with --force" in answer.err, answer.err

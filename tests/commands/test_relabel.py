@@ -145,7 +145,7 @@ def test_a_users_folder_with_and_without_a_table(dmis: Dmis, folder: Path) -> No
     assert told["found"] is None and told["classes"] == ["dark", "light"]
     assert [row["file"] for row in rows][:2] == ["dark/0.png", "dark/1.png"]
     assert [row["given"] for row in rows] == ["dark"] * 8 + ["light"] * 8
-    assert Path("runs/pictures-dmis-relabel/generator.safetensors").is_file()
+    assert Path("runs/pictures-dmis-relabel-seed0/generator.safetensors").is_file()
     lines = ["dark/0.png,", "dark/1.png,dark|light", *(f"dark/{k}.png,dark" for k in (2, 3)), "light/1.png,light"]
     (folder / "labels.csv").write_text("file,label\n" + "\n".join(lines) + "\n")
     assert dmis("relabel", folder, *FAST, "--out", "out", "--run", "other").code == 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -10,9 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from condense.data import arrays, corrupt, memory, sources
+from condense.data import arrays, corrupt, hdf5_file, memory, sources
+from condense.data import hdf5 as hdf5_data
 from condense.data.types import Corruption, Source
 from condense.errors import UserError
+from condense.sets import hdf5 as condensed
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -248,3 +251,121 @@ def test_condensed_sets_are_no_data(tmp_path):
         file.attrs["schema"] = "condensed-set/1"
     with pytest.raises(UserError, match="is a condensed set"):
         sources.load(path)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_class_names_that_are_no_utf8_are_a_sentence(tmp_path, suffix):
+    """faults.md, case 13."""
+    arrays = {
+        "images": np.zeros((2, 4, 4), np.uint8),
+        "labels": np.arange(2),
+        "class_names": np.array([b"caf\xe9", b"tea"]),
+    }
+    if suffix == "npz":
+        np.savez(tmp_path / "some.npz", **arrays)
+    else:
+        with h5py.File(tmp_path / "some.h5", "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
+    with pytest.raises(UserError, match=r"UTF-8|utf-8"):
+        sources.load(str(tmp_path / f"some.{suffix}"))
+
+
+def test_our_own_hdf5_has_checksums_and_no_text_of_variable_length(tmp_path):
+    """faults.md, case 22: one flipped bit of our own file hung for ever."""
+    hdf5_data.write(
+        tmp_path / "own.h5", [(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2))], (2, 4, 4, 1), ("große Eule", "")
+    )
+    assert (tmp_path / "own.h5").read_bytes()[8] >= 2  # the superblock's version, from 2 on with checksums
+    with h5py.File(tmp_path / "own.h5") as file:
+        assert not any(file[name].dtype.hasobject for name in file)
+    assert sources.load(str(tmp_path / "own.h5")).train.classes == ("große Eule", "")
+
+
+@pytest.mark.parametrize("name", ["condensed_98.h5", "plain_110_h5new.h5", "plain_283_h5own.h5"])
+def test_files_that_hang_or_crash_the_hdf5_library_are_a_sentence(name, monkeypatch):
+    """faults.md, cases 22 and 23: kept files that hung for ever or ended the process by SIGSEGV."""
+    monkeypatch.setattr(hdf5_file, "SECONDS", 3.0)
+    file = Path(__file__).parents[1] / "damaged" / name
+    for read in (lambda: sources.load(str(file)), lambda: condensed.read(file)):
+        with pytest.raises(UserError, match="so it is damaged or made to mislead; make it again"):
+            read()
+
+
+def linked(file: h5py.File, name: str, target: Path) -> None:
+    file[name] = h5py.ExternalLink(str(target), "/images")
+
+
+def stored_outside(file: h5py.File, name: str, target: Path) -> None:
+    file.create_dataset(name, (2,), np.int64, external=[(str(target), 0, h5py.h5f.UNLIMITED)])
+
+
+def virtual(file: h5py.File, name: str, target: Path) -> None:
+    layout = h5py.VirtualLayout((2,), np.int64)
+    layout[:] = h5py.VirtualSource(str(target), "images", (2,))
+    file.create_virtual_dataset(name, layout)
+
+
+@pytest.mark.parametrize("place", [linked, stored_outside, virtual])
+def test_nothing_outside_the_file_is_read(tmp_path, place):
+    """faults.md, case 22: a private file's bytes came back as pixels."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"private!" * 2)
+    with h5py.File(tmp_path / "some.h5", "w") as file:
+        file["images"] = np.zeros((2, 4, 4), np.uint8)
+        place(file, "labels", secret)
+    with pytest.raises(UserError, match=r"is a link|not a data set stored in this file"):
+        sources.load(str(tmp_path / "some.h5"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["images", "soft_labels", "preprocessing"])
+def test_a_link_to_a_named_pipe_is_never_opened(tmp_path, name):
+    """faults.md, case 23: `/preprocessing` as an external link to a pipe hung for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(tmp_path / "some.h5", "w", libver=("v110", "v110")) as file:
+        file.attrs["schema"] = np.bytes_("condensed-set/1")
+        file[name] = h5py.ExternalLink(str(tmp_path / "pipe"), "/x")
+        if name != "images":
+            images = file.create_dataset("images", data=np.zeros((2, 4, 4, 1), np.uint8))
+            images.attrs["layout"] = np.bytes_("NHWC")
+            images.attrs["value_range"] = [0.0, 255.0]
+            file["labels"] = np.arange(2)
+            file["classes"] = np.array([b"a", b"b"])
+    with pytest.raises(UserError, match=rf"/{name} is (a link|missing)|/preprocessing is missing"):
+        condensed.read(tmp_path / "some.h5")
+    with pytest.raises(UserError, match="no plain file"):
+        condensed.read(tmp_path / "pipe")
+
+
+def test_little_that_claims_much_is_refused_before_memory_is_taken(tmp_path):
+    """faults.md, case 22: a file of 22 kB took 2.8 GB."""
+    with h5py.File(tmp_path / "some.h5", "w") as file:
+        file.create_dataset("images", (3 * 2**20, 32, 32), np.uint8, chunks=(2**10, 32, 32), compression="gzip")
+        file["labels"] = np.zeros(3 * 2**20, np.uint8)
+    with pytest.raises(UserError, match="/images claims"):
+        sources.load(str(tmp_path / "some.h5"))
+
+
+def test_a_file_open_for_writing_elsewhere_is_told_as_such(tmp_path):
+    """faults.md, case 36: it was called damaged."""
+    with h5py.File(tmp_path / "some.h5", "w", libver="latest") as file:
+        file["images"] = np.zeros((2, 4, 4), np.uint8)
+        file.flush()
+        with pytest.raises(UserError, match="open for writing in another program; close it there"):
+            sources.load(str(tmp_path / "some.h5"))
+
+
+def test_a_packed_file_that_would_unpack_beyond_all_measure_is_refused(tmp_path):
+    """faults.md, case 33, of another format: a zip of nothing but zeros."""
+    with zipfile.ZipFile(tmp_path / "some.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "|u1", "fortran_order": False, "shape": (300, 1024, 1024)}
+            )
+            for _ in range(300):
+                stream.write(bytes(2**20))
+        with archive.open("labels.npy", "w") as stream:
+            np.lib.format.write_array(stream, np.arange(300) % 2)
+    with pytest.raises(UserError, match="would unpack"):
+        sources.load(str(tmp_path / "some.npz"))

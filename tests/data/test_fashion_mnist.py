@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condense.data import clean_sets, fashion_mnist, sources
+from condense.data import clean_sets, fashion_mnist, idx, sources
 from condense.errors import RunFailed, UserError
 
 RNG = np.random.default_rng(0)
@@ -118,3 +118,14 @@ def test_damaged_files_are_named(folder, damage, message):
 def test_a_failed_download_is_one_sentence():
     with pytest.raises(RunFailed, match=r"downloading it failed \(no network\)"), clean_sets.downloading("it"):
         raise OSError("no network")
+
+
+def test_a_bomb_takes_no_memory(tmp_path):
+    """faults.md, case 33: a gzip bomb as IDX took 6.3 GB."""
+    count = 400_000
+    with gzip.open(tmp_path / "bomb.gz", "wb", compresslevel=1) as stream:
+        stream.write(bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28)))
+        for _ in range(32):
+            stream.write(bytes(count * 28 * 28 // 32))
+    with pytest.raises(UserError, match=r"would unpack .* bytes into 313,600,000, which no images do"):
+        idx.read(tmp_path / "bomb.gz", 3)

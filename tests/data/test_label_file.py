@@ -1,7 +1,9 @@
 """Labels from files of their own: what is taken for what, real CIFAR-10N forms, and files made to harm."""
 
 import json
+import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -10,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from condense.data import label_file, sources
+from condense.data import label_file, label_tables, sources
 from condense.data.types import ImageData, Source, Supervision, Truth
 from condense.errors import UserError
 
@@ -180,7 +182,7 @@ def test_wrong_labels_are_refused_in_one_sentence(tmp_path, source, stored, mess
         ("a.csv", "anna,ben\n" + "ant,ant\n" * 5 + "ant,Ameise\n", "'ben', row 6 names 'Ameise', which is no class"),
         ("a.csv", "label\n" + "ant\n" * 5 + "ant||bee\n", "'label', row 6: the candidate list .* empty entry"),
         ("a.csv", "label,trusted\n" + "ant,yes\n" * 5 + "bee,maybe\n", "found 'maybe'"),
-        ("a.csv", "label,note\nant\n", "row 1 has 1 cells, the first line 2"),
+        ("a.csv", "label,note\nant\n", "line 2 has 1 of 2 cells"),
         ("a.csv", "", "holds nothing; say which"),
         ("a.json", '{"0": [[0]], "2": [[1]]}', "every image from 0 to 1"),
         ("a.json", json.dumps({n: [[0, 3]] for n in range(6)}), "image 0 has the candidate 3, outside 0..2"),
@@ -238,3 +240,95 @@ def test_object_arrays_inside_a_checkpoint_are_no_labels(tmp_path, source):
     torch.save({"worst": held}, tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"could run code|no array of numbers"):
         label_file.read(str(tmp_path / "a.pt"), source)
+
+
+def test_a_pickle_takes_no_memory_for_nothing(tmp_path, source):
+    """faults.md, case 33: eight bytes asked for 4.6 GB by a number in the memo."""
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04]r\xff\xff\xff\x0f.")
+    with pytest.raises(UserError, match="numbers what it holds beyond its length"):
+        label_file.read(str(tmp_path / "a.pkl"), source)
+    opcodes = b"\x80\x04]q\x00" + b"h\x00a" * 2  # a list in itself
+    (tmp_path / "a.pkl").write_bytes(opcodes + b".")
+    with pytest.raises(UserError):
+        label_file.read(str(tmp_path / "a.pkl"), source)
+    shared = [0, 1, 2] * 500
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({image: [shared] * 150_000 for image in range(6)}))
+    with pytest.raises(UserError, match=r"holds more than 100,000,000 labels"):
+        label_file.read(str(tmp_path / "a.pkl"), source)
+
+
+@pytest.mark.parametrize("wrap", [lambda tensor: tensor, lambda tensor: {"noisy_label": tensor}])
+def test_a_tensor_of_stride_zero_takes_no_memory(tmp_path, source, wrap):
+    """faults.md, case 33: a stride-0 .pt tried 44 GB."""
+    torch.save(wrap(torch.zeros(1, dtype=torch.int64).expand(6, 10**9)), tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"claims 48,000,000,000 bytes and stores fewer"):
+        label_file.read(str(tmp_path / "a.pt"), source)
+
+
+def test_a_packed_torch_file_is_refused(tmp_path, source):
+    """faults.md, case 33: what a zip would unpack is looked at first."""
+    torch.save({"noisy_label": torch.zeros(10**6, dtype=torch.int64)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "a.pt", "w", 8) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(UserError, match="packed in a way torch does not"):
+        label_file.read(str(tmp_path / "a.pt"), source)
+
+
+def test_the_largest_number_is_no_word_for_unknown(tmp_path, source):
+    """faults.md, case 29: uint64 2^64 - 1 became "unknown"."""
+    np.save(tmp_path / "a.npy", np.array([0, 1, 2, 0, 1, 2**64 - 1], dtype=np.uint64))
+    with pytest.raises(UserError, match="18446744073709551615"):
+        label_file.read(str(tmp_path / "a.npy"), source)
+
+
+def test_of_two_columns_of_one_name_none_wins(tmp_path, source):
+    """faults.md, case 29: the last one won."""
+    (tmp_path / "a.csv").write_text("label,label\n" + "ant,bee\n" * 6)
+    with pytest.raises(UserError, match="has two columns 'label'"):
+        label_file.read(str(tmp_path / "a.csv"), source)
+
+
+def npy_of(header: str) -> bytes:
+    text = header.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(48)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (6,), }(",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (6,)",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': ('a',), }",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (-6,), }",
+        "{'descr': [('a', '<i8')], 'fortran_order': False, 'shape': (2.5,), }",
+        "{'descr': '<Q8Q', 'fortran_order': False, 'shape': (6,), }",
+        "{'descr': {}, 'fortran_order': False, 'shape': (6,), }",
+        "{'descr': None, 'fortran_order': 3, 'shape': None, }",
+        "{[]: 1}",
+        "1 +",
+        "'''",
+        "(" * 100,
+        "",
+    ],
+)
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_headers_of_all_sorts_are_a_sentence(tmp_path, source, header, ending):
+    """faults.md, case 32: TokenError, SyntaxError, TypeError, NotImplementedError."""
+    file = tmp_path / f"a.{ending}"
+    if ending == "npy":
+        file.write_bytes(npy_of(header))
+    else:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("label.npy", npy_of(header))
+    with pytest.raises(UserError, match=rf"a\.{ending}"):
+        label_file.read(str(file), source)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("ending", sorted(label_tables.READERS))
+def test_a_named_pipe_is_no_label_file(tmp_path, source, ending):
+    """faults.md, case 23, of other files: opening a pipe hangs."""
+    os.mkfifo(tmp_path / f"a{ending}")
+    with pytest.raises(UserError):
+        label_file.read(str(tmp_path / f"a{ending}"), source)

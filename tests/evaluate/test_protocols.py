@@ -70,15 +70,10 @@ def test_every_protocol_can_be_followed(name):
     assert rules.mixing == "none" or rules.labels != "hard"  # class numbers cannot be mixed
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist", "svhn"])
-def test_digits_are_never_mirrored(name):
-    assert HARD.for_data(name).augmentation == "color_crop_cutout_scale_rotate"
-    assert SOFT.for_data(name).augmentation == "crop"
-
-
-@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "my-folder"])
-def test_other_pictures_are_mirrored(name):
-    assert HARD.for_data(name) == HARD
+def test_what_may_not_be_mirrored_is_not():
+    assert HARD.for_data(may_flip=False).augmentation == "color_crop_cutout_scale_rotate"
+    assert SOFT.for_data(may_flip=False).augmentation == "crop"
+    assert HARD.for_data(may_flip=True) == HARD
 
 
 def test_one_operation_a_batch_or_all_in_turn():

@@ -128,3 +128,15 @@ def test_report_to_an_impossible_place_leaves_nothing(tmp_path):
     with pytest.raises(UserError):
         write_demo_report(tmp_path / "file" / "report.html", report())
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", [r"$\frac{$", "$a$", "a$b", "\x1b[31m", "", "|", "$" * 300, "\udcff"])
+def test_figures_take_any_class_name(name):
+    """faults.md, case 29: `$\\frac{$` broke the figure."""
+    line = figures.Line(name, name, False, [(1, 50.0, None), (10, 60.0, 2.0)])
+    for figure in (
+        figures.confusion(np.eye(2, dtype=np.int64), (name, "b"), across="given label"),
+        figures.accuracy_bars({name: (50.0, 1.0)}),
+        figures.accuracy_lines([line], "images per class"),
+    ):
+        assert figures.figure_data_uri(figure).startswith("data:image/png")

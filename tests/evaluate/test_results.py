@@ -214,3 +214,20 @@ def test_every_pair_goes_into_a_file(tmp_path: Path) -> None:
     pairs = [[row["ipc"], row["a"], row["b"]] for row in csv.DictReader([head, *lines])]
     assert pairs == [["10", "dmis", "dm"], ["10", "dmis", "mtt"], ["10", "dm", "mtt"]]
     assert len(lines) == len(comparisons(results))
+
+
+@pytest.mark.parametrize("name", ["=1+1", "@SUM(A1)", "+x", "-cmd|' /C calc'!A0", "'=x", "-1"])
+def test_no_cell_is_a_formula(tmp_path: Path, name: str) -> None:
+    """faults.md, case 34, of another table: names of data and errors come from elsewhere."""
+    write_csv(tmp_path / "results.csv", [line(data=name, error=name)])
+    assert read_csv(tmp_path / "results.csv") == [line(data=name, error=name)]
+    cells = (tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()[1].split(",")
+    assert not any(cell.strip('"')[:1] in ("=", "@", "+") for cell in cells)
+
+
+@pytest.mark.parametrize("row", ["a", "a,b", "x," * 30, '"', "\0"])
+def test_rows_of_another_width_are_a_sentence(tmp_path: Path, row: str) -> None:
+    """faults.md, case 32."""
+    (tmp_path / "results.csv").write_text(",".join(COLUMNS) + f"\n{row}\n")
+    with pytest.raises(UserError, match="make it anew"):
+        read_csv(tmp_path / "results.csv")

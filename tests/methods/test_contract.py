@@ -221,7 +221,7 @@ def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch, dmis):
     (tmp_path / "mine" / "toy.py").write_text(TOY)
     monkeypatch.syspath_prepend(tmp_path)
     train = training_set()[0]
-    method = methods.load("mine.toy")
+    method = methods.load("mine.toy", own=True)
     made = method.condense(train, 3, method.Options(), 0, Run(None))
     np.testing.assert_array_equal(made.labels, train.supervision.observed[made.source_index])
     command = ("condense", "--method", "mine.toy", "--noise", "sym:0.4", "--ipc", 3)
@@ -248,7 +248,7 @@ def test_a_module_that_is_no_method_is_told_what_it_lacks(tmp_path, monkeypatch,
     (tmp_path / f"{name}_package" / "method.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=complaint):
-        methods.load(f"{name}_package.method")
+        methods.load(f"{name}_package.method", own=True)
 
 
 def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch):
@@ -259,7 +259,7 @@ def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch):
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "deep.py").write_text(text)
     for name in ("own_single_file", "own_package.deep"):
-        assert methods.load(name).Options().model_dump() == {}
+        assert methods.load(name, own=True).Options().model_dump() == {}
 
 
 @pytest.mark.parametrize(("text", "told"), [("def (", "SyntaxError"), ("nothing_of_the_sort", "NameError")])
@@ -268,7 +268,7 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, 
     name = f"wrong_{told.lower()}"
     (tmp_path / f"{name}.py").write_text(text)
     with pytest.raises(UserError, match=f"'{name}' cannot be imported: {told}"):
-        methods.load(name)
+        methods.load(name, own=True)
 
 
 def test_the_help_names_every_file_of_the_folder(dmis):
@@ -278,4 +278,39 @@ def test_the_help_names_every_file_of_the_folder(dmis):
 
 def test_a_dotted_path_to_nothing_is_refused():
     with pytest.raises(UserError, match="cannot be imported"):
-        methods.load("no.such.module")
+        methods.load("no.such.module", own=True)
+
+
+def mark(folder, name):
+    """A module that tells that it was run."""
+    (folder / f"{name}.py").write_text(f"open({str(folder / 'it_ran')!r}, 'w').close()\n")
+
+
+def test_a_recipe_runs_no_code(tmp_path, monkeypatch, dmis):
+    """faults.md, case 26: `method: mine` of a stranger's recipe imported mine.py, even with --dry-run."""
+    mark(tmp_path, "mine")
+    (tmp_path / "recipe.yaml").write_text("method: mine\ndata: {name: digits}\n")
+    for command in ("condense", "train", "relabel digits"):
+        answer = dmis(*command.split(), "-c", "recipe.yaml", "--dry-run")
+        assert answer.code == 2 and "only run where you name it yourself; give it as --method mine" in answer.err
+    for name in ("mine", "os.path", "mine.deep"):
+        with pytest.raises(UserError, match="only run where you name it yourself"):
+            methods.load(name)
+    assert not (tmp_path / "it_ran").exists()
+    assert "'mine' has no class Options" in dmis("condense", "--method", "mine", "--dry-run").err
+    assert (tmp_path / "it_ran").exists()
+
+
+def test_a_benchmark_of_others_and_its_report_run_no_code(tmp_path, dmis):
+    """faults.md, case 26: `dmis report DIR` imported what benchmark.json names."""
+    mark(tmp_path, "mine")
+    recipe = {"methods": ["random", "mine"], "settings": [{"name": "digits", "noise": "sym:0.4"}]}
+    (tmp_path / "grid.yaml").write_text(json.dumps(recipe))
+    answer = dmis("benchmark", "grid.yaml", "--out", "out", "--dry-run")
+    assert answer.code == 2 and "--set 'methods=[mine]'" in answer.err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "benchmark.json").write_text(json.dumps(recipe))
+    answer = dmis("report", "out")
+    assert answer.code == 0, answer.err
+    assert "mine" in (tmp_path / "out" / "results.csv").read_text()
+    assert not (tmp_path / "it_ran").exists()

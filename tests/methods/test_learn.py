@@ -107,9 +107,9 @@ def test_a_finished_run_can_be_given_more_iterations(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"seed": 1}, "other seed"),
-        ({"ipc": 3}, "other ipc"),
-        ({"real_batch": 9}, "other options"),
+        ({"seed": 1}, r"other seed \(0, now 1\)"),
+        ({"ipc": 3}, r"other ipc \(2, now 3\)"),
+        ({"real_batch": 9}, r"other options \(real_batch 8, now 9\)"),
         ({"train": tiny.training_set("noisy", seed=1)}, "other data, labels"),
     ],
 )
@@ -155,10 +155,23 @@ def test_a_failure_saves_the_state_before_it(tmp_path):
     assert checkpoint(tmp_path)[1]["step"] == 2
 
 
-def test_images_that_diverge_are_reported_and_left_as_they_were(tmp_path):
-    with pytest.raises(RunFailed, match=r"loss became (nan|inf) in step \d; lower lr_img \(now 1e\+30\)"):
-        make("dm", Run(tmp_path), lr_img=1e30)
-    assert checkpoint(tmp_path)[1]["step"] >= 1
+@pytest.mark.parametrize("method", ["dm", "dc"])
+def test_images_that_diverge_are_reported_and_never_saved(tmp_path, method):
+    """faults.md, case 16: the resume that was advised failed again; DC blamed the network's rate."""
+    told = (
+        r"(loss became (nan|inf)|left all bounds) in step \d; lower lr_img \(now 1e\+30\) and start over with --force"
+    )
+    with pytest.raises(RunFailed, match=told):
+        make(method, Run(tmp_path), lr_img=1e30)
+    assert checkpoint(tmp_path)[0]["images"].abs().max() < 10
+    with pytest.raises(RunFailed, match="start over with --force"):
+        make(method, Run(tmp_path), lr_img=1e30)
+
+
+def test_a_network_that_diverges_on_good_images_blames_its_own_rate(tmp_path):
+    """faults.md, case 16."""
+    with pytest.raises(RunFailed, match=r"lower lr_net \(now 1e\+30\)"):
+        make("dc", Run(tmp_path), lr_net=1e30)
 
 
 def test_mtt_may_go_on_with_lower_rates_and_says_so(tmp_path):

@@ -235,10 +235,18 @@ def test_a_resumed_recovery_equals_an_unbroken_one(tmp_path: Path, monkeypatch: 
 
 
 def test_a_loss_that_is_no_number_is_told():
+    """faults.md, case 16: the wrong rate was blamed."""
     asked = untrained(8, 1)
     asked.network.head.weight.data.fill_(float("nan"))
-    with pytest.raises(RunFailed, match=r"loss became nan in step 1; lower recover.learning_rate \(now 0.25\)"):
+    with pytest.raises(RunFailed, match=r"its training has diverged; lower teacher.learning_rate and start over"):
         recover(asked, 1, QUICK, 0, Run(None), {})
+
+
+def test_a_rate_too_high_for_the_images_is_told():
+    """faults.md, case 16: who is to blame for a NaN."""
+    wild = RecoverOptions.model_validate({**QUICK.model_dump(), "learning_rate": 1e30})
+    with pytest.raises(RunFailed, match=r"in step \d+; lower recover.learning_rate \(now 1e\+30\) and start over"):
+        recover(untrained(8, 1), 1, wild, 0, Run(None), {})
 
 
 def test_more_images_than_a_class_has_are_no_trouble():

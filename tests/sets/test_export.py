@@ -15,7 +15,7 @@ from condense.data import sources
 from condense.errors import UserError
 from condense.preprocessing import Preprocessing
 from condense.sets.condensed_set import CondensedSet, Provenance
-from condense.sets.export import ENDINGS, FORMATS, export, folder_names
+from condense.sets.export import ENDINGS, FORMATS, _aside, export, folder_names, left_out
 
 
 def make(*, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = ("cat", "dog", "eel")) -> CondensedSet:
@@ -34,7 +34,9 @@ def make(*, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = 
     )
 
 
-@pytest.mark.parametrize("classes", [("cat", "dog", "eel"), ("zebra", "ant", "a/b"), ("A", "a", "..")])
+@pytest.mark.parametrize(
+    "classes", [("cat", "dog", "eel"), ("zebra", "ant", "a/b"), ("A", "a", ".."), ("", "a", "b"), (" ", "\x1b", "b|")]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_folder_is_read_by_torchvision(tmp_path: Path, classes: tuple[str, ...], channels: int) -> None:
     condensed = make(channels=channels, classes=classes)
@@ -183,9 +185,66 @@ def test_foreign_folder_is_never_replaced(tmp_path: Path) -> None:
         photos = tmp_path / f"photos{ENDINGS.get(format, '')}"
         photos.mkdir(exist_ok=True)
         (photos / "holiday.jpg").write_text("x")
-        with pytest.raises(UserError, match="no export made"):
+        with pytest.raises(UserError, match="no export made" if format == "folder" else "is a folder"):
             export(make(), photos, format, force=True)
         assert (photos / "holiday.jpg").read_text() == "x"
+
+
+@pytest.mark.parametrize("format", sorted(ENDINGS))
+def test_a_folder_is_no_place_for_a_file(tmp_path: Path, format: str) -> None:
+    """faults.md, case 27."""
+    (tmp_path / f"out{ENDINGS[format]}").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        export(make(), tmp_path / f"out{ENDINGS[format]}", format, force=True)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_export_that_was_killed_blocks_no_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool, replaced: bool
+) -> None:
+    """faults.md, case 31: a leftover `.replaced-X` made every later `export --force` fail."""
+    out = tmp_path / "out"
+    export(make(), out, "folder")
+    before = (out / "cat" / "0.png").read_bytes()
+    aside = tmp_path / ".replaced-out" if old else _aside(out)
+    out.rename(aside)
+    if replaced:
+        export(make(), tmp_path / "new", "folder")
+        (tmp_path / "new").rename(out)
+    else:
+        with pytest.raises(UserError, match="exists already"):
+            export(make(floats=True), out, "folder")
+        assert (out / "cat" / "0.png").read_bytes() == before  # nothing was lost
+    export(make(floats=True), out, "folder", force=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert (out / "cat" / "0.png").read_bytes() != before
+
+
+def test_nothing_is_left_out_without_a_word() -> None:
+    """faults.md, case 37: exports lost soft labels, mean and std in silence."""
+    assert left_out(make(), "folder") == ("soft_labels",) == left_out(make(), "vico")
+    assert left_out(make(), "npz") == left_out(make(), "parquet") == left_out(make(), "ddranking") == ()
+    assert left_out(dataclasses.replace(make(floats=True), soft_labels=None), "parquet") != ()
+
+
+def test_npz_has_the_normalisation(tmp_path: Path) -> None:
+    """faults.md, case 37."""
+    export(make(), tmp_path / "set.npz", "npz")
+    with np.load(tmp_path / "set.npz") as arrays:
+        assert arrays["mean"].tolist() == [0.5] * 3 and arrays["std"].tolist() == [0.25] * 3
+
+
+def test_parquet_has_soft_labels_and_the_normalisation(tmp_path: Path) -> None:
+    """faults.md, case 37."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    condensed = dataclasses.replace(make(), source_index=np.arange(12), weights=np.ones(12, np.float32))
+    export(condensed, tmp_path / "set.parquet", "parquet")
+    table = parquet.read_table(tmp_path / "set.parquet")
+    np.testing.assert_array_equal(np.array(table["soft_labels"].to_pylist(), np.float32), condensed.soft_labels)
+    assert table["source_index"].to_pylist() == list(range(12)) and table["weights"].to_pylist() == [1.0] * 12
+    told = json.loads(table.schema.metadata[b"dmis"])
+    assert told["mean"] == [0.5] * 3 and told["std"] == [0.25] * 3
 
 
 def test_failed_export_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

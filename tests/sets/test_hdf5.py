@@ -495,6 +495,86 @@ def test_dataset_equals_tensors(file: Path) -> None:
         dataset[9]
 
 
+def test_a_file_that_is_replaced_never_gets_the_labels_of_the_old_one(file: Path) -> None:
+    """faults.md, cases 9 and 23: the file was opened anew by its path: new pixels with old labels."""
+    x, targets = read(file).tensors()
+    dataset = CondensedDataset(str(file))
+    write(str(file), dataclasses.replace(make(ipc=3), images=255 - make(ipc=3).images), force=True)
+    torch.testing.assert_close(dataset[4][0], x[4], rtol=0, atol=0)
+    torch.testing.assert_close(dataset[4][1], targets[4], rtol=0, atol=0)
+    file.unlink()
+    assert len([dataset[i] for i in range(9)]) == 9
+    pickle.loads(pickle.dumps(dataset))[0]
+
+
+def edited(path: Path, name: str, value: str) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = np.bytes_(value)
+
+
+def test_an_oracle_mark_cannot_be_taken_away_unnoticed(file: Path) -> None:
+    """faults.md, case 23: the provenance was not hashed."""
+    marked = make(ipc=3)
+    told = dataclasses.replace(marked.provenance, notes={"uses_true_labels": True})
+    write(file, dataclasses.replace(marked, provenance=told), force=True)
+    assert read(file).uses_true_labels and read(file).provenance.sealed
+    edited(file, "notes", "{}")
+    with pytest.raises(UserError, match="what it tells of its making changed since it was written"):
+        read(file)
+    with h5py.File(file, "r+") as h5:
+        del h5.attrs["provenance_sha256"]
+    unsealed = read(file)  # as of an earlier version, and said to be
+    assert not unsealed.provenance.sealed
+    write(file, unsealed, force=True)  # writing it anew gives it no seal
+    assert read(file).provenance.sealed is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("notes", "null", "'notes' must be Mapping, found None"),
+        ("notes", "[1]", "'notes' must be Mapping"),
+        ("cost", "{}", None),
+        ("cost", '{"seconds": "long"}', "'seconds' must be int or float, found 'long'"),
+        ("cost", '{"images_seen": true}', "'images_seen' must be int"),
+        ("cost", "[]", "set.h5"),
+        ("cost", '{"more": 1}', "more"),
+        ("notes", "[" * 50_000, "set.h5"),
+        ("recipe", "9" * 5000, "set.h5"),
+    ],
+)
+def test_provenance_of_another_type_is_a_sentence(file: Path, name: str, value: str, message: str | None) -> None:
+    """faults.md, case 23: `notes=null` was a traceback."""
+    with h5py.File(file, "r+") as h5:
+        del h5.attrs["provenance_sha256"]
+    try:
+        edited(file, name, value)
+    except (OSError, RuntimeError):
+        pytest.skip("HDF5 takes no attribute of that size")
+    if message is None:
+        assert read(file).provenance.cost == Cost()
+        return
+    with pytest.raises(UserError, match=message) as caught:
+        read(file)
+    assert len(str(caught.value)) < 1000
+
+
+def test_every_text_of_the_provenance_is_under_the_seal(file: Path) -> None:
+    """faults.md, case 23: each attribute edited in turn."""
+    whole = file.read_bytes()
+    for name in ("method", "data_name", "data_fingerprint", "supervision", "corruption", "created", "package_version"):
+        file.write_bytes(whole)
+        edited(file, name, "something else")
+        with pytest.raises(UserError, match="SHA-256 of the provenance differs"):
+            read(file)
+    for name in ("ipc", "seed", "corruption_rate"):
+        file.write_bytes(whole)
+        with h5py.File(file, "r+") as h5:
+            h5.attrs[name] = 1
+        with pytest.raises(UserError):
+            read(file)
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker:UserWarning")  # on one core
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of any fork beside threads
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -503,7 +583,6 @@ def test_dataset_in_workers(file: Path, method: str) -> None:
         pytest.skip(f"this system cannot {method}")
     dataset = CondensedDataset(file)
     x, targets = read(file).tensors()
-    dataset[0]  # opens the file here, before workers are made
     batches = list(DataLoader(dataset, batch_size=2, num_workers=2, multiprocessing_context=method))
     torch.testing.assert_close(torch.cat([batch[0] for batch in batches]), x, rtol=0, atol=0)
     torch.testing.assert_close(torch.cat([batch[1] for batch in batches]), targets, rtol=0, atol=0)

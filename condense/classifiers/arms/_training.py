@@ -42,7 +42,7 @@ class ArmTraining(Options):
     weight_decay: float = Field(0.01, ge=0, description="on all weights")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
-        "crop_flip", description="applied to every image, one after the other; digits are never flipped"
+        "crop_flip", description="applied to every image, one after the other; flip only as data.flip allows"
     )
 
     @field_validator("network")
@@ -68,6 +68,7 @@ class ArmTraining(Options):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             bf16=bf16,
+            rate_name="fit.learning_rate",
         )
 
 
@@ -147,7 +148,7 @@ def _given(training: ArmTraining, train: TrainingSet, seed: int, device: torch.d
             seed=rng.derive(seed, "arm network", number),
         ).to(device)
 
-    weak = augmentation(allowed(training.augment, train.images.name)) or _as_it_is
+    weak = augmentation(allowed(training.augment, may_flip=train.images.may_flip)) or _as_it_is
 
     def noise_rate() -> float:
         return estimated_noise_rate(train, training.network, training.epochs, training.batch_size, seed, device)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from condense.changes import changes
 from condense.data.batches import EpochBatches, ResidentImages
 from condense.data.splits import held_out
 from condense.data.types import Mask, TrainingSet
@@ -22,7 +23,7 @@ from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.options import TrainOptions
 from condense.generator.selection import BestWeights
 from condense.machine import is_worker
-from condense.run import JSON, Run, interrupt_guard, pack_optimizer, unpack_optimizer
+from condense.run import JSON, Run, as_described, interrupt_guard, pack_optimizer, unpack_optimizer
 
 HELD_PART = 256  # held-out images in one pass
 
@@ -199,7 +200,7 @@ def _restore(helper: Helper, best: BestWeights, run: Run) -> tuple[int, float]:
     if found is None:
         return 0, 0.0
     tensors, meta = found
-    changed = [key for key, value in helper.identity.items() if meta.get(key) != value]
+    changed = changes(meta, helper.identity)
     if changed:
         raise UserError(
             f"{helper.name} in {run.path} was trained with other {', '.join(changed)}; use the same, or start over "
@@ -209,8 +210,9 @@ def _restore(helper: Helper, best: BestWeights, run: Run) -> tuple[int, float]:
     def part(name: str) -> dict[str, Any]:
         return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
-    helper.module.load_state_dict(part("module"))
-    helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
-    if part("best"):
-        best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
-    return int(meta["step"]), float(meta["seconds"])
+    with as_described(run.file(helper.name)):
+        helper.module.load_state_dict(part("module"))
+        helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
+        if part("best"):
+            best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
+        return int(meta["step"]), float(meta["seconds"])

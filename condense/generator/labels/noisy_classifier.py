@@ -91,7 +91,7 @@ def train_noisy_classifier(
     def loss_of(indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
         x, labels = parts.images[indices], None
         if augmented:
-            x, labels = augment(x, options.augment(), random)
+            x, labels = augment(x, options.augment(may_flip=data.images.may_flip), random)
         sigma = noise.sample(len(x), random, device)
         eps = torch.randn(x.shape, generator=random, device=random.device).to(device)
         x_t = x + sigma[:, None, None, None] * eps

@@ -111,7 +111,7 @@ def estimate_by_volume(
     def step_loss(step: int) -> Tensor:
         indices = parts.batch(step)
         random = rng.generator(seed, f"{NAME}-step", step, device=device)
-        x, _ = augment(parts.images[indices], options.augment(), random)
+        x, _ = augment(parts.images[indices], options.augment(may_flip=data.images.may_flip), random)
         with autocast(device, bf16):
             return module.loss(x, parts.candidates[indices], options.helper.volume_weight, has_sets=False)
 

@@ -95,7 +95,7 @@ def opinion_views(data: TrainingSet, options: TrainOptions) -> int:
     """Views of an image that the second opinion takes; 0 where the generator gets none beside it."""
     if not options.second_opinion or options.objective != "dmis" or not _finds_volume(data, options):
         return 0
-    return num_views(options.augment().mirrors)
+    return num_views(options.augment(may_flip=data.images.may_flip).mirrors)
 
 
 def _finds_volume(data: TrainingSet, options: TrainOptions) -> bool:

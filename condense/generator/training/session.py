@@ -18,7 +18,7 @@ from condense.generator.training.prerequisites import Aids, prepare
 from condense.generator.training.trainer import Step, Trainer, default_accelerator
 from condense.machine import is_worker, num_processes
 from condense.precision import deterministic, float32_settings
-from condense.run import Run, interrupt_guard, peak_memory_bytes
+from condense.run import Run, as_described, interrupt_guard, peak_memory_bytes
 
 Part = TypeVar("Part")
 
@@ -156,5 +156,6 @@ def _restore(trainer: Trainer, run: Run) -> float:
     if found is None:
         return 0.0
     tensors, meta = found
-    trainer.restore(tensors, meta)
-    return float(meta["seconds"])
+    with as_described(run.file(CHECKPOINT)):
+        trainer.restore(tensors, meta)
+        return float(meta["seconds"])

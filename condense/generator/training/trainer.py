@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from condense import rng
+from condense.changes import changes
 from condense.data.batches import LabelledBatches, ResidentImages
 from condense.data.splits import held_out
 from condense.data.types import TrainingSet
@@ -146,6 +147,7 @@ class Trainer:
         self.batches = LabelledBatches(labelled, options.batch_size, share, seed)
         self.epoch_steps = max(1, len(train_indices) // options.batch_size)
 
+        self.augment_options = options.augment(may_flip=data.images.may_flip)
         self.noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
         self.interval = centred_interval(INTERVAL_WIDTH)
         self.temperature = options.temperature
@@ -166,8 +168,8 @@ class Trainer:
         self.step = 0
         self.best = BestWeights()
         self.bank = PosteriorBank(self.candidates, self.trusted, options.bank_momentum)
-        self.first_transition = self._first_transition()
-        self.transition = self.first_transition
+        self.transition = self._first_transition()
+        self.first_transition = self.transition.cpu()
         # steps not yet looked at, each with its loss, the loss's two terms and the sharpness, [4]
         self._unread: list[tuple[int, Tensor]] = []
         self._read = [math.nan] * 4
@@ -240,7 +242,7 @@ class Trainer:
             if lost:
                 raise RunFailed(
                     f"The loss became {lost[0]} at step {step}; lower train.learning_rate "
-                    f"(now {self.options.learning_rate}) or set train.precision to fp32, and start afresh."
+                    f"(now {self.options.learning_rate}) or set train.precision to fp32, and start over with --force."
                 )
 
     def _offer_weights(self) -> None:
@@ -274,7 +276,7 @@ class Trainer:
             pi = given_label(target, likelihood)
         else:
             pi = candidates / candidates.sum(1, keepdim=True)
-        seen, labels = augment(x_0, self.options.augment(), random)
+        seen, labels = augment(x_0, self.augment_options, random)
         sigma = self.noise.sample(len(seen), random, self.device)
         noise = torch.randn(seen.shape, generator=random, device=random.device).to(self.device)
         x_t = seen + sigma[:, None, None, None] * noise
@@ -309,10 +311,11 @@ class Trainer:
             return
         known = self.data.supervision.take(np.flatnonzero(visited.numpy()))
         posterior = self.bank.posterior.cpu()[visited].float()
-        transition = self.transition.cpu()
         if self.aids.transition is None and isinstance(self.options.transition, str):
-            transition = estimate_transition(posterior, known, self.first_transition.cpu())
+            transition = estimate_transition(posterior, known, self.first_transition)
             self.transition = transition.to(self.device)
+        else:
+            transition = self.first_transition
         keep = 0.5 ** (self.epoch_steps / (PRIOR_HALF_LIFE * self.options.steps))
         prior = class_prior(known, posterior, transition, self.log_prior.cpu().exp(), keep)
         self.log_prior = prior.log().to(self.device)
@@ -380,7 +383,7 @@ class Trainer:
         _, mine = self.state()
         theirs = {**meta, **_completed(meta)}
         compared = ("options", "network", "seed", "data", "labels", "beliefs")
-        changed = [key for key in compared if theirs.get(key) != mine[key]]
+        changed = changes(theirs, {key: mine[key] for key in compared})
         if changed:
             raise UserError(
                 f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh."
@@ -415,7 +418,7 @@ class Trainer:
                 self.held_indices,
                 None if held_logits is None else np.asarray(held_logits.softmax(1).numpy(), dtype=np.float32),
                 self.log_prior,
-                mirrored=self.options.augment().mirrors,
+                mirrored=self.augment_options.mirrors,
                 bf16=self.bf16,
             )
         return generator

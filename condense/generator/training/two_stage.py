@@ -28,7 +28,7 @@ from condense.generator.training.session import leave_processes, of_all_processe
 from condense.generator.training.trainer import default_accelerator
 from condense.machine import is_worker, num_processes, process_index
 from condense.precision import deterministic
-from condense.run import Run
+from condense.run import Run, as_described
 
 BELIEFS = "beliefs"
 LOOKS = centred_schedule(2)  # half the default: every training image is looked at
@@ -126,8 +126,12 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint()}
     found = run.load(BELIEFS)
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
-        posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
-        return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
+        with as_described(run.file(BELIEFS)):
+            posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
+            wanted = data.supervision.candidates.shape
+            if posterior.shape != wanted or not np.isfinite(posterior).all():
+                raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
+            return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     seed = cast(int, generator.meta["seed"])
     before, started = generator.evaluations, time.perf_counter()
     share, sharers = (process_index(), num_processes()) if together else (0, 1)

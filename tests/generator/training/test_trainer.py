@@ -398,14 +398,15 @@ def test_the_seed_decides_everything(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"options": train_options(steps=16)}, "options"),
-        ({"network": CONDITIONAL}, "network"),
-        ({"seed": 6}, "seed"),
+        ({"options": train_options(steps=16)}, r"options \(steps 8, now 16\)"),
+        ({"network": CONDITIONAL}, r"network \(kind .*, now \"conditional\".*\)"),
+        ({"seed": 6}, r"seed \(5, now 6\)"),
         ({"data": training_set("mixture", seed=1)}, "data, labels"),
         ({"data": training_set("noisy")}, "labels"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, metrics_every_step, changed, named):
+    """Case 17: which option differs is said."""
     given = {"data": training_set("mixture"), "network": NETWORK, "options": train_options(), "seed": 5}
     stopping = StoppedAt(tmp_path, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted):
