@@ -134,8 +134,8 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(
         ("dc", "iterations=1", "outer=2", "inner=2", "real_batch=4", "backbone=convnet3-bn"),
         ("dsa", "iterations=2", "outer=1", "inner=2", "real_batch=4"),
         ("mtt", "iterations=2", "experts=1", "student_steps=2", "start_epochs=1", "expert_gap=1", "student_batch=7"),
-        ("tdsm", "train.steps=2", "train.helper.steps=2", "draw.sampler_steps=2"),
-        ("cad", "train.steps=2", "train.coherence.epochs=1", "draw.sampler_steps=2"),
+        ("tdsm", "train.steps=2", "train.helper.steps=2", "draw.sampler_steps=2", "draw.agree=false"),
+        ("cad", "train.steps=2", "train.coherence.epochs=1", "draw.sampler_steps=2", "draw.agree=false"),
     ],
     ids=lambda changed: changed[0],
 )
