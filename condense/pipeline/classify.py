@@ -101,6 +101,9 @@ def why_not(name: str, supervision: Supervision) -> str | None:
 def labels_like(noise: str) -> Supervision:
     """A few labels of the kind that a request for noise leaves: what arms ask before the data are read.
 
+    What only chance leaves is not among them: random candidate sets that happen to hold every class are no missing
+    labels.
+
     Raises `UserError` where the request cannot be read.
     """
     possible, trusted = [], []

@@ -15,7 +15,7 @@ from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
 from condense.generator.training.trainer import cold_steps
-from condense.generator.training.two_stage import BELIEFS
+from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.plan import Plan
@@ -108,12 +108,14 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
 
 
 def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str, views: int) -> int:
-    """Images passed through the networks to find what is believed of all labels, see `suggest`.
+    """Images passed through networks to find what is believed of all labels, see `suggest`.
 
     `views`: of an image that the second opinion takes, 0 without one.
     """
     if objective == "vanilla":
         return 0
+    if objective == "tdsm":  # its classifier looks once
+        return len(train)
     return len(train) * (CLASSIFIER_PASSES * _passes(network, train.images.num_classes) + views)
 
 
@@ -135,9 +137,10 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
         if options.second_stage is not None and options is not plan.labeller:
             second = options.second_stage
             networks.append(second.network)
-            cost += belief_evaluations(options.network, plan.train, options.train.objective, views)
             cost += second.train.steps * second.train.batch_size
-            known = True
+            if options.train.objective not in BELIEVE_LABELS:
+                cost += belief_evaluations(options.network, plan.train, options.train.objective, views)
+                known = True
     else:
         generator, cost = Generator.load(Run(options.generator)), 0
         views = _views(generator)

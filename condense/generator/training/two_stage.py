@@ -2,9 +2,10 @@
 
 Learning the classes asks for every class at once, which `AllClass` makes affordable; drawing one class well is what
 `Conditional` is built for. So the first network's beliefs p(y | x, z) about the training images are written down once,
-and the second is trained by EDM's loss on labels drawn from them, at the cost of a vanilla run. That is DMIS's
+and the second is trained by EDM's loss on labels drawn from them, at the cost of a vanilla run. For DMIS that is the
 generative term in its sampled form (https://arxiv.org/abs/2510.03016, Eq. 10) with the posterior of a finished
-classifier.
+classifier. TDSM's beliefs are those of its classifier h; vanilla and CAD believe the labels as given, and CAD's second
+network is told their coherence as the first one is.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ import numpy.typing as npt
 import torch
 
 from condense import rng
-from condense.data.types import TrainingSet
-from condense.errors import UserError
+from condense.data.types import Supervision, TrainingSet
 from condense.generator.labels.suggestions import suggest
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
+from condense.generator.training.prerequisites import Aids, prepare
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
+from condense.generator.training.trainer import default_accelerator
 from condense.machine import is_worker, process_index
+from condense.precision import deterministic
 from condense.run import Run, as_described
 
 BELIEFS = "beliefs"
+BELIEVE_LABELS = ("vanilla", "cad")  # objectives whose second stage is trained on the labels as given
 
 
 def train_stages(
@@ -44,17 +48,15 @@ def train_stages(
 
     Raises:
         WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
-        UserError: a second stage of an objective without beliefs of its own; otherwise as `train_generator`.
-        Interrupted, RunFailed: as `train_generator`.
+        UserError, Interrupted, RunFailed: as `train_generator`.
     """
-    if second is not None and options.objective in ("vanilla", "cad"):
-        raise UserError(
-            f"The method {options.objective} believes the labels as given, so it has no second stage; "
-            "leave second_stage out, or use dmis or tdsm."
-        )
-    generator = train_generator(data, network, options, seed, run)
+    accelerator = default_accelerator()
+    accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
+    with deterministic(options.deterministic):
+        aids = prepare(data, network, options, seed, run, accelerator.device)
+    generator = train_generator(data, network, options, seed, run, aids=aids)
     if second is not None:
-        generator.second = _train_second(data, generator, options, second, seed, run)
+        generator.second = _train_second(data, generator, options, second, seed, run, Aids(coherence=aids.coherence))
     leave_processes()
     return generator
 
@@ -66,12 +68,16 @@ def _train_second(
     second: SecondStage,
     seed: int,
     run: Run,
+    aids: Aids,
 ) -> Generator:
-    believed = beliefs(first, data, run, together=True)
+    if options.objective in BELIEVE_LABELS:
+        believed = Beliefs(as_given(data.supervision))
+    else:
+        believed = beliefs(first, data, run, together=True)
     folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
     train = second.train.model_copy(update={"objective": options.objective})
     known = torch.from_numpy(believed.posterior)
-    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known)
+    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known, aids=aids)
     drawer.meta["seconds"] = cast(float, drawer.meta["seconds"]) + believed.seconds
     drawer.meta["evaluations"] = cast(int, drawer.meta["evaluations"]) + believed.evaluations
     if not is_worker():
@@ -94,10 +100,16 @@ class Beliefs:
     seconds: float = 0.0
 
 
+def as_given(supervision: Supervision) -> npt.NDArray[np.float32]:
+    """The labels as beliefs, one-hot or uniform over the candidates: float32 [n, c]."""
+    given = supervision.candidates
+    return np.asarray(given / given.sum(1, keepdims=True), dtype=np.float32)
+
+
 def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
     """What `generator` believes of each training image, see `suggest`; found once and kept in the run folder.
 
-    A vanilla generator believes the labels as given: one-hot, or uniform over the candidates.
+    A vanilla generator believes the labels as given.
 
     Args:
         generator: who is asked, and who is beside it.
@@ -109,17 +121,17 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
         UserError: the generator was made for other classes or image sizes.
     """
     generator.check_data(data.images)
-    given = data.supervision.candidates
     if generator.meta["objective"] == "vanilla":
-        return Beliefs((given / given.sum(1, keepdims=True)).astype(np.float32))
+        return Beliefs(as_given(data.supervision))
     asked = None if generator.opinion is None else generator.opinion.numbers()
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
     found = run.load(BELIEFS)
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
         with as_described(run.file(BELIEFS)):
             posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
-            if posterior.shape != given.shape or not np.isfinite(posterior).all():
-                raise ValueError(f"beliefs [n, c] must be finite numbers {list(given.shape)}")
+            wanted = data.supervision.candidates.shape
+            if posterior.shape != wanted or not np.isfinite(posterior).all():
+                raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
             return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     before, started = generator.evaluations, time.perf_counter()
     posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
