@@ -109,7 +109,7 @@ def as_given(supervision: Supervision) -> npt.NDArray[np.float32]:
 def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
     """What `generator` believes of each training image, see `suggest`; found once and kept in the run folder.
 
-    A vanilla generator believes the labels as given.
+    A vanilla generator believes the labels as given; TDSM's classifier h is asked in its generator's place.
 
     Args:
         generator: who is asked, and who is beside it.
