@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,10 @@ def _finite(values: Tensor, what: str) -> Tensor:
 
 def _few(classes: tuple[str, ...]) -> str:
     return ", ".join(classes[:5]) + (f", … ({len(classes)})" if len(classes) > 5 else "")
+
+
+def _run_of(run: Run | str | Path) -> Run:
+    return run if isinstance(run, Run) else Run(Path(run))
 
 
 @dataclass
@@ -300,8 +305,11 @@ class Generator:
             )
         return to_pixels(_finite(drawn, "a drawn image")).permute(0, 2, 3, 1).cpu()
 
-    def save(self, run: Run) -> None:
-        """Write generator.safetensors into the run folder; a second stage has written its own below it."""
+    def save(self, run: Run | str | Path) -> None:
+        """Write generator.safetensors into a run folder, and that of a second stage into the folder below it."""
+        run = _run_of(run)
+        if self.second is not None and run.path is not None:
+            self.second.save(run.path / SECOND)
         tensors = {f"network.{name}": tensor for name, tensor in self.denoiser.network.state_dict().items()}
         tensors |= {"log_prior": self.log_prior, "transition": self.transition}
         if self.opinion is not None:
@@ -325,8 +333,11 @@ class Generator:
         )
 
     @classmethod
-    def load(cls, run: Run, device: torch.device | str = "cpu") -> Generator:
+    def load(cls, run: Run | str | Path, device: torch.device | str = "cpu") -> Generator:
         """Read what `save` wrote. Raises `UserError` where there is no generator or it does not fit its description."""
+        if not isinstance(run, Run) and not Path(run).is_dir():
+            raise UserError(f"There is no run folder {run}; make one with `dmis train` or `condense.train(…, run=…)`.")
+        run = _run_of(run)
         found = run.load(FILE)
         if found is None:
             raise UserError(f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`.")
