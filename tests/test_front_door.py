@@ -140,6 +140,12 @@ def test_a_generator_is_trained_kept_and_asked_about_labels(few, tmp_path):
     assert labels.likely_wrong.sum() == round(float(labels.suggestions.suspicion.sum(dtype=np.float64)))
     assert labels.to_json()["labels"] is None and labels.to_json()["found"]["wrong"] > 0.2
     np.testing.assert_array_equal(condense.relabel(few, generator=tmp_path / "run").posterior, labels.posterior)
+    kept = Generator.load(tmp_path / "run")
+    np.testing.assert_array_equal(kept.sample(np.array([0, 1]), 0), generator.sample(np.array([0, 1]), 0))
+    kept.save(str(tmp_path / "copy"))
+    assert Generator.load(str(tmp_path / "copy")).meta == kept.meta
+    with pytest.raises(UserError, match="no run folder"):
+        Generator.load(tmp_path / "nowhere")
     saved = labels.save(tmp_path / "labels")
     assert saved.to_json()["labels"] == str(tmp_path / "labels" / "labels.csv")
     with np.load(tmp_path / "labels" / "posteriors.npz") as kept:

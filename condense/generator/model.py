@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,10 @@ def _finite(values: Tensor, what: str) -> Tensor:
 
 def _few(classes: tuple[str, ...]) -> str:
     return ", ".join(classes[:5]) + (f", … ({len(classes)})" if len(classes) > 5 else "")
+
+
+def _run_of(run: Run | str | Path) -> Run:
+    return run if isinstance(run, Run) else Run(Path(run))
 
 
 @dataclass
@@ -234,8 +239,8 @@ class Generator:
         )
         return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
 
-    def noisy_label_posterior(self, images: Images, supervision: Supervision) -> npt.NDArray[np.float32]:
-        """p(y | x, z) by `noisy_classifier` and the transition matrix, TDSM's weights at sigma = 0: float32 [n, c].
+    def noisy_posterior(self, images: Images) -> npt.NDArray[np.float32]:
+        """p(y | x) by `noisy_classifier`, float32 [n, c]; the label weighed in, TDSM's weights at sigma = 0.
 
         Source: Na et al. (2024), https://arxiv.org/abs/2402.17517, Eq. 9.
         """
@@ -248,8 +253,7 @@ class Generator:
                 return classifier.clean_posterior(self._unit(images[part])).cpu()
 
         posterior = torch.cat(in_parts(found, len(images), self._pass_size(every_class=False)))
-        likelihood = supervision_likelihood(supervision, self.transition)
-        return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
+        return np.asarray(posterior.numpy(), dtype=np.float32)
 
     @torch.no_grad()
     def sample(
@@ -301,8 +305,11 @@ class Generator:
             )
         return to_pixels(_finite(drawn, "a drawn image")).permute(0, 2, 3, 1).cpu()
 
-    def save(self, run: Run) -> None:
-        """Write generator.safetensors into the run folder; a second stage has written its own below it."""
+    def save(self, run: Run | str | Path) -> None:
+        """Write generator.safetensors into a run folder, and that of a second stage into the folder below it."""
+        run = _run_of(run)
+        if self.second is not None and run.path is not None:
+            self.second.save(run.path / SECOND)
         tensors = {f"network.{name}": tensor for name, tensor in self.denoiser.network.state_dict().items()}
         tensors |= {"log_prior": self.log_prior, "transition": self.transition}
         if self.opinion is not None:
@@ -326,8 +333,11 @@ class Generator:
         )
 
     @classmethod
-    def load(cls, run: Run, device: torch.device | str = "cpu") -> Generator:
+    def load(cls, run: Run | str | Path, device: torch.device | str = "cpu") -> Generator:
         """Read what `save` wrote. Raises `UserError` where there is no generator or it does not fit its description."""
+        if not isinstance(run, Run) and not Path(run).is_dir():
+            raise UserError(f"There is no run folder {run}; make one with `dmis train` or `condense.train(…, run=…)`.")
+        run = _run_of(run)
         found = run.load(FILE)
         if found is None:
             raise UserError(f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`.")

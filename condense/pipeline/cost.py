@@ -108,7 +108,7 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
 
 
 def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str, views: int) -> int:
-    """Images passed through the networks to find what is believed of all labels, see `two_stage.beliefs`.
+    """Images passed through networks to find what is believed of all labels, see `suggest`.
 
     `views`: of an image that the second opinion takes, 0 without one.
     """

@@ -96,7 +96,7 @@ def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gathe
 
 
 def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Beliefs:
-    """f(x) [n, c], what the generator itself makes of every image; arguments and raises as `suggest`."""
+    """f(x) [n, c], what the generator, or TDSM's classifier in its place, makes of every image; as `suggest`."""
     generator.check_data(train.images)
     seed = cast(int, generator.meta["seed"])
     share, sharers = (0, 1) if of_all is None else (process_index(), num_processes())
@@ -105,8 +105,12 @@ def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, o
     with run.track(len(starts), "labelling") as tracker:
         for done, start in enumerate(starts, 1):
             part = slice(start, start + _AT_ONCE)
-            candidates = train.supervision.candidates[part]
-            parts.append((start, generator.posterior(train.images.images[part], seed=seed, candidates=candidates)))
+            images, candidates = train.images.images[part], train.supervision.candidates[part]
+            if generator.noisy_classifier is None:
+                found = generator.posterior(images, seed=seed, candidates=candidates)
+            else:
+                found = generator.noisy_posterior(images)
+            parts.append((start, found))
             tracker.update(done)
     if of_all is not None:
         parts = sorted(of_all(parts), key=lambda part: part[0])

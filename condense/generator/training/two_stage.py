@@ -134,10 +134,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
                 raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
             return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     before, started = generator.evaluations, time.perf_counter()
-    if generator.noisy_classifier is not None:  # one look at each image: every process takes all of them
-        posterior = generator.noisy_label_posterior(data.images.images, data.supervision)
-    else:
-        posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
+    posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
     evaluations = generator.evaluations - before
     if together:
         evaluations = sum(of_all_processes([evaluations]))

@@ -69,6 +69,8 @@ def test_both_stages_come_back_from_the_run_folder(tmp_path):
     labels = np.array([0, 1, 2])
     np.testing.assert_array_equal(made.sample(labels, 1), found.sample(labels, 1))
     assert found.second.network.kind == "conditional"
+    found.save(tmp_path / "copy")
+    np.testing.assert_array_equal(Generator.load(tmp_path / "copy").sample(labels, 1), made.sample(labels, 1))
     again = two_stages(Run(tmp_path))
     assert torch.equal(weights(again.second), weights(made.second))
 
