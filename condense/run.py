@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from condense import tensor_file
 from condense.changes import changes
-from condense.errors import UserError
+from condense.errors import Interrupted, UserError
 from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, sweep, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
 from condense.tensor_file import JSON, as_described
@@ -33,6 +33,7 @@ STOPPING = b"\nStopping where this can go on later; Ctrl-C again stops at once.\
 
 __all__ = [
     "JSON",
+    "METRIC_EVERY",
     "Run",
     "Tracker",
     "as_described",
@@ -44,6 +45,7 @@ __all__ = [
     "locked",
     "machine",
     "pack_optimizer",
+    "part_of",
     "peak_memory_bytes",
     "prepare_folder",
     "prepare_output",
@@ -53,6 +55,15 @@ __all__ = [
 
 # a terminal or connection that is closed sends SIGHUP; Windows has none
 _STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+METRIC_EVERY = 20
+"""Steps between two lines of metrics.jsonl."""
+
+
+def part_of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Those of a checkpoint's tensors that are called NAME.x, as x."""
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
 
 
 class Tracker:
@@ -89,6 +100,16 @@ class Run:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise write_error(error, self.path) from error
+
+    def stopped(self, where: str, kept: str = "the state is") -> Interrupted:
+        """What a loop raises after Ctrl-C, e.g. `stopped("at step 3 of 10")`; `kept`: what was saved, with its verb."""
+        return Interrupted(f"Stopped {where}; {self.kept(kept)}")
+
+    def kept(self, what: str) -> str:
+        """The end of a sentence: where `what` ("the state is") was saved, and how to go on."""
+        if self.path is None:
+            return "nothing is kept without a run folder."
+        return f"{what} saved in {self.path}: go on with --resume."
 
     def metric(self, **values: float | int | str) -> None:
         """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON has no word for them)."""

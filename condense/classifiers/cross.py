@@ -20,7 +20,7 @@ from torch import Tensor
 from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, fit, predict
-from condense.errors import Interrupted, UserError
+from condense.errors import UserError
 from condense.machine import is_worker
 from condense.options import Options
 from condense.precision import fast_bf16
@@ -99,10 +99,7 @@ def out_of_fold(
             for epoch in fit(network, x[outside], y[outside], how, seed=order, device=device):
                 tracker.update(k * options.epochs + epoch.epoch, loss=epoch.loss)
                 if guard.requested:
-                    raise Interrupted(
-                        f"Stopped in fold {k + 1} of {options.folds}; the finished folds are saved"
-                        + (f" in {run.path}: go on with --resume." if run.path else ".")
-                    )
+                    raise run.stopped(f"in fold {k + 1} of {options.folds}", "the finished folds are")
             inside = fold == k
             probabilities[inside] = predict(network, x[inside], bf16=how.bf16).softmax(1)
             if not is_worker():

@@ -33,7 +33,7 @@ from condense.errors import UserError, in_short
 from condense.machine import best_device
 from condense.options import Options
 from condense.preprocessing import Preprocessing, planes
-from condense.run import Run
+from condense.run import Run, part_of
 from condense.tensor_file import check_finite
 
 FILE = "teacher"
@@ -220,4 +220,4 @@ def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:
 
 def network_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network's part of what training saved."""
-    return {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+    return part_of(tensors, "network")

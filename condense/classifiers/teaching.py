@@ -25,7 +25,7 @@ from condense.classifiers.teacher import (
     restored,
 )
 from condense.data.types import TrainingSet
-from condense.errors import Interrupted, UserError
+from condense.errors import UserError
 from condense.machine import best_device
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
@@ -150,10 +150,7 @@ def _train(
             meta |= {**identity, "seconds": seconds_before + time.perf_counter() - started}
             run.save(FILE, tensors, meta)
             if stop and not last:
-                raise Interrupted(
-                    f"Stopped at epoch {epoch.epoch} of {total} of the teacher; the state is saved"
-                    + (f" in {run.path}: go on with --resume." if run.path else ".")
-                )
+                raise run.stopped(f"at epoch {epoch.epoch} of {total} of the teacher")
     return tensors, meta
 
 

@@ -30,7 +30,7 @@ from condense.generator.passes import in_parts, rows_at_once
 from condense.generator.sampler import heun
 from condense.precision import frozen_autocast
 from condense.preprocessing import planes
-from condense.run import JSON, Run
+from condense.run import JSON, Run, part_of
 from condense.tensor_file import check_finite
 
 FILE = "generator"
@@ -349,7 +349,7 @@ class Generator:
             classes = tuple(str(name) for name in meta["classes"])
             _check_described((channels, height, width), classes, tensors, float(meta["temperature"]))
             coherent = bool(meta.get("coherent", False))
-            weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+            weights = part_of(tensors, "network")
             with torch.device("meta"):  # a wild number in the description must not become a huge network
                 sketch = build_denoiser(network, (channels, height, width), len(classes), 0, coherent=coherent)
             expected = {name: tensor.shape for name, tensor in sketch.network.state_dict().items()}
@@ -370,9 +370,9 @@ class Generator:
                 None if meta.get("eliminate") is None else float(meta["eliminate"]),
             )
             if meta.get("opinion") is not None:
-                of_opinion = {k.removeprefix("opinion."): v for k, v in tensors.items() if k.startswith("opinion.")}
+                of_opinion = part_of(tensors, "opinion")
                 generator.opinion = SecondOpinion.of(of_opinion, meta["opinion"], generator.image_shape).to(device)
-            if of_noisy := {k.removeprefix("noisy."): v for k, v in tensors.items() if k.startswith("noisy.")}:
+            if of_noisy := part_of(tensors, "noisy"):
                 classifier = NoisyClassifier(network.shape(), channels, len(classes))
                 classifier.load_state_dict(of_noisy)
                 generator.noisy_classifier = classifier.to(device).eval().requires_grad_(False)

@@ -21,7 +21,7 @@ from torch import Tensor
 from condense import rng
 from condense.classifiers.fit import Augment, FitOptions, fit
 from condense.classifiers.networks import Network
-from condense.errors import Interrupted, RunFailed
+from condense.errors import RunFailed
 from condense.run import JSON, Run, interrupt_guard
 
 FOLDER = "experts"
@@ -156,10 +156,7 @@ def train_experts(
                 tracker.update(expert * options.epochs + epoch.epoch, loss=epoch.loss)
                 run.metric(expert=expert, epoch=epoch.epoch, expert_loss=epoch.loss)
                 if guard.requested:
-                    raise Interrupted(
-                        f"Stopped at epoch {epoch.epoch} of expert {expert + 1} of {count}; what there is is saved"
-                        + (f" in {run.path}: go on with --resume." if run.path else ".")
-                    )
+                    raise run.stopped(f"at epoch {epoch.epoch} of expert {expert + 1} of {count}", "what there is is")
     return spent
 
 

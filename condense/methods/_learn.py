@@ -15,22 +15,23 @@ from torch import Tensor
 
 from condense.classifiers import networks
 from condense.data.types import TrainingSet
-from condense.errors import Interrupted, RunFailed, UserError
+from condense.errors import RunFailed, UserError
 from condense.options import Options
 from condense.run import (
     JSON,
+    METRIC_EVERY,
     Run,
     as_described,
     check_same_run,
     interrupt_guard,
     pack_optimizer,
+    part_of,
     peak_memory_bytes,
     unpack_optimizer,
 )
 from condense.sets.condensed_set import Cost
 
 CHECKPOINT = "checkpoint"
-METRIC_EVERY = 20
 _MOST_PIXEL = 1e4
 MOMENTUM = 0.5  # of every update of the images, in all four papers' code
 
@@ -185,7 +186,7 @@ class Learning:
                 if self.done % self.checkpoint_every == 0 or last or guard.requested:
                     self._save()
                 if guard.requested and not last:
-                    raise Interrupted(f"Stopped at step {self.done} of {self.steps}; the state is saved{self._where}.")
+                    raise self.run.stopped(f"at step {self.done} of {self.steps}")
 
     def cost(self) -> Cost:
         """What the steps took, in all sittings."""
@@ -205,14 +206,12 @@ class Learning:
         except RunFailed as error:
             if self.synthetic.usable():  # else the checkpoint from before stays, which can be gone on from
                 self._save()
-            raise RunFailed(f"{error} The {self._saved} steps before it are saved{self._where}.") from error
+            if self.run.path is None:
+                raise
+            raise RunFailed(f"{error} {self.run.kept(f'The {self._saved} steps before it are')}") from error
         self.done += 1
         self._seconds += time.perf_counter() - started
         return shown
-
-    @property
-    def _where(self) -> str:
-        return f" in {self.run.path}: go on with --resume" if self.run.path else ""
 
     def _save(self) -> None:
         self._saved = self.done
@@ -255,5 +254,5 @@ class Learning:
         synthetic.images_seen, synthetic.evaluations = meta["images_seen"], meta["evaluations"]
         self.done, self._seconds, self._peak = meta["step"], meta["seconds"], meta["peak_memory_bytes"]
         self._saved = self.done
-        own = {name.removeprefix("task."): value for name, value in tensors.items() if name.startswith("task.")}
+        own = part_of(tensors, "task")
         self.task.restore(own, meta["task"], self.done)

@@ -20,13 +20,21 @@ from torch import Tensor
 from condense import rng
 from condense.classifiers.teacher import Teacher
 from condense.data.types import Images
-from condense.errors import Interrupted, RunFailed
+from condense.errors import RunFailed
 from condense.methods._statistics import watched_statistics
 from condense.options import Options
-from condense.run import JSON, Run, as_described, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
+from condense.run import (
+    JSON,
+    METRIC_EVERY,
+    Run,
+    as_described,
+    check_same_run,
+    interrupt_guard,
+    pack_optimizer,
+    unpack_optimizer,
+)
 
 CHECKPOINT = "checkpoint"
-METRIC_EVERY = 20
 _JITTER_SHARE = 7  # a roll of at most a seventh of the side: 4 pixels at 28 and 32, 1 at 8
 
 
@@ -189,10 +197,7 @@ def recover(
                 tensors, meta = recovery.state()
                 run.save(CHECKPOINT, tensors, {**meta, **identity, "seconds": seconds_before + _since(started)})
             if stop and not last:
-                raise Interrupted(
-                    f"Stopped at step {step.step} of {recovery.total}; the state is saved"
-                    + (f" in {run.path}: go on with --resume." if run.path else ".")
-                )
+                raise run.stopped(f"at step {step.step} of {recovery.total}")
     return Recovered(recovery.images(), seconds_before + _since(started), recovery.total * len(recovery.labels))
 
 

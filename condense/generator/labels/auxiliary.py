@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,11 @@ from condense.changes import changes
 from condense.data.batches import EpochBatches, ResidentImages
 from condense.data.splits import held_out
 from condense.data.types import Mask, TrainingSet
-from condense.errors import Interrupted, RunFailed, UserError
+from condense.errors import RunFailed, UserError
 from condense.generator.options import TrainOptions
 from condense.generator.selection import BestWeights
 from condense.machine import is_worker
-from condense.run import JSON, Run, as_described, interrupt_guard, pack_optimizer, unpack_optimizer
+from condense.run import JSON, Run, as_described, interrupt_guard, pack_optimizer, part_of, unpack_optimizer
 
 HELD_PART = 256  # held-out images in one pass
 
@@ -141,10 +141,7 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
             if step % options.helper.look_every == 0 or last or guard.requested:
                 _save(helper, best, step, before + time.perf_counter() - started, run)
             if guard.requested:
-                raise Interrupted(
-                    f"Stopped at step {step} of {steps} of {helper.name}; the state is saved"
-                    + (f" in {run.path}: go on with --resume." if run.path else ".")
-                )
+                raise run.stopped(f"at step {step} of {steps} of {helper.name}")
     if best.weights:
         helper.module.load_state_dict(best.weights)
     helper.module.eval().requires_grad_(False)
@@ -207,9 +204,7 @@ def _restore(helper: Helper, best: BestWeights, run: Run) -> tuple[int, float]:
             "with --force."
         )
 
-    def part(name: str) -> dict[str, Any]:
-        return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
+    part = partial(part_of, tensors)
     with as_described(run.file(helper.name)):
         helper.module.load_state_dict(part("module"))
         helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))

@@ -32,7 +32,7 @@ from condense.generator.labels.posterior import estimate_transition, self_confid
 from condense.generator.labels.volminnet import CLASSIFIER
 from condense.precision import autocast
 from condense.preprocessing import planes
-from condense.run import JSON
+from condense.run import JSON, part_of
 
 COUNTED = 20_000  # labels, at most, that the matrix is counted from
 EXPONENTS = tuple(i / 10 for i in range(21))
@@ -125,7 +125,7 @@ class SecondOpinion:
         classifier = networks.build(
             CLASSIFIER, in_channels=channels, image_size=side, num_classes=len(transition), seed=0
         )
-        weights = {k.removeprefix("classifier."): v for k, v in tensors.items() if k.startswith("classifier.")}
+        weights = part_of(tensors, "classifier")
         classifier.load_state_dict(weights)
         a, b = (float(exponent) for exponent in numbers["exponents"])
         leaning, mirrored = float(numbers["leaning"]), bool(numbers["mirrored"])

@@ -11,19 +11,18 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from condense.data.types import TrainingSet
-from condense.errors import Interrupted, WorkerDone
+from condense.errors import WorkerDone
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import Aids, prepare
 from condense.generator.training.trainer import Step, Trainer, default_accelerator
 from condense.machine import is_worker, num_processes
 from condense.precision import deterministic, float32_settings
-from condense.run import Run, as_described, interrupt_guard, peak_memory_bytes
+from condense.run import METRIC_EVERY, Run, as_described, interrupt_guard, peak_memory_bytes
 
 Part = TypeVar("Part")
 
 CHECKPOINT = "checkpoint"
-METRIC_EVERY = 20
 
 
 def train_generator(
@@ -84,10 +83,7 @@ def _train_generator(
             if step.step % options.checkpoint_every == 0 or last or stop:
                 _save(trainer, run, seconds_before + time.perf_counter() - started)
             if stop and not last:
-                raise Interrupted(
-                    f"Stopped at step {step.step} of {options.steps}; the state is saved"
-                    + (f" in {run.path}: go on with --resume." if run.path else ".")
-                )
+                raise run.stopped(f"at step {step.step} of {options.steps}")
     generator = trainer.finish()
     generator.noisy_classifier = aids.classifier
     asked = generator.opinion.evaluations if generator.opinion else 0

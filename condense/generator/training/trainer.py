@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -52,7 +53,7 @@ from condense.generator.training.objectives import objective_of
 from condense.generator.training.prerequisites import Aids, given_transition
 from condense.machine import num_processes
 from condense.precision import arithmetic, autocast, settle_float32
-from condense.run import JSON, pack_optimizer, unpack_optimizer
+from condense.run import JSON, pack_optimizer, part_of, unpack_optimizer
 
 INTERVAL_WIDTH = 6.4
 FITTED_TEMPERATURE_SHARE = 0.3  # where fitted temperatures are expected, as a share of that of training
@@ -390,9 +391,7 @@ class Trainer:
                 f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh."
             )
 
-        def part(name: str) -> dict[str, Tensor]:
-            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
+        part = partial(part_of, tensors)
         self.denoiser.load_state_dict(part("model"))
         self.ema.load_state_dict(part("ema"))
         self.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
