@@ -84,7 +84,8 @@ class Preprocessing:
 
     @staticmethod
     def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
-        return like.new_tensor(values)[:, None, None]  # [C, 1, 1]
+        # made where it is needed: a GPU would wait for a copy
+        return torch.cat([like.new_full((1,), value) for value in values])[:, None, None]  # [C, 1, 1]
 
 
 def standardisation(pixels: npt.NDArray[np.uint8]) -> Preprocessing:

@@ -330,6 +330,7 @@ def _set_cell(recipe: BenchmarkRecipe, data: Setting, name: str, by: str, ipc: i
     own = _own(recipe, data, method) if row is None else row.options
     options = _options(method)
     trains = None if options is None else _trains(options, own)
+    trainer = method if _trained_part(own) == _trained_part(_own(recipe, data, method)) else name
     made_with = seed if number == 0 else rng.derive(seed, "set", number)
     drawn = {} if number == 0 else {"noise_seed": seed if data.noise_seed is None else data.noise_seed}
     named = {
@@ -341,19 +342,29 @@ def _set_cell(recipe: BenchmarkRecipe, data: Setting, name: str, by: str, ipc: i
     }
     named["data"] |= drawn
     parse(Recipe, named, "benchmark's recipe")
-    group = "_".join([_group(data, name), *([] if by == "none" else [f"by-{by}"])])
+    repaired = [] if by == "none" else [f"by-{by}"]
+    group = "_".join([_group(data, name), *repaired])
     own_seed = f"seed{seed}" if number == 0 else f"seed{seed}-set{number}"
     return Cell(
         name=f"{group}_ipc{ipc}_{own_seed}",
         setting=_setting(data),
         task="condensation",
         recipe=merge(own, named),
-        shared=None if trains is None else f"{group}_{own_seed}",
+        shared=None if trains is None else "_".join([_group(data, trainer), *repaired, own_seed]),
         trains=trains,
         labeller=_labeller_name(recipe, data, by, own_seed),
         published=_published(data),
         row="" if row is None else name,
     )
+
+
+def _trained_part(own: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide what is trained: a row that agrees in them with its method shares its generator.
+
+    `drawn` matters by its default of `second_stage` alone.
+    """
+    drawing = {"draw", "drawn"} if "second_stage" in own else {"draw"}
+    return {key: value for key, value in own.items() if key not in drawing}
 
 
 def _repaired(recipe: BenchmarkRecipe, by: str) -> dict[str, Any]:

@@ -84,6 +84,12 @@ def audit(result: Mapping[str, Any]) -> None:
     if result.get("memorisation", {}).get("flagged"):
         told = result["memorisation"]
         print(f"\nMemorised: {told['copies']} of {result['images']} images are copies of training images.")
+    if result.get("averages", {}).get("flagged"):
+        told = result["averages"]
+        print(
+            f"\nAverages: {told['averages']} of {result['images']} images are nearer to an average of two training "
+            f"images than {1 - told['share_averaged_real']:.0%} of real images are."
+        )
 
 
 def metrics(result: Mapping[str, Any]) -> None:

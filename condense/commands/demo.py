@@ -15,7 +15,7 @@ from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import Score
 from condense.generator.model import Generator
-from condense.generator.training.session import train_generator
+from condense.generator.training.two_stage import train_stages
 from condense.grid import grid, save_png
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.label_scores import confusion, recovered_labels, test_accuracy
@@ -99,9 +99,9 @@ def _folder(out: Path, method: str) -> Path:
 
 def _trained(plan: Plan, out: Path, *, progress: bool) -> Generator:
     assert isinstance(plan.options, GeneratorOptions)
-    folder = _folder(out, plan.recipe.method)
+    options, folder = plan.options, _folder(out, plan.recipe.method)
     with open_run(folder, plan, resume=False, force=True, progress=progress) as run:
-        return train_generator(plan.train, plan.options.network, plan.options.train, plan.recipe.seed, run)
+        return train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
 
 
 def _condensed(plan: Plan, out: Path, *, progress: bool) -> CondensedSet:
@@ -147,7 +147,7 @@ def _report(
             ("data", f"{plan.source.train.name}, {len(plan.train)} training images"),
             ("label noise", f"{recipe.data.noise}, seed {recipe.noise_seed}"),
             ("generator", f"{plan.options.train.steps} steps of {plan.options.train.batch_size} images"),
-            ("dmis draws from", _start(plan.options.draw.prototype_sigma)),
+            ("generators draw from", _start(plan.options.draw.prototype_sigma)),
             ("images per class", str(recipe.ipc)),
             (
                 "judged by",
@@ -177,7 +177,7 @@ def _report(
 
 
 def _start(sigma: float | None) -> str:
-    return "pure noise" if sigma is None else f"prototypes noised to sigma {sigma}; vanilla from pure noise"
+    return "pure noise" if sigma is None else f"prototypes noised to sigma {sigma}"
 
 
 def _real_rows(images: Images, given: Labels, truth: Labels, num_classes: int) -> tuple[Images, Mask]:

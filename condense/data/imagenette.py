@@ -8,7 +8,7 @@ from condense.data import folder
 from condense.data.clean_sets import cache_folder, clean_source, downloading
 from condense.data.decode import LEVELS
 from condense.data.pictures import Form, Handling, read, refuse_unreadable
-from condense.data.types import Source
+from condense.data.types import Images, Labels, Source
 from condense.errors import UserError
 
 IMAGE_SIZE = 64
@@ -59,7 +59,8 @@ def _complete(path: Path) -> bool:
 
 def _read(path: Path, handling: Handling) -> Source:
     wnids = sorted(NAMES)
-    splits, unreadable = [], {}
+    splits: list[tuple[Images, Labels]] = []
+    unreadable: dict[Path, str] = {}
     side = handling.image_size or IMAGE_SIZE
     # not turned as EXIF says: published numbers are of torchvision's loader, which does not
     form = Form(side, side, grey=False, fit=handling.fit, background=LEVELS[handling.background], turned=False)
@@ -75,7 +76,7 @@ def _read(path: Path, handling: Handling) -> Source:
         splits.append((images, labels) if readable.all() else (images[readable], labels[readable]))
     if not handling.skip_unreadable:
         refuse_unreadable(unreadable, sum(len(images) for images, _ in splits), path)
-    return clean_source("imagenette", tuple(NAMES[wnid] for wnid in wnids), *splits, str(path), flip=True)
+    return clean_source("imagenette", tuple(NAMES[wnid] for wnid in wnids), splits[0], splits[1], str(path), flip=True)
 
 
 def _download(root: Path) -> Path:

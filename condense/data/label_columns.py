@@ -26,6 +26,27 @@ def called(names: Sequence[str], columns: Collection[str]) -> str | None:
     return next((written[name] for name in names if name in written), None)
 
 
+def label_column(first: Sequence[str], last: Sequence[str], columns: Collection[str], what: str) -> str | None:
+    """The column of the labels by its name; None where no name is a usual one.
+
+    Args:
+        first: names that mean the labels whatever else there is.
+        last: names that do where there is no other; between them come those of `OTHER_LABELS`.
+        columns: all columns.
+        what: what to call the table in an error.
+
+    Raises:
+        UserError: two columns may be meant.
+    """
+    found = called(first, columns)
+    if found is not None:
+        return found
+    others = [column for column in columns if column.casefold() in OTHER_LABELS]
+    if len(others) > 1:
+        raise UserError(f"{what} has {others[0]!r} and {others[1]!r}; call the column of the labels 'label'.")
+    return others[0] if others else called(last, columns)
+
+
 def key_of(
     columns: Mapping[str, list[str]],
     files: Sequence[str] | None,

@@ -31,7 +31,7 @@ from condense.data.class_names import read_numbers
 from condense.data.file_keys import Key, text_cells
 from condense.data.label_arrays import one_hot, refuse_many_hot, whole_numbers
 from condense.data.label_cells import parse_cells, parse_trust
-from condense.data.label_columns import LABELS, OTHER_LABELS, TRUSTED, called, key_of, refuse_unknown_texts
+from condense.data.label_columns import LABELS, TRUSTED, called, key_of, label_column, refuse_unknown_texts
 from condense.data.label_tables import Table
 from condense.data.types import Labels, Mask, Source, Supervision, check_labels
 from condense.data.votes import NO_ANSWER, from_votes
@@ -94,7 +94,7 @@ def _present(name: str, table: Table, path: Path) -> str:
 def _usual(table: Table, key: Key | None, path: Path) -> str:
     """The labels where none are named: of a usual name, or the only ones there are."""
     left = [name for name in table if (key is None or name != key.column) and name.casefold() != TRUSTED]
-    found = called((*LABELS, *OTHER_LABELS), left) or (left[0] if len(left) == 1 else None)
+    found = label_column(LABELS, (), left, str(path)) or (left[0] if len(left) == 1 else None)
     if found is None:
         names = ", ".join(sorted(table)) or "nothing"
         raise UserError(f"{path} holds {names}; say which are the labels, as {path.name}::NAME.")

@@ -23,15 +23,15 @@ import numpy as np
 from condense.data import delimited
 from condense.data.class_names import are_numbers, find_class, index_of, is_unknown, one_spelling, plain
 from condense.data.delimited import TextTable
+from condense.data.file_keys import Key
 from condense.data.label_cells import parse_trust, split_candidates
-from condense.data.label_columns import OTHER_LABELS, SPLIT, TRUSTED, called, key_of
+from condense.data.label_columns import SPLIT, TRUSTED, called, key_of, label_column
 from condense.data.reading import in_list
 from condense.data.split_folders import split_of
 from condense.data.types import Supervision
 from condense.errors import UserError
 
 NAMES = ("labels.csv", "labels.tsv")
-LABEL_COLUMNS = ("label", "labels", *OTHER_LABELS, "suggested")  # the first one that the table has
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,13 @@ def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> l
             listed before or outside the folder, an empty candidate, or an unknown split.
     """
     table = delimited.read(path).without_blank_rows()
-    files = list(pictures)
-    names = [file.relative_to(path.parent).as_posix() for file in files]
-    _refuse_headless(table, names, path)
-    columns = {name: table.column(name) for name in table.columns}
-    label = called(LABEL_COLUMNS, columns)
-    known = [label] if label is not None else []
-    key = key_of(columns, names, len(files), known, str(path), table.lines)
-    if key is None or None in key.images:
-        files += others
-        names = [file.relative_to(path.parent).as_posix() for file in files]
-        key = key_of(columns, names, len(files), known, str(path), table.lines)
-    file_column = key.column if key is not None else called(("file", "filename", "path", "image"), columns)
-    others = [name for name in columns if name != file_column and name.casefold() not in (SPLIT, TRUSTED)]
-    if label is None and len(others) == 1:
-        label = others[0]
+    _refuse_headless(table, path, pictures)
+    label = label_column(("label", "labels"), ("suggested",), table.columns, str(path))
+    files, key = _key(table, path, pictures, others, label)
+    file_column = key.column if key is not None else called(("file", "filename", "path", "image"), table.columns)
+    left = [name for name in table.columns if name != file_column and name.casefold() not in (SPLIT, TRUSTED)]
+    if label is None and len(left) == 1:
+        label = left[0]
     if file_column is None or label is None:
         raise UserError(
             f"{path} has the columns {', '.join(table.columns) or '(none)'}; one must hold the image files, and one "
@@ -89,13 +81,31 @@ def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> l
     if not table.rows:
         raise UserError(f"{path} lists no files; add one line per image.")
     images = key.images if key is not None else (None,) * len(table.rows)
+    _refuse_missing(table, file_column, images, path)
+    return _rows(table, [files[image] for image in images if image is not None], label, path)
+
+
+def _key(
+    table: TextTable, path: Path, pictures: Sequence[Path], others: Sequence[Path], label: str | None
+) -> tuple[list[Path], Key | None]:
+    """The files that rows may name, and the column that names them; pictures first, then all files."""
+    columns = {name: table.column(name) for name in table.columns}
+    known = [label] if label is not None else []
+    key = None
+    for files in ([*pictures], [*pictures, *others]):
+        names = [file.relative_to(path.parent).as_posix() for file in files]
+        key = key_of(columns, names, len(files), known, str(path), table.lines)
+        if key is not None and None not in key.images:
+            break
+    return files, key
+
+
+def _refuse_missing(table: TextTable, column: str, images: Sequence[int | None], path: Path) -> None:
     missing = [row for row, image in enumerate(images) if image is None]
     if missing:
         more = [str(table.lines[row]) for row in missing[1:]]
-        told = _no_such_file(table.column(file_column)[missing[0]], path, table.lines[missing[0]])
+        told = _no_such_file(table.column(column)[missing[0]], path, table.lines[missing[0]])
         raise UserError(told if not more else f"{told} So it is with {len(more)} more lines: {in_list(more, 20)}.")
-    found = [files[image] for image in images if image is not None]
-    return _rows(table, found, label, path)
 
 
 def supervision(rows: Sequence[Row], classes: Sequence[str]) -> Supervision:
@@ -116,11 +126,13 @@ def supervision(rows: Sequence[Row], classes: Sequence[str]) -> Supervision:
                 f"that the test images do not have (they have {in_list(tuple(classes), 20)}); correct the label "
                 "or add test images of it."
             )
-        candidates[number, list(places.values()) or slice(None)] = True
+        named = [place for place in places.values() if place is not None]
+        candidates[number, named or slice(None)] = True
     return Supervision(candidates, trusted)
 
 
-def _refuse_headless(table: TextTable, names: Sequence[str], path: Path) -> None:
+def _refuse_headless(table: TextTable, path: Path, pictures: Sequence[Path]) -> None:
+    names = {file.relative_to(path.parent).as_posix() for file in pictures}
     first = next((cell for cell in table.columns if cell.replace("\\", "/").removeprefix("./") in names), None)
     if first is not None:
         raise UserError(

@@ -119,7 +119,7 @@ def common_form(found: Survey, handling: Handling) -> tuple[Form, tuple[str, ...
         background=LEVELS[handling.background],
         white=next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if deepest < 2**bits),
     )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if handling.image_size is None:
         width, height = next(iter(sizes), (0, 0))
         if len(sizes) != 1 or width != height:

@@ -91,7 +91,7 @@ def surviving_logits(
     looks = draw_looks(x_0, schedule, generator, pairs)
     race = Race(len(x_0), log_prior.to(x_0.device), margin, candidates)
     for both in sorted((looks[i : i + 2] for i in range(0, len(looks), 2)), key=lambda both: -both[0].sigma):
-        rows, classes = race.running.nonzero(as_tuple=True)
+        rows, classes = race.to_run()
         if not len(rows):
             break
         nats = [_errors(denoiser, x_0, look, rows, classes) / temperature for look in both]
@@ -130,6 +130,15 @@ class Race:
     def running(self) -> Tensor:
         """Which classes are to be looked at, bool [B, c]: those still in, where there are several."""
         return self.alive & (self.alive.sum(1, keepdim=True) > 1)
+
+    def to_run(self) -> tuple[Tensor, Tensor]:
+        """Image and class of every look of `running`, int64 [m] each; at first all, which a GPU need not be asked."""
+        num_images, num_classes = self.alive.shape
+        if self._halves or num_classes == 1:
+            rows, classes = self.running.nonzero(as_tuple=True)
+            return rows, classes
+        every = torch.arange(num_images * num_classes, device=self.alive.device)
+        return every // num_classes, every % num_classes
 
     def note(self, errors: Tensor, rows: Tensor, classes: Tensor) -> None:
         """Take in the errors in nats of one antithetic pair, [2, m], and drop who cannot win any more."""

@@ -20,6 +20,7 @@ from condense.errors import RunFailed, UserError, in_short
 from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors
 from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
+from condense.generator.labels.noisy_classifier import NoisyClassifier
 from condense.generator.labels.posterior import given_label, supervision_likelihood
 from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.networks import AllClass, Conditional
@@ -98,6 +99,7 @@ class Generator:
         eliminate: margin in nats of early elimination (see `elimination`); None: every class to the end.
         second: the generator of the second stage, which draws in this one's place; None where there is none.
         opinion: who else `suggest` asks about labels; None for nobody.
+        noisy_classifier: TDSM's h, whose beliefs are the generator's; None where the denoiser is asked itself.
     """
 
     denoiser: Denoiser
@@ -112,11 +114,12 @@ class Generator:
     eliminate: float | None = None
     second: Generator | None = None
     opinion: SecondOpinion | None = None
+    noisy_classifier: NoisyClassifier | None = None
 
     @property
     def evaluations(self) -> int:
         """Images passed through the networks since they were loaded or made."""
-        others = (self.second, self.opinion)
+        others = (self.second, self.opinion, self.noisy_classifier)
         return self.denoiser.evaluations + sum(other.evaluations for other in others if other is not None)
 
     @property
@@ -231,6 +234,23 @@ class Generator:
         )
         return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
 
+    def noisy_label_posterior(self, images: Images, supervision: Supervision) -> npt.NDArray[np.float32]:
+        """p(y | x, z) by `noisy_classifier` and the transition matrix, TDSM's weights at sigma = 0: float32 [n, c].
+
+        Source: Na et al. (2024), https://arxiv.org/abs/2402.17517, Eq. 9.
+        """
+        classifier = self.noisy_classifier
+        assert classifier is not None
+        self.check_images(images)
+
+        def found(part: slice) -> Tensor:
+            with frozen_autocast(classifier, self.device, self.bf16):
+                return classifier.clean_posterior(self._unit(images[part])).cpu()
+
+        posterior = torch.cat(in_parts(found, len(images), self._pass_size(every_class=False)))
+        likelihood = supervision_likelihood(supervision, self.transition)
+        return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
+
     @torch.no_grad()
     def sample(
         self,
@@ -287,6 +307,8 @@ class Generator:
         tensors |= {"log_prior": self.log_prior, "transition": self.transition}
         if self.opinion is not None:
             tensors |= {f"opinion.{name}": tensor for name, tensor in self.opinion.tensors().items()}
+        if self.noisy_classifier is not None:
+            tensors |= {f"noisy.{name}": tensor for name, tensor in self.noisy_classifier.state_dict().items()}
         run.save(
             FILE,
             tensors,
@@ -340,6 +362,10 @@ class Generator:
             if meta.get("opinion") is not None:
                 of_opinion = {k.removeprefix("opinion."): v for k, v in tensors.items() if k.startswith("opinion.")}
                 generator.opinion = SecondOpinion.of(of_opinion, meta["opinion"], generator.image_shape).to(device)
+            if of_noisy := {k.removeprefix("noisy."): v for k, v in tensors.items() if k.startswith("noisy.")}:
+                classifier = NoisyClassifier(network.shape(), channels, len(classes))
+                classifier.load_state_dict(of_noisy)
+                generator.noisy_classifier = classifier.to(device).eval().requires_grad_(False)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
             raise UserError(
                 f"{run.path}: {FILE}.safetensors does not describe a generator ({in_short(error)})."

@@ -1,6 +1,9 @@
 """Condensing with a generator: draw a pool a class, drop what the generator itself disowns, choose representatives.
 
-Shared by `dmis`, `vanilla`, `tdsm` and `cad`, which differ in how their generator is trained.
+Shared by `dmis`, `vanilla`, `tdsm` and `cad`, which differ in how their generator is trained. How images are drawn from
+it is no part of that: a second network that only draws, prototypes to start from, a pool, an agreement filter and a
+choice are the same for all four (`drawn: alike`), or none of them has any of these, as in the papers (`drawn:
+as-published`).
 """
 
 from __future__ import annotations
@@ -8,11 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from condense import rng
 from condense.data.types import Images, Labels, TrainingSet
@@ -31,6 +34,8 @@ from condense.sets.condensed_set import CondensedSet, Cost
 
 MAX_ROUNDS = 4
 SURE = 0.9  # least belief in a class of an image that stands for it
+
+Drawn: TypeAlias = Literal["alike", "as-published"]
 
 
 class DrawOptions(Options):
@@ -52,12 +57,11 @@ class DrawOptions(Options):
     )
 
 
-class PlainDraw(DrawOptions):
-    """Every sample is taken as it comes, unless asked otherwise."""
-
-    pool: float = Field(1.0, ge=1, description="samples drawn a class, as a multiple of ipc")
-    agree: bool = Field(False, description="drop samples that the generator's classifier gives to another class")
-    choose: Choice = Field("none", description="none, surest, kmeans or herding among the samples left")
+PLAIN: Mapping[str, Any] = {
+    "second_stage": None,
+    "draw": {"pool": 1.0, "agree": False, "choose": "none", "prototype_sigma": None},
+}
+"""What `drawn: as-published` stands for: samples of the trained network from pure noise, taken as they come."""
 
 
 class GeneratorOptions(Options):
@@ -72,10 +76,23 @@ class GeneratorOptions(Options):
     generator: Path | None = Field(None, description="run folder of a trained generator; trained when empty")
     network: NetworkOptions = NetworkOptions()
     train: TrainOptions = TrainOptions()
+    drawn: Drawn = Field(
+        "alike",
+        description="what second_stage and draw are unless set: alike, the same for every generator; as-published, "
+        "plain samples of the network that was trained",
+    )
     second_stage: SecondStage | None = Field(
         None, description="a network that only draws, trained on what the first one believes; none when empty"
     )
     draw: DrawOptions = DrawOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _laid_over_plain(cls, values: object) -> object:
+        if not isinstance(values, dict) or values.get("drawn") != "as-published":
+            return values
+        draw = values.get("draw", {})
+        return {**PLAIN, **values, "draw": {**PLAIN["draw"], **draw} if isinstance(draw, Mapping) else draw}
 
     def train_options(self, objective: ObjectiveName) -> TrainOptions:
         """`train` with the method's own objective: the method decides it, not the recipe."""

@@ -3,7 +3,7 @@
 Source: Dufour et al. (2024), "Don't drop your samples!", https://arxiv.org/abs/2405.20324. The coherence r in [0, 1] of
 an image and its label is an input beside the class; samples are drawn at r = 1. Where r comes from is our choice, see
 `condense.generator.labels.coherence`. Partial labels: a random candidate a step, with its own r; unlabelled images are
-left out. Left out: guidance between r = 1 and r = 0.
+left out. `drawn=as-published` takes samples as they come. Left out: guidance between r = 1 and r = 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from condense.classifiers.cross import FoldOptions
 from condense.data.types import TrainingSet
-from condense.methods._generate import GeneratorOptions, PlainDraw, condense_with_generator
+from condense.methods._generate import GeneratorOptions, condense_with_generator
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
@@ -22,11 +22,9 @@ class Options(GeneratorOptions):
     """A generator told how far each label is to be believed."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
-        "train": {"steps": 40, "coherence": FoldOptions.QUICK},
-        "draw": {"sampler_steps": 6},
+        **GeneratorOptions.QUICK,
+        "train": {**GeneratorOptions.QUICK["train"], "coherence": FoldOptions.QUICK},
     }
-
-    draw: PlainDraw = PlainDraw()
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

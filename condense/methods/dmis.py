@@ -1,8 +1,8 @@
 """DMIS: a diffusion generator trained to be robust to imprecise labels, sampled class by class.
 
 Source: "Learning Robust Diffusion Models from Imprecise Supervision" (2025), https://arxiv.org/abs/2510.03016.
-Beyond the paper's plain conditional sampling, a pool is drawn and representatives chosen; `draw.pool=1
-draw.agree=false draw.choose=none` is the paper's way.
+Beyond the paper's plain conditional sampling, sampling starts from prototypes, a pool is drawn and representatives
+chosen; `drawn=as-published` is the paper's way.
 """
 
 from __future__ import annotations

@@ -3,19 +3,18 @@
 Source: Na et al. (2024), "Label-Noise Robust Diffusion Models", https://arxiv.org/abs/2402.17517. The loss is
 lambda ||sum_y w_y D(x_t, sigma, y) - x_0||^2 with w_y = T[y, z] h_y(x_t, sigma) / sum; h is a network of its own,
 trained by forward correction with the transition matrix T, which is given or estimated by VolMinNet
-(https://arxiv.org/abs/2102.02400). Samples are drawn plainly, as there.
+(https://arxiv.org/abs/2102.02400). There samples are drawn plainly: `drawn=as-published`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from condense.data.types import TrainingSet
 from condense.generator.options import TrainOptions
-from condense.methods._generate import GeneratorOptions, PlainDraw, condense_with_generator
+from condense.methods._generate import GeneratorOptions, condense_with_generator
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
@@ -31,13 +30,7 @@ class WithTransition(TrainOptions):
 class Options(GeneratorOptions):
     """A generator trained on mixtures of all classes."""
 
-    QUICK: ClassVar[Mapping[str, Any]] = {
-        "train": {"steps": 40, "helper": {"steps": 40}},
-        "draw": {"sampler_steps": 6},
-    }
-
     train: WithTransition = WithTransition()
-    draw: PlainDraw = PlainDraw()
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

@@ -1,29 +1,19 @@
 """Vanilla: the same generator trained by EDM on the labels as given, the baseline that shows what noise does.
 
 Source: Karras et al. (2022), https://arxiv.org/abs/2206.00364. Partial labels: a random candidate a step; unlabelled
-images are left out.
+images are left out. `drawn=as-published` takes samples as they come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from condense.data.types import TrainingSet
-from condense.methods._generate import GeneratorOptions, PlainDraw, condense_with_generator
+from condense.methods._generate import GeneratorOptions, condense_with_generator
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
 
 class Options(GeneratorOptions):
     """A generator trained on labels as given."""
-
-    QUICK: ClassVar[Mapping[str, Any]] = {
-        "train": {"steps": 40, "helper": {"steps": 40}},
-        "draw": {"sampler_steps": 6},
-    }
-
-    draw: PlainDraw = PlainDraw()
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

@@ -13,7 +13,7 @@ from condense.data.types import Images, Labels
 from condense.evaluate.audit import Agreement, agreement
 from condense.evaluate.audit_report import AuditReport, Matrix, Pictures
 from condense.evaluate.ddranking import compression_ratio, set_bytes
-from condense.evaluate.memorisation import Memorisation, memorisation
+from condense.evaluate.memorisation import AVERAGED_REAL, Memorisation, memorisation
 from condense.evaluate.neighbours import first_copies
 from condense.machine import best_device
 from condense.pipeline.data import LoadedData
@@ -22,7 +22,7 @@ from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-_SHOWN_PAIRS = 24
+_SHOWN_PAIRS, _SHOWN_TRIPLES = 24, 18
 
 
 def audit_set(
@@ -62,13 +62,17 @@ def audit_set(
     result["duplicates"] = int((copies != np.arange(len(copies))).sum())
     near = memorisation(255 * condensed.unit_images(), source.train.images, seed=seed, device=best_device())
     result["memorisation"] = _told(near)
+    result["averages"] = _told_of_averages(near)
     result["seconds"] = time.perf_counter() - started
     return result, AuditReport(
         f"{path.name}: labels and copies",
         condensed.classes,
         result,
         matrices,
-        [_pairs(condensed.pictures(), source.train.images, near)],
+        [
+            _pairs(condensed.pictures(), source.train.images, near),
+            _triples(condensed.pictures(), source.train.images, near),
+        ],
     )
 
 
@@ -126,6 +130,21 @@ def _told(near: Memorisation) -> dict[str, Any]:
     }
 
 
+def _told_of_averages(near: Memorisation) -> dict[str, Any]:
+    return {
+        "flagged": near.flagged_averages,
+        "averages": int(near.averaged.sum()),
+        "averaged_images": np.flatnonzero(near.averaged).tolist(),
+        "share_averaged": float(near.averaged.mean()),
+        "share_averaged_real": AVERAGED_REAL,
+        "p_value": near.averaged_p_value,
+        "median_distance": float(np.median(near.average_distance)),
+        "nearest_pair": near.average_pair.tolist(),
+        "weight": near.average_weight.tolist(),
+        "distance": near.average_distance.tolist(),
+    }
+
+
 def _pairs(pictures: Images, train: Images, near: Memorisation) -> Pictures:
     """The images nearest to the training data, each with its neighbour on the right."""
     order = np.argsort(near.distance, kind="stable")[:_SHOWN_PAIRS]
@@ -135,4 +154,18 @@ def _pairs(pictures: Images, train: Images, near: Memorisation) -> Pictures:
         both,
         8,
         near.copied[order].repeat(2),
+    )
+
+
+def _triples(pictures: Images, train: Images, near: Memorisation) -> Pictures:
+    """The images nearest to an average of two training images, each with those two on the right."""
+    part = near.average_distance / np.maximum(near.distance, 1e-12)
+    order = np.argsort(np.where(near.copied, np.inf, part), kind="stable")[:_SHOWN_TRIPLES]
+    pair = near.average_pair[order]
+    three = np.stack([pictures[order], train[pair[:, 0]], train[pair[:, 1]]], axis=1).reshape(-1, *train.shape[1:])
+    return Pictures(
+        "The images nearest to an average of two training images, each with those two; averages are framed",
+        three,
+        9,
+        near.averaged[order].repeat(3),
     )

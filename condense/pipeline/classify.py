@@ -101,6 +101,9 @@ def why_not(name: str, supervision: Supervision) -> str | None:
 def labels_like(noise: str) -> Supervision:
     """A few labels of the kind that a request for noise leaves: what arms ask before the data are read.
 
+    What only chance leaves is not among them: random candidate sets that happen to hold every class are no missing
+    labels.
+
     Raises `UserError` where the request cannot be read.
     """
     possible, trusted = [], []
@@ -181,5 +184,5 @@ def _regenerated(plan: Plan, generator: Generator, options: Regeneration, *, pro
         seed=rng.derive(plan.recipe.seed, "regenerated"),
     )
     images, labels = draw(generator, wanted, progress=progress)
-    data = ImageData(images, train.images.classes, train.images.name, "train")
+    data = ImageData(images, train.images.classes, train.images.name, "train", flip=train.images.flip)
     return TrainingSet(data, Supervision.from_labels(labels, train.images.num_classes, trusted=True))

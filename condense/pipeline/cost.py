@@ -15,7 +15,7 @@ from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
 from condense.generator.training.trainer import cold_steps
-from condense.generator.training.two_stage import BELIEFS, LOOKS
+from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS, LOOKS
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.plan import Plan
@@ -109,9 +109,12 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
 
 
 def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str) -> int:
-    """Images passed through the first stage's network to write down what it believes, see `two_stage.beliefs`."""
-    looks = 0 if objective == "vanilla" else 2 * len(LOOKS.sigmas)
-    return len(train) * looks * _passes(network, train.images.num_classes)
+    """Images passed through networks to write down what the first stage believes, see `two_stage.beliefs`."""
+    if objective == "vanilla":
+        return 0
+    if objective == "tdsm":  # its classifier looks once
+        return len(train)
+    return len(train) * 2 * len(LOOKS.sigmas) * _passes(network, train.images.num_classes)
 
 
 def drawing_evaluations(
@@ -132,9 +135,10 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
         if options.second_stage is not None and options is not plan.labeller:
             second = options.second_stage
             networks.append(second.network)
-            cost += belief_evaluations(options.network, plan.train, options.train.objective)
             cost += second.train.steps * second.train.batch_size
-            known = True
+            if options.train.objective not in BELIEVE_LABELS:
+                cost += belief_evaluations(options.network, plan.train, options.train.objective)
+                known = True
     else:
         generator, cost = Generator.load(Run(options.generator)), 0
         networks = [generator.network] + ([generator.second.network] if generator.second else [])

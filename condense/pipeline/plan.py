@@ -1,7 +1,7 @@
 """From what was asked for to what will be done: recipe layers, data, labels, the method and its options.
 
 Layers, the weakest first: generator defaults for size and number of the images, with `--quick` the method's smallest
-budget, the recipe file (`-c`), named options (`--ipc`), `--set a.b=c`.
+budget, with `drawn: as-published` plain drawing, the recipe file (`-c`), named options (`--ipc`), `--set a.b=c`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
 from condense.generator.model import FILE
 from condense.generator.options import ObjectiveName
-from condense.methods._generate import GeneratorOptions
+from condense.methods._generate import PLAIN, GeneratorOptions
 from condense.options import Options
 from condense.pipeline.data import LoadedData, given_labels, load_source, tell_of_flip
 from condense.recipe import (
@@ -39,7 +39,7 @@ from condense.text import shortened
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
-DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size, for the method dmis alone
+DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size; a labeller draws nothing
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 
 
@@ -147,20 +147,17 @@ def resolve_options(
     layers = merge(file, asked)
     check_sections(GeneratorOptions, layers)
     check_sections(method.Options, layers)
-    drawing = {key: sizes.pop(key) for key in DRAWING_SECTIONS if key in sizes}
-    if layers.get("method", Recipe.model_fields["method"].default) == "dmis":
-        sizes_of_method = {**sizes, **drawing}
-    else:  # the others draw plainly with the network they trained, unless asked; a labeller draws nothing
-        sizes_of_method = sizes
     labelled_by_generator = layers.get("clean_first") == "dmis"
     foreign = [key for key in GENERATOR_SECTIONS if key not in method.Options.model_fields]
     for_labeller = {key: layers[key] for key in LABELLER_SECTIONS if key in layers}
     if "generator" in method.Options.model_fields:
         for_labeller.pop("generator", None)
     quick = layers.get("quick", False)
+    plain = PLAIN if layers.get("drawn") == "as-published" else {}
     own = merge(
-        {key: value for key, value in sizes_of_method.items() if key not in foreign},
+        {key: value for key, value in sizes.items() if key not in foreign},
         method.Options.QUICK if quick else {},
+        {key: value for key, value in plain.items() if key not in foreign},
         {key: value for key, value in file.items() if key not in foreign},
         {key: value for key, value in asked.items() if not (labelled_by_generator and key in foreign)},
     )
@@ -174,11 +171,12 @@ def resolve_options(
         labeller = parse(FoldOptions, asked_folds, "recipe section 'labeller'")
     if labelled_by_generator:
         budget = GeneratorOptions.QUICK if quick else {}
-        asked_labeller = merge(sizes, budget, for_labeller, recipe.labeller, {"train": {"objective": "dmis"}})
+        learning = {key: value for key, value in sizes.items() if key not in DRAWING_SECTIONS}
+        asked_labeller = merge(learning, budget, for_labeller, recipe.labeller, {"train": {"objective": "dmis"}})
         labeller = parse(GeneratorOptions, asked_labeller, "recipe section 'labeller'")
     filled = {
         "options": options.model_dump(mode="json"),
-        "labeller": {} if labeller is None else labeller.model_dump(mode="json", exclude={"draw"}),
+        "labeller": {} if labeller is None else labeller.model_dump(mode="json", exclude={"drawn", "draw"}),
     }
     return recipe.model_copy(update=filled), options, labeller
 

@@ -59,9 +59,27 @@ def test_copies_of_training_images_are_flagged_and_new_ones_not(noisy_set: Path,
     write(Path("new.h5"), new)
     told = json.loads(dmis("audit", "new.h5", "--classifier", "none", "--json").out)
     assert not told["memorisation"]["flagged"] and "true_labels" not in told
+    assert not told["averages"]["flagged"] and told["averages"]["share_averaged"] < 0.1
     assert told["memorisation"]["median_distance"] == pytest.approx(
         told["memorisation"]["median_distance_real"], rel=0.3
     )
+
+
+def test_averages_of_two_training_images_are_flagged_and_no_copies(noisy_set: Path, digits: Source, dmis: Dmis) -> None:
+    assert digits.truth is not None
+    members = [np.flatnonzero(digits.truth.labels == y)[:8] for y in range(10)]
+    pairs = np.concatenate([np.stack([own[:4], own[4:]], 1) for own in members])
+    both = digits.train.images[pairs].astype(np.uint16)
+    halves = ((both[:, 0] + both[:, 1]) // 2).astype(np.uint8)
+    write(Path("halves.h5"), dataclasses.replace(read(noisy_set), images=halves, source_index=None))
+    told = json.loads(dmis("audit", "halves.h5", "--classifier", "none", "--json").out)
+    assert not told["memorisation"]["flagged"]
+    found = told["averages"]
+    assert found["flagged"] and found["averages"] == len(found["averaged_images"]) >= 38 and found["p_value"] < 1e-6
+    assert np.mean(np.sort(found["nearest_pair"], 1) == np.sort(pairs, 1)) > 0.9
+    assert np.median(found["weight"]) == pytest.approx(0.5, abs=0.02)
+    out = dmis("audit", "halves.h5", "--classifier", "none").out
+    assert f"Averages: {found['averages']} of 40" in out and "Memorised" not in out
 
 
 def test_duplicates_and_soft_labels_of_a_set(noisy_set: Path, dmis: Dmis) -> None:
@@ -122,8 +140,8 @@ def test_the_report_is_one_file_and_is_not_overwritten(noisy_set: Path, dmis: Dm
     arguments = ("audit", noisy_set, "--classifier", "none", "--html", "report.html")
     assert dmis(*arguments).code == 0
     text = Path("report.html").read_text(encoding="utf-8")
-    assert text.count("data:image/png;base64,") == 2  # the noise of the given labels, the nearest pairs
-    assert '="http' not in text and "memorisation: flagged" in text
+    assert text.count("data:image/png;base64,") == 3  # the noise of the given labels, the nearest copies and averages
+    assert '="http' not in text and "memorisation: flagged" in text and "averages: flagged" in text
     again = dmis(*arguments)
     assert again.code == 2 and "--force" in again.err
     assert dmis(*arguments, "--force").code == 0

@@ -117,7 +117,7 @@ def test_inspect_accounts_for_everything(dmis: Dmis, tmp_path, monkeypatch):
     (pets / "train" / "dark" / "cut.png").write_bytes(first.read_bytes()[:60])
     (pets / "train" / ".DS_Store").write_text("")
     (pets / "train" / "dark" / "notes.txt").write_text("")
-    Image.new("L", (30, 10)).save(pets / "train" / "dark" / "wide.png")
+    Image.new("L", (30, 10), 90).save(pets / "train" / "dark" / "wide.png")
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("L", (8, 10)).save(pets / "train" / "light" / "turned.png", exif=exif)

@@ -86,6 +86,9 @@ def test_the_recipe_of_a_set_makes_it_again(dmis: Dmis, made: Path) -> None:
     assert read(Path("again.h5")).sha256() == read(made).sha256()
 
 
+SECOND = ("--set", "second_stage={network: {kind: conditional, channels: 8, multipliers: [1]}, train: {steps: 3}}")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -100,7 +103,12 @@ def test_the_recipe_of_a_set_makes_it_again(dmis: Dmis, made: Path) -> None:
         ),
         ("--set", "draw.guidance=1"),
         ("--set", "draw.prototype_sigma=2"),
-        ("--set", "second_stage={network: {kind: conditional, channels: 8, multipliers: [1]}, train: {steps: 3}}"),
+        SECOND,
+        ("--method", "vanilla", *SECOND, "--set", "draw.prototype_sigma=2"),
+        ("--method", "tdsm", "--set", "train.helper.steps=3", *SECOND),
+        ("--method", "tdsm", "--set", "train.helper.steps=3"),
+        ("--method", "tdsm", "--set", "train.helper.steps=3", "--set", "drawn=as-published"),
+        ("--method", "cad", "--set", "train.coherence={folds: 2, epochs: 1}", *SECOND),
     ],
 )
 def test_dry_run_foretells_the_cost_and_writes_nothing(
@@ -344,7 +352,7 @@ def test_layers_from_weak_to_strong() -> None:
     told = options.model_dump()
     assert (told["train"]["steps"], told["train"]["batch_size"]) == (9, 7)
     assert (told["network"]["channels"], told["network"]["patch"]) == (16, 2)  # patch: the size's default
-    assert (told["draw"]["sampler_steps"], told["draw"]["pool"], told["draw"]["choose"]) == (4, 1, "none")  # vanilla's
+    assert (told["draw"]["sampler_steps"], told["draw"]["prototype_sigma"]) == (4, 0.25)  # asked for, the size's
     assert told["train"]["objective"] == "vanilla" and labeller is None
     assert recipe.options == options.model_dump(mode="json")
     assert resolve_options({}, {"options": {}}, vanilla, 28)[1].model_dump()["network"]["multipliers"] == (1, 2)
@@ -396,11 +404,20 @@ def test_one_recipe_file_serves_methods_without_generator() -> None:
     assert labeller is not None and labeller.train.steps == 5 and labeller.network.channels == 48
 
 
-@pytest.mark.parametrize(("method", "has_one"), [("dmis", True), ("vanilla", False), ("tdsm", False), ("cad", False)])
-def test_a_second_stage_and_prototypes_are_the_default_of_dmis_alone(method: str, has_one: bool) -> None:
+@pytest.mark.parametrize("method", ["dmis", "vanilla", "tdsm", "cad"])
+def test_a_second_stage_and_prototypes_are_the_default_of_every_generator(method: str) -> None:
     module, asked = methods.load(method), {"method": method}
     _, options, _ = resolve_options({}, asked, module, 28)
-    assert (options.second_stage is not None) == (options.draw.prototype_sigma is not None) == has_one
+    _, ours, _ = resolve_options({}, {}, methods.load("dmis"), 28)
+    assert options.second_stage is not None and options.draw.prototype_sigma == 1.0
+    assert (options.second_stage, options.draw) == (ours.second_stage, ours.draw)
+    for file, named in (({"drawn": "as-published"}, {}), ({}, {"drawn": "as-published"})):
+        recipe, plain, _ = resolve_options(file, {**asked, **named, "quick": bool(file)}, module, 28)
+        assert plain.second_stage is None and recipe.options["drawn"] == "as-published"
+        assert (plain.draw.pool, plain.draw.agree, plain.draw.choose) == (1, False, "none")
+        assert plain.draw.prototype_sigma is None
+    _, back, _ = resolve_options({"drawn": "as-published"}, {**asked, "drawn": "alike"}, module, 28)
+    assert back == options
     _, quick, _ = resolve_options({}, {**asked, "quick": True}, module, 28)
     assert quick.second_stage is None and quick.draw.prototype_sigma is None
     assert method == "cad" or quick.train.helper.steps == 40

@@ -200,3 +200,13 @@ def test_all_lines_without_a_file_are_told(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label\n1.png,a\n3.png,b\n2.png,b\n4.png,b\n5.png,a\n")
     with pytest.raises(UserError, match=r"line 3 names '3\.png'.*So it is with 2 more lines: 5, 6\."):
         sources.load(str(tmp_path))
+
+
+def test_two_columns_of_labels_are_refused(tmp_path):
+    """Case 40's kind: of two likely columns none is taken in silence."""
+    paint(tmp_path / "1.png", tmp_path / "2.png")
+    (tmp_path / "labels.csv").write_text("file,class,category\n1.png,a,x\n2.png,b,x\n")
+    with pytest.raises(UserError, match="has 'class' and 'category'; call the column of the labels 'label'"):
+        sources.load(str(tmp_path))
+    (tmp_path / "labels.csv").write_text("file,class,label\n1.png,a,x\n2.png,b,y\n")
+    assert sources.load(str(tmp_path)).train.classes == ("x", "y")

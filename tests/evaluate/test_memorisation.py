@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import tiny
+from scipy import stats
 
 from condense.data import sources
 from condense.errors import UserError
-from condense.evaluate.memorisation import memorisation
+from condense.evaluate.memorisation import AVERAGED_REAL, memorisation
+from condense.methods._generate import class_prototypes
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +65,62 @@ def test_distances_are_root_mean_square():
 def test_two_images_are_too_few():
     with pytest.raises(UserError, match="2 different training images are too few"):
         memorisation(np.zeros((1, 2, 2, 1), np.uint8), np.arange(2, dtype=np.uint8).repeat(8).reshape(4, 2, 2, 1))
+
+
+# averages of two
+
+
+def mixed(weight, count=200):
+    """`weight` of one training digit and the rest of another of its class, in 8 bits; and which two."""
+    source = sources.load("digits")
+    generator = np.random.default_rng(1)
+    labels = source.truth.labels
+    first = generator.integers(0, len(labels), count)
+    others = [np.flatnonzero((labels == labels[i]) & (np.arange(len(labels)) != i)) for i in first]
+    pair = np.stack([first, [generator.choice(other) for other in others]], 1)
+    images = weight * source.train.images[pair[:, 0]].astype(float) + (1 - weight) * source.train.images[pair[:, 1]]
+    return images.round().astype(np.uint8), pair
+
+
+@pytest.mark.parametrize(("weight", "power"), [(0.5, 0.99), (0.7, 0.93)])
+def test_averages_of_two_digits_are_caught_and_called_no_copies(train, weight, power):
+    images, pair = mixed(weight)
+    found = memorisation(images, train)
+    assert found.flagged_averages and found.averaged.mean() >= power
+    assert found.copied.mean() < 0.03
+    exact = found.averaged & (np.sort(found.average_pair, 1) == np.sort(pair, 1)).all(1)
+    assert exact.mean() >= power - 0.05
+    assert found.average_weight[exact] == pytest.approx(weight, abs=0.02)
+    assert found.average_distance[exact].max() < 1 / 255
+
+
+def test_real_images_pass_for_averages_no_more_often_than_stated(train):
+    """The 500 held-out digits; 11 of them would be too many at the 1 % level of a binomial test."""
+    test = sources.load("digits").test.images
+    found = memorisation(test, train)
+    most = stats.binom.ppf(0.99, len(test), AVERAGED_REAL)
+    assert len(test) == 500 and 0 < found.averaged.sum() <= most
+    assert not found.flagged_averages and found.averaged_p_value > 0.05
+
+
+def test_copies_are_no_averages_and_a_few_averages_among_new_images_are_enough(train):
+    assert not memorisation(train[:50], train).averaged.any()
+    test = sources.load("digits").test.images[:100].copy()
+    test[:8] = mixed(0.5, 8)[0]
+    found = memorisation(test, train)
+    assert found.averaged[:8].all() and found.flagged_averages and not found.flagged
+
+
+def test_prototypes_are_copies_and_averages(train):
+    """Means of k-means clusters; those of one image are copies, those of two and a few more averages."""
+    truth = sources.load("digits").truth
+    means = np.concatenate(class_prototypes(train, np.eye(10)[truth.labels], 50, 0))
+    found = memorisation(means, train)
+    assert found.flagged and found.flagged_averages and (found.copied | found.averaged).mean() > 0.7
+
+
+def test_too_few_real_images_to_tell_make_no_averages():
+    """Below 99 no image can be farther out than 99 % of the real ones."""
+    images = tiny.pictures(20)[0].images
+    halves = (images[:30] // 2 + images[30:] // 2).astype(np.uint8)
+    assert not memorisation(halves, images).averaged.any()

@@ -9,11 +9,10 @@ from condense.generator.classifier import centred_schedule, class_errors
 from condense.generator.model import DEFAULT_SCHEDULE, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.passes import bytes_per_row, in_parts, rows_at_once
-from condense.generator.sampler import heun
+from condense.generator.sampler import denoise_guided
 from condense.recipe import shipped
 
 CUDA = torch.device("cuda:0")
-CARD = 24 * GIB
 CUDA_CONTEXT = GIB  # of the driver, cuDNN and cuBLAS
 SHAPES = {"cifar10": (3, 32, 32), "imagenette": (3, 64, 64), "fashion-mnist": (1, 28, 28), "digits": (1, 8, 8)}
 
@@ -25,6 +24,15 @@ RECIPES = {
     "generator-64px": "imagenette",
     "generator-8px": "digits",
 }
+CARDS = {
+    "cifar10-sym40": 40 * GIB,
+    "imagenette-sym40": 80 * GIB,
+    "fashion-mnist-sym40": 40 * GIB,
+    "generator-28px": 8 * GIB,
+    "generator-64px": 8 * GIB,
+    "generator-8px": 8 * GIB,
+}
+"""What docs/devices.md names for each; benchmarks' recipes have the networks of the first three."""
 
 
 def options_of(name):
@@ -43,8 +51,8 @@ def noisy(rows, shape):
     return torch.zeros(rows, *shape, device=CUDA), torch.ones(rows, device=CUDA)
 
 
-def last_look(denoiser, shape, free):
-    """What the look at held-out images holds at most, on a card with so many bytes free."""
+def last_look(denoiser, shape):
+    """What the look at held-out images holds at most."""
     at_once = rows_at_once(denoiser, shape, CUDA) // (1 if denoiser.one_pass else denoiser.num_classes)
     images = max(1, at_once // (2 * len(DEFAULT_SCHEDULE.sigmas)))
     x_0 = torch.zeros(images, *shape, device=CUDA)
@@ -55,50 +63,50 @@ def sampling(denoiser, shape):
     """What drawing images holds at most, a pass full of them."""
     rows = rows_at_once(denoiser, shape, CUDA)
     x, classes = torch.zeros(rows, *shape, device=CUDA), torch.zeros(rows, dtype=torch.int64, device=CUDA)
-    return peak_bytes(lambda: heun(denoiser, x, classes, num_steps=2))
+    # the sampler itself holds x, the step made of it and two slopes besides
+    return peak_bytes(lambda: denoise_guided(denoiser, x, torch.ones(rows, device=CUDA), classes, 0.0)) + 4 * x.nbytes
 
 
 def training_step(denoiser, train, shape):
-    """What forward passes of a step hold for its backward one, the survey of all classes before it aside."""
+    """What a step holds at most: its looks without gradient, or what forward keeps for backward."""
     x, sigma = noisy(train.batch_size, shape)
     top_k = None if denoiser.one_pass else train.top_k
     classes = None if top_k is None else torch.zeros(train.batch_size, top_k, dtype=torch.int64, device=CUDA)
-    survey = 0 if top_k is None else peak_bytes(lambda: denoiser.all_classes(x, sigma))
-    return max(survey, peak_bytes(lambda: denoiser(x, sigma, classes), grad=True))
+    # the average network's look at x_t, all classes of an antithetic pair; the survey of all classes holds half of it
+    look = 0 if train.form != "mixture" else peak_bytes(lambda: denoiser.all_classes(*noisy(2 * len(x), shape)))
+    return max(look, peak_bytes(lambda: denoiser(x, sigma, classes), grad=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("card", [12 * GIB, CARD, 80 * GIB])
+@pytest.mark.parametrize("card", [12 * GIB, 80 * GIB])
 def test_looks_and_draws_of_every_recipe_fit_the_card(name, card):
     with fake_gpu(card - CUDA_CONTEXT):
         denoiser, _ = networks_of(name)
         shape = SHAPES[RECIPES[name]]
         held = weight_bytes(denoiser) + CUDA_CONTEXT
-        looked, drawn = last_look(denoiser.eval(), shape, card), sampling(denoiser.eval(), shape)
+        looked, drawn = last_look(denoiser.eval(), shape), sampling(denoiser.eval(), shape)
+        full = rows_at_once(denoiser, shape, CUDA) == passes.MOST_ROWS
     assert held + looked < card and held + drawn < card
-    full = rows_at_once_of(name, card) == passes.MOST_ROWS
     assert full or max(looked, drawn) > 0.1 * card, "much of the card lies idle"
 
 
-def rows_at_once_of(name, card):
-    with fake_gpu(card - CUDA_CONTEXT):
-        denoiser, _ = networks_of(name)
-        return rows_at_once(denoiser, SHAPES[RECIPES[name]], CUDA)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_step_of_every_recipe_fits_its_card(name):
-    with fake_gpu(CARD):
+    card = CARDS[name]
+    with fake_gpu(card):
         denoiser, train = networks_of(name)
         held = training_step(denoiser.train(), train, SHAPES[RECIPES[name]])
         weights = weight_bytes(denoiser)
     # weights, their gradients, two moments, the average
-    assert 5 * weights + held + CUDA_CONTEXT < CARD, f"{name} needs {(5 * weights + held) / GIB:.1f} GiB"
+    assert 5 * weights + held + CUDA_CONTEXT < 0.9 * card, f"{name} needs {(5 * weights + held) / GIB:.1f} GiB"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_row_never_takes_more_than_estimated(name):
-    with fake_gpu(CARD):
+    with fake_gpu(80 * GIB):
         denoiser, _ = networks_of(name)
         x, sigma = noisy(64, SHAPES[RECIPES[name]])
         for bf16 in (True, False):

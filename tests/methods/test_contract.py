@@ -36,17 +36,17 @@ BUDGETS = {
     "vanilla": {
         "network": {"channels": 8, "multipliers": [1], "blocks": 1, "patch": 2},
         "train": {"steps": 4, "batch_size": 32},
-        "draw": {"sampler_steps": 2},
+        "draw": {"pool": 2, "sampler_steps": 2, "agree": False},
     },
     "tdsm": {
         "network": {"channels": 8, "multipliers": [1], "blocks": 1, "patch": 2},
         "train": {"steps": 4, "batch_size": 32, "helper": {"batch_size": 32}},
-        "draw": {"sampler_steps": 2},
+        "draw": {"pool": 2, "sampler_steps": 2, "agree": False},
     },
     "cad": {
         "network": {"channels": 8, "multipliers": [1], "blocks": 1, "patch": 2},
         "train": {"steps": 4, "batch_size": 32, "coherence": {"folds": 2, "epochs": 1}},
-        "draw": {"sampler_steps": 2},
+        "draw": {"pool": 2, "sampler_steps": 2, "agree": False},
     },
 }
 """Options smaller still than a method's own QUICK, where even that takes seconds."""

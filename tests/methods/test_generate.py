@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import CLASSES, NETWORK, pictures, train_options, training_set
 
+from condense import methods
 from condense.data.types import ImageData, Supervision, TrainingSet, Truth
 from condense.errors import UserError
 from condense.generator.training.session import train_generator
@@ -147,9 +148,17 @@ def test_the_method_decides_the_objective_not_the_recipe():
     assert asked.train_options("dmis").objective == "dmis"
 
 
-def test_changing_one_drawing_option_of_vanilla_leaves_the_others():
-    draw = vanilla.Options.model_validate({"draw": {"sampler_steps": 9}}).draw
-    assert (draw.pool, draw.agree, draw.choose, draw.sampler_steps) == (1.0, False, "none", 9)
+@pytest.mark.parametrize("name", ["cad", "dmis", "tdsm", "vanilla"])
+def test_every_generator_is_drawn_alike_unless_as_published_is_asked_for(name):
+    options = methods.load(name).Options
+    assert options().drawn == "alike" and options().draw == DrawOptions()
+    plain = options(drawn="as-published", draw={"sampler_steps": 9})
+    assert plain.draw == DrawOptions(pool=1, agree=False, choose="none", sampler_steps=9) and plain.second_stage is None
+    wished = options(drawn="as-published", draw={"agree": True}, second_stage={})
+    assert wished.draw.agree and wished.draw.pool == 1 and wished.second_stage is not None
+    assert options.model_validate(plain.model_dump(mode="json")) == plain
+    with pytest.raises(ValueError, match="as-published"):
+        options(drawn="somehow")
 
 
 # repairing labels

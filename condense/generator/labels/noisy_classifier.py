@@ -14,7 +14,7 @@ from condense import rng
 from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.generator.augment import augment
-from condense.generator.classifier import EDM_NOISE
+from condense.generator.classifier import EDM_NOISE, centred_interval
 from condense.generator.denoiser import SIGMA_DATA, NoiseDistribution
 from condense.generator.labels.auxiliary import Helper, HelperData, identity, train_helper
 from condense.generator.labels.posterior import label_likelihood
@@ -26,6 +26,7 @@ from condense.run import Run
 
 NAME = "noisy-classifier"
 HELD_LOOKS = 4  # noise levels an image is judged at on the held-out part
+CLEAN_SIGMA = centred_interval(6.4)[0]  # 0.014: less than the noise of 8 bits would show, and trained on now and then
 
 
 class NoisyClassifier(nn.Module):
@@ -34,12 +35,20 @@ class NoisyClassifier(nn.Module):
     def __init__(self, shape: UNetShape, channels: int, num_classes: int) -> None:
         super().__init__()
         self.unet = UNet(shape, channels, num_classes)
+        self.evaluations = 0  # by `clean_posterior`; the loop that trains counts its own
 
     def forward(self, x_t: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         """float32 [B, c]; `labels` are the augmentation's, [B, 4] or None."""
         c_in = (sigma**2 + SIGMA_DATA**2).rsqrt()
         maps: Tensor = self.unet(c_in[:, None, None, None] * x_t, sigma.log() / 4, labels)
         return maps.float().mean((2, 3))
+
+    @torch.no_grad()
+    def clean_posterior(self, x_0: Tensor) -> Tensor:
+        """p(y | x_0), h where sigma goes to 0: images [B, C, H, W] in [-1, 1] -> float32 [B, c], rows summing to 1."""
+        self.evaluations += len(x_0)
+        logits: Tensor = self(x_0, x_0.new_full((len(x_0),), CLEAN_SIGMA))
+        return logits.softmax(1)
 
 
 def train_noisy_classifier(

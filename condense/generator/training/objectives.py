@@ -175,12 +175,17 @@ class Cad:
         return drawn_label_losses(model, batch, random, self.coherence[batch.indices])
 
 
-def objective_of(options: TrainOptions, aids: Aids) -> Objective:
+def objective_of(options: TrainOptions, aids: Aids, *, believed: bool = False) -> Objective:
     """The objective that `options` names, with what was prepared for it.
+
+    Where labels are drawn from beliefs known beforehand (`believed`), objectives that learn what to believe have
+    nothing left to learn; those that believe the labels as given stay as they are.
 
     Raises:
         UserError: what it needs was not prepared.
     """
+    if believed and options.objective in ("dmis", "tdsm"):
+        return GivenBeliefs()
     if options.objective == "dmis":
         return Dmis(options)
     if options.objective == "vanilla":

@@ -34,12 +34,14 @@ def train_generator(
     run: Run,
     accelerator: Accelerator | None = None,
     beliefs: Tensor | None = None,
+    aids: Aids | None = None,
 ) -> Generator:
     """Train a generator to its last step; the main process saves it in the run folder.
 
-    What its objective needs beforehand is trained first (see `prepare`). A checkpoint already in the folder is
-    continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`. Under torchrun every process
-    returns the generator; commands use `train_stages`, after which only the main one goes on.
+    What its objective needs beforehand is trained first (see `prepare`), unless it is given as `aids`. A checkpoint
+    already in the folder is continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`.
+    Under torchrun every process returns the generator; commands use `train_stages`, after which only the main one
+    goes on.
 
     Raises:
         Interrupted: stopped after saving; run the same again to go on.
@@ -47,7 +49,7 @@ def train_generator(
         UserError: the checkpoint belongs to other options or data.
     """
     with deterministic(options.deterministic):
-        return _train_generator(data, network, options, seed, run, accelerator or default_accelerator(), beliefs)
+        return _train_generator(data, network, options, seed, run, accelerator or default_accelerator(), beliefs, aids)
 
 
 def _train_generator(
@@ -58,9 +60,11 @@ def _train_generator(
     run: Run,
     accelerator: Accelerator,
     beliefs: Tensor | None,
+    aids: Aids | None,
 ) -> Generator:
     accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
-    aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
+    if aids is None:
+        aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
     trainer = Trainer(data, network, options, seed, accelerator, beliefs, aids)
     seconds_before = _restore(trainer, run)
     started = time.perf_counter()
@@ -85,6 +89,7 @@ def _train_generator(
                     + (f" in {run.path}: go on with --resume." if run.path else ".")
                 )
     generator = trainer.finish()
+    generator.noisy_classifier = aids.classifier
     asked = generator.opinion.evaluations if generator.opinion else 0
     generator.meta |= {
         "seconds": sum(aids.seconds.values()) + seconds_before + time.perf_counter() - started,

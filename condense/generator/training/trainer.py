@@ -48,7 +48,7 @@ from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.selection import BestWeights
 from condense.generator.training.batch_loss import Batch, ClassifierSettings, Losses
-from condense.generator.training.objectives import GivenBeliefs, objective_of
+from condense.generator.training.objectives import objective_of
 from condense.generator.training.prerequisites import Aids, given_transition
 from condense.machine import num_processes
 from condense.precision import arithmetic, autocast, settle_float32
@@ -119,7 +119,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.options, self.network, self.seed = options, network, seed
         self.aids = aids or Aids()
-        self.objective = objective_of(options, self.aids) if beliefs is None else GivenBeliefs()
+        self.objective = objective_of(options, self.aids, believed=beliefs is not None)
         self.arithmetic = arithmetic(options.precision, self.device)
         self.bf16 = self.arithmetic.bf16
         if options.batch_size % self.accelerator.num_processes:
@@ -168,8 +168,8 @@ class Trainer:
         self.step = 0
         self.best = BestWeights()
         self.bank = PosteriorBank(self.candidates, self.trusted, options.bank_momentum)
-        self.first_transition = self._first_transition()
-        self.transition = self.first_transition
+        self.transition = self._first_transition()
+        self.first_transition = self.transition.cpu()
         # steps not yet looked at, each with its loss, the loss's two terms and the sharpness, [4]
         self._unread: list[tuple[int, Tensor]] = []
         self._read = [math.nan] * 4
@@ -311,10 +311,11 @@ class Trainer:
             return
         known = self.data.supervision.take(np.flatnonzero(visited.numpy()))
         posterior = self.bank.posterior.cpu()[visited].float()
-        transition = self.transition.cpu()
         if self.aids.transition is None and isinstance(self.options.transition, str):
-            transition = estimate_transition(posterior, known, self.first_transition.cpu())
+            transition = estimate_transition(posterior, known, self.first_transition)
             self.transition = transition.to(self.device)
+        else:
+            transition = self.first_transition
         keep = 0.5 ** (self.epoch_steps / (PRIOR_HALF_LIFE * self.options.steps))
         prior = class_prior(known, posterior, transition, self.log_prior.cpu().exp(), keep)
         self.log_prior = prior.log().to(self.device)

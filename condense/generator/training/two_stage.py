@@ -2,9 +2,10 @@
 
 Learning the classes asks for every class at once, which `AllClass` makes affordable; drawing one class well is what
 `Conditional` is built for. So the first network's beliefs p(y | x, z) about the training images are written down once,
-and the second is trained by EDM's loss on labels drawn from them, at the cost of a vanilla run. That is DMIS's
+and the second is trained by EDM's loss on labels drawn from them, at the cost of a vanilla run. For DMIS that is the
 generative term in its sampled form (https://arxiv.org/abs/2510.03016, Eq. 10) with the posterior of a finished
-classifier.
+classifier. TDSM's beliefs are those of its classifier h; vanilla and CAD believe the labels as given, and CAD's second
+network is told their coherence as the first one is.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ import numpy.typing as npt
 import torch
 
 from condense import rng
-from condense.data.types import TrainingSet
-from condense.errors import UserError
+from condense.data.types import Supervision, TrainingSet
 from condense.generator.classifier import centred_schedule
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
+from condense.generator.training.prerequisites import Aids, prepare
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
+from condense.generator.training.trainer import default_accelerator
 from condense.machine import is_worker, num_processes, process_index
+from condense.precision import deterministic
 from condense.run import Run, as_described
 
 BELIEFS = "beliefs"
 LOOKS = centred_schedule(2)  # half the default: every training image is looked at
+BELIEVE_LABELS = ("vanilla", "cad")  # objectives whose second stage is trained on the labels as given
 _PART = 2000  # images between two looks at the progress
 
 
@@ -46,17 +50,15 @@ def train_stages(
 
     Raises:
         WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
-        UserError: a second stage of an objective without beliefs of its own; otherwise as `train_generator`.
-        Interrupted, RunFailed: as `train_generator`.
+        UserError, Interrupted, RunFailed: as `train_generator`.
     """
-    if second is not None and options.objective in ("vanilla", "cad"):
-        raise UserError(
-            f"The method {options.objective} believes the labels as given, so it has no second stage; "
-            "leave second_stage out, or use dmis or tdsm."
-        )
-    generator = train_generator(data, network, options, seed, run)
+    accelerator = default_accelerator()
+    accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
+    with deterministic(options.deterministic):
+        aids = prepare(data, network, options, seed, run, accelerator.device)
+    generator = train_generator(data, network, options, seed, run, aids=aids)
     if second is not None:
-        generator.second = _train_second(data, generator, options, second, seed, run)
+        generator.second = _train_second(data, generator, options, second, seed, run, Aids(coherence=aids.coherence))
     leave_processes()
     return generator
 
@@ -68,12 +70,16 @@ def _train_second(
     second: SecondStage,
     seed: int,
     run: Run,
+    aids: Aids,
 ) -> Generator:
-    believed = beliefs(first, data, run, together=True)
+    if options.objective in BELIEVE_LABELS:
+        believed = Beliefs(as_given(data.supervision))
+    else:
+        believed = beliefs(first, data, run, together=True)
     folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
     train = second.train.model_copy(update={"objective": options.objective})
     known = torch.from_numpy(believed.posterior)
-    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known)
+    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known, aids=aids)
     drawer.meta["seconds"] = cast(float, drawer.meta["seconds"]) + believed.seconds
     drawer.meta["evaluations"] = cast(int, drawer.meta["evaluations"]) + believed.evaluations
     if not is_worker():
@@ -96,11 +102,17 @@ class Beliefs:
     seconds: float = 0.0
 
 
+def as_given(supervision: Supervision) -> npt.NDArray[np.float32]:
+    """The labels as beliefs, one-hot or uniform over the candidates: float32 [n, c]."""
+    given = supervision.candidates
+    return np.asarray(given / given.sum(1, keepdims=True), dtype=np.float32)
+
+
 def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
     """What `generator` believes of each training image; found once and kept in the run folder.
 
     The noise is that of the seed it was trained with, so that it tells all who ask the same. A vanilla generator
-    believes the labels as given: one-hot, or uniform over the candidates.
+    believes the labels as given; TDSM's classifier h is asked in its generator's place.
 
     Args:
         generator: who is asked.
@@ -109,28 +121,28 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
         together: whether the processes that torchrun started share the images among them; all of them must call.
     """
     generator.check_data(data.images)
-    given = data.supervision.candidates
     if generator.meta["objective"] == "vanilla":
-        return Beliefs((given / given.sum(1, keepdims=True)).astype(np.float32))
+        return Beliefs(as_given(data.supervision))
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint()}
     found = run.load(BELIEFS)
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
         with as_described(run.file(BELIEFS)):
             posterior = np.asarray(found[0][BELIEFS].float().numpy(), dtype=np.float32)
-            if posterior.shape != given.shape or not np.isfinite(posterior).all():
-                raise ValueError(f"beliefs [n, c] must be finite numbers {list(given.shape)}")
+            wanted = data.supervision.candidates.shape
+            if posterior.shape != wanted or not np.isfinite(posterior).all():
+                raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
             return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     seed = cast(int, generator.meta["seed"])
-    before, started = generator.denoiser.evaluations, time.perf_counter()
+    before, started = generator.evaluations, time.perf_counter()
     share, sharers = (process_index(), num_processes()) if together else (0, 1)
     starts = range(share * _PART, len(data), sharers * _PART)
     parts = []
     with run.track(len(starts), "beliefs") as tracker:
         for done, start in enumerate(starts, 1):
             part = data.take(np.arange(start, min(start + _PART, len(data))))
-            parts.append((start, generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed)))
+            parts.append((start, _believed(generator, part, seed)))
             tracker.update(done)
-    evaluations = generator.denoiser.evaluations - before
+    evaluations = generator.evaluations - before
     if together:
         parts = sorted(of_all_processes(parts), key=lambda part: part[0])
         evaluations = sum(of_all_processes([evaluations]))
@@ -140,3 +152,9 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
         tensors = {BELIEFS: torch.from_numpy(posterior)}
         run.save(BELIEFS, tensors, {**of, "evaluations": evaluations, "seconds": seconds})
     return Beliefs(posterior, evaluations, seconds)
+
+
+def _believed(generator: Generator, part: TrainingSet, seed: int) -> npt.NDArray[np.float32]:
+    if generator.noisy_classifier is not None:
+        return generator.noisy_label_posterior(part.images.images, part.supervision)
+    return generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed)

@@ -6,14 +6,18 @@ import torch
 from tiny import CONDITIONAL, NETWORK, pictures, train_options, training_set
 
 from condense import rng
+from condense.data.batches import to_unit
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
+from condense.generator.labels.coherence import estimate_coherence
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import SecondStage
 from condense.generator.training import two_stage
+from condense.generator.training.prerequisites import Aids
 from condense.generator.training.session import train_generator
 from condense.generator.training.trainer import Trainer
 from condense.generator.training.two_stage import beliefs, train_stages
+from condense.preprocessing import planes
 from condense.run import Run
 
 STAGE = SecondStage(network=CONDITIONAL, train=train_options(steps=4))
@@ -73,14 +77,14 @@ def test_a_stopped_second_stage_goes_on_to_the_same_weights(tmp_path, monkeypatc
     whole = two_stages(Run(None))
     real = two_stage.train_generator
 
-    def stops(data, network, options, seed, run, beliefs=None):
+    def stops(data, network, options, seed, run, beliefs=None, aids=None):
         if beliefs is not None:
             options = options.model_copy(update={"checkpoint_every": 2})
             trainer = Trainer(data, network, STAGE.train, seed, None, beliefs)
             next(iter(trainer.steps()))
             run.save("checkpoint", trainer.state()[0], {**trainer.state()[1], "seconds": 0.0})
             raise KeyboardInterrupt
-        return real(data, network, options, seed, run)
+        return real(data, network, options, seed, run, aids=aids)
 
     monkeypatch.setattr(two_stage, "train_generator", stops)
     with pytest.raises(KeyboardInterrupt):
@@ -94,10 +98,50 @@ def test_a_stopped_second_stage_goes_on_to_the_same_weights(tmp_path, monkeypatc
         )
 
 
-@pytest.mark.parametrize("objective", ["vanilla", "cad"])
-def test_objectives_that_believe_the_labels_as_given_have_no_second_stage(objective):
-    with pytest.raises(UserError, match="no second stage"):
-        two_stages(Run(None), objective=objective)
+@pytest.mark.parametrize("kind", ["noisy", "unlabelled"])
+def test_the_second_network_of_vanilla_is_trained_by_vanilla_on_the_labels_as_given(kind):
+    data = training_set(kind)
+    made = train_stages(data, NETWORK, train_options(steps=2, objective="vanilla"), STAGE, 0, Run(None))
+    options = STAGE.train.model_copy(update={"objective": "vanilla"})
+    alone = train_generator(data, CONDITIONAL, options, rng.derive(0, SECOND), Run(None))
+    assert torch.equal(weights(made.second), weights(alone))
+
+
+def test_the_second_network_of_cad_is_told_the_same_coherence_and_draws_at_one():
+    data, short = training_set(), {"folds": 2, "epochs": 1}
+    options = train_options(steps=2, objective="cad", coherence=short)
+    made = train_stages(data, NETWORK, options, STAGE, 0, Run(None))
+    coherence, _ = estimate_coherence(data, options.coherence, 0, Run(None), torch.device("cpu"))
+    drawing = STAGE.train.model_copy(update={"objective": "cad"})
+    seed = rng.derive(0, SECOND)
+    alone = train_generator(data, CONDITIONAL, drawing, seed, Run(None), aids=Aids(coherence=coherence))
+    assert made.second.denoiser.coherent and torch.equal(weights(made.second), weights(alone))
+    blind = train_generator(data, CONDITIONAL, drawing, seed, Run(None), aids=Aids(coherence=torch.ones(60, 3)))
+    assert not torch.equal(weights(alone), weights(blind))
+    assert "prepared_seconds" in made.meta and "prepared_seconds" not in made.second.meta, "it is paid for once"
+    x_t, sigma, labels = torch.randn(3, 1, 8, 8), torch.ones(3), torch.arange(3)[:, None]
+    told, untold = (made.second.denoiser(x_t, sigma, labels, None, *r) for r in ((torch.ones(3),), ()))
+    assert torch.equal(told, untold), "drawn without a coherence is drawn at r = 1"
+
+
+def test_tdsm_believes_its_classifier_weighed_by_the_matrix(tmp_path):
+    data = training_set()
+    matrix = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]
+    options = train_options(steps=6, objective="tdsm", transition=matrix, helper={"steps": 40})
+    made = train_stages(data, NETWORK, options, STAGE, 0, Run(tmp_path))
+    x_0 = to_unit(planes(data.images.images))
+    h = made.noisy_classifier(x_0, torch.full((60,), 0.01414)).softmax(1)
+    joint = h * torch.tensor(matrix)[:, data.supervision.observed].T
+    asked = made.evaluations
+    found = beliefs(made, data, Run(None))
+    np.testing.assert_allclose(found.posterior, joint / joint.sum(1, keepdim=True), atol=1e-4)
+    assert found.evaluations == made.evaluations - asked == 60, "one look an image, by h alone"
+    drawing = STAGE.train.model_copy(update={"objective": "tdsm"})
+    known = torch.from_numpy(found.posterior)
+    alone = train_generator(data, CONDITIONAL, drawing, rng.derive(0, SECOND), Run(None), beliefs=known)
+    assert torch.equal(weights(made.second), weights(alone))
+    again = Generator.load(Run(tmp_path))
+    np.testing.assert_array_equal(beliefs(again, data, Run(None)).posterior, found.posterior)
 
 
 def test_beliefs_are_kept_for_the_same_labels_only(tmp_path):
