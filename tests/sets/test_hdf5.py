@@ -519,6 +519,14 @@ def test_an_oracle_mark_cannot_be_taken_away_unnoticed(file: Path) -> None:
     write(file, dataclasses.replace(marked, provenance=told), force=True)
     assert read(file).uses_true_labels and read(file).provenance.sealed
     edited(file, "notes", "{}")
+    with pytest.raises(UserError, match="changed since it was written"):
+        read(file)
+    with h5py.File(file, "r+") as h5:
+        del h5.attrs["provenance_sha256"]
+    with pytest.raises(UserError, match="changed since it was written"):  # the checksum of the contents has it too
+        read(file)
+    write(file, make(ipc=3), force=True)
+    edited(file, "notes", "{}")
     with pytest.raises(UserError, match="what it tells of its making changed since it was written"):
         read(file)
     with h5py.File(file, "r+") as h5:
