@@ -68,7 +68,7 @@ def by_dmis(
         return {
             "dmis": told_of(Suggestions(part.supervision, posterior, posterior, generator.transition.numpy()), False)
         }
-    from_generator, seen = diffusion_posterior(generator, part, seed, run), learned(generator, train)[scored]
+    from_generator, seen = diffusion_posterior(generator, part, run), learned(generator, train)[scored]
     ways = {"dmis": told_of(weighed(generator, part, from_generator, seen), True)}
     if options.generator is None:
         ways["dmis"]["seconds"] = time.perf_counter() - started

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import condense
 from condense.errors import UserError
 from condense.evaluate import protocols
 from condense.generator.model import Generator
+from condense.methods import dm
+from condense.methods._generate import GeneratorOptions
 from condense.pipeline.plan import Request, make_plan
 from condense.sets.condensed_set import Cost
 
@@ -70,7 +74,7 @@ def test_every_name_is_there_and_others_are_not():
 
 @pytest.mark.parametrize(
     ("method", "changed"),
-    [("random", {}), ("dm", {"iterations": 2, "real_batch": 8, "backbone": {"width": 8}}), ("dmis", DRAWN)],
+    [("random", {}), ("dm", {"iterations": 2, "real_batch": 8}), ("dmis", DRAWN)],
 )
 def test_library_and_command_line_write_equal_files(method, changed, dmis, few, tmp_path):
     """All of the file but how long it took and when it was made."""
@@ -141,7 +145,8 @@ def test_a_generator_is_trained_kept_and_asked_about_labels(few, tmp_path):
     with np.load(tmp_path / "labels" / "posteriors.npz") as kept:
         np.testing.assert_array_equal(kept["posterior"], labels.posterior)
     again = condense.load_data("digits", noise=FEW)
-    assert condense.train(again, recipe=SMALL, run=tmp_path / "run", quick=True).meta == generator.meta
+    kept = condense.train(again, recipe=SMALL, run=tmp_path / "run", quick=True)
+    assert without_cost(kept.meta) == without_cost(generator.meta)
 
 
 def test_arrays_are_a_data_set():
@@ -179,3 +184,37 @@ def test_arrays_are_a_data_set():
 def test_data_that_cannot_be_used_are_refused_in_a_sentence(arguments, said):
     with pytest.raises(UserError, match=said):
         condense.load_data(**arguments)
+
+
+def python_of_the_readme():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"```python\n(import condense\n.*?)```", text, re.DOTALL)
+    return found
+
+
+def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
+    """Word for word but for fewer images, and budgets of a step or two."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dm.Options, "QUICK", {"iterations": 1, "real_batch": 4})
+    monkeypatch.setattr(GeneratorOptions, "QUICK", {**SMALL, "second_stage": None})
+    rules = dataclasses.replace(protocols.protocol("quick"), epochs=1)
+    monkeypatch.setitem(protocols.PROTOCOLS, "quick", rules)
+    names = {}
+    exec(python_of_the_readme().replace('"sym:0.4"', f'"{FEW}"'), names)
+    score, labels = names["score"], names["labels"]
+    assert 0 <= score.mean == score.accuracies[0] <= 100 and json.dumps(score.to_json())
+    assert len(labels.suggested) == len(labels.confidence) == len(labels.likely_wrong) == len(labels.posterior)
+    assert json.dumps(labels.to_json()) and json.dumps(names["small"].to_json())
+    assert condense.CondensedSet.load("set.h5").sha256() == names["small"].sha256()
+    assert len(condense.CondensedDataset("set.h5")) == 10
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_run_word_for_word(tmp_path):
+    """Half a minute on an idle core: a tenth of the digits right by chance, and better than that."""
+    code = (
+        python_of_the_readme()
+        + "assert score.mean > 20 and (labels.suggested == data.source.truth.labels).mean() > 0.6"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ import pytest
 
 from condense import methods
 from condense.benchmark.grid import Cell, expand, layers_of, read_benchmark
-from condense.classifiers import arms
 from condense.data import corrupt, sources
 from condense.data.noise_spec import parse_noise
 from condense.evaluate.reference import Published, published
@@ -143,14 +142,9 @@ def beside_cells(name: str) -> set[Published]:
 
 @pytest.mark.parametrize("table", [table for table in TABLES if table != "11"])
 def test_every_number_of_the_papers_tables_stands_beside_a_cell_of_its_recipe(table: str) -> None:
-    """Arms that are no file of the folder excepted: `classifiers: all` takes what is there."""
     wanted = {n for n in published() if (n.paper, n.table) == ("arXiv 2510.03016", table)}
     missing = wanted - beside_cells(f"paper-table{table}")
-    later = {"PENCIL", "IDGP", "PiCO", "CRDPLL", "DIRK", "Dash", "CoMatch", "FlexMatch", "SimMatch", "SoftMatch"}
-    assert {number.method for number in missing} <= {
-        method for method in later if method.casefold() not in arms.names()
-    }
-    assert wanted and (table == "2" or not missing)
+    assert wanted and not missing
 
 
 @pytest.mark.parametrize("side", [8, 28, 64])

@@ -81,7 +81,7 @@ def report(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where tables made from kept results go.")
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where tables made from kept results go.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -78,7 +78,7 @@ def export(
 def import_set(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A res_*.pt of VICO's DatasetCondensation, or an .npz.")],
     data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="The data set it was made from.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.h5", help="What to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="What to write.")],
     method: Annotated[str, typer.Option("--method", help="Who made it, e.g. dsa.")] = "imported",
     noise: Noise = None,
     mean: Annotated[

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from condense.data.types import Images, Labels, Mask
+from condense.evaluate.audit import confusion
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import Score
@@ -18,7 +19,7 @@ from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
 from condense.grid import grid, save_png
 from condense.methods._generate import GeneratorOptions
-from condense.pipeline.label_scores import confusion, recovered_labels, test_accuracy
+from condense.pipeline.label_scores import recovered_labels, test_accuracy
 from condense.pipeline.make import make_set
 from condense.pipeline.plan import GENERATOR_SECTIONS, Plan, Request, make_plan
 from condense.pipeline.run_folder import open_run

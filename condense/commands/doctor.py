@@ -19,7 +19,6 @@ EXTRAS = {
     "noise": ("cleanlab",),
     "features": ("efficientnet_lite_pytorch", "timm"),
     "fid": ("torch_fidelity",),
-    "hf": ("datasets",),
     "slurm": ("submitit",),
     "parquet": ("pyarrow",),
 }

@@ -59,8 +59,15 @@ class TrainOptions(Options):
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
     cooldown: float = Field(0.2, ge=0, le=1, description="last share of the steps, in which it falls to 0")
-    ema_share: float = Field(0.05, gt=0, le=1, description="EMA half-life as a share of the images seen so far")
-    ema_half_life: int = Field(500_000, ge=1, description="longest EMA half-life, in images")
+    ema_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="EMA half-life as a share of the images seen so far, so that short runs forget their start",
+    )
+    ema_half_life: int = Field(
+        500_000, ge=1, description="longest EMA half-life, in images; counts in runs of 10 million images and more"
+    )
     high_noise_share: float = Field(0.25, ge=0, le=1, description="share of noise levels log-uniform on [1, 80]")
     cold_start: float = Field(
         0.1,
@@ -74,7 +81,11 @@ class TrainOptions(Options):
         description="classification term of labels that may be wrong: early-learning regularisation, or the likelihood "
         "of the label under the transition matrix",
     )
-    elr_strength: float = Field(1.0, ge=0, description="early-learning regularisation of noisy labels")
+    elr_strength: float = Field(
+        1.0,
+        ge=0,
+        description="weight of early-learning regularisation; 0 leaves it out, where nearly all labels are right",
+    )
     unlabelled_weight: float = Field(
         0.0, ge=0, description="weight of images without a label in the classification term (self-training)"
     )
@@ -102,7 +113,8 @@ class TrainOptions(Options):
     )
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection")
     select: Literal["last", "best"] = Field(
-        "last", description="weights kept: the last ones, or those with the lowest held-out loss"
+        "last",
+        description="weights kept: the last ones, or, for long runs on few images, those with the lowest held-out loss",
     )
     select_every: int = Field(250, ge=1, description="steps between looks at the held-out loss, for select: best")
     augment_probability: float = Field(0.0, ge=0, le=1, description="chance of each augmentation")
@@ -113,7 +125,9 @@ class TrainOptions(Options):
         False, description="algorithms alone that give the same bits every time, also on a GPU; slower there"
     )
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    second_opinion: bool = Field(True, description="dmis relabel asks VolMinNet's classifier too, where there is one")
+    second_opinion: bool = Field(
+        True, description="labels are repaired by VolMinNet's classifier too, where there is one"
+    )
     helper: HelperOptions = HelperOptions()
     coherence: FoldOptions = FoldOptions()
 

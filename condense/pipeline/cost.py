@@ -15,7 +15,7 @@ from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
 from condense.generator.training.trainer import cold_steps
-from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS, LOOKS
+from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.plan import Plan
@@ -57,12 +57,11 @@ def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any
     network, cost = options.network, 0
     if options.generator is not None:
         generator = Generator.load(Run(options.generator))
-        network, asked = generator.network, generator.opinion if options.train.second_opinion else None
-        views = 0 if asked is None else asked.num_views
+        network, views = generator.network, _views(generator) if options.train.second_opinion else 0
     else:
         cost = training_evaluations(network, options.train, plan.train, plan.recipe.seed)
         views = opinion_views(plan.train, options.train)
-    cost += len(plan.train) * (CLASSIFIER_PASSES * _passes(network, plan.train.images.num_classes) + views)
+    cost += belief_evaluations(network, plan.train, "dmis", views)
     return _told(plan, num_parameters(network, plan.train), cost)
 
 
@@ -108,13 +107,16 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
     return foreseen_images(train, options) + passed + opinion
 
 
-def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str) -> int:
-    """Images passed through networks to write down what the first stage believes, see `two_stage.beliefs`."""
+def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str, views: int) -> int:
+    """Images passed through the networks to find what is believed of all labels, see `two_stage.beliefs`.
+
+    `views`: of an image that the second opinion takes, 0 without one.
+    """
     if objective == "vanilla":
         return 0
     if objective == "tdsm":  # its classifier looks once
         return len(train)
-    return len(train) * 2 * len(LOOKS.sigmas) * _passes(network, train.images.num_classes)
+    return len(train) * (CLASSIFIER_PASSES * _passes(network, train.images.num_classes) + views)
 
 
 def drawing_evaluations(
@@ -130,26 +132,31 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
     seed = labeller_seed(plan.recipe.seed) if options is plan.labeller else plan.recipe.seed
     num_classes, known = plan.train.images.num_classes, False
     if options.generator is None:
-        networks = [options.network]
+        networks, views = [options.network], opinion_views(plan.train, options.train)
         cost = training_evaluations(options.network, options.train, plan.train, seed)
         if options.second_stage is not None and options is not plan.labeller:
             second = options.second_stage
             networks.append(second.network)
             cost += second.train.steps * second.train.batch_size
             if options.train.objective not in BELIEVE_LABELS:
-                cost += belief_evaluations(options.network, plan.train, options.train.objective)
+                cost += belief_evaluations(options.network, plan.train, options.train.objective, views)
                 known = True
     else:
         generator, cost = Generator.load(Run(options.generator)), 0
+        views = _views(generator)
         networks = [generator.network] + ([generator.second.network] if generator.second else [])
         known = (options.generator / f"{BELIEFS}.safetensors").exists()
     if options is plan.labeller:
-        cost += belief_evaluations(networks[0], plan.train, options.train.objective)
+        cost += belief_evaluations(networks[0], plan.train, options.train.objective, views)
     if draws:
         if options.draw.prototype_sigma is not None and not known:
-            cost += belief_evaluations(networks[0], plan.train, options.train.objective)
+            cost += belief_evaluations(networks[0], plan.train, options.train.objective, views)
         cost += drawing_evaluations(networks[0], networks[-1], options.draw, plan.recipe.ipc, num_classes)
     return networks, cost
+
+
+def _views(generator: Generator) -> int:
+    return 0 if generator.opinion is None else generator.opinion.num_views
 
 
 def _passes(network: NetworkOptions, num_classes: int) -> int:

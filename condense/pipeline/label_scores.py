@@ -8,6 +8,7 @@ import numpy as np
 
 from condense import rng
 from condense.data.types import Labels, TrainingSet
+from condense.evaluate.audit import confusion
 from condense.generator.model import Generator
 from condense.pipeline.plan import Plan
 
@@ -75,8 +76,3 @@ def told_by_labels(train: TrainingSet, found: Labels, true: Labels | None) -> di
         told["recovered"] = confusion(true, found, len(classes)).tolist()
         told["given"] = confusion(true, given, len(classes)).tolist() if (given >= 0).all() else None
     return told
-
-
-def confusion(true: Labels, other: Labels, num_classes: int) -> Labels:
-    """Counts int64 [c, c], rows are true classes."""
-    return np.bincount(true * num_classes + other, minlength=num_classes**2).reshape(num_classes, num_classes)

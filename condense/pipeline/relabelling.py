@@ -192,7 +192,7 @@ def ask(generator: Generator, plan: Plan, run: Run) -> Relabelling:
     if not relabelling_options(plan).train.second_opinion:
         generator = dataclasses.replace(generator, opinion=None)
     before = generator.evaluations
-    found = suggest(generator, plan.train, plan.recipe.seed, run)
+    found = suggest(generator, plan.train, run)
     evaluations, seconds = generator.evaluations - before, time.perf_counter() - started
     return Relabelling(plan.source, found, _asked(generator), evaluations, seconds)
 

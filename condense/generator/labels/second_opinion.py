@@ -29,11 +29,11 @@ from condense.data.batches import to_unit
 from condense.data.types import Images, Labels, Mask, Supervision, TrainingSet
 from condense.generator.classifier import held_out_loss
 from condense.generator.labels.posterior import estimate_transition, self_confidence, supervision_likelihood
+from condense.generator.labels.volminnet import CLASSIFIER
 from condense.precision import autocast
 from condense.preprocessing import planes
 from condense.run import JSON
 
-CLASSIFIER = "convnet3-bn"
 COUNTED = 20_000  # labels, at most, that the matrix is counted from
 EXPONENTS = tuple(i / 10 for i in range(21))
 USUAL, SPREAD = 0.7, 0.35  # of each exponent before an image is seen: mean and standard deviation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -15,9 +16,13 @@ from condense.data.types import Labels, Mask, Supervision, TrainingSet
 from condense.generator.labels.posterior import given_label, supervision_likelihood
 from condense.generator.labels.second_opinion import labels_learned
 from condense.generator.model import Generator
+from condense.machine import num_processes, process_index
 from condense.run import Run
 
 Beliefs = npt.NDArray[np.float32]
+Part = tuple[int, Beliefs]
+"""The first image of some that follow each other, and what is believed of them [m, c]."""
+Gather = Callable[[list[Part]], list[Part]]
 
 _AT_ONCE = 500  # images between two looks at the progress bar
 
@@ -71,26 +76,41 @@ class Suggestions:
         return np.asarray(self.suggested != self.supervision.observed)
 
 
-def suggest(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Suggestions:
-    """Ask a generator about every image of `train`, and who is beside it (see `opinion`).
+def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Suggestions:
+    """Ask a generator about every image of `train`, and who is beside it (see `opinion`): the one answer about labels.
+
+    `dmis relabel`, `--clean-first dmis`, the labels a second stage learns from and the choice of prototypes all take
+    it. The noise is that of the seed the generator was trained with, so that it tells all who ask the same.
+
+    Args:
+        generator: who is asked.
+        train: images and the labels they came with.
+        run: for the progress bar.
+        of_all: the parts of all processes from this one's, where they share the images among them and all call.
 
     Raises:
         UserError: the generator was made for other classes or image sizes.
     """
-    return weighed(generator, train, diffusion_posterior(generator, train, seed, run), learned(generator, train))
+    found = diffusion_posterior(generator, train, run, of_all=of_all)
+    return weighed(generator, train, found, learned(generator, train))
 
 
-def diffusion_posterior(generator: Generator, train: TrainingSet, seed: int, run: Run) -> Beliefs:
-    """f(x) [n, c], what the generator itself makes of every image. Raises as `suggest`."""
+def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Beliefs:
+    """f(x) [n, c], what the generator itself makes of every image; arguments and raises as `suggest`."""
     generator.check_data(train.images)
-    parts = []
-    with run.track(len(train), "labelling") as tracker:
-        for start in range(0, len(train), _AT_ONCE):
+    seed = cast(int, generator.meta["seed"])
+    share, sharers = (0, 1) if of_all is None else (process_index(), num_processes())
+    starts = range(share * _AT_ONCE, len(train), sharers * _AT_ONCE)
+    parts: list[Part] = []
+    with run.track(len(starts), "labelling") as tracker:
+        for done, start in enumerate(starts, 1):
             part = slice(start, start + _AT_ONCE)
             candidates = train.supervision.candidates[part]
-            parts.append(generator.posterior(train.images.images[part], seed=seed, candidates=candidates))
-            tracker.update(start + len(parts[-1]))
-    return np.concatenate(parts)
+            parts.append((start, generator.posterior(train.images.images[part], seed=seed, candidates=candidates)))
+            tracker.update(done)
+    if of_all is not None:
+        parts = sorted(of_all(parts), key=lambda part: part[0])
+    return np.concatenate([posterior for _, posterior in parts])
 
 
 def learned(generator: Generator, train: TrainingSet) -> Mask:

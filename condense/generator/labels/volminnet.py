@@ -18,13 +18,13 @@ from condense.errors import UserError
 from condense.generator.augment import augment
 from condense.generator.labels.auxiliary import Helper, HelperData, identity, train_helper
 from condense.generator.labels.posterior import label_likelihood
-from condense.generator.labels.second_opinion import CLASSIFIER
 from condense.generator.losses import forward_loss
 from condense.generator.options import TrainOptions
 from condense.precision import autocast, wants_bf16
 from condense.run import Run
 
 NAME = "volminnet"
+CLASSIFIER = "convnet3-bn"
 
 
 class TransitionMatrix(nn.Module):

@@ -111,8 +111,8 @@ def dmis_losses(
     - expected and sampled form, classification: each term is divided by the probability of its class, so that the
       expected gradient is that of all classes; the classification's value is that of the surrogate.
     - mixture form: the classes that were not drawn stay in the sum without gradient. Where the D_y are right every
-      drawn class's gradient vanishes on average, whichever others were drawn. Dividing would be right too, but pushes
-      one unlikely class an image as hard as the likeliest, and learns the classes apart several times as slowly.
+      drawn class's gradient vanishes on average, whichever others were drawn. Dividing would be right too, but would
+      push one unlikely class an image as hard as the likeliest.
 
     Classes are compared without dropout wherever its masks would differ between them.
 

@@ -20,20 +20,18 @@ import torch
 
 from condense import rng
 from condense.data.types import Supervision, TrainingSet
-from condense.generator.classifier import centred_schedule
+from condense.generator.labels.suggestions import suggest
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.prerequisites import Aids, prepare
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
 from condense.generator.training.trainer import default_accelerator
-from condense.machine import is_worker, num_processes, process_index
+from condense.machine import is_worker, process_index
 from condense.precision import deterministic
 from condense.run import Run, as_described
 
 BELIEFS = "beliefs"
-LOOKS = centred_schedule(2)  # half the default: every training image is looked at
 BELIEVE_LABELS = ("vanilla", "cad")  # objectives whose second stage is trained on the labels as given
-_PART = 2000  # images between two looks at the progress
 
 
 def train_stages(
@@ -109,21 +107,24 @@ def as_given(supervision: Supervision) -> npt.NDArray[np.float32]:
 
 
 def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
-    """What `generator` believes of each training image; found once and kept in the run folder.
+    """What `generator` believes of each training image, see `suggest`; found once and kept in the run folder.
 
-    The noise is that of the seed it was trained with, so that it tells all who ask the same. A vanilla generator
-    believes the labels as given; TDSM's classifier h is asked in its generator's place.
+    A vanilla generator believes the labels as given; TDSM's classifier h is asked in its generator's place.
 
     Args:
-        generator: who is asked.
+        generator: who is asked, and who is beside it.
         data: images and the labels they came with.
         run: the folder.
         together: whether the processes that torchrun started share the images among them; all of them must call.
+
+    Raises:
+        UserError: the generator was made for other classes or image sizes.
     """
     generator.check_data(data.images)
     if generator.meta["objective"] == "vanilla":
         return Beliefs(as_given(data.supervision))
-    of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint()}
+    asked = None if generator.opinion is None else generator.opinion.numbers()
+    of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
     found = run.load(BELIEFS)
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
         with as_described(run.file(BELIEFS)):
@@ -132,29 +133,16 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
             if posterior.shape != wanted or not np.isfinite(posterior).all():
                 raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
             return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
-    seed = cast(int, generator.meta["seed"])
     before, started = generator.evaluations, time.perf_counter()
-    share, sharers = (process_index(), num_processes()) if together else (0, 1)
-    starts = range(share * _PART, len(data), sharers * _PART)
-    parts = []
-    with run.track(len(starts), "beliefs") as tracker:
-        for done, start in enumerate(starts, 1):
-            part = data.take(np.arange(start, min(start + _PART, len(data))))
-            parts.append((start, _believed(generator, part, seed)))
-            tracker.update(done)
+    if generator.noisy_classifier is not None:  # one look at each image: every process takes all of them
+        posterior = generator.noisy_label_posterior(data.images.images, data.supervision)
+    else:
+        posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
     evaluations = generator.evaluations - before
     if together:
-        parts = sorted(of_all_processes(parts), key=lambda part: part[0])
         evaluations = sum(of_all_processes([evaluations]))
     seconds = time.perf_counter() - started
-    posterior = np.concatenate([posterior for _, posterior in parts])
-    if share == 0:
+    if not together or process_index() == 0:
         tensors = {BELIEFS: torch.from_numpy(posterior)}
         run.save(BELIEFS, tensors, {**of, "evaluations": evaluations, "seconds": seconds})
     return Beliefs(posterior, evaluations, seconds)
-
-
-def _believed(generator: Generator, part: TrainingSet, seed: int) -> npt.NDArray[np.float32]:
-    if generator.noisy_classifier is not None:
-        return generator.noisy_label_posterior(part.images.images, part.supervision)
-    return generator.label_posterior(part.images.images, part.supervision, LOOKS, seed=seed)

@@ -184,7 +184,7 @@ def test_it_is_kept_with_the_generator_and_gives_the_same_answers(tmp_path):
     made, data = generator(run=Run(tmp_path)), training_set()
     back = Generator.load(Run(tmp_path))
     assert isinstance(made.opinion, SecondOpinion) and back.opinion.numbers() == made.opinion.numbers()
-    for one, other in zip(*(suggest(who, data, 0, Run(None)).__dict__.values() for who in (made, back)), strict=True):
+    for one, other in zip(*(suggest(who, data, Run(None)).__dict__.values() for who in (made, back)), strict=True):
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, other)
     counted = made.opinion.evaluations
@@ -200,7 +200,7 @@ def test_suggestions_ask_it_and_the_diffusion_classifier_does_not():
     np.testing.assert_array_equal(
         alone.label_posterior(images, data.supervision), made.label_posterior(images, data.supervision)
     )
-    found, by_itself = (suggest(who, data, 0, Run(None)) for who in (made, alone))
+    found, by_itself = (suggest(who, data, Run(None)) for who in (made, alone))
     np.testing.assert_array_equal(by_itself.from_image, made.posterior(images))
     mine = made.opinion.log_posterior(images, bf16=made.bf16)
     f = torch.from_numpy(by_itself.from_image).clamp_min(1e-8).log()
@@ -227,4 +227,4 @@ def test_nobody_is_beside_a_generator_without_volminnet_or_where_not_wanted(kind
 
 
 def test_labels_without_doubt_are_never_marked():
-    assert not suggest(generator(), training_set("labelled"), 0, Run(None)).likely_wrong.any()
+    assert not suggest(generator(), training_set("labelled"), Run(None)).likely_wrong.any()
