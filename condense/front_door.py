@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from condense.data import sources
 from condense.data.types import ImageData, Source, Supervision, TrainingSet, Truth
 from condense.errors import UserError
 from condense.evaluate.protocols import protocol as protocol_named
 from condense.evaluate.sets import Evaluation
 from condense.generator.model import Generator
-from condense.pipeline.data import LoadedData, given_labels, load_source, own_data
+from condense.pipeline.data import LoadedData, given_labels, load_source, own_data, source_of_arrays
 from condense.pipeline.make import check_plan, make_set
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.relabelling import Relabelling, ask, relabel_plan, relabelling_options
@@ -63,6 +62,7 @@ def load_data(
     image_size: int | None = None,
     root: str | Path | None = None,
     download: bool = False,
+    reading: Mapping[str, Any] | None = None,
 ) -> LoadedData:
     """Load a data set: by name, from a path, or from arrays.
 
@@ -80,16 +80,17 @@ def load_data(
         image_size: side in pixels to which images are cropped and resized.
         root: where a named data set lies.
         download: whether a named data set may be fetched.
+        reading: how images are read: fit, background, skip_unreadable and flip, see `condense.recipe.DataRecipe`.
 
     Raises:
         UserError: nothing is there, or it cannot be used; the message says what to do.
         RunFailed: a download failed.
     """
-    asked = {"name": None if name is None else str(name), "noise": noise, "image_size": image_size}
+    asked = {"name": None if name is None else str(name), "noise": noise, "image_size": image_size, **(reading or {})}
     if images is not None:
-        asked = {**asked, "name": str(name or "arrays")}
-        source = _from_arrays(asked["name"], images, labels, classes, test_images, test_labels, image_size)
-        return given_labels(source, _data_recipe(asked), seed)
+        recipe = _data_recipe({**asked, "name": str(name or "arrays")})
+        contents = _arrays(images, labels, classes, test_images, test_labels)
+        return given_labels(source_of_arrays(contents, recipe), recipe, seed)
     if (
         name is None
         or not isinstance(labels, str | None)
@@ -263,16 +264,14 @@ def relabel(
         return relabel_plan(plan, kept)
 
 
-def _from_arrays(
-    name: str,
+def _arrays(
     images: Array,
     labels: str | GivenLabels | None,
     classes: Sequence[str] | None,
     test_images: Array | None,
     test_labels: Array | Sequence[int] | Sequence[str] | None,
-    image_size: int | None,
-) -> Source:
-    """A data set of arrays, its labels by number."""
+) -> dict[str, Array]:
+    """The arrays of a data set under the names they have in a file, labels by number."""
     if labels is None or isinstance(labels, str):
         raise UserError(f"images come with the labels {labels!r}; give an array with one label for each image.")
     contents = {"train_images": np.asarray(images)}
@@ -290,7 +289,7 @@ def _from_arrays(
         contents["test_images"] = np.asarray(test_images)
     if test_labels is not None:
         contents["test_labels"] = _numbered(np.asarray(test_labels), names)
-    return sources.from_arrays(contents, name, image_size=image_size)
+    return contents
 
 
 def _numbered(labels: Array, names: Sequence[str] | None) -> Array:

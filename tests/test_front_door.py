@@ -167,6 +167,9 @@ def test_arrays_are_a_data_set():
     assert by_number.corruption.overall_rate == np.mean(observed != truth) > 0
     sets = condense.load_data(images=images, labels=np.ones((8, 2), dtype=np.bool_) ^ (np.eye(8, 2) > 0))
     assert sets.source.supervision.candidates[0].tolist() == [False, True] and sets.source.truth is None
+    wide = np.zeros((2, 4, 8), dtype=np.uint8)
+    padded = condense.load_data(images=wide, labels=[0, 1], image_size=8, reading={"fit": "pad", "flip": False})
+    assert padded.source.train.images[0, 0, 0, 0] == 255 and padded.source.train.flip is False
     small = condense.condense(by_name, method="random", ipc=2)
     assert (small.classes, len(small)) == (("cat", "dog"), 4)
     assert condense.condense(by_name.training_set(), method="random", ipc=2).sha256() == small.sha256()

@@ -78,9 +78,18 @@ def load(
     return _flipped(_squared(source, handling), flip)
 
 
-def from_arrays(contents: arrays.Arrays, name: str, *, image_size: int | None = None) -> Source:
-    """A data set from arrays in memory, named as in a file (see `arrays`). Raises `UserError` as `load`."""
-    return _squared(arrays.from_memory(contents, name), Handling(image_size))
+def from_arrays(
+    contents: arrays.Arrays,
+    name: str,
+    *,
+    image_size: int | None = None,
+    fit: Fit = "crop",
+    background: Background = "white",
+    flip: bool | None = None,
+) -> Source:
+    """A data set from arrays in memory, under the names they have in a file (see `arrays`); otherwise as `load`."""
+    handling = Handling(image_size, fit, background)
+    return _flipped(_squared(arrays.from_memory(contents, name), handling), flip)
 
 
 def _load_named(name: str, root: Path | None, handling: Handling, download: bool) -> Source:

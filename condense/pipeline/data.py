@@ -91,6 +91,13 @@ def tell_of_flip(images: ImageData) -> None:
         )
 
 
+def source_of_arrays(contents: arrays.Arrays, data: DataRecipe) -> Source:
+    """A data set from arrays in memory, read as the recipe wants. Raises `UserError` as `sources.from_arrays`."""
+    return sources.from_arrays(
+        contents, data.name, image_size=data.image_size, fit=data.fit, background=data.background, flip=data.flip
+    )
+
+
 def given_labels(source: Source, data: DataRecipe, seed: int) -> LoadedData:
     """The data with the labels that the recipe names, or with the noise it asks for.
 

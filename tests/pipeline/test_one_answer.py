@@ -22,9 +22,9 @@ def stages(tmp_path_factory):
     folder, seen = tmp_path_factory.mktemp("one answer") / "run", []
     real = two_stage.train_generator
 
-    def spy(data, network, options, seed, run, beliefs=None):
+    def spy(*arguments, beliefs=None, **changed):
         seen.append(beliefs)
-        return real(data, network, options, seed, run, beliefs=beliefs)
+        return real(*arguments, beliefs=beliefs, **changed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(two_stage, "train_generator", spy)
