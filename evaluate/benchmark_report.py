@@ -230,7 +230,7 @@ def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
 
 
 def _place(entry: Entry, across: str) -> float:
-    return float(entry.ipc) if across == "ipc" else (entry.seconds or 0.0) / 60
+    return float(entry.ipc or 0) if across == "ipc" else (entry.seconds or 0.0) / 60
 
 
 def _learners(results: Sequence[Result]) -> list[dict[str, object]]:

@@ -54,4 +54,5 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
 def error_norms(logits: Tensor, labels: Tensor) -> Tensor:
     """‖softmax(f) - y‖₂ of each image, [n]: logits [n, c], labels int64 [n]."""
-    return (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).norm(dim=1)
+    norms: Tensor = (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).norm(dim=1)
+    return norms
