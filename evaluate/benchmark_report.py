@@ -202,7 +202,7 @@ def _samples(own: Sequence[SampleEntry]) -> dict[str, object]:
 
 
 def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
-    """Accuracy against images a class and against build minutes, as (what it shows, data URI); none without results."""
+    """Accuracy against images per class and build minutes, as (what it shows, data URI); none without results."""
     done = [entry for entry in own if entry.summary is not None]
     if not done:
         return []
