@@ -3,7 +3,7 @@
     python benchmarks/many_classes.py [--size 28] [--batch 64] [--classes 10 100] [--rounds 3] [--threads 2]
 
 Random images. Each way to train is a process of its own, which makes a step whenever it is its turn, so that a drifting
-machine moves all alike and each one's memory can be told. Prints seconds a step by the clock and of the process's CPU
+machine moves all alike and each one's memory can be told. Prints seconds per step by the clock and of the process's CPU
 time (medians), images passed through the network for each image of the batch, the most memory that steps took beyond
 what lay there before the first (activations, gradients, optimiser), and the ratio to the same way with the first
 number of classes (of CPU time; on a GPU of time by the clock). Ways that would not fit into memory are left out,
@@ -80,7 +80,7 @@ def resident_bytes() -> int:
 
 
 def work(ask: Connection, threads: int, *how: Any) -> None:
-    """A process: a step for each question, answered with seconds, CPU seconds, evaluations an image and bytes."""
+    """A process: a step for each question, answered with seconds, CPU seconds, evaluations per image and bytes."""
     torch.set_num_threads(threads)
     trainer = trainer_of(*how)
     steps, before = trainer.steps(), resident_bytes()

@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py [--size 28] [--batch 64] [--threads 2]
 
-Prints seconds a step (median), network evaluations an image, and the ratio to the vanilla step of the same network.
+Prints seconds per step (median), network evaluations per image, and the ratio to the vanilla step of the same network.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ SIZES: tuple[tuple[int, str, int | None], ...] = (
     (40, "generator-28px", 100),
     (10**9, "generator-64px", None),
 )
-"""Up to so many pixels a side: whose defaults, and how often the stage that learns the classes may pass over the
+"""Up to so many pixels per side: whose defaults, and how often the stage that learns the classes may pass over the
 images.
 
 Without a limit few images are passed so often that wrong labels are learned by heart. Digits enlarged to 28 pixels,
@@ -79,7 +79,7 @@ class EvaluateRecipe(Options):
 
     protocol: str = Field("hard", description="name of the protocol")
     network: str | None = Field(None, description="downstream network; the protocol's own when empty")
-    repeats: int = Field(5, ge=1, description="networks a set")
+    repeats: int = Field(5, ge=1, description="networks per set")
 
 
 class Recipe(Options):

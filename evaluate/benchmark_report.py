@@ -202,7 +202,7 @@ def _samples(own: Sequence[SampleEntry]) -> dict[str, object]:
 
 
 def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
-    """Accuracy against images a class and against build minutes, as (what it shows, data URI); none without results."""
+    """Accuracy against images per class and build minutes, as (what it shows, data URI); none without results."""
     done = [entry for entry in own if entry.summary is not None]
     if not done:
         return []
@@ -230,7 +230,7 @@ def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
 
 
 def _place(entry: Entry, across: str) -> float:
-    return float(entry.ipc) if across == "ipc" else (entry.seconds or 0.0) / 60
+    return float(entry.ipc or 0) if across == "ipc" else (entry.seconds or 0.0) / 60
 
 
 def _learners(results: Sequence[Result]) -> list[dict[str, object]]:

@@ -137,5 +137,5 @@ def _check_two(real: Features, generated: Features) -> None:
     if min(len(real), len(generated)) < 2:
         raise UserError(
             f"distances of distributions need at least two images each, found {len(real)} real and "
-            f"{len(generated)} generated; use a set with more images a class."
+            f"{len(generated)} generated; use a set with more images per class."
         )

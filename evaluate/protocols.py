@@ -29,7 +29,7 @@ class Protocol:
         version: raised whenever anything below changes.
         network: of `condense.classifiers.networks`, trained where no other is asked for.
         epochs: passes over the condensed set; so an image counts equally often at every IPC.
-        batch_size: images a step.
+        batch_size: images per step.
         optimizer: see `FitOptions`, as for the four below.
         learning_rate: at the start; None for the one that was learned along with the set, see `for_set`.
         momentum: of SGD.

@@ -192,6 +192,7 @@ def _trained(
 
 def _lesson(condensed: CondensedSet, protocol: Protocol, teacher: Teacher | None) -> _Lesson:
     augment, mix = protocol.augment(), cutmix if protocol.mixing == "cutmix" else None
+    how: dict[str, Any]
     if protocol.labels == "hard":
         how = {"augment": augment, "mix": mix, "loss": F.cross_entropy}
         return _Lesson(torch.from_numpy(condensed.labels), how, "hard")

@@ -121,7 +121,7 @@ def check_one_method(names: Sequence[str], sets: Sequence[CondensedSet]) -> None
     """Refuse sets whose scores have no common mean.
 
     Raises:
-        UserError: two sets differ in method, images a class, data or labels, or hold the same images.
+        UserError: two sets differ in method, images per class, data or labels, or hold the same images.
     """
     seen: dict[str, str] = {}
     for name, condensed in zip(names, sets, strict=True):

@@ -81,7 +81,7 @@ def summarise_nested(groups: Sequence[Sequence[float]]) -> NestedSummary:
         mean = Σ v̄_i / s,      interval: mean ± t_{0.975, s-1} · S / √s,   S² = Σ (v̄_i - mean)² / (s - 1),
         within² = Σ_ij (v_ij - v̄_i)² / Σ (n_i - 1),      between² = max(0, S² - within² · mean of 1 / n_i).
 
-    For equally many networks a set this is the exact interval of the balanced one-way random model, S² / s being
+    For equally many networks per set this is the exact interval of the balanced one-way random model, S² / s being
     its mean square between sets over the number of networks; otherwise it is approximate.
     Source: Searle, Casella & McCulloch (1992), Variance Components, Sections 3.5 and 3.6; Burdick & Graybill (1992).
 
@@ -128,7 +128,7 @@ class Paired:
 
 
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
-    """Compare two methods seed by seed; with several networks a set, give the mean of each set.
+    """Compare two methods seed by seed; with several networks per set, give the mean of each set.
 
     Sources: Student (1908) for the t test; Fisher (1935), The Design of Experiments, Section 21, for the other.
 

@@ -29,7 +29,8 @@ def markdown_report(
     took and hide.
     """
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in settings), ""]
-    for setting in dict.fromkeys(entry.setting for entry in (*table, *classifiers, *samples)):
+    everything: list[Entry | SampleEntry] = [*table, *classifiers, *samples]
+    for setting in dict.fromkeys(entry.setting for entry in everything):
         sets = [entry for entry in table if entry.setting == setting]
         arms = [entry for entry in classifiers if entry.setting == setting]
         drawn = [entry for entry in samples if entry.setting == setting]
@@ -42,7 +43,7 @@ def markdown_report(
         lines += ["Classifiers, test accuracy in percent:", "", *_markdown_table(arms), ""] if arms else []
         lines += [line for note in notes(arms) for line in (_escaped(note), "")]
         lines += ["Samples of the generators:", "", *_markdown_samples(drawn), ""] if drawn else []
-    if any(entry.published for entry in (*table, *classifiers, *samples)):
+    if any(entry.published for entry in everything):
         lines += [f"Published: {CAUTION[0].lower()}{CAUTION[1:]}", ""]
     if failures:
         lines += ["## Failed", "", *(f"- `{cell}`: {error}" for cell, error in failures), ""]

@@ -7,7 +7,7 @@ Images of a class are an isotropic Gaussian; the class means are `spread` N(0, 1
 - for each noise level the mean probability of the true class by Bayes and by `noisy_posterior` from the exact
   denoiser, and the total variation between the two;
 - the share of samples of the class asked for, by Bayes, when Heun's sampler draws with the exact denoiser, with the
-  minimiser of the mixture loss under our p(y | x_t, z) with all classes and with two drawn classes an image, and with
+  minimiser of the mixture loss under our p(y | x_t, z) with all classes and with two drawn classes per image, and with
   the minimiser of EDM's loss on the labels as given (40 % symmetric noise);
 - the contrast between the classes' denoised images at sigma = 20 that training with two drawn classes converges to,
   as a share of the exact contrast, for four kinds of labels.
@@ -259,7 +259,7 @@ def main() -> None:
     """Read the arguments, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--dim", type=int, default=256, help="pixels an image")
+    parser.add_argument("--dim", type=int, default=256, help="pixels per image")
     parser.add_argument("--spread", type=float, default=0.3, help="standard deviation of the class means")
     parser.add_argument("--std", type=float, default=0.3, help="standard deviation within a class")
     parser.add_argument("--seed", type=int, default=0)

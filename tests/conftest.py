@@ -68,7 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(trained: Path) -> Path:
-    """A condensed set of two images a class drawn from it. Not to be written to."""
+    """A condensed set of two images per class drawn from it. Not to be written to."""
     file = trained.parent / "made.h5"
     arguments = ["condense", "--noise", "sym:0.4", "--ipc", "2", *DRAWN, "--generator", str(trained)]
     assert run([*arguments, "--out", str(file), "--run", str(trained.parent / "drawn"), "--quiet", "--json"]) == 0

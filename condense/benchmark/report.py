@@ -20,7 +20,7 @@ from condense.pipeline.plan import as_yaml
 from condense.recipe import EvaluateRecipe
 from condense.sets.condensed_set import CondensedSet
 
-MOST_SHOWN = 10  # images a class in the report
+MOST_SHOWN = 10  # images per class in the report
 
 
 def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> BenchmarkReport:

@@ -40,7 +40,7 @@ class FoldOptions(Options):
         "convnet3-bn", description="classifier, see `dmis evaluate --network`; batch norm learns in fewer passes"
     )
     epochs: int = Field(20, ge=1, description="passes over the images; few, since wrong labels are learnt last")
-    batch_size: int = Field(128, ge=1, description="images a step")
+    batch_size: int = Field(128, ge=1, description="images per step")
     learning_rate: float = Field(1e-3, gt=0, description="learning rate of AdamW at the start; falls along a cosine")
 
 

@@ -35,7 +35,7 @@ class FitOptions:
 
     Attributes:
         epochs: passes over the data.
-        batch_size: images a step; the last batch of an epoch may be smaller.
+        batch_size: images per step; the last batch of an epoch may be smaller.
         optimizer: "sgd" with momentum, or "adamw".
         learning_rate: at the start.
         momentum: of SGD; AdamW ignores it.

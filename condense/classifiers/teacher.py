@@ -47,7 +47,7 @@ class TeacherOptions(Options):
     folder: Path | None = Field(None, description="run folder of a trained teacher; trained when empty")
     network: str = Field("convnet3", description="its architecture, e.g. convnet3, resnet18; -bn for batch norm")
     epochs: int = Field(20, ge=1, description="passes over the images")
-    batch_size: int = Field(256, ge=2, description="images a step")
+    batch_size: int = Field(256, ge=2, description="images per step")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd with momentum 0.9, or adamw")
     learning_rate: float = Field(0.01, gt=0, description="learning rate at the start")
     weight_decay: float = Field(5e-4, ge=0, description="on all weights")

@@ -72,9 +72,8 @@ COMMANDS = (
     sets.validate,
     start.doctor,
 )
-NAMES = {sets.import_set: "import"}  # that Python keeps for itself
 for command in COMMANDS:
-    app.command(NAMES.get(command))(command)
+    app.command("import" if command is sets.import_set else None)(command)  # a name that Python keeps for itself
 
 
 def main() -> None:

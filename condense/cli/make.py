@@ -176,7 +176,7 @@ def generate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw any number of images a class from a trained generator."""
+    """Draw any number of images per class from a trained generator."""
     from condense.pipeline.generate import Wanted
     from condense.pipeline.generate import generate as command
 

@@ -303,6 +303,7 @@ def classify(
     what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one, and anything else for the generators.
     """
     from condense.commands import classify as commands
+    from condense.pipeline.classify import ALL
 
     def asked() -> tuple[Request, commands.Asked]:
         given = given_values(network=network, epochs=epochs)
@@ -316,7 +317,7 @@ def classify(
                     | picture_values(fit, background, skip_unreadable, flip)
                 ),
             ),
-            commands.Asked(arm or [commands.ALL], seed, seeds, generator or (), [*(settings or ()), *own]),
+            commands.Asked(arm or [ALL], seed, seeds, generator or (), [*(settings or ()), *own]),
         )
 
     if dry_run:

@@ -35,7 +35,7 @@ RECIPE: Mapping[str, Any] = {
     "data": {"name": "digits", "noise": "sym:0.4"},
     "evaluate": {"protocol": "hard-quick", "network": "convnet3", "repeats": 3},
 }
-MOST_SHOWN = 12  # real images a class in the report
+MOST_SHOWN = 12  # real images per class in the report
 PICTURE_SCALE = 6
 
 
@@ -53,7 +53,7 @@ def demo(
     Args:
         out: folder for report.html, the sets, their grids and the generators.
         seed: of everything.
-        ipc: images a class.
+        ipc: images per class.
         settings: `a.b=c` laid over the recipe, e.g. train.steps=100.
         force: whether an earlier demo in `out` is replaced.
         progress: whether bars are drawn on stderr.

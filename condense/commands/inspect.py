@@ -41,7 +41,7 @@ def inspect(
     Args:
         data: its name is an .h5 condensed set, or what `condense.data.sources.load` takes; all else is for data sets.
         grid_png: where to write a picture of the first images of each class, a class a row.
-        columns: images a row in it.
+        columns: images per row in it.
         seed: of the noise that the data's labels are made imprecise with.
         force: whether an existing picture is replaced.
 

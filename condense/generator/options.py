@@ -40,7 +40,7 @@ class HelperOptions(Options):
     """The network trained beforehand: TDSM's classifier of noisy images, and VolMinNet."""
 
     steps: int | None = Field(None, ge=1, description="optimiser steps; as many as the generator's when empty")
-    batch_size: int = Field(128, ge=1, description="images a step")
+    batch_size: int = Field(128, ge=1, description="images per step")
     learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam at the start; falls along a cosine")
     volume_weight: float = Field(1e-4, ge=0, description="weight of log det T in VolMinNet")
     matrix_learning_rate: float = Field(0.1, gt=0, description="the same of VolMinNet's matrix, of few parameters")
@@ -55,7 +55,7 @@ class TrainOptions(Options):
     )
     form: Literal["expected", "sampled", "mixture"] = Field("expected", description="generative term, method of DMIS")
     steps: int = Field(1000, ge=1, description="optimiser steps")
-    batch_size: int = Field(128, ge=1, description="images a step, over all processes")
+    batch_size: int = Field(128, ge=1, description="images per step, over all processes")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
     cooldown: float = Field(0.2, ge=0, le=1, description="last share of the steps, in which it falls to 0")

@@ -48,7 +48,7 @@ def heun(
         denoiser: in eval mode.
         x: normal of standard deviation `sigma_max` [B, C, H, W], around images where those are to be varied.
         classes: int64 [B].
-        num_steps: N; 2N - 1 evaluations an image.
+        num_steps: N; 2N - 1 evaluations per image.
         guidance: see `denoise_guided`.
         sigma_max: the first noise level.
 

@@ -41,7 +41,7 @@ class Method(Protocol):
     Options: type[BaseOptions]
 
     def condense(self, train: TrainingSet, ipc: int, options: BaseOptions, seed: int, run: Run) -> CondensedSet:
-        """Make a set of `ipc` images a class."""
+        """Make a set of `ipc` images per class."""
         ...
 
 

@@ -43,7 +43,7 @@ def looks(train: TrainingSet, options: CoresetOptions) -> int:
 def coreset(
     train: TrainingSet, ipc: int, options: CoresetOptions, seed: int, run: Run, *, method: str, pick: Pick
 ) -> CondensedSet:
-    """`ipc` real images a class, chosen by `pick` from the features [m, F] of each class by observed label.
+    """`ipc` real images per class, chosen by `pick` from the features [m, F] of each class by observed label.
 
     Raises:
         UserError: a class has fewer than `ipc` images, labels are partial, or as `teacher_for`.

@@ -48,7 +48,7 @@ class DifficultyOptions(Options):
     networks: int = Field(1, ge=1, description="networks whose scores are averaged")
     network: str = Field("convnet3", description="their architecture, e.g. convnet3, resnet18; -bn for batch norm")
     epochs: int = Field(20, ge=1, description="passes over the images")
-    batch_size: int = Field(128, ge=2, description="images a step")
+    batch_size: int = Field(128, ge=2, description="images per step")
     learning_rate: float = Field(0.01, gt=0, description="learning rate of SGD with momentum 0.9 at the start")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
@@ -86,7 +86,7 @@ def choose_by_difficulty(
     pick: Callable[[Scores, int, np.random.Generator], Labels],
     looks_after: int = 0,
 ) -> CondensedSet:
-    """`ipc` real images a class, picked by their scores.
+    """`ipc` real images per class, picked by their scores.
 
     Args:
         train: images and labels.

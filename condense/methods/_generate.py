@@ -178,7 +178,7 @@ def class_prototypes(images: Images, known: np.ndarray, count: int, seed: int) -
     Args:
         images: uint8 [n, H, W, C].
         known: p(y | x, z) [n, c].
-        count: prototypes a class.
+        count: prototypes per class.
         seed: of k-means.
 
     Returns:
@@ -208,7 +208,7 @@ def draw_and_choose(
     run: Run,
     prototypes: Sequence[Images] | None = None,
 ) -> tuple[Images, dict[str, JSON]]:
-    """`ipc` images a class: uint8 [c * ipc, H, W, C] in class-major order, and notes for the record.
+    """`ipc` images per class: uint8 [c * ipc, H, W, C] in class-major order, and notes for the record.
 
     Classes whose pool has fewer than `ipc` agreeing samples are drawn again, up to three times; if that does not
     suffice the surest disowned samples fill the gap (their number is noted). `prototypes` are the images of each class

@@ -8,9 +8,9 @@ with T_y a batch of real images of class y and D of `_matching.gradient_distance
 `inner` epochs of SGD on θ with S as its data. Under `dsa` S_y and T_y pass through one augmentation, and the network
 is trained on augmented S.
 
-Images should have 16 pixels a side or more: below, ConvNet-3's last instance norm sees maps of 2x2, and such
+Images should have 16 pixels per side or more: below, ConvNet-3's last instance norm sees maps of 2x2, and such
 gradients lead nowhere. Digits, one image a class, a network trained on the set is right on: random images 77 %; dsa
-11 % at 8x8 (100 iterations) and 93 % at 16x16 (60 iterations, `--image-size 16`, 64 real images a class and step).
+11 % at 8x8 (100 iterations) and 93 % at 16x16 (60 iterations, `--image-size 16`, 64 real images per class and step).
 Sources: Zhao, Mopuri & Bilen (2021), Algorithm 1, https://arxiv.org/abs/2006.05929; Zhao & Bilen (2021),
 https://arxiv.org/abs/2102.08259.
 """
@@ -68,7 +68,7 @@ PUBLISHED_LOOPS = {
     40: Loops(40, 15),
     50: Loops(50, 10),
 }
-"""By images a class, as in the public code of DC and DSA."""
+"""By images per class, as in the public code of DC and DSA."""
 
 
 class GradientMatchingOptions(LearnOptions):
@@ -79,8 +79,8 @@ class GradientMatchingOptions(LearnOptions):
     inner: int | None = Field(None, ge=1, description="epochs of the network between two of them; by ipc when empty")
     lr_img: float = Field(0.1, gt=0, description="learning rate of the images, in normalised space")
     lr_net: float = Field(0.01, gt=0, description="learning rate of the network, plain SGD")
-    real_batch: int = Field(256, ge=1, description="real images a class and step")
-    net_batch: int = Field(256, ge=1, description="learned images a step of the network")
+    real_batch: int = Field(256, ge=1, description="real images per class and step")
+    net_batch: int = Field(256, ge=1, description="learned images per step of the network")
 
     def loops(self, table: Mapping[int, Loops], ipc: int) -> tuple[Loops, dict[str, JSON]]:
         """The loops asked for or the table's, and a note of them."""
@@ -114,11 +114,11 @@ def match_gradients(
     augment: str,
     notes: Mapping[str, JSON],
 ) -> CondensedSet:
-    """Learn `ipc` images a class.
+    """Learn `ipc` images per class.
 
     Args:
         train: images with one label each.
-        ipc: images a class.
+        ipc: images per class.
         options: of the method.
         seed: of all randomness.
         run: where progress and checkpoints go.

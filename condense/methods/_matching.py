@@ -17,7 +17,7 @@ from condense.classifiers.networks import Network
 
 EPS = 1e-6
 FROZEN_FROM = 16
-"""Real images a class from which batch norm takes its statistics."""
+"""Real images per class from which batch norm takes its statistics."""
 PART = 64
 """Images that pass through a network together on a CPU: the maps of more leave the cache and cost a third more."""
 

@@ -22,7 +22,7 @@ class Pairs:
     Attributes:
         reals: the training images.
         synthetic: the learned images.
-        batch: real images a class.
+        batch: real images per class.
         strategy: the augmentation, its parameters one draw for both batches of a class; None for none.
         seed: batches and augmentation depend on (seed, step, class) alone.
     """
@@ -48,7 +48,7 @@ class Pairs:
             yield (y, real, learned) if change is None else (y, change(real), change(learned))
 
     def for_batch_norm(self, count: int, step: int) -> Tensor:
-        """`count` real images a class, to take batch statistics from."""
+        """`count` real images per class, to take batch statistics from."""
         images = self.reals.draw_each(count, rng.generator(self.seed, "batch norm", step))
         self.synthetic.count(len(images), 0)
         return images

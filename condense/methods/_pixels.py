@@ -107,7 +107,7 @@ def initial_images(reals: RealImages, ipc: int, start: Literal["noise", "real"],
 
     Args:
         reals: the training images, at least `ipc` a class for "real".
-        ipc: images a class.
+        ipc: images per class.
         start: standard normal "noise", or "real" images of the observed class.
         seed: of the draw.
     """

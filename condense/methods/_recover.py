@@ -162,7 +162,7 @@ def recovering(options: RecoverOptions, ipc: int, num_classes: int) -> int:
 def recover(
     teacher: Teacher, ipc: int, options: RecoverOptions, seed: int, run: Run, identity: Mapping[str, JSON]
 ) -> Recovered:
-    """Recover `ipc` images a class, continuing the run folder's checkpoint if there is one.
+    """Recover `ipc` images per class, continuing the run folder's checkpoint if there is one.
 
     Args:
         teacher: has batch norm.

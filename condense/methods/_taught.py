@@ -15,7 +15,7 @@ class LabelTeacher(TeacherOptions):
 
     network: str = Field("convnet3-bn", description="its architecture, e.g. convnet3-bn, resnet18-bn")
     epochs: int = Field(50, ge=1, description="passes over the images")
-    batch_size: int = Field(128, ge=2, description="images a step")
+    batch_size: int = Field(128, ge=2, description="images per step")
     augment: str = Field("crop_flip", description="applied to every image, one after the other; digits are not flipped")
 
 

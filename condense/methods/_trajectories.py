@@ -25,7 +25,7 @@ from condense.run import JSON
 
 @dataclass(frozen=True)
 class Row:
-    """What goes by the number of images a class; the names are those of `Options`."""
+    """What goes by the number of images per class; the names are those of `Options`."""
 
     student_steps: int
     expert_gap: int
@@ -46,7 +46,7 @@ class TrajectoryMatching:
         row: how far, and at which rates.
         backbone: the network's name.
         experts: how many there are.
-        batch_size: learned images a step of the student.
+        batch_size: learned images per step of the student.
         strategy: the augmentation of the student's batches, its parameters drawn for each image; None for none.
         seed: expert, epoch, batches and augmentation depend on (seed, step).
 

@@ -28,7 +28,7 @@ class Options(GeneratorOptions):
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """`ipc` generated images a class.
+    """`ipc` generated images per class.
 
     Raises:
         UserError: no image has a label.

@@ -40,7 +40,7 @@ def check(train: TrainingSet, ipc: int, options: Options) -> None:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """`ipc` real images a class over all margins but the lowest."""
+    """`ipc` real images per class over all margins but the lowest."""
 
     def score(watch: Watch) -> Scores:
         areas = []

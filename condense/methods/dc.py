@@ -24,7 +24,7 @@ from condense.methods._gradient_matching import (
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-# The code knows no loops beyond 50 images a class. What its author advises there, (50, 10) and real images to start
+# The code knows no loops beyond 50 images per class. What its author advises there, (50, 10) and real images to start
 # from, is our row of 100.
 LOOPS = {**PUBLISHED_LOOPS, 100: Loops(50, 10)}
 STARTS: dict[int, Start] = {1: "noise", 50: "noise", 100: "real"}
@@ -44,7 +44,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """Learn `ipc` images a class by gradient matching, without augmentation."""
+    """Learn `ipc` images per class by gradient matching, without augmentation."""
     loops, note = options.loops(LOOPS, max(ipc, 1))
     start = options.init or nearest_row(STARTS, max(ipc, 1))[1]
     return match_gradients(

@@ -37,7 +37,7 @@ from condense.sets.assemble import assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
-"""By images a class."""
+"""By images per class."""
 
 
 class Options(LearnOptions):
@@ -48,7 +48,7 @@ class Options(LearnOptions):
     iterations: int = Field(20_000, ge=1, description="fresh networks, one step on the images each")
     lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
-    real_batch: int = Field(256, ge=1, description="real images a class and step")
+    real_batch: int = Field(256, ge=1, description="real images per class and step")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA,
         description="operations of which one is drawn a class and step, joined by _; flip only as data.flip allows",
@@ -61,7 +61,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """Learn `ipc` images a class by matching mean features.
+    """Learn `ipc` images per class by matching mean features.
 
     Raises:
         UserError: labels are partial or missing, a class has too few images, or the checkpoint is another run's.

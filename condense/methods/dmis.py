@@ -18,5 +18,5 @@ class Options(GeneratorOptions):
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """`ipc` generated images a class."""
+    """`ipc` generated images per class."""
     return condense_with_generator(train, ipc, options, seed, run, "dmis")

@@ -25,7 +25,7 @@ from condense.methods._gradient_matching import (
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-# The code knows no loops beyond 50 images a class; (100, 2) is what its author reports a result with at 100.
+# The code knows no loops beyond 50 images per class; (100, 2) is what its author reports a result with at 100.
 LOOPS = {**PUBLISHED_LOOPS, 100: Loops(100, 2)}
 
 
@@ -47,7 +47,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """Learn `ipc` images a class by gradient matching with siamese augmentation."""
+    """Learn `ipc` images per class by gradient matching with siamese augmentation."""
     loops, note = options.loops(LOOPS, max(ipc, 1))
     return match_gradients(
         train,

@@ -1,7 +1,7 @@
 """EL2N: the real images whose error is largest early in training.
 
 The score of an image is E ‖softmax(f(x)) - y‖₂, the norm of the error vector, averaged over networks trained for a few
-passes; the images of the highest scores are kept. The paper prunes a part of a data set with it; at a few images a
+passes; the images of the highest scores are kept. The paper prunes a part of a data set with it; at a few images per
 class it keeps the hardest of all, and of wrong labels those.
 Source: Paul, Ganguli & Dziugaite (2021), "Deep Learning on a Data Diet", https://arxiv.org/abs/2107.07075, Section 2:
 ten networks, their scores after 10 to 20 of 200 epochs.
@@ -54,4 +54,5 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
 def error_norms(logits: Tensor, labels: Tensor) -> Tensor:
     """‖softmax(f) - y‖₂ of each image, [n]: logits [n, c], labels int64 [n]."""
-    return (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).norm(dim=1)
+    norms: Tensor = (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).norm(dim=1)
+    return norms

@@ -29,5 +29,5 @@ def check(train: TrainingSet, ipc: int, options: Options) -> None:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """`ipc` real images a class by greedy mean matching."""
+    """`ipc` real images per class by greedy mean matching."""
     return coreset(train, ipc, options, seed, run, method="herding", pick=herding)

@@ -31,5 +31,5 @@ def check(train: TrainingSet, ipc: int, options: Options) -> None:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """`ipc` real images a class by farthest-first choice."""
+    """`ipc` real images per class by farthest-first choice."""
     return coreset(train, ipc, options, seed, run, method="kcenter", pick=k_center)

@@ -72,12 +72,12 @@ class Options(LearnOptions):
     iterations: int = Field(5000, ge=1, description="students")
     experts: int = Field(100, ge=1, description="networks trained on the real images")
     expert_lr: float = Field(0.01, gt=0, description="learning rate of the experts, plain SGD")
-    expert_batch: int = Field(256, ge=1, description="real images a step of an expert")
+    expert_batch: int = Field(256, ge=1, description="real images per step of an expert")
     expert_folder: Path | None = Field(
         None, description="where experts are kept for runs of other sizes too; the run folder when empty"
     )
     student_steps: int | None = Field(None, ge=1, description="N, steps of a student; by ipc when empty")
-    student_batch: int | None = Field(None, ge=1, description="learned images a step; all of them when empty")
+    student_batch: int | None = Field(None, ge=1, description="learned images per step; all of them when empty")
     expert_gap: int | None = Field(None, ge=1, description="M, the expert's epochs to match; by ipc when empty")
     start_epochs: int | None = Field(None, ge=1, description="T+, students start before it; by ipc when empty")
     lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
@@ -106,7 +106,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """Train the experts, then learn `ipc` images a class and the rate to train on them with.
+    """Train the experts, then learn `ipc` images per class and the rate to train on them with.
 
     Raises:
         UserError: labels are partial or missing, a class has too few images, or the checkpoint is another run's.

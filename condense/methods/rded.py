@@ -9,7 +9,7 @@ The protocol soft asks the teacher anew about every augmented image, as the pape
 set (`dmis condense` writes it); soft-stored goes by the soft labels of the whole images, which are in the set.
 
 Departures. Images are normalised by the training data's own mean and deviation, not ImageNet's; classes
-go by name, so that a teacher's order cannot be mistaken; any number of images a class, image size, and 1 or 3
+go by name, so that a teacher's order cannot be mistaken; any number of images per class, image size, and 1 or 3
 channels are served. The paper does not tell how its small-image teachers were trained: the schedule here is ours.
 
 Noise. The pool of a class goes by observed label, and a teacher that fitted wrong labels is sure of them as well.
@@ -49,7 +49,7 @@ class Options(BaseOptions):
     QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}, "pool": 20, "crops": 2}
 
     teacher: LabelTeacher = LabelTeacher()
-    pool: int = Field(300, ge=1, description="real images a class that are cropped; at least ipc times factor squared")
+    pool: int = Field(300, ge=1, description="real images per class to be cropped; at least ipc times factor squared")
     crops: int = Field(5, ge=1, description="random crops of each")
     factor: int | None = Field(
         None, ge=1, description="patches along an image's side; when empty 1 below 64 px, else 2"
@@ -73,7 +73,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """`ipc` images a class, tiled from the crops the teacher is surest about.
+    """`ipc` images per class, tiled from the crops the teacher is surest about.
 
     Raises:
         UserError: a class has fewer than ipc·factor² images, factor does not divide the side, or as `teacher_for`.

@@ -44,7 +44,7 @@ class Squeeze(TeacherOptions):
 
     network: str = Field("resnet18-bn", description="its architecture, with batch norm, e.g. convnet3-bn, resnet18-bn")
     epochs: int = Field(200, ge=1, description="passes over the images")
-    batch_size: int = Field(128, ge=2, description="images a step")
+    batch_size: int = Field(128, ge=2, description="images per step")
     learning_rate: float = Field(0.1, gt=0, description="learning rate at the start")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
@@ -73,7 +73,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """`ipc` images a class, recovered from a network trained on all images.
+    """`ipc` images per class, recovered from a network trained on all images.
 
     Raises:
         UserError: the network has no batch norm, or as `teacher_for`.

@@ -31,7 +31,7 @@ class Wanted:
     """What is to be drawn.
 
     Attributes:
-        count: images a class.
+        count: images per class.
         agree: whether samples that the generator's own classifier gives to another class are drawn anew.
         steps: of Heun's sampler.
         guidance: strength of class guidance.

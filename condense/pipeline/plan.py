@@ -155,7 +155,7 @@ def resolve_options(
     quick = layers.get("quick", False)
     plain = PLAIN if layers.get("drawn") == "as-published" else {}
     own = merge(
-        {key: value for key, value in sizes.items() if key not in foreign},
+        {key: value for key, value in sizes.items() if key not in foreign and "generator" not in foreign},
         method.Options.QUICK if quick else {},
         {key: value for key, value in plain.items() if key not in foreign},
         {key: value for key, value in file.items() if key not in foreign},

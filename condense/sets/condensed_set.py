@@ -297,7 +297,7 @@ def _check_labels(condensed: CondensedSet) -> None:
         raise UserError(f"images must be sorted by class, but image {place} has a lower label than its neighbour.")
     if condensed.provenance.ipc != condensed.ipc:
         raise UserError(
-            f"there are {condensed.ipc} images a class, but the provenance says {condensed.provenance.ipc}."
+            f"there are {condensed.ipc} images per class, but the provenance says {condensed.provenance.ipc}."
         )
 
 

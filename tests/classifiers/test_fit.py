@@ -80,7 +80,7 @@ def test_randomness_of_an_epoch_does_not_depend_on_the_epochs_before():
     train(dataclasses.replace(QUICK, epochs=4), augment=record("four"))
     for (x, u), (x_other, u_other) in zip(seen["two"], seen["four"], strict=False):
         assert torch.equal(x, x_other) and torch.equal(u, u_other)
-    assert not torch.equal(seen["four"][0][1], seen["four"][3][1])  # three batches an epoch
+    assert not torch.equal(seen["four"][0][1], seen["four"][3][1])  # three batches per epoch
 
 
 def test_every_image_is_seen_once_an_epoch():

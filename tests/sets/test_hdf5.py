@@ -230,7 +230,7 @@ def put(value: float, *place: int) -> Callable[[np.ndarray], np.ndarray]:
         (lambda c: dataclasses.replace(c, value_range=(0, 1)), r"uint8 images have the value range 0 to 255"),
         (
             lambda c: dataclasses.replace(c, provenance=dataclasses.replace(c.provenance, ipc=3)),
-            r"2 images a class, but the provenance says 3",
+            r"2 images per class, but the provenance says 3",
         ),
     ],
 )

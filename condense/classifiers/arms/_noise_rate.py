@@ -28,7 +28,7 @@ def estimated_noise_rate(
         train: images with one label each.
         network: architecture of the classifiers.
         epochs: of the arm's own training.
-        batch_size: images a step.
+        batch_size: images per step.
         seed: of all randomness.
         device: where to train.
     """

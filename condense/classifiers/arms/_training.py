@@ -36,7 +36,7 @@ class ArmTraining(Options):
         "convnet3-bn", description="architecture, see `dmis evaluate --network`; batch norm learns in fewer passes"
     )
     epochs: int = Field(40, ge=1, description="passes over as many images as the training set has")
-    batch_size: int = Field(64, ge=1, description="images a step")
+    batch_size: int = Field(64, ge=1, description="images per step")
     optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd with momentum 0.9, or adamw")
     learning_rate: float = Field(1e-3, gt=0, description="learning rate at the start")
     weight_decay: float = Field(0.01, ge=0, description="on all weights")

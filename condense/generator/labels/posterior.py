@@ -122,7 +122,7 @@ def estimate_transition(
         supervision: labels of the same n images; only those that may be wrong are used.
         prior: T [c, c] before any image is seen.
         confidence: least f_y of an image that is counted as y, or one for each class [c].
-        strength: images a row that the prior is worth.
+        strength: images per row that the prior is worth.
 
     Returns:
         float32 [c, c], rows = true class, each summing to 1; `prior` where no label is untrusted.

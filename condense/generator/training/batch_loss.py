@@ -123,7 +123,7 @@ def dmis_losses(
         settings: see `ClassifierSettings`.
         random: for drawing labels and noise.
         form: "expected", "sampled" or "mixture" generative term.
-        top_k: classes an image evaluated with gradient.
+        top_k: classes per image evaluated with gradient.
         classification_weight: weight of the classification term (it steers the choice of the k classes).
     """
     if top_k is None:
@@ -170,7 +170,7 @@ def transition_aware_losses(model: nn.Module, class_posterior: Tensor, batch: Ba
         model: the trained network; `class_posterior` decides which classes it is asked for.
         class_posterior: h [B, c].
         batch: its `pi` is not used.
-        top_k: classes an image; None for all.
+        top_k: classes per image; None for all.
     """
     weights, classes = given_label(class_posterior, batch.likelihood), None
     if top_k is not None:

@@ -56,7 +56,7 @@ def draw_classes(share: Tensor, k: int, random: torch.Generator, always: Tensor 
 
     Args:
         share: [B, c], at least 0.
-        k: classes an image.
+        k: classes per image.
         random: where the numbers come from.
         always: bool [B, c], classes that are certain. At most k in a row.
     """
