@@ -178,4 +178,4 @@ def _loss_passes(network: NetworkOptions, options: TrainOptions, passes: int, *,
         loss = passes + surveyed
     else:
         loss = passes + min(top_k, passes)
-    return loss + (passes if mixture else 0)
+    return loss + (2 * passes if mixture else 0)  # p(y | x_t) is asked with a pair of noises

@@ -48,10 +48,10 @@ def test_several_sets_are_scored_together(dmis, sets):
 
 def test_table_of_several_sets(dmis, sets):
     answer = dmis("evaluate", *sets, "--network", "mlp,convnet1", "--repeats", 1, "-q")
-    head, first, second, names = answer.out.splitlines()
+    head, first, second, names, data = answer.out.splitlines()
     assert head.split() == "network test accuracy sd sets sd networks 1 2 networks time".split()
     assert first.startswith("mlp") and second.startswith("convnet1")
-    assert names == f"Sets: 1 = {sets[0]}, 2 = {sets[1]}"
+    assert names == f"Sets: 1 = {sets[0]}, 2 = {sets[1]}" and "images of digits" in data
 
 
 def test_cross_is_one_network_of_every_kind_that_fits(dmis, sets, monkeypatch):
