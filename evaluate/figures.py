@@ -48,6 +48,7 @@ _MARKERS = "osD^vP*Xhp<>d"
 
 _FRAME = 3
 _SMALLEST_SIDE = 48
+_LONGEST_LABEL = 40  # characters in a legend
 
 
 def png_data_uri(image: Images) -> str:
@@ -155,7 +156,9 @@ def accuracy_bars(bars: Mapping[str, tuple[float, float | None]]) -> Figure:
             axes.errorbar(mean, place, xerr=ci95, color=INK, capsize=3.5, linewidth=1.2)
         label = f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}"
         axes.text(mean + (ci95 or 0) + 1.5, place, label, va="center", color=INK, fontsize=10)
-    axes.set_yticks(range(len(names)), [literal(name) for name in names], fontsize=10.5, color=INK)
+    axes.set_yticks(
+        range(len(names)), [literal(shortened(name, _LONGEST_LABEL)) for name in names], fontsize=10.5, color=INK
+    )
     axes.invert_yaxis()
     # Room to the right of 100 for the numbers of long bars.
     axes.set_xlim(0, max([100.0, *(mean + (ci95 or 0) + 26 for mean, ci95 in bars.values())]))
@@ -205,7 +208,7 @@ def accuracy_lines(lines: Sequence[Line], across: str, ticks: Sequence[int] = ()
             x,
             mean,
             yerr=[0 if half is None else half for half in ci95],
-            label=literal(line.label),
+            label=literal(shortened(line.label, _LONGEST_LABEL) or "(no name)"),
             color=own_colours[line.method],
             marker=_MARKERS[methods.index(line.method) % len(_MARKERS)],
             markersize=5,

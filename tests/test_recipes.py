@@ -98,7 +98,7 @@ SIZES = {
         "classifier.options.dmis-ce",
         "classifier.options.dmis-ce.per_class",
     ),
-    *("backbone", "teacher.network"),
+    *("backbone", "teacher.network", "teacher.epochs", "teacher.learning_rate"),
 }
 """What a twin may have otherwise: how large everything is, which images and labels, and who judges."""
 

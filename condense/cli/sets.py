@@ -89,6 +89,10 @@ def import_set(
     packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures that one image holds.")] = 1,
     root: Root = None,
     image_size: ImageSize = None,
+    fit: Fit = None,
+    background: Background = None,
+    skip_unreadable: SkipUnreadable = False,
+    flip: Flip = None,
     download: Download = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -97,7 +101,9 @@ def import_set(
     from condense.commands.import_set import ImportOptions
     from condense.commands.import_set import import_set as command
 
-    recipe = data_recipe(data_values(data, root, image_size, download, noise))
+    recipe = data_recipe(
+        data_values(data, root, image_size, download, noise) | picture_values(fit, background, skip_unreadable, flip)
+    )
     output.answer(
         lambda: command(file, out, recipe, ImportOptions(method, mean or (), std or (), packing), force=force),
         as_json,

@@ -46,7 +46,7 @@ class DifficultyOptions(Options):
     QUICK: ClassVar[Mapping[str, Any]] = {"networks": 1, "epochs": 1}
 
     networks: int = Field(1, ge=1, description="networks whose scores are averaged")
-    network: str = Field("convnet3", description="their architecture, e.g. convnet3, resnet18; -bn for batch norm")
+    backbone: str = Field("convnet3", description="their architecture, e.g. convnet3, resnet18; -bn for batch norm")
     epochs: int = Field(20, ge=1, description="passes over the images")
     batch_size: int = Field(128, ge=2, description="images per step")
     learning_rate: float = Field(0.01, gt=0, description="learning rate of SGD with momentum 0.9 at the start")
@@ -55,7 +55,7 @@ class DifficultyOptions(Options):
         "crop_flip", description="applied to every image, one after the other; digits are never flipped"
     )
 
-    @field_validator("network")
+    @field_validator("backbone")
     @classmethod
     def _network_exists(cls, name: str) -> str:
         networks.check_name(name)
@@ -152,7 +152,7 @@ class Watch:
         """Network `number`, trained to the end."""
         options, data = self._options, self._train.images
         network = networks.build(
-            options.network,
+            options.backbone,
             in_channels=data.channels,
             image_size=data.image_shape[1],
             num_classes=data.num_classes,

@@ -34,16 +34,17 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
         UserError: the data cannot be read, or are of other classes or another image shape.
     """
     before = recorded_data(condensed)
-    data = asked if "name" in asked.model_fields_set else own_data(condensed, asked)
+    named = "name" in asked.model_fields_set
+    data = asked if named else own_data(condensed, asked)
     filled: dict[str, Any] = {"image_size": data.image_size or condensed.images.shape[1]}
-    its_own = data.name in (before.get("name"), condensed.provenance.data_name)
+    its_own = not named or data.name in (before.get("name"), condensed.provenance.data_name)
     if its_own and not {"noise", "labels"} & asked.model_fields_set:
         filled |= {"noise": before.get("noise", "none")}
     noise_seed = recorded_seed(condensed, seed) if asked.noise_seed is None else asked.noise_seed
     data = data.model_copy(update=filled)
     source = load_source(data)
     check_same_kind(condensed, source.train)
-    if "name" not in asked.model_fields_set:
+    if not named:
         check_own_images(condensed, source, noise_seed)
     return given_labels(source, data, noise_seed)
 

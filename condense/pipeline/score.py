@@ -143,7 +143,8 @@ def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = Fal
     """
     size = data.image_size or condensed.images.shape[1]
     source = load_source(data.model_copy(update={"image_size": size}))
-    if its_own and condensed.num_classes == source.train.num_classes:  # else the refusal of another kind says more
+    alike = condensed.num_classes == source.train.num_classes and size == condensed.images.shape[1]
+    if its_own and alike:  # else the refusal of another kind says more
         check_own_images(condensed, source, recorded_seed(condensed))
     if "flip" not in condensed.provenance.notes:
         tell_of_flip(source.train)

@@ -1,6 +1,7 @@
 """A benchmark's recipe becomes cells: how many, how they are called, what they share, what is refused."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from condense import methods
 from condense.benchmark.grid import Cell, expand, layers_of, read_benchmark
+from condense.benchmark.runner import dry_run
 from condense.classifiers import arms
 from condense.data.digits import load as digits
 from condense.data.noise import imprecise
@@ -125,7 +127,6 @@ def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     ("changed", "said"),
     [
         ({"methods": ["random", "random"]}, "the cell digits-sym-0.4_random_ipc1_seed0 2 times"),
-        ({"methods": ["ranom"]}, "did you mean random"),
         ({"methods": []}, "names no methods"),
         ({"methods": "some"}, "methods"),
         ({"settings": []}, "settings"),
@@ -141,6 +142,19 @@ def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
 def test_what_cannot_be_meant_is_refused_before_anything_runs(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         cells(**changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"methods": ["ranom"]}, "did you mean random"), ({"rows": {"new": {"method": "rdedd"}}}, "did you mean rded")],
+)
+def test_a_method_that_there_is_not_is_refused_with_the_nearest(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    plain = {"methods": ["random"], "settings": [{"name": "digits", "noise": "sym:0.4"}], "ipc": [1]}
+    (tmp_path / "grid.yaml").write_text(json.dumps(plain | changed))
+    with pytest.raises(UserError, match=said):
+        dry_run(str(tmp_path / "grid.yaml"), tmp_path / "out")
 
 
 def tables(**changed: Any) -> list[Cell]:

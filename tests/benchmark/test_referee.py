@@ -177,7 +177,6 @@ def test_several_sets_share_the_noise_of_their_seed() -> None:
     ("changed", "said"),
     [
         ({"rows": {"random": {"method": "rded"}}}, "'random' is called as a method"),
-        ({"rows": {"new": {"method": "rdedd"}}}, "did you mean rded"),
         ({"rows": {"new": {"method": "rded", "options": {"poool": 3}}}}, "unknown key 'poool'"),
         ({"also": [{"protocol": "harder"}]}, 'no protocol is called "harder"'),
         ({"sets": 0}, "sets"),

@@ -113,7 +113,7 @@ def test_how_many_images_are_drawn_for_ce(dmis: Dmis, trained: Path, monkeypatch
         seen.append(np.bincount(train.supervision.observed).tolist())
         raise UserError("enough")
 
-    monkeypatch.setattr(module, "train_arm", train_arm)
+    monkeypatch.setattr("condense.pipeline.classify.train_arm", train_arm)
     command = ("classify", "digits", "--noise", "sym:0.4", "--generator", trained, "--arm", "dmis-ce", *FIT)
     for count in ("3", "null"):
         settings = ("--set", f"dmis-ce.per_class={count}", "--set", "draw.sampler_steps=2")

@@ -91,7 +91,7 @@ def test_every_method_is_told_and_text_is_escaped() -> None:
         assert said in text
     for number in ("4of 6", "34.4 ± 0.7", "70.2 ± 0.4", "98.2", "95.5", "93.4"):  # ours, published, classifier
         assert number in text
-    assert "several points" in text and "table 3, fashion-mnist sym:0.4, tested on resnet34" in text
+    assert "several points" in text and "table 3, tested on resnet34 (fashion-mnist sym:0.4)" in text
     assert "<bag>" not in html and "<at>" not in html
     best = [a for tag, a in Page(html).tags if a.get("class") == "best"]
     assert len(best) == 4  # three that are equal, and the only one on digits

@@ -113,7 +113,7 @@ def test_a_learned_rate_is_used_where_the_protocol_says_so():
 def test_json_has_exactly_the_promised_keys():
     written = json.loads(json.dumps(run().to_json()))
     keys = ["mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"]
-    keys += ["labels", "worst_class"]
+    keys += ["labels", "worst_class", "test_data"]
     assert list(written) == keys and written["uses_true_labels"] is False
     assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(np.mean(written["accuracies"]))
     assert written["protocol"]["epochs"] == 3 and written["protocol"]["precision"] == "float32"
@@ -175,7 +175,9 @@ def test_impossible_requests_are_refused():
 
 
 def test_digits_are_never_mirrored():
-    assert run(data=test_data(name="digits")).protocol["augmentation"] == "color_crop_cutout_scale_rotate"
+    images, truth = test_data()
+    found = run(data=(dataclasses.replace(images, flip=False), truth))
+    assert found.protocol["augmentation"] == "color_crop_cutout_scale_rotate"
 
 
 @pytest.mark.parametrize("network", ["convnet3", "convnet3-bn"])

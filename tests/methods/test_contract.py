@@ -288,29 +288,29 @@ def mark(folder, name):
 
 def test_a_recipe_runs_no_code(tmp_path, monkeypatch, dmis):
     """faults.md, case 26: `method: mine` of a stranger's recipe imported mine.py, even with --dry-run."""
-    mark(tmp_path, "mine")
-    (tmp_path / "recipe.yaml").write_text("method: mine\ndata: {name: digits}\n")
+    mark(tmp_path, "stranger_1")
+    (tmp_path / "recipe.yaml").write_text("method: stranger_1\ndata: {name: digits}\n")
     for command in ("condense", "train", "relabel digits"):
         answer = dmis(*command.split(), "-c", "recipe.yaml", "--dry-run")
-        assert answer.code == 2 and "only run where you name it yourself; give it as --method mine" in answer.err
-    for name in ("mine", "os.path", "mine.deep"):
+        assert answer.code == 2 and "only run where you name it yourself; give it as --method stranger_1" in answer.err
+    for name in ("stranger_1", "os.path", "stranger_1.deep"):
         with pytest.raises(UserError, match="only run where you name it yourself"):
             methods.load(name)
     assert not (tmp_path / "it_ran").exists()
-    assert "'mine' has no class Options" in dmis("condense", "--method", "mine", "--dry-run").err
+    assert "'stranger_1' has no class Options" in dmis("condense", "--method", "stranger_1", "--dry-run").err
     assert (tmp_path / "it_ran").exists()
 
 
 def test_a_benchmark_of_others_and_its_report_run_no_code(tmp_path, dmis):
     """faults.md, case 26: `dmis report DIR` imported what benchmark.json names."""
-    mark(tmp_path, "mine")
-    recipe = {"methods": ["random", "mine"], "settings": [{"name": "digits", "noise": "sym:0.4"}]}
+    mark(tmp_path, "stranger_2")
+    recipe = {"methods": ["random", "stranger_2"], "settings": [{"name": "digits", "noise": "sym:0.4"}]}
     (tmp_path / "grid.yaml").write_text(json.dumps(recipe))
     answer = dmis("benchmark", "grid.yaml", "--out", "out", "--dry-run")
-    assert answer.code == 2 and "--set 'methods=[mine]'" in answer.err
+    assert answer.code == 2 and "--set 'methods=[stranger_2]'" in answer.err
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "benchmark.json").write_text(json.dumps(recipe))
     answer = dmis("report", "out")
     assert answer.code == 0, answer.err
-    assert "mine" in (tmp_path / "out" / "results.csv").read_text()
+    assert "stranger_2" in (tmp_path / "out" / "results.csv").read_text()
     assert not (tmp_path / "it_ran").exists()

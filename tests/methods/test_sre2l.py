@@ -244,9 +244,16 @@ def test_a_loss_that_is_no_number_is_told():
 
 def test_a_rate_too_high_for_the_images_is_told():
     """faults.md, case 16: who is to blame for a NaN."""
-    wild = RecoverOptions.model_validate({**QUICK.model_dump(), "learning_rate": 1e30})
-    with pytest.raises(RunFailed, match=r"in step \d+; lower recover.learning_rate \(now 1e\+30\) and start over"):
-        recover(untrained(8, 1), 1, wild, 0, Run(None), {})
+    asked, seen = untrained(8, 1), []
+
+    def from_the_second_on(module, inputs, logits):
+        seen.append(logits)
+        return logits if len(seen) == 1 else logits * float("nan")
+
+    asked.network.register_forward_hook(from_the_second_on)
+    told = rf"in step 2; lower recover.learning_rate \(now {QUICK.learning_rate:g}\) and start over"
+    with pytest.raises(RunFailed, match=told):
+        recover(asked, 1, QUICK, 0, Run(None), {})
 
 
 def test_more_images_than_a_class_has_are_no_trouble():

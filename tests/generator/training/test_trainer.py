@@ -398,7 +398,7 @@ def test_the_seed_decides_everything(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"options": train_options(steps=16)}, r"options \(steps 8, now 16\)"),
+        ({"options": train_options(steps=16)}, r"options \(steps 15, now 16\)"),
         ({"network": CONDITIONAL}, r"network \(kind .*, now \"conditional\".*\)"),
         ({"seed": 6}, r"seed \(5, now 6\)"),
         ({"data": training_set("mixture", seed=1)}, "data, labels"),
