@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from condense.classifiers import cross
-from condense.data.types import TrainingSet
+from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.labels import noisy_classifier, volminnet
 from condense.generator.labels.auxiliary import num_steps
@@ -67,7 +68,7 @@ def prepare(
         transition, seconds[volminnet.NAME] = estimate_by_volume(data, clean_classifier, options, seed, run, device)
     classifier = None
     if options.objective == "tdsm":
-        known = transition if transition is not None else _known_transition(options, data.images.num_classes)
+        known = transition if transition is not None else _known_transition(options, data.supervision)
         classifier, seconds[noisy_classifier.NAME] = train_noisy_classifier(
             data, known, network, options, seed, run, device
         )
@@ -103,23 +104,44 @@ def _finds_volume(data: TrainingSet, options: TrainOptions) -> bool:
     return options.transition == "volmin" and (options.objective == "tdsm" or bool(data.supervision.noisy.any()))
 
 
-def given_transition(rows: Sequence[Sequence[float]], num_classes: int) -> Tensor:
-    """A transition matrix from options: float32 [c, c]. Raises `UserError` unless each of c rows sums to 1."""
-    matrix = torch.tensor(rows)
+def given_transition(rows: Sequence[Sequence[float]], supervision: Supervision) -> Tensor:
+    """A transition matrix from options: float32 [c, c].
+
+    Raises:
+        UserError: it has not c rows of c numbers that are at least 0 and sum to 1, it is singular, so that no labels
+            can tell some mixtures of classes apart, or no class can be given the labels that an image has.
+    """
+    num_classes = supervision.num_classes
+    ragged = len({len(row) for row in rows}) > 1
+    matrix = torch.zeros(len(rows), 0) if ragged else torch.tensor(rows)
     right = matrix.shape == (num_classes, num_classes)
     if not right or bool((matrix < 0).any()) or not torch.allclose(matrix.sum(1), torch.ones(num_classes)):
         raise UserError(
             f"train.transition must be {num_classes}x{num_classes} with rows that sum to 1, found {list(matrix.shape)}."
         )
+    if int(torch.linalg.matrix_rank(matrix.double())) < num_classes:
+        raise UserError(
+            "train.transition is singular: some of its rows follow from the others, so the labels cannot tell these "
+            "classes apart; give a matrix of full rank, or merge the classes."
+        )
+    candidates = supervision.candidates[supervision.doubtful].astype(np.float32)
+    impossible = (candidates @ (matrix.T == 0).float().numpy() > 0).all(1)
+    if impossible.any():
+        first = int(np.flatnonzero(supervision.doubtful)[impossible][0])
+        labels = np.flatnonzero(supervision.candidates[first]).tolist()
+        raise UserError(
+            f"train.transition gives no class the labels of {int(impossible.sum())} images (the first is number "
+            f"{first}, labelled {labels}); give these entries a probability above 0."
+        )
     return matrix
 
 
-def _known_transition(options: TrainOptions, num_classes: int) -> Tensor:
+def _known_transition(options: TrainOptions, supervision: Supervision) -> Tensor:
     if isinstance(options.transition, str):
         raise UserError(
             "TDSM keeps no beliefs from which train.transition could be estimated; give the matrix, or volmin."
         )
-    return given_transition(options.transition, num_classes)
+    return given_transition(options.transition, supervision)
 
 
 def _coherent(data: TrainingSet, options: TrainOptions, seed: int, run: Run, device: torch.device) -> Aids:

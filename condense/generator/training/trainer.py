@@ -128,6 +128,12 @@ class Trainer:
                 f"batch_size {options.batch_size} does not divide among {self.accelerator.num_processes} processes."
             )
 
+        if options.top_k is not None and network.kind == "all-class":
+            raise UserError(
+                f"train.top_k {options.top_k} saves nothing with an all-class network, which gives every class in one "
+                "pass; leave it out, or choose network.kind conditional."
+            )
+
         train_indices, self.held_indices = held_out(data.supervision, options.held_out, seed)
         if not self.objective.uses_unlabelled:
             train_indices = train_indices[~data.supervision.unlabelled[train_indices]]
@@ -355,7 +361,7 @@ class Trainer:
             return self.aids.transition.to(self.device)
         if isinstance(self.options.transition, str):
             return (0.8 * torch.eye(c) + 0.2 / c).to(self.device)
-        return given_transition(self.options.transition, c).to(self.device)
+        return given_transition(self.options.transition, self.data.supervision).to(self.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """Tensors and JSON from which `restore` continues bit for bit."""

@@ -13,6 +13,7 @@ from condense.data.batches import EpochBatches, LabelledBatches
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.training import session
+from condense.generator.training.prerequisites import given_transition
 from condense.generator.training.session import train_generator
 from condense.generator.training.trainer import Trainer, cold_steps
 from condense.run import Run
@@ -148,6 +149,20 @@ def test_a_given_transition_matrix_is_kept_and_checked():
     for wrong in ([[1.0, 0.0], [0.0, 1.0]], [[0.8, 0.1, 0.0], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]]):
         with pytest.raises(UserError, match="3x3 with rows that sum to 1"):
             trainer_of(transition=wrong)
+    with pytest.raises(UserError, match="singular"):
+        trainer_of(transition=[[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+
+
+def test_a_set_of_candidates_that_the_matrix_makes_impossible_is_told():
+    given = Supervision(np.array([[True, True, False], [True, False, True]]), np.zeros(2, dtype=np.bool_))
+    assert given_transition([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5], [0.2, 0.0, 0.8]], given).shape == (3, 3)
+    with pytest.raises(UserError, match=r"of 1 images \(the first is number 1, labelled \[0, 2\]\)"):
+        given_transition([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5], [0.0, 0.2, 0.8]], given)
+
+
+def test_classes_are_chosen_for_conditional_networks_alone():
+    with pytest.raises(UserError, match="top_k 2 saves nothing with an all-class network"):
+        trainer_of(top_k=2)
 
 
 # schedules
