@@ -32,7 +32,7 @@ from condense.cli.options import (
 
 def inspect(
     target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
-    grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, a class a row (.png).")] = None,
+    grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, one row per class (.png).")] = None,
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
     noise: Noise = None,
     labels: Labels = None,

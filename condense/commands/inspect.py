@@ -40,7 +40,7 @@ def inspect(
 
     Args:
         data: its name is an .h5 condensed set, or what `condense.data.sources.load` takes; all else is for data sets.
-        grid_png: where to write a picture of the first images of each class, a class a row.
+        grid_png: where to write a picture of the first images of each class, one row per class.
         columns: images per row in it.
         seed: of the noise that the data's labels are made imprecise with.
         force: whether an existing picture is replaced.
@@ -154,7 +154,7 @@ def _wrong_share(supervision: Supervision, truth: Truth | None) -> float | None:
 
 
 def _save_rows(path: Path, images: Images, labels: Labels, columns: int, *, force: bool) -> None:
-    """The first `columns` images of each class, a class a row; without any label a square of images."""
+    """The first `columns` images of each class, one row per class; without any label a square of images."""
     prepare_output(path, force=force)
     scale = max(1, _SHOWN_SIDE // images.shape[1])
     if (labels < 0).all():
