@@ -34,7 +34,12 @@ def run_name(plan: Plan, *parts: str) -> str:
 
 
 def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
-    """Raise `UserError` unless `path` is free, or may be continued or replaced, and nobody is at work in it."""
+    """Raise `UserError` unless `path` is free, or may be continued or replaced, and nobody is at work in it.
+
+    The processes that torchrun started beside the main one leave that to it, which may be at work there already.
+    """
+    if is_worker():
+        return
     _check_folder(path)
     if path.is_dir():
         with locked(path, "run"):

@@ -16,7 +16,7 @@ from condense.preprocessing import planes, standardisation
 from condense.recipe import parse
 from condense.run import Run
 
-BRIEF = {"network": "convnet1", "epochs": 2, "batch_size": 16}
+BRIEF = {"backbone": "convnet1", "epochs": 2, "batch_size": 16}
 
 
 def test_el2n_is_the_mean_error_norm_of_networks_trained_as_told() -> None:
@@ -105,7 +105,7 @@ def test_wrong_labels_are_kept_by_forgetting_and_left_by_ccs(method) -> None:  #
     from tiny import pictures
 
     right = train.supervision.observed == pictures(40)[1].labels
-    options = parse(method.Options, {"network": "convnet1", "epochs": 6, "batch_size": 16, "augment": ""}, "x")
+    options = parse(method.Options, {"backbone": "convnet1", "epochs": 6, "batch_size": 16, "augment": ""}, "x")
     made = method.condense(train, 4, options, 0, Run(None))
     share = right[made.source_index].mean()
     assert share < 0.35 if method is forgetting else share > 0.8
