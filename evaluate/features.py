@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from condense.data import torch_file
 from condense.data.types import Images
 from condense.errors import UserError
 from condense.evaluate.judge import Judge, to_pixels
@@ -175,9 +176,11 @@ def _read_weights(path: Path, remedy: str) -> tuple[str, Any]:
     """SHA-256 (hex) of the file and what it holds; a `UserError` ends with the remedy."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return digest, torch.load(path, map_location="cpu", weights_only=True)
+        return digest, torch_file.load(path)
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read ({error.strerror}); {remedy}.") from error
+    except UserError:
+        raise
     except Exception as error:  # torch.load raises many kinds for what is no checkpoint
         raise UserError(f"{path} is no file of tensors that can be read safely; {remedy}.") from error
 

@@ -10,7 +10,6 @@ import io
 import json
 import pickle
 import pickletools
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from condense.data import delimited, hdf5, npz
-from condense.data.memory import check_expansion
+from condense.data import delimited, hdf5, npz, torch_file
 from condense.errors import UserError, in_short
 
 Table = dict[str, npt.NDArray[Any]]
@@ -63,15 +61,13 @@ def _csv(path: Path) -> Table:
 
 def _torch(path: Path) -> Table:
     """A tensor, an array or a mapping of them, as `CIFAR-10_human.pt` is."""
-    import torch
-
-    _check_archive(path)
     rebuild = np.empty(0).__reduce__()[0]
     admitted: list[Any] = [rebuild, (rebuild, "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype]
     admitted += [type(np.dtype(name)) for name in _NUMBERS]
     try:
-        with torch.serialization.safe_globals(admitted):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch_file.load(path, admitted)
+    except UserError:
+        raise
     except Exception as error:  # the loader raises whatever the bytes lead to
         told = in_short(error, 120)
         raise UserError(
@@ -82,29 +78,16 @@ def _torch(path: Path) -> Table:
     return {str(name): _plain(value, f"{name!r} in {path}") for name, value in named.items()}
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse a .pt whose parts would unpack to far more than is stored; torch itself stores them as they are."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # the older form, or damaged: torch tells
-    unpacked = sum(part.file_size for part in parts)
-    check_expansion(path.stat().st_size, unpacked, str(path))
-    if unpacked > 2 * path.stat().st_size + 2**20:
-        raise UserError(f"{path} is packed in a way torch does not; save plain arrays with numpy.savez.")
-
-
 def _check_stored(value: object, what: str) -> None:
-    """Refuse a tensor that claims more values than are stored: with a stride of 0 one byte becomes any number."""
+    """Refuse a tensor that claims more values than are stored, see `torch_file.claimed_and_stored`."""
     import torch
 
     if not isinstance(value, torch.Tensor):
         return
     if value.layout != torch.strided or value.device.type != "cpu":
         raise UserError(f"{what} is no plain tensor; save plain arrays with numpy.savez.")
-    claimed = value.numel() * value.element_size()
-    if claimed > value.untyped_storage().nbytes():
+    claimed, stored = torch_file.claimed_and_stored(value)
+    if claimed > stored:
         raise UserError(f"{what} claims {claimed:,} bytes and stores fewer; save plain arrays with numpy.savez.")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense.data import npz
+from condense.data import npz, torch_file
 from condense.data.memory import check_fits
 from condense.data.types import Labels
 from condense.errors import UserError, in_short
@@ -84,7 +84,7 @@ def read_foreign(path: Path, scale: Preprocessing | None) -> Foreign:
 def _from_vico(path: Path, scale: Preprocessing) -> Foreign:
     try:
         _check_claims(path)
-        told = torch.load(path, map_location="cpu", weights_only=True)
+        told = torch_file.load(path)
         images, labels = told["data"][-1][:2]
         if not isinstance(images, Tensor) or not isinstance(labels, Tensor):
             raise UserError(f"{path} holds {type(images).__name__} and {type(labels).__name__} in place of tensors.")
@@ -129,7 +129,7 @@ def _largest_integer(path: Path) -> int:
 
 def _check_whole(tensor: Tensor, path: Path) -> None:
     """Refuse a tensor that is larger than what backs it, as one whose strides are 0."""
-    needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    needed, stored = torch_file.claimed_and_stored(tensor)
     if needed > stored:
         raise UserError(f"{path} claims a tensor {list(tensor.shape)} of {needed:,} bytes but stores {stored:,}.")
 
