@@ -62,11 +62,6 @@ class Denoiser(nn.Module):
         return isinstance(self.network, AllClass)
 
     @property
-    def has_dropout(self) -> bool:
-        """True where units are dropped in train mode."""
-        return any(isinstance(module, nn.Dropout) and module.p > 0 for module in self.network.modules())
-
-    @property
     def coherent(self) -> bool:
         """True where the network also takes how far the label is to be believed."""
         return self.network.unet.embed_coherence is not None

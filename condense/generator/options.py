@@ -142,6 +142,15 @@ class TrainOptions(Options):
         return AugmentOptions(self.augment_probability, self.flip and may_flip)
 
 
+def check_top_k(network: NetworkOptions, train: TrainOptions) -> None:
+    """Raise `UserError` where `top_k` is asked of a network that gives every class in one pass."""
+    if train.top_k is not None and network.kind == "all-class":
+        raise UserError(
+            f"train.top_k {train.top_k} saves nothing with an all-class network, which gives every class in one pass; "
+            "leave it out, or choose network.kind conditional."
+        )
+
+
 class SecondStage(Options):
     """A network that only draws, trained after the first one on labels drawn from what that one believes."""
 

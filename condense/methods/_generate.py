@@ -22,7 +22,7 @@ from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
 from condense.generator.model import Generator
-from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions
+from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions, check_top_k
 from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device
 from condense.methods._select import Choice, Features, choose
@@ -93,6 +93,12 @@ class GeneratorOptions(Options):
             return values
         draw = values.get("draw", {})
         return {**PLAIN, **values, "draw": {**PLAIN["draw"], **draw} if isinstance(draw, Mapping) else draw}
+
+    @model_validator(mode="after")
+    def _network_fits_training(self) -> GeneratorOptions:
+        if self.generator is None:  # told before anything is trained beforehand
+            check_top_k(self.network, self.train)
+        return self
 
     def train_options(self, objective: ObjectiveName) -> TrainOptions:
         """`train` with the method's own objective: the method decides it, not the recipe."""

@@ -23,6 +23,27 @@ from condense.generator.training.batch_loss import (
 from condense.generator.training.prerequisites import Aids
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingStep:
+    """What a step's losses are made from.
+
+    Attributes:
+        model: the trained network, maybe wrapped.
+        teacher: the EMA network.
+        batch: see `Batch`.
+        settings: the classifier inside training.
+        random: for drawing labels and noise.
+        cold: whether the beliefs are not yet to be relied on.
+    """
+
+    model: nn.Module
+    teacher: Denoiser
+    batch: Batch
+    settings: ClassifierSettings
+    random: torch.Generator
+    cold: bool
+
+
 class Objective(Protocol):
     """One way to train a generator.
 
@@ -36,26 +57,8 @@ class Objective(Protocol):
     uses_unlabelled: ClassVar[bool]
     coherent: ClassVar[bool]
 
-    def losses(
-        self,
-        model: nn.Module,
-        teacher: Denoiser,
-        batch: Batch,
-        settings: ClassifierSettings,
-        random: torch.Generator,
-        *,
-        cold: bool,
-    ) -> Losses:
-        """A batch's losses.
-
-        Args:
-            model: the trained network, maybe wrapped.
-            teacher: the EMA network.
-            batch: see `Batch`.
-            settings: the classifier inside training.
-            random: for drawing labels and noise.
-            cold: whether the beliefs are not yet to be relied on.
-        """
+    def losses(self, at: TrainingStep) -> Losses:
+        """The losses of a step's batch."""
         ...
 
 
@@ -67,18 +70,9 @@ class Vanilla:
     uses_unlabelled: ClassVar[bool] = False
     coherent: ClassVar[bool] = False
 
-    def losses(
-        self,
-        model: nn.Module,
-        teacher: Denoiser,
-        batch: Batch,
-        settings: ClassifierSettings,
-        random: torch.Generator,
-        *,
-        cold: bool,
-    ) -> Losses:
+    def losses(self, at: TrainingStep) -> Losses:
         """See `Objective`."""
-        return drawn_label_losses(model, batch, random)
+        return drawn_label_losses(at.model, at.batch, at.random)
 
 
 @dataclass(frozen=True)
@@ -98,28 +92,19 @@ class Dmis:
     uses_unlabelled: ClassVar[bool] = True
     coherent: ClassVar[bool] = False
 
-    def losses(
-        self,
-        model: nn.Module,
-        teacher: Denoiser,
-        batch: Batch,
-        settings: ClassifierSettings,
-        random: torch.Generator,
-        *,
-        cold: bool,
-    ) -> Losses:
+    def losses(self, at: TrainingStep) -> Losses:
         """See `Objective`."""
         options = self.options
         if options.form == "sampled" and options.classification_weight == 0:
-            return drawn_label_losses(model, batch, random)
+            return drawn_label_losses(at.model, at.batch, at.random)
         return dmis_losses(
-            model,
-            teacher,
-            batch,
-            settings,
-            random,
-            form="expected" if cold else options.form,
-            top_k=None if teacher.one_pass else options.top_k,
+            at.model,
+            at.teacher,
+            at.batch,
+            at.settings,
+            at.random,
+            form="expected" if at.cold else options.form,
+            top_k=options.top_k,
             classification_weight=options.classification_weight,
         )
 
@@ -135,20 +120,11 @@ class Tdsm:
     uses_unlabelled: ClassVar[bool] = True
     coherent: ClassVar[bool] = False
 
-    def losses(
-        self,
-        model: nn.Module,
-        teacher: Denoiser,
-        batch: Batch,
-        settings: ClassifierSettings,
-        random: torch.Generator,
-        *,
-        cold: bool,
-    ) -> Losses:
+    def losses(self, at: TrainingStep) -> Losses:
         """See `Objective`."""
         with torch.no_grad():
-            posterior = self.classifier(batch.x_t, batch.sigma, batch.augment).softmax(1)
-        return transition_aware_losses(model, posterior, batch, None if teacher.one_pass else self.top_k)
+            posterior = self.classifier(at.batch.x_t, at.batch.sigma, at.batch.augment).softmax(1)
+        return transition_aware_losses(at.model, posterior, at.batch, self.top_k)
 
 
 @dataclass(frozen=True)
@@ -161,18 +137,9 @@ class Cad:
     uses_unlabelled: ClassVar[bool] = False
     coherent: ClassVar[bool] = True
 
-    def losses(
-        self,
-        model: nn.Module,
-        teacher: Denoiser,
-        batch: Batch,
-        settings: ClassifierSettings,
-        random: torch.Generator,
-        *,
-        cold: bool,
-    ) -> Losses:
+    def losses(self, at: TrainingStep) -> Losses:
         """See `Objective`."""
-        return drawn_label_losses(model, batch, random, self.coherence[batch.indices])
+        return drawn_label_losses(at.model, at.batch, at.random, self.coherence[at.batch.indices])
 
 
 def objective_of(options: TrainOptions, aids: Aids, *, believed: bool = False) -> Objective:

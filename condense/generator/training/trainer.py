@@ -46,10 +46,10 @@ from condense.generator.labels.posterior import (
 )
 from condense.generator.labels.second_opinion import form_opinion
 from condense.generator.model import Generator, build_denoiser
-from condense.generator.options import NetworkOptions, TrainOptions
+from condense.generator.options import NetworkOptions, TrainOptions, check_top_k
 from condense.generator.selection import BestWeights
 from condense.generator.training.batch_loss import Batch, ClassifierSettings, Losses
-from condense.generator.training.objectives import objective_of
+from condense.generator.training.objectives import TrainingStep, objective_of
 from condense.generator.training.prerequisites import Aids, given_transition
 from condense.machine import num_processes
 from condense.precision import arithmetic, autocast, settle_float32
@@ -128,12 +128,7 @@ class Trainer:
                 f"batch_size {options.batch_size} does not divide among {self.accelerator.num_processes} processes."
             )
 
-        if options.top_k is not None and network.kind == "all-class":
-            raise UserError(
-                f"train.top_k {options.top_k} saves nothing with an all-class network, which gives every class in one "
-                "pass; leave it out, or choose network.kind conditional."
-            )
-
+        check_top_k(network, options)
         train_indices, self.held_indices = held_out(data.supervision, options.held_out, seed)
         if not self.objective.uses_unlabelled:
             train_indices = train_indices[~data.supervision.unlabelled[train_indices]]
@@ -263,7 +258,8 @@ class Trainer:
         settings = ClassifierSettings(
             self.temperature, self.log_prior, self.interval, elr_strength, self.options.unlabelled_weight
         )
-        return self.objective.losses(self.model, self.ema_denoiser, batch, settings, random, cold=self._cold)
+        at = TrainingStep(self.model, self.ema_denoiser, batch, settings, random, cold=self._cold)
+        return self.objective.losses(at)
 
     def _batch(self, indices: Tensor, random: torch.Generator) -> Batch:
         """Look the beliefs up (refreshing a share of them first), augment, add noise."""

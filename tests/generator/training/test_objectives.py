@@ -18,7 +18,7 @@ from condense.generator.losses import forward_loss
 from condense.generator.model import build_denoiser
 from condense.generator.networks import AllClass, Conditional, UNetShape
 from condense.generator.training.batch_loss import Batch, drawn_label_losses, transition_aware_losses
-from condense.generator.training.objectives import Cad, Tdsm, objective_of
+from condense.generator.training.objectives import Cad, Tdsm, TrainingStep, objective_of
 from condense.generator.training.prerequisites import Aids, prepare
 from condense.generator.training.session import train_generator
 from condense.generator.training.trainer import Trainer
@@ -155,7 +155,7 @@ def test_tdsm_asks_its_own_classifier_at_the_noise_level_of_the_image():
     for parameter in classifier.parameters():
         nn.init.normal_(parameter, std=0.15)
     objective = Tdsm(classifier.requires_grad_(False), None)
-    found = objective.losses(model, model, batch, None, torch.Generator(), cold=True)
+    found = objective.losses(TrainingStep(model, model, batch, None, torch.Generator(), cold=True))
     h = classifier(batch.x_t, batch.sigma).softmax(1)
     assert (h - 1 / C).abs().max() > 0.01
     torch.testing.assert_close(found.generative, transition_aware_losses(model, h, batch, None).generative)
@@ -211,10 +211,11 @@ def test_a_constant_coherence_is_a_bias_so_that_cad_is_then_edm(network):
         embed, first = told.network.unet.embed_coherence, plain.network.unet.embed[0]
         first.bias += first.weight @ (0.7 * embed.weight[:, 0] + embed.bias)
     batch = dataclasses.replace(noisy_batch(), x_0=torch.zeros(4, 1, 8, 8), x_t=torch.ones(4, 1, 8, 8))
-    cad = Cad(torch.full((4, C), 0.7)).losses(told, told, batch, None, torch.Generator().manual_seed(0), cold=False)
+    at = TrainingStep(told, told, batch, None, torch.Generator().manual_seed(0), cold=False)
+    cad = Cad(torch.full((4, C), 0.7)).losses(at)
     edm = drawn_label_losses(plain, batch, torch.Generator().manual_seed(0))
     torch.testing.assert_close(cad.generative, edm.generative)
-    other = Cad(torch.full((4, C), 0.2)).losses(told, told, batch, None, torch.Generator().manual_seed(0), cold=False)
+    other = Cad(torch.full((4, C), 0.2)).losses(at)
     assert not torch.allclose(other.generative, edm.generative, rtol=1e-3)
 
 
@@ -222,7 +223,7 @@ def test_the_network_is_told_the_coherence_of_the_label_drawn():
     model, batch = awake(Conditional(SHAPE, 1, C, coherent=True)), noisy_batch()
     coherence = torch.rand(10, C, generator=torch.Generator().manual_seed(2))
     batch = dataclasses.replace(batch, indices=torch.tensor([7, 0, 3, 9]))
-    found = Cad(coherence).losses(model, model, batch, None, torch.Generator(), cold=False).generative
+    found = Cad(coherence).losses(TrainingStep(model, model, batch, None, torch.Generator(), cold=False)).generative
     r = coherence[batch.indices, OBSERVED]
     own = model(batch.x_t, batch.sigma, OBSERVED[:, None], None, r)[:, 0]
     torch.testing.assert_close(found, loss_weight(batch.sigma) * (own - batch.x_0).square().flatten(1).sum(1))
