@@ -119,8 +119,20 @@ def accuracy(mean: float, ci95: float | None) -> str:
 
 def relabelling(found: Relabelling) -> None:
     """What `dmis relabel` found: numbers, and the transition matrix in percent for up to 20 classes."""
+    from condense.pipeline.review import asked
+
     result: Mapping[str, Any] = found.to_json()
-    facts({name: value for name, value in result.items() if name not in ("classes", "transition")})
+    apart = ("classes", "transition", "asked", "left_out", "found", "without_likelier", "would_fill_in")
+    facts({name: value for name, value in result.items() if name not in apart})
+    doubted = result["without_likelier"]
+    lines = {"asked": asked(found)}
+    if doubted:
+        lines["of the likely wrong"] = f"{doubted:,} have no likelier class"
+    if result["would_fill_in"]:
+        lines["would fill in"] = f"{result['would_fill_in']:,} images without one label"
+    facts({**lines, **({} if result["found"] is None else {"found": result["found"]})})
+    if found.left_out is not None:
+        print(f"Left out – {found.left_out}")
     classes, transition = result["classes"], result["transition"]
     if len(classes) <= 20:
         print("\nEstimated transition matrix: of the images of a class (rows), the percentage given each label.")
@@ -133,7 +145,13 @@ def relabelling(found: Relabelling) -> None:
                 ),
             ]
         )
-    print(f"Next: look at {result['report']}, then train with --labels {result['labels']}")
+    print(f"Next: open {result['report']} in a browser and decide, or train with --labels {result['labels']} as it is.")
+
+
+def applied(result: Mapping[str, Any]) -> None:
+    """Where the reviewed labels are, and how many decisions went into them."""
+    facts(result)
+    print(f"Next: train with --labels {result['labels']}")
 
 
 def classification(result: Mapping[str, Any]) -> None:
