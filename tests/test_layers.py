@@ -11,17 +11,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
 BASE = {
-    "changes",
-    "errors",
-    "text",
-    "rng",
-    "files",
-    "machine",
-    "run",
-    "resumable",
-    "tensor_file",
-    "options",
-    "precision",
+    *("changes", "errors", "text", "rng", "files", "machine", "run", "resumable", "watch", "tensor_file"),
+    *("options", "precision"),
 }
 VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
@@ -38,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "machine": {"errors", "precision"},
     "tensor_file": {"errors"},
     "resumable": {"machine", "run"},
-    "run": {"changes", "errors", "files", "machine", "tensor_file", "package"},
+    "run": {"changes", "errors", "files", "machine", "tensor_file", "watch", "package"},
+    "watch": {"errors"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
     "data": {"errors", "text", "rng", "preprocessing"},
@@ -153,7 +145,7 @@ def test_what_trains_and_condenses_cannot_name_the_truth():
     ("library", "homes"),
     [
         ("h5py", {"condense.sets.hdf5", *(f"condense.data.hdf5{part}" for part in ("", "_file", "_examiner"))}),
-        ("accelerate", {"condense.generator.training.trainer", "condense.generator.training.session"}),
+        ("accelerate", {"condense.watch", *(f"condense.generator.training.{part}" for part in ("trainer", "session"))}),
         ("matplotlib", {"condense.evaluate.figures"}),
     ],
 )
