@@ -40,6 +40,7 @@ def relabel_data(
     resume: bool = False,
     force: bool = False,
     progress: bool = False,
+    log: str | None = None,
 ) -> Relabelling:
     """Find out about the labels of a data set, and write what there is to say of them.
 
@@ -54,6 +55,7 @@ def relabel_data(
         resume: whether to go on from a checkpoint in the run folder.
         force: whether what is in `out`, and without `resume` an earlier run, is replaced.
         progress: whether bars are drawn on stderr.
+        log: of `condense.watch.LOGS`, where metrics go beside metrics.jsonl; its files are kept in the run folder.
 
     Raises:
         UserError: something asked for cannot be used.
@@ -76,7 +78,7 @@ def relabel_data(
             found = relabel_fast(plan)
         elif options.generator is None:
             folder = run_folder or RUNS / run_name(plan, "relabel")
-            run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress))
+            run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress, log=log))
             found = relabel_plan(plan, run)
         else:
             found = relabel_plan(plan, Run(None, progress=progress))
