@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from condense import console
 
 if TYPE_CHECKING:
+    from condense.evaluate.mistakes import Mistakes
     from condense.evaluate.sets import Evaluation
     from condense.pipeline.relabelling import Relabelling
 
 Result = TypeVar("Result")
+
+_MOST_CLASSES, _WORST, _CONFUSIONS = 20, 10, 5  # told of an evaluation
 
 
 def answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
@@ -197,7 +201,26 @@ def scores(found: Evaluation) -> None:
     if several:
         print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, found.sets, strict=True)))
     _tested(found.scores[0].test_data)
+    if found.scores[0].mistakes is not None:
+        _mistakes(found.scores[0].mistakes, found.scores[0].network)
     _oracle(found.scores[0].uses_true_labels)
+
+
+def _mistakes(found: Mistakes, network: str) -> None:
+    """Accuracy on each class, or on the ten worst of many, and the most frequent confusions."""
+    known = [
+        (float(value), name)
+        for value, name in zip(found.per_class, found.classes, strict=True)
+        if not math.isnan(value)
+    ]
+    many = len(known) > _MOST_CLASSES
+    told = sorted(known)[:_WORST] if many else known
+    print(f"\n{network}, {f'the {_WORST} worst of {len(known)} classes' if many else 'each class'}:")
+    rows([[name, f"{value:.1f} %"] for value, name in told])
+    if found.worst:
+        names = found.classes
+        pairs = [f"{names[y]} taken for {names[z]} {share:.1f} %" for y, z, share in found.worst[:_CONFUSIONS]]
+        print("Most often confused: " + "; ".join(pairs))
 
 
 def _tested(test_data: str) -> None:
