@@ -20,7 +20,7 @@ from condense.cli.options import (
 
 def benchmark(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and for every cell.")],
     settings: Settings = None,
     jobs: Annotated[
         str,
@@ -87,9 +87,9 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a benchmark's report anew.
+    """Write a benchmark's report again.
 
-    With --out from kept results alone, those of several folders merged.
+    With --out it is made from kept results alone, of one or several folders.
     """
     from condense.benchmark import runner
     from condense.errors import UserError

@@ -83,7 +83,7 @@ def relabel(
         typer.Option(
             "--pred-probs",
             metavar="FILE[::NAME]",
-            help="Out-of-sample probabilities of your own model, images x classes (.npy, .npz, .csv); trains nothing.",
+            help="Your own model's out-of-sample probabilities, images x classes (.npy, .npz, .csv).",
         ),
     ] = None,
     apply: Annotated[

@@ -68,8 +68,16 @@ def cells(found: Sequence[Mapping[str, str]]) -> None:
 
 
 def benchmarked(result: Mapping[str, Any]) -> None:
-    """Where a benchmark's results are and how many cells are done."""
-    facts({name: value for name, value in result.items() if name != "comparisons"})
+    """Where a benchmark's results are, how many cells are done, and the accuracies."""
+    facts({name: value for name, value in result.items() if name not in ("comparisons", "table")})
+    for setting, judged in dict.fromkeys((row["setting"], row["judged"]) for row in result["table"]):
+        own = [row for row in result["table"] if (row["setting"], row["judged"]) == (setting, judged)]
+        sizes = list(dict.fromkeys(row["ipc"] for row in own))
+        found = {(row["method"], row["ipc"]): row["accuracy"] for row in own}
+        print(f"\n{setting}" + (f", judged by {judged}" if judged else "") + "; test accuracy in percent")
+        head = ["", *("accuracy" if size is None else f"IPC {size}" for size in sizes)]
+        names = dict.fromkeys(row["method"] for row in own)
+        rows([head, *([name, *(found.get((name, size), "") for size in sizes)] for name in names)])
 
 
 def audit(result: Mapping[str, Any]) -> None:

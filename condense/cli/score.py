@@ -111,14 +111,15 @@ def rank(
     steps: Annotated[int | None, typer.Option("--steps", help="Batches on all real images. [default: 2000]")] = None,
     real_accuracy: Annotated[
         float | None,
-        typer.Option("--real-accuracy", metavar="0…1", help="In place of training on all real images."),
+        typer.Option("--real-accuracy", metavar="0…1", help="Accuracy on all real images, where it is known already."),
     ] = None,
     teacher: Annotated[
-        Path | None, typer.Option("--teacher", metavar="RUN", help="Gives random images their soft labels.")
+        Path | None,
+        typer.Option("--teacher", metavar="RUN", help="Teacher that gives random images their soft labels."),
     ] = None,
     hard_labels: Annotated[bool, typer.Option("--hard-labels", help="Leave the soft labels of the sets out.")] = False,
-    lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Of IOR against HLR, 0 to 1.")] = 0.5,
-    ars_weight: Annotated[float, typer.Option("--ars-weight", help="Of augmented training, 0 to 1.")] = 0.5,
+    lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Weight of IOR against HLR, 0 to 1.")] = 0.5,
+    ars_weight: Annotated[float, typer.Option("--ars-weight", help="Weight of augmented training, 0 to 1.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     root: Root = None,
     image_size: ImageSize = None,
@@ -168,7 +169,8 @@ def metrics(
         str | None, typer.Option("--space", help="Features: convnet, efflite0, inception. [default: convnet]")
     ] = None,
     inception_weights: Annotated[
-        Path | None, typer.Option("--inception-weights", metavar="FILE", help="For the true FID.")
+        Path | None,
+        typer.Option("--inception-weights", metavar="FILE", help="File of Inception's weights, for the true FID."),
     ] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="Neighbours; repeatable. [default: 3 and 5]")] = None,
     reference: Annotated[
@@ -193,7 +195,7 @@ def metrics(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Hold sets against real images (FID and kin)."""
+    """Compare sets with real images: FID and similar metrics."""
     from condense.commands.metrics import MetricsOptions
     from condense.commands.metrics import metrics as command
 
@@ -220,7 +222,10 @@ def audit(
     labels: Labels = None,
     noise: Noise = None,
     classifier: Annotated[
-        str, typer.Option("--classifier", metavar="NETWORK|none", help="Judges what the truth does not tell.")
+        str,
+        typer.Option(
+            "--classifier", metavar="NETWORK|none", help="Classifier that judges what the truth does not tell."
+        ),
     ] = "convnet3",
     steps: Annotated[
         int | None, typer.Option("--steps", help="Batches of 128 it is trained for. [default: 400]")
@@ -239,7 +244,10 @@ def audit(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Are the labels right, the images copies?"""
+    """Check whether labels are right and images are copies.
+
+    Measures only; to review and mend the labels of a data set: dmis relabel.
+    """
     from condense.commands.audit import audit as command
 
     recipe = data_recipe(
@@ -275,18 +283,19 @@ def classify(
     ] = None,
     generator: Annotated[
         list[Path] | None,
-        typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one an objective."),
+        typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one per objective."),
     ] = None,
     network: Annotated[
         str | None, typer.Option("--network", help="What the arms train. [default: convnet3-bn]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs of training. [default: 40]")] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of labels, networks and generators; the first one.")
+        int, typer.Option("--seed", min=0, max=MOST_SEED, help="First seed, of labels, networks and generators.")
     ] = 0,
-    seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many seeds.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Keep results; what is there is not done again.")
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder to keep results in; what is there is not done again."),
     ] = None,
     settings: Settings = None,
     root: Root = None,

@@ -33,10 +33,10 @@ from condense.cli.options import (
 def inspect(
     target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
     grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, one row per class (.png).")] = None,
-    columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
+    columns: Annotated[int, typer.Option("--columns", min=1, help="Images per row.")] = 10,
     noise: Noise = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of the noise.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -54,11 +54,23 @@ def inspect(
         data_values(target, root, image_size, download, noise, labels)
         | picture_values(fit, background, skip_unreadable, flip)
     )
-    output.answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, _inspected)
+
+    def show(result: dict[str, Any]) -> None:
+        _inspected(result)
+        if grid is not None:
+            print(f"Wrote {grid}.")
+
+    output.answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, show)
 
 
 def _inspected(result: dict[str, Any]) -> None:
-    output.facts({name: value for name, value in result.items() if name != "notes"})  # they were told already
+    told = {name: value for name, value in result.items() if name != "notes"}  # they were told already
+    if result["kind"] == "condensed set":
+        made = result["provenance"]
+        told["provenance"] = {name: value for name, value in made.items() if name not in ("recipe", "notes")}
+    output.facts(told)
+    if result["kind"] == "condensed set":
+        print("The recipe, and what the method noted: --json.")
 
 
 def export(
@@ -83,9 +95,11 @@ def import_set(
     noise: Noise = None,
     mean: Annotated[
         list[float] | None,
-        typer.Option("--mean", help="Of a channel, as a .pt file was normalised; repeatable. [default: VICO's]"),
+        typer.Option(
+            "--mean", help="Mean of a channel with which a .pt file was normalised; repeatable. [default: VICO's]"
+        ),
     ] = None,
-    std: Annotated[list[float] | None, typer.Option("--std", help="Likewise.")] = None,
+    std: Annotated[list[float] | None, typer.Option("--std", help="Its standard deviation.")] = None,
     packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures that one image holds.")] = 1,
     root: Root = None,
     image_size: ImageSize = None,

@@ -77,7 +77,9 @@ def init(
     background: Background = None,
     skip_unreadable: SkipUnreadable = False,
     flip: Flip = None,
-    method: Annotated[str | None, typer.Option("--method", help="Whose options. [default: dmis]")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Method whose options are written. [default: dmis]")
+    ] = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -101,7 +103,7 @@ def init(
 
 
 def doctor(device: Device = None, as_json: AsJson = False) -> None:
-    """Tell what this machine offers."""
+    """Show versions, devices and speed of this machine."""
     from condense.commands.doctor import doctor as command
 
     output.answer(command, as_json, output.facts)

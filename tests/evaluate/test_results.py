@@ -11,7 +11,7 @@ from scipy import stats
 from condense.errors import UserError
 from condense.evaluate.results import COLUMNS, Result, comparisons, entries, read_csv, write_comparisons, write_csv
 from condense.evaluate.stats import compare_paired
-from condense.evaluate.tables import DETAILS, ORACLE, latex_table, markdown_report, shown
+from condense.evaluate.tables import DETAILS, ORACLE, accuracy_table, latex_table, markdown_report, shown
 
 DONE = Result(
     cell="fm_random_ipc10_seed0",
@@ -92,7 +92,13 @@ def test_entries_hold_all_seeds_and_mark_the_best_of_each_column() -> None:
     assert (failed.summary, failed.num_failed, large.num_sets) == (None, 1, 1)
     published = [entry.published.mean if entry.published else None for entry in (random, dmis, cleaned, failed, large)]
     assert published == [34.42, 70.18, None, 57.06, 52.36]
-    assert [shown(entry) for entry in (random, failed, large, None)] == [f"53.0 ± {half:.1f}", "failed", "70.0", "–"]
+    assert [shown(entry) for entry in (random, failed, large, None)] == ["53.0", "failed", "70.0", "–"]
+    shown_dmis = f"60.5 ± {dmis.summary.ci95:.1f}"
+    assert shown(dmis).rstrip("*") == shown_dmis
+    assert accuracy_table([random, large])[1] == {
+        **{"setting": large.setting, "judged": large.judged, "method": "random", "ipc": 50},
+        "accuracy": "70.0",
+    }
 
 
 def test_tables_say_the_same_in_markdown_and_latex() -> None:

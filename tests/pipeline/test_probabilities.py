@@ -41,8 +41,8 @@ def test_no_image_is_judged_by_its_own_label() -> None:
 
 @pytest.mark.parametrize("kind", ["noisy", "partial", "unlabelled", "mixture", "labelled"])
 def test_every_kind_of_label_is_learned_from(kind: str) -> None:
-    train = tiny.training_set(kind)
-    _, truth = tiny.pictures()
+    train = tiny.training_set(kind, per_class=100)
+    _, truth = tiny.pictures(100)
     found = weighed(fast_labels.out_of_sample(train, 0), train)
     assert (found.suggested == truth.labels).mean() > 0.9
     sure = train.supervision.single & train.supervision.trusted
