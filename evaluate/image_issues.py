@@ -19,9 +19,12 @@ NEIGHBOURS = 5
 DUPLICATE = 0.13
 """Times the median distance to the nearest neighbour: images nearer than this are near-duplicates. Source: cleanlab's
 Datalab (2.9), whose default it is."""
-OUTLYING = 4.0
-"""Robust standard deviations above the median of log distances: images farther from their neighbours are outliers."""
-_MAD = 1.4826  # a median absolute deviation times this is a standard deviation of a normal distribution
+FENCE = 3.0
+"""Interquartile ranges above the upper quartile of log distances: images farther from their neighbours are outliers.
+Source: Tukey (1977), Exploratory Data Analysis, Section 2D, whose "far out" this is."""
+
+
+_LEAST_SPREAD = 0.05  # of log distances; images drawn on a grid would all be outliers for a trifle
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,5 @@ def _groups(neighbours: Labels, near: Mask) -> tuple[tuple[int, ...], ...]:
 
 def _outlying(mean: npt.NDArray[np.float64]) -> Mask:
     logarithm = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
-    middle = np.median(logarithm)
-    spread = _MAD * np.median(abs(logarithm - middle))
-    return np.asarray((logarithm - middle > OUTLYING * spread) & (mean > 0) if spread > 0 else np.zeros_like(mean) > 0)
+    lower, upper = np.quantile(logarithm, (0.25, 0.75))
+    return np.asarray(logarithm > upper + FENCE * max(upper - lower, _LEAST_SPREAD))

@@ -135,14 +135,14 @@ def relabelling(found: Relabelling) -> None:
 
     result: Mapping[str, Any] = found.to_json()
     apart = ("classes", "transition", "asked", "left_out", "found", "without_likelier", "would_fill_in")
-    facts({name: value for name, value in result.items() if name not in apart})
-    doubted = result["without_likelier"]
-    lines = {"asked": asked(found)}
-    if doubted:
-        lines["of the likely wrong"] = f"{doubted:,} have no likelier class"
+    told = {name: value for name, value in result.items() if name not in apart} | {"asked": asked(found)}
+    if result["without_likelier"]:
+        told["likely_wrong"] = f"{result['likely_wrong']:,} ({result['without_likelier']:,} without a likelier class)"
     if result["would_fill_in"]:
-        lines["would fill in"] = f"{result['would_fill_in']:,} images without one label"
-    facts({**lines, **({} if result["found"] is None else {"found": result["found"]})})
+        told["would_fill_in"] = f"{result['would_fill_in']:,} images without one label"
+    if result["found"] is not None:
+        told["found"] = result["found"]
+    facts(told)
     if found.left_out is not None:
         print(f"Left out – {found.left_out}")
     classes, transition = result["classes"], result["transition"]
