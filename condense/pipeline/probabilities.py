@@ -137,7 +137,8 @@ def _from_npy(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
 def _from_npz(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
     names = npz.names(path)
     usual = [name for name in _NAMES if name in names]
-    name = wanted or (names[0] if len(names) == 1 else usual[0] if usual else "")
+    left = [name for name in names if name not in _CLASSES]
+    name = wanted or (left[0] if len(left) == 1 else usual[0] if usual else "")
     if name not in names:
         raise UserError(
             f"{path} holds {', '.join(names) or 'nothing'}; say which are the probabilities, as FILE::NAME."

@@ -182,10 +182,12 @@ def test_intervals_tell_what_they_are_over() -> None:
     means = np.array([(51.0 + 56.0) / 2, (61.0 + 61.0) / 2])  # a draw each, whatever its sets
     assert summary is not None and summary.mean == means.mean()
     assert summary.ci95 == pytest.approx(stats.t.ppf(0.975, 1) * means.std(ddof=1) / 2**0.5)
-    told = [markdown_report("", [], entries(some), []) for some in ([one], sets, draws)]
-    assert ["over the networks" in text for text in told] == [True, False, False]
-    assert ["under one draw" in text for text in told] == [False, True, False]
-    assert ["over draws of the label noise" in text for text in told] == [False, False, True]
+    three = [*sets, line(accuracies=(50.0, 52.0), noise_seed=0, seed=2)]
+    told = [markdown_report("", [], entries(some), []) for some in ([one], sets, three, draws)]
+    assert ["over the networks" in text for text in told] == [True, False, False, False]
+    assert ["Of two seeds the mean alone" in text for text in told] == [False, True, False, False]
+    assert ["under one draw" in text for text in told] == [False, False, True, False]
+    assert ["over draws of the label noise" in text for text in told] == [False, False, False, True]
 
 
 def test_no_verdict_without_three_common_seeds() -> None:

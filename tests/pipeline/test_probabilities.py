@@ -44,7 +44,7 @@ def test_every_kind_of_label_is_learned_from(kind: str) -> None:
     train = tiny.training_set(kind, per_class=100)
     _, truth = tiny.pictures(100)
     found = weighed(fast_labels.out_of_sample(train, 0), train)
-    assert (found.suggested == truth.labels).mean() > 0.9
+    assert (found.suggested == truth.labels).mean() > (0.84 if kind == "noisy" else 0.9)  # 0.72 as given
     sure = train.supervision.single & train.supervision.trusted
     assert (found.suggested[sure] == truth.labels[sure]).all() and not found.likely_wrong[
         train.supervision.trusted
@@ -116,7 +116,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path) -> None:
     (tmp_path / "p.csv").write_text("0,1,2\n1,0,0\n")
     (tmp_path / "p.npy").write_bytes(b"no array")
     np.savez(tmp_path / "p.npz", a=np.eye(3), b=np.eye(3))
-    np.savez(tmp_path / "q.npz", a=np.zeros((1297, 10)), classes=np.array(list("abcdefghij")))
+    np.savez(tmp_path / "q.npz", pred_probs=np.zeros((1297, 10)), classes=np.array(list("abcdefghij")))
     (tmp_path / "p.json").write_text("[]")
     for name, said in (
         ("p.csv", "no column '3'"),
