@@ -9,8 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condense.errors import UserError
+
 if TYPE_CHECKING:
     import torch
+
+DEVICE = "DMIS_DEVICE"
+"""Environment variable that names the device to compute on; `--device` sets it for its command."""
 
 
 def git_revision() -> str | None:
@@ -39,10 +44,11 @@ def machine() -> dict[str, str]:
     """CPU model, usable cores, device, and the versions of Python and torch."""
     import torch
 
+    device = best_device()
     return {
         "cpu": _cpu_model(),
         "cores": str(_usable_cores()),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else best_device().type,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -65,19 +71,54 @@ def num_processes() -> int:
 
 
 def best_device() -> torch.device:
-    """This process's GPU where there is one (CUDA's, or Apple's), else the CPU; float32 is settled for it.
+    """The device that was asked for (`DEVICE`), else this process's GPU (CUDA's, or Apple's), else the CPU.
 
-    Of several GPUs each process that torchrun started on this machine takes its own, by LOCAL_RANK.
+    Of several GPUs each process that torchrun started on this machine takes its own, by LOCAL_RANK. float32 is settled
+    for the device.
+
+    Raises:
+        UserError: this machine does not have the device asked for.
     """
     import torch
 
     from condense.precision import settle_float32
 
     settle_float32()
+    asked = os.environ.get(DEVICE) or "auto"
+    if asked not in ("auto", "cuda"):
+        check_device(asked)
+        device = torch.device(asked)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # for accelerate, and for what counts memory
+        return device
     if torch.cuda.is_available():
         return torch.device("cuda", _local_rank() % max(1, torch.cuda.device_count()))
+    check_device(asked)
     found = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if found is None else torch.device(found.type)
+
+
+def check_device(name: str) -> None:
+    """Raise `UserError` unless this machine has the device: "auto", or e.g. "cpu", "cuda", "cuda:1", "mps"."""
+    if name in ("auto", "cpu"):
+        return
+    offered = devices()
+    if name not in offered:
+        raise UserError(f"There is no device {name!r} on this machine; give auto or {' or '.join(offered)}.")
+    if ":" in name and num_processes() > 1:
+        raise UserError(f"Under torchrun each process takes a GPU of its own; give --device cuda, not {name}.")
+
+
+def devices() -> list[str]:
+    """Names of the devices of this machine that can be asked for, the CPU first."""
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    kind = "cuda" if torch.cuda.is_available() else None if found is None else found.type
+    if kind is None:
+        return ["cpu"]
+    numbered = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if kind == "cuda" else []
+    return ["cpu", kind, *numbered]
 
 
 def _local_rank() -> int:

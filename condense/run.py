@@ -17,15 +17,15 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from condense import tensor_file
+from condense import tensor_file, watch
 from condense.changes import changes
 from condense.errors import Interrupted, UserError
 from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, sweep, write_error
 from condense.machine import git_revision, machine, peak_memory_bytes
 from condense.tensor_file import JSON, as_described
+from condense.watch import Tracker
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
     from torch import Tensor
 
 LOCK = ".lock"
@@ -66,21 +66,6 @@ def part_of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
 
 
-class Tracker:
-    """What a loop tells its progress bar; without a bar it does nothing."""
-
-    def __init__(self, progress: Progress | None = None, task: TaskID | None = None) -> None:
-        self._progress = progress
-        self._task = task
-
-    def update(self, done: int, **shown: float) -> None:
-        """Show that `done` steps of the total are finished, with numbers, e.g. `update(40, loss=0.31)`."""
-        if self._progress is not None and self._task is not None:
-            text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            with suppress(OSError):  # a terminal that is closed must not end the work
-                self._progress.update(self._task, completed=done, shown=text)
-
-
 class Run:
     """A run folder, or with `path=None` an in-memory nothing for tests and library use.
 
@@ -112,10 +97,14 @@ class Run:
         return f"{what} saved in {self.path}: go on with --resume."
 
     def metric(self, **values: float | int | str) -> None:
-        """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON has no word for them)."""
+        """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON has no word for them).
+
+        What `--log` asked for hears of it too.
+        """
+        finite = {name: None if _not_finite(value) else value for name, value in values.items()}
+        watch.log(finite)
         if self.path is None:
             return
-        finite = {name: None if _not_finite(value) else value for name, value in values.items()}
         target = self.path / "metrics.jsonl"
         try:
             with target.open("a", encoding="utf-8", newline="\n") as file:
@@ -139,19 +128,9 @@ class Run:
 
     @contextmanager
     def track(self, total: int, description: str, initial: int = 0) -> Iterator[Tracker]:
-        """A progress bar on stderr from `initial` to `total`, with the numbers shown and the time left."""
-        if not self.progress:
-            yield Tracker()
-            return
-        progress = _progress_bar()
-        task = progress.add_task(description, total=total, completed=initial, shown="")
-        with suppress(OSError):  # as in Tracker
-            progress.start()
-        try:
-            yield Tracker(progress, task)
-        finally:
-            with suppress(OSError):
-                progress.stop()
+        """A progress bar on stderr from `initial` to `total`, numbers and the time left, see watch.py."""
+        with watch.track(total, description, initial, shown=self.progress) as tracker:
+            yield tracker
 
     def save(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
         """Write `tensors` and `meta` to NAME.safetensors in one step: the old file or the new, never a part.
@@ -278,20 +257,6 @@ def unpack_optimizer(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
             is_tuple = isinstance(value, list) and not name.startswith("param")
             groups.setdefault(int(index), {})[name] = tuple(value) if is_tuple else value
     return {"state": state, "param_groups": [groups[i] for i in sorted(groups)]}
-
-
-def _progress_bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[shown]}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True))
 
 
 def _not_finite(value: float | int | str) -> bool:

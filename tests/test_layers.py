@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
-BASE = {"changes", "errors", "text", "rng", "files", "machine", "run", "tensor_file", "options", "precision"}
+BASE = {
+    *("changes", "errors", "text", "rng", "files", "machine", "run", "resumable", "watch", "tensor_file"),
+    *("options", "precision"),
+}
 VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
@@ -25,7 +28,9 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors", "text"},
     "machine": {"errors", "precision"},
     "tensor_file": {"errors"},
-    "run": {"changes", "errors", "files", "machine", "tensor_file", "package"},
+    "resumable": {"machine", "run"},
+    "run": {"changes", "errors", "files", "machine", "tensor_file", "watch", "package"},
+    "watch": {"errors"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
     "data": {"errors", "text", "rng", "preprocessing"},
@@ -140,7 +145,7 @@ def test_what_trains_and_condenses_cannot_name_the_truth():
     ("library", "homes"),
     [
         ("h5py", {"condense.sets.hdf5", *(f"condense.data.hdf5{part}" for part in ("", "_file", "_examiner"))}),
-        ("accelerate", {"condense.generator.training.trainer", "condense.generator.training.session"}),
+        ("accelerate", {"condense.watch", *(f"condense.generator.training.{part}" for part in ("trainer", "session"))}),
         ("matplotlib", {"condense.evaluate.figures"}),
     ],
 )

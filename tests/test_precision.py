@@ -2,13 +2,15 @@
 
 import os
 import platform
+import re
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from condense import precision
-from condense.machine import best_device
+from condense.errors import UserError
+from condense.machine import best_device, check_device
 from condense.precision import (
     arithmetic,
     deterministic,
@@ -196,3 +198,32 @@ def test_apples_gpu_is_found(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("mps"))
     assert best_device() == torch.device("mps")
+
+
+def test_the_device_asked_for_is_taken(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("DMIS_DEVICE", "cuda:1")
+    assert best_device() == torch.device("cuda", 1) and chosen == [torch.device("cuda", 1)]
+    monkeypatch.setenv("DMIS_DEVICE", "cpu")
+    assert best_device() == torch.device("cpu")
+    monkeypatch.setenv("DMIS_DEVICE", "cuda:2")
+    with pytest.raises(UserError, match="no device 'cuda:2' on this machine; give auto or cpu or cuda or cuda:0 or"):
+        best_device()
+    monkeypatch.setenv("DMIS_DEVICE", "cuda:1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="give --device cuda, not cuda:1"):
+        best_device()
+    monkeypatch.setenv("DMIS_DEVICE", "cuda")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert best_device() == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "gpu", "", "cpu:7"])
+def test_devices_that_are_not_there_are_told(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    with pytest.raises(UserError, match=re.escape(f"There is no device {name!r} on this machine; give auto or cpu.")):
+        check_device(name)

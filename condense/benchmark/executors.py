@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from condense.allocator import keep_freed_memory
 from condense.benchmark.grid import Cell
 from condense.errors import Interrupted, UserError
-from condense.machine import best_device
+from condense.machine import DEVICE, best_device
 from condense.recipe import parse_overrides
 
 Work = Callable[[Path, Cell], None]
@@ -136,9 +136,11 @@ def visible_gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES must be for each CUDA GPU that this process may use, one after the other."""
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = best_device()
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
     named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
-    return named[:count] if named else [str(index) for index in range(count)]
+    found = named[:count] if named else [str(index) for index in range(count)]
+    return [found[device.index or 0]] if ":" in os.environ.get(DEVICE, "") and found else found
 
 
 class _ProcessJob:
@@ -168,6 +170,7 @@ def _work_alone(work: Work, out: Path, cell: Cell, threads: int, gpu: str | None
     """The whole life of a task's process."""
     if gpu is not None:
         os.environ[_VISIBLE] = gpu  # CUDA looks at it when it is first used, which here it has not been
+        os.environ.pop(DEVICE, None)  # the one GPU that is left has another number now
 
     import torch
     from threadpoolctl import threadpool_limits

@@ -15,7 +15,7 @@ from condense import __version__, console
 from condense.allocator import keep_freed_memory
 from condense.cli import benchmark, data, make, score, sets, start
 from condense.errors import DmisError, Interrupted, UserError, WorkerDone, in_short
-from condense.machine import num_processes
+from condense.machine import DEVICE, num_processes
 
 DEBUG = "DMIS_DEBUG"
 WITH_TORCHRUN = ("train", "condense")  # commands that several processes can work at together
@@ -92,6 +92,17 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; every error becomes a sentence on stderr. Returns the exit code."""
+    device = os.environ.get(DEVICE)
+    try:
+        return _told(arguments)
+    finally:
+        if device is None:
+            os.environ.pop(DEVICE, None)
+        else:
+            os.environ[DEVICE] = device
+
+
+def _told(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0")
     try:
         return _invoked(arguments)

@@ -11,6 +11,7 @@ import typer
 from condense.cli import output
 from condense.cli.options import (
     AsJson,
+    Device,
     DryRun,
     Quiet,
     Settings,
@@ -35,6 +36,7 @@ def benchmark(
         str | None, typer.Option("--shard", metavar="I/N", help="Run part I of N here, e.g. 2/4; DIR may be shared.")
     ] = None,
     dry_run: DryRun = False,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -13,6 +13,7 @@ from condense.cli.options import (
     AsJson,
     Background,
     Config,
+    Device,
     Download,
     DryRun,
     Fit,
@@ -20,6 +21,7 @@ from condense.cli.options import (
     Force,
     ImageSize,
     Labels,
+    Log,
     Noise,
     Quick,
     Quiet,
@@ -91,6 +93,8 @@ def relabel(
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
+    device: Device = None,
+    log: Log = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -113,7 +117,7 @@ def relabel(
         return
     output.answer(
         lambda: commands.relabel_data(
-            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet
+            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet, log=log
         ),
         as_json,
         output.relabelling,

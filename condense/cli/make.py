@@ -16,6 +16,7 @@ from condense.cli.options import (
     Background,
     Config,
     Data,
+    Device,
     Download,
     DryRun,
     Fit,
@@ -23,6 +24,7 @@ from condense.cli.options import (
     Force,
     ImageSize,
     Labels,
+    Log,
     Noise,
     Quick,
     Quiet,
@@ -62,6 +64,8 @@ def train(
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
+    device: Device = None,
+    log: Log = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -80,7 +84,7 @@ def train(
         output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
         return
     output.answer(
-        lambda: commands.train(request, run_folder=run_folder, resume=resume, force=force, progress=not quiet),
+        lambda: commands.train(request, run_folder=run_folder, resume=resume, force=force, progress=not quiet, log=log),
         as_json,
         output.told,
     )
@@ -123,6 +127,8 @@ def condense(
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
+    device: Device = None,
+    log: Log = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -154,7 +160,7 @@ def condense(
 
     output.answer(
         lambda: commands.condense(
-            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet
+            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet, log=log
         ),
         as_json,
         show,
@@ -173,6 +179,7 @@ def generate(
     seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the images drawn before a stop.")] = False,
     force: Force = False,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,9 @@ import typer
 
 from condense import methods
 from condense.errors import UserError
+from condense.machine import DEVICE, check_device
 from condense.rng import MOST_SEEDS
+from condense.watch import LOGS, check_log
 
 if TYPE_CHECKING:
     from condense.pipeline.plan import Request
@@ -17,6 +20,20 @@ if TYPE_CHECKING:
 
 MOST_SEED = MOST_SEEDS - 1
 METHODS = ", ".join(methods.names())
+
+
+def _use_device(name: str | None) -> str | None:
+    """Have everything compute on the device while the command lasts."""
+    if name is not None:
+        check_device(name)
+        os.environ[DEVICE] = name  # which the processes of a benchmark inherit; `cli.run` restores it
+    return name
+
+
+def _checked_log(name: str | None) -> str | None:
+    check_log(name)
+    return name
+
 
 Config = Annotated[
     str | None, typer.Option("-c", "--config", help="Recipe: a YAML file, or the name of one that ships.")
@@ -85,6 +102,19 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run folde
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done and cost; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help=f"Where to compute (or set {DEVICE}). [default: auto, a GPU where there is one]",
+        callback=_use_device,
+    ),
+]
+Log = Annotated[
+    str | None,
+    typer.Option("--log", metavar="|".join(LOGS), help="Also send the metrics there.", callback=_checked_log),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).")]
 

@@ -14,6 +14,7 @@ from condense.cli.options import (
     Background,
     Config,
     Data,
+    Device,
     Download,
     DryRun,
     Fit,
@@ -73,6 +74,7 @@ def evaluate(
     background: Background = None,
     skip_unreadable: SkipUnreadable = False,
     flip: Flip = None,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -125,6 +127,7 @@ def rank(
     background: Background = None,
     skip_unreadable: SkipUnreadable = False,
     flip: Flip = None,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -186,6 +189,7 @@ def metrics(
     background: Background = None,
     skip_unreadable: SkipUnreadable = False,
     flip: Flip = None,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -231,6 +235,7 @@ def audit(
     skip_unreadable: SkipUnreadable = False,
     flip: Flip = None,
     force: Force = False,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -292,6 +297,7 @@ def classify(
     skip_unreadable: SkipUnreadable = False,
     flip: Flip = None,
     dry_run: DryRun = False,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -14,6 +14,7 @@ from condense.cli.options import (
     AsJson,
     Background,
     Data,
+    Device,
     Download,
     Fit,
     Flip,
@@ -38,6 +39,7 @@ def demo(
     ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images per class.")] = 10,
     settings: Settings = None,
     force: Force = False,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -98,7 +100,7 @@ def init(
     )
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(device: Device = None, as_json: AsJson = False) -> None:
     """Tell what this machine offers."""
     from condense.commands.doctor import doctor as command
 

@@ -24,6 +24,7 @@ def condense(
     resume: bool = False,
     force: bool = False,
     progress: bool = False,
+    log: str | None = None,
 ) -> dict[str, Any]:
     """Make a condensed set and write it.
 
@@ -34,6 +35,7 @@ def condense(
         resume: whether to go on from a checkpoint in the run folder.
         force: whether existing output is replaced, and without `resume` an earlier run too.
         progress: whether bars are drawn on stderr.
+        log: of `condense.watch.LOGS`, where metrics go beside metrics.jsonl; its files are kept in the run folder.
 
     Returns:
         The path, and the set's `to_json`.
@@ -52,7 +54,7 @@ def condense(
     check_plan(plan)
     check_run(run_folder, plan, resume=resume, force=force)
     prepare_output(out, force=force)
-    with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
+    with open_run(run_folder, plan, resume=resume, force=force, progress=progress, log=log) as run:
         made = with_teacher(make_set(plan, run), plan, run, out)
         write(out, made, force=force)
     return {"path": str(out), **made.to_json()}

@@ -25,6 +25,7 @@ def relabel_data(
     resume: bool = False,
     force: bool = False,
     progress: bool = False,
+    log: str | None = None,
 ) -> Relabelling:
     """Train a DMIS generator on a data set, or take a trained one, and write what it makes of the labels.
 
@@ -37,6 +38,7 @@ def relabel_data(
         resume: whether to go on from a checkpoint in the run folder.
         force: whether what is in `out`, and without `resume` an earlier run, is replaced.
         progress: whether bars are drawn on stderr.
+        log: of `condense.watch.LOGS`, where metrics go beside metrics.jsonl; its files are kept in the run folder.
 
     Raises:
         UserError: something asked for cannot be used.
@@ -53,7 +55,7 @@ def relabel_data(
     with ExitStack() as held:
         if options.generator is None:
             folder = run_folder or RUNS / run_name(plan, "relabel")
-            run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress))
+            run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress, log=log))
         else:
             run = Run(None, progress=progress)
         found = relabel_plan(plan, run).save(out)

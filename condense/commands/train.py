@@ -18,6 +18,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     progress: bool = False,
+    log: str | None = None,
 ) -> Training:
     """Train a generator into a run folder and score it where the truth is known.
 
@@ -27,6 +28,7 @@ def train(
         resume: whether to go on from a checkpoint in the run folder.
         force: whether an earlier run in the folder is replaced.
         progress: whether a bar is drawn on stderr.
+        log: of `condense.watch.LOGS`, where metrics go beside metrics.jsonl; its files are kept in the run folder.
 
     Raises:
         UserError: something asked for cannot be used.
@@ -36,7 +38,7 @@ def train(
     plan = make_plan(request)
     training_options(plan)
     run_folder = run_folder or RUNS / run_name(plan)
-    with open_run(run_folder, plan, resume=resume, force=force, progress=progress) as run:
+    with open_run(run_folder, plan, resume=resume, force=force, progress=progress, log=log) as run:
         return describe_training(train_plan(plan, run), plan, run_folder)
 
 

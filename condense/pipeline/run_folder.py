@@ -16,6 +16,7 @@ from condense.machine import is_worker
 from condense.pipeline.clean_first import FOLDER as LABELLER
 from condense.pipeline.plan import Plan
 from condense.run import Run, atomic_write_text, locked
+from condense.watch import logged
 
 RECIPE = "recipe.json"
 RUNS = Path("runs")
@@ -75,11 +76,13 @@ def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
 
 
 @contextmanager
-def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool) -> Iterator[Run]:
+def open_run(
+    path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool, log: str | None = None
+) -> Iterator[Run]:
     """The run folder with the resolved recipe in it, held against other processes while the block lasts.
 
     What an earlier run left is removed unless it goes on. The processes that torchrun started beside the main one get
-    the folder as it is: they only read a checkpoint.
+    the folder as it is: they only read a checkpoint. `log` as in `condense.watch.logged`.
 
     Raises:
         UserError: as `check_run`, or the folder cannot be written.
@@ -96,7 +99,8 @@ def open_run(path: Path, plan: Plan, *, resume: bool, force: bool, progress: boo
             _clear(path)
         run = Run(path, progress=progress)
         atomic_write_text(path / RECIPE, json.dumps(plan.written(), indent=2) + "\n")
-        yield run
+        with logged(log, path):
+            yield run
 
 
 def _results(path: Path) -> list[Path]:

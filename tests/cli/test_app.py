@@ -79,6 +79,30 @@ def test_a_process_answers_on_stdout_with_json_alone_and_bars_go_to_stderr(
     assert [path.name for path in folder.iterdir()] == ["runs"] and (folder / told["run"]).is_dir()
 
 
+def test_a_run_computes_where_it_is_told_to_and_logs_to_tensorboard(tmp_path: Path) -> None:
+    short = ["--set", "train.steps=20", "--set", "train.second_opinion=false", "--quiet"]
+    done = subprocess.run(
+        [*DMIS, *TRAIN, *short, "--device", "cpu", "--log", "tensorboard", "--run", "run"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert events.name.startswith("events.out.tfevents") and b"dmis/loss" in events.read_bytes()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--device", "cuda:7"), ("--log", "mlfow")])
+def test_devices_and_logs_that_there_are_not_are_refused_before_anything(
+    option: str, value: str, tmp_path: Path, dmis: Dmis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DMIS_DEVICE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    found = dmis(*TRAIN, option, value)
+    assert found.code == 2 and repr(value) in found.err and "give " in found.err
+    assert list(tmp_path.iterdir()) == [] and "DMIS_DEVICE" not in os.environ
+
+
 def test_nobody_reading_is_no_news() -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -51,8 +51,8 @@ from condense.generator.selection import BestWeights
 from condense.generator.training.batch_loss import Batch, ClassifierSettings, Losses
 from condense.generator.training.objectives import TrainingStep, objective_of
 from condense.generator.training.prerequisites import Aids, given_transition
-from condense.machine import num_processes
-from condense.precision import arithmetic, autocast, settle_float32
+from condense.machine import best_device, num_processes
+from condense.precision import arithmetic, autocast
 from condense.run import JSON, pack_optimizer, part_of, unpack_optimizer
 
 INTERVAL_WIDTH = 6.4
@@ -87,9 +87,9 @@ def cold_steps(options: TrainOptions) -> int:
 
 
 def default_accelerator() -> Accelerator:
-    """One process, or as many as torchrun started, on GPUs where there are any and else on the CPU."""
-    settle_float32()
-    return Accelerator(mixed_precision="no", cpu=num_processes() > 1 and not torch.accelerator.is_available())
+    """One process, or as many as torchrun started, on `best_device`."""
+    on_cpu = best_device().type == "cpu"
+    return Accelerator(mixed_precision="no", cpu=on_cpu and (num_processes() > 1 or torch.accelerator.is_available()))
 
 
 class Trainer:
