@@ -2,10 +2,10 @@
 
 | what NAME holds                      | taken for                                                                 |
 |--------------------------------------|---------------------------------------------------------------------------|
-| whole numbers [n]                    | one label per image, possibly wrong; -1: unknown                         |
+| whole numbers [n]                    | one label per image, possibly wrong; -1: unknown                          |
 | whole numbers [n, a]; several NAMEs  | answers of a annotators (-1: none): candidates that may miss the truth    |
 | bool [n, c]                          | candidate sets                                                            |
-| 0 and 1 [n, c], a single 1 in each   | one-hot: one label per image, possibly wrong                             |
+| 0 and 1 [n, c], a single 1 in each   | one-hot: one label per image, possibly wrong                              |
 | texts [n] (.csv, .tsv)               | class names or numbers; `cat|dog`: candidates; empty: unknown             |
 | sets (.pkl or .json of PLCIFAR-10)   | candidates that may miss the truth                                        |
 
