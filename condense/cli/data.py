@@ -1,4 +1,4 @@
-"""Commands on data sets: labels made imprecise, or repaired."""
+"""Commands on data sets: make labels imprecise, or repair them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what of a recipe the given ones stand for."""
+"""Options that several commands share, and the parts of a recipe that they set."""
 
 from __future__ import annotations
 

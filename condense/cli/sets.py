@@ -1,4 +1,4 @@
-"""Commands on the file of a condensed set: looked at, exported, checked."""
+"""Commands on condensed sets: inspect, export, import, validate."""
 
 from __future__ import annotations
 
