@@ -4,16 +4,20 @@ Builds in a copy of the sources with the setuptools of this environment, so noth
 left behind.
 """
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import DRAWN, TINY
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import condense
 
@@ -104,3 +108,14 @@ def test_the_wheel_runs_the_demo_by_itself(installed, tmp_path):
     told = python("-P", "-m", "condense", "demo", *SMALL, "--json", cwd=tmp_path, PYTHONPATH=str(installed))
     assert json.loads(told)["condensed_accuracy"].keys() == {"random", "vanilla", "dmis"}
     assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
+
+
+def test_constraints_pin_every_requirement_within_its_range():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    requirements = [Requirement(each) for each in wanted if not each.startswith("dmis[")]
+    assert len(requirements) > 30
+    for requirement in requirements:
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
