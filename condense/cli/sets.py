@@ -1,4 +1,4 @@
-"""Commands on the file of a condensed set: looked at, exported, checked."""
+"""Commands on condensed sets: inspect, export, import, validate."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from condense.cli.options import (
 
 
 def inspect(
-    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
-    grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, one row per class (.png).")] = None,
+    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="Condensed set or data set.")],
+    grid: Annotated[Path | None, typer.Option("--grid", help="Write an image grid (.png), one row per class.")] = None,
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images per row.")] = 10,
     noise: Noise = None,
     labels: Labels = None,
@@ -77,30 +77,34 @@ def export(
     path: Set,
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="File or folder to write.")] = None,
     to: Out = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="folder, npz, vico, ddranking or parquet.")] = "folder",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="File form: folder, npz, vico, ddranking or parquet.")
+    ] = "folder",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a set in another program's file form."""
+    """Convert a set to another file form."""
     from condense.commands.export import export as command
 
     output.answer(lambda: command(path, one_output(out, to), format, force=force), as_json, output.facts)
 
 
 def import_set(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A res_*.pt of VICO's DatasetCondensation, or an .npz.")],
-    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="The data set it was made from.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="What to write.")],
-    method: Annotated[str, typer.Option("--method", help="Who made it, e.g. dsa.")] = "imported",
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File res_*.pt of VICO's DatasetCondensation, or an .npz.")
+    ],
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="Data set it was made from.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="Set to write.")],
+    method: Annotated[str, typer.Option("--method", help="Method that made it, e.g. dsa.")] = "imported",
     noise: Noise = None,
     mean: Annotated[
         list[float] | None,
         typer.Option(
-            "--mean", help="Mean of a channel with which a .pt file was normalised; repeatable. [default: VICO's]"
+            "--mean", help="Mean of a channel by which a .pt file was normalised; repeatable. [default: VICO's]"
         ),
     ] = None,
-    std: Annotated[list[float] | None, typer.Option("--std", help="Its standard deviation.")] = None,
-    packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures that one image holds.")] = 1,
+    std: Annotated[list[float] | None, typer.Option("--std", help="Standard deviation, likewise.")] = None,
+    packing: Annotated[int, typer.Option("--packing", min=1, help="Images packed into one.")] = 1,
     root: Root = None,
     image_size: ImageSize = None,
     fit: Fit = None,
@@ -111,7 +115,7 @@ def import_set(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take in a condensed set that another program made."""
+    """Convert another program's condensed set."""
     from condense.commands.import_set import ImportOptions
     from condense.commands.import_set import import_set as command
 
@@ -126,7 +130,7 @@ def import_set(
 
 
 def validate(path: Set, as_json: AsJson = False) -> None:
-    """Check that a set is whole (exit code 0 or 2)."""
+    """Check a set's file (exit code 0 or 2)."""
     from condense.commands.validate import validate as command
 
     output.answer(lambda: command(path), as_json, output.facts)
