@@ -155,6 +155,19 @@ def test_a_generator_is_trained_kept_and_asked_about_labels(few, tmp_path):
     assert without_cost(kept.meta) == without_cost(generator.meta)
 
 
+def test_labels_are_judged_without_a_generator(few):
+    fast = condense.relabel(few, fast=True)
+    assert fast.to_json()["found"]["auroc"] > 0.9 and "linear classifier" in fast.asked
+    sure = np.eye(10)[few.source.truth.labels]
+    by_hand = condense.relabel(few, pred_probs=sure)
+    np.testing.assert_array_equal(by_hand.suggested, few.source.truth.labels)
+    assert by_hand.left_out.startswith("probabilities from a file") and by_hand.network_evaluations == 0
+    with pytest.raises(UserError, match="give one"):
+        condense.relabel(few, fast=True, pred_probs=sure)
+    with pytest.raises(UserError, match="pred_probs is float64"):
+        condense.relabel(few, pred_probs=sure[:3])
+
+
 def test_arrays_are_a_data_set():
     images = np.arange(8, dtype=np.uint8).repeat(16).reshape(8, 4, 4)
     by_name = condense.load_data(images=images, labels=["dog", "cat"] * 4)

@@ -38,6 +38,7 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
     ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images per class.")] = 10,
     settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a demo that was stopped.")] = False,
     force: Force = False,
     device: Device = None,
     as_json: AsJson = False,
@@ -60,7 +61,9 @@ def demo(
         )
 
     output.answer(
-        lambda: command(out, seed=seed, ipc=ipc, settings=settings or (), force=force, progress=not quiet),
+        lambda: command(
+            out, seed=seed, ipc=ipc, settings=settings or (), resume=resume, force=force, progress=not quiet
+        ),
         as_json,
         show,
     )

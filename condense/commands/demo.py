@@ -45,6 +45,7 @@ def demo(
     seed: int = 0,
     ipc: int = 10,
     settings: Sequence[str] = (),
+    resume: bool = False,
     force: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def demo(
         seed: of everything.
         ipc: images per class.
         settings: `a.b=c` laid over the recipe, e.g. train.steps=100.
+        resume: whether a demo that was stopped in `out` goes on; generators it finished are not trained again.
         force: whether an earlier demo in `out` is replaced.
         progress: whether bars are drawn on stderr.
 
@@ -63,13 +65,13 @@ def demo(
         percent, and seconds.
 
     Raises:
-        UserError: `out` is in use, or a setting cannot be used.
+        UserError: `out` is in use, a setting cannot be used, or is not that of the demo to go on with.
         RunFailed: the training or the disk failed.
     """
     started = time.perf_counter()
-    prepare_folder(out, force=force)
+    prepare_folder(out, force=force or resume)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
-    generators = {method: _trained(plans[method], out, progress=progress) for method in TRAINED}
+    generators = {method: _trained(plans[method], out, resume=resume, progress=progress) for method in TRAINED}
     made = {method: _condensed(plans[method], out, progress=progress) for method in METHODS}
     scores = _scores(plans["dmis"], made, progress=progress)
     truth = plans["dmis"].source.truth
@@ -98,10 +100,10 @@ def _folder(out: Path, method: str) -> Path:
     return out / "generators" / method
 
 
-def _trained(plan: Plan, out: Path, *, progress: bool) -> Generator:
+def _trained(plan: Plan, out: Path, *, resume: bool, progress: bool) -> Generator:
     assert isinstance(plan.options, GeneratorOptions)
     options, folder = plan.options, _folder(out, plan.recipe.method)
-    with open_run(folder, plan, resume=False, force=True, progress=progress) as run:
+    with open_run(folder, plan, resume=resume, force=True, progress=progress) as run:
         return train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
 
 

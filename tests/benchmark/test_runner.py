@@ -405,6 +405,13 @@ def test_the_report_is_made_anew_from_the_folder(copy: Path, dmis: Dmis) -> None
     assert answer.code == 0 and json.loads(answer.out)["done"] == 8
     assert {name: (out / name).read_bytes() for name in before} == before
     assert dmis("report", copy).code == 2
+    table = json.loads(answer.out)["table"]
+    labels = [f"{method}{by}" for method in ("random", "dmis") for by in ("", ", labels by dmis")]
+    assert {(row["method"], row["ipc"]) for row in table} == {(m, ipc) for m in labels for ipc in (1, 2)}
+    lines = dmis("report", out).out.splitlines()
+    (head,) = (number for number, text in enumerate(lines) if text.split() == ["IPC", "1", "IPC", "2"])
+    shown = {row["ipc"]: row["accuracy"] for row in table if row["method"] == "random"}
+    assert lines[head + 1].split() == ["random", *shown[1].split(), *shown[2].split()]
 
 
 def test_tasks_wait_for_what_they_need(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import Dmis
 from condense.cli import run
 from condense.data import sources
 from condense.data.types import Source
+from condense.pipeline.plan import Request, make_plan
 from condense.sets.hdf5 import read, write
 
 
@@ -166,3 +168,16 @@ def test_what_does_not_belong_together_is_one_sentence_and_exit_2(
     assert answer.code == 2 and answer.out == ""
     (sentence,) = answer.err.splitlines()
     assert sentence.startswith("error: ") and said in sentence
+
+
+def test_the_report_names_doubted_images_with_their_label_and_class(dmis: Dmis) -> None:
+    """And says what to use to mend them."""
+    audit = ("audit", "digits", "--noise", "sym:0.4", "--steps", 30, "--html", "report.html", "--json")
+    told = json.loads(dmis(*audit).out)
+    text = Path("report.html").read_text(encoding="utf-8")
+    first = told["judged"]["suspected_images"][0]
+    given = make_plan(Request(named={"data": {"name": "digits", "noise": "sym:0.4"}})).source
+    card = re.search(rf"<s>(\d)</s> <b>(\d)</b><span>{first}</span>", text)
+    assert card is not None and int(card[1]) == given.supervision.observed[first] != int(card[2])
+    assert text.count("<figcaption><s>") == min(48, told["judged"]["suspected_wrong"])
+    assert "<code>dmis relabel</code>" in text and 'class="marked"' in text

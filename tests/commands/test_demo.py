@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,17 @@ def test_demo(dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], monkeyp
     assert f"{told['classifier_accuracy']['dmis']:.1f}" in page and "sym:0.4" in page
 
     assert dmis("demo", "--ipc", 2).code == 2
+
+    # stopped after the first generator, it goes on from there and comes to the same
+    kept = Path("demo", "generators", "vanilla", "metrics.jsonl")
+    with kept.open("a") as stream:  # a run that starts over removes it
+        stream.write('{"step": 1, "mark": 1}\n')
+    before = kept.read_bytes()
+    shutil.rmtree(Path("demo", "generators", "dmis"))
+    Path("demo", "report.html").unlink()
+    again = dmis("demo", "--ipc", 2, *tiny, *drawn, "--set", "evaluate.repeats=2", "--resume", "--json")
+    assert again.code == 0, again.err
+    assert {**json.loads(again.out), "seconds": 0} == {**told, "seconds": 0}
+    assert kept.read_bytes() == before and Path("demo", "report.html").is_file()
+    other = dmis("demo", "--seed", 1, *tiny, *drawn, "--resume")
+    assert other.code == 2 and "seed" in other.err

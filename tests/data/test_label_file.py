@@ -148,6 +148,22 @@ def test_rows_are_matched_by_file(tmp_path):
         label_file.read(str(tmp_path / "l.csv"), source)
 
 
+def test_an_export_of_label_studio_is_read_as_it_is(tmp_path):
+    for number in range(6):
+        place = tmp_path / "pictures" / CLASSES[CLEAN[number]] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), number).save(place)
+    source = sources.load(str(tmp_path / "pictures"))
+    head = "annotation_id,annotator,choice,created_at,id,image,lead_time,updated_at\n"
+    rows = [
+        f"{40 + n},1,{CLASSES[WORST[n]]},2026-11-01T10:0{n}:00Z,{7 * n + 3},"
+        f"/data/local-files/?d=pictures/{CLASSES[CLEAN[n]]}/{n}.png,3.{n},2026-11-01T10:1{n}:00Z\n"
+        for n in (5, 0, 3, 4, 1, 2)
+    ]
+    (tmp_path / "l.csv").write_text(head + "".join(rows))
+    assert observed(tmp_path / "l.csv", source) == WORST[[0, 3, 1, 4, 2, 5]].tolist()
+
+
 def test_rows_of_data_without_files_go_by_number(tmp_path, source):
     (tmp_path / "l.csv").write_text(
         "file,given,suggested\n" + "".join(f"{n},0,{WORST[n]}\n" for n in (3, 1, 0, 2, 5, 4))
