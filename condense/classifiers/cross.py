@@ -28,6 +28,7 @@ from condense.preprocessing import planes, standardisation
 from condense.run import JSON, Run, as_described, interrupt_guard
 
 FILE = "out-of-fold"
+BAR = "judging labels"
 
 
 class FoldOptions(Options):
@@ -84,7 +85,7 @@ def out_of_fold(
     }
     probabilities, done, seconds = _kept(run, identity, y.shape)
     total, started = options.folds * options.epochs, time.perf_counter()
-    with interrupt_guard() as guard, run.track(total, "judging labels", done * options.epochs) as tracker:
+    with interrupt_guard() as guard, run.track(total, BAR, done * options.epochs) as tracker:
         for k in range(done, options.folds):
             outside = torch.from_numpy(labelled)[fold[labelled] != k]
             network = networks.build(

@@ -65,11 +65,16 @@ def export(
     path: Set,
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="File or folder to write.")] = None,
     to: Out = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="folder, npz, vico, ddranking or parquet.")] = "folder",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="folder, hf, webdataset, npz, vico, ddranking or parquet.")
+    ] = "folder",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a set in another program's file form."""
+    """Write a set in another program's file form.
+
+    hf is a folder for Hugging Face datasets, to be uploaded as it is; every form holds the set's datasheet.
+    """
     from condense.commands.export import export as command
 
     output.answer(lambda: command(path, one_output(out, to), format, force=force), as_json, output.facts)

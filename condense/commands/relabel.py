@@ -14,7 +14,10 @@ from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.relabel_report import suspects_report
 from condense.pipeline.relabelling import BELIEFS, REPORT, TABLE, Relabelling, relabel_plan, relabelling_options
 from condense.pipeline.run_folder import RUNS, open_run, run_name
+from condense.pipeline.stages import relabelling, stages
+from condense.pipeline.timing import foretold
 from condense.run import Run, prepare_folder, prepare_output
+from condense.watch import expected
 
 
 def relabel_data(
@@ -53,6 +56,7 @@ def relabel_data(
     for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
         prepare_output(out / name, force=True)
     with ExitStack() as held:
+        held.enter_context(expected(stages(plan, relabelling(plan, options)) if progress else []))
         if options.generator is None:
             folder = run_folder or RUNS / run_name(plan, "relabel")
             run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress, log=log))
@@ -65,6 +69,7 @@ def relabel_data(
 
 
 def dry_run(request: Request) -> dict[str, Any]:
-    """What `relabel_data` would do and cost, see `cost.describe`; nothing is written."""
+    """What `relabel_data` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
-    return cost.describe_relabelling(plan, relabelling_options(plan))
+    options = relabelling_options(plan)
+    return {**cost.describe_relabelling(plan, options), **foretold(plan, relabelling(plan, options))}

@@ -34,6 +34,11 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     return watched(train, options)
 
 
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar: one a network."""
+    return [("ccs", evaluations(train, ipc, options) // options.networks)] * options.networks
+
+
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
     """Every class has `ipc` images with a single label."""
     class_members(train, ipc)

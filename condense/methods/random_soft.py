@@ -40,6 +40,12 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     return teaching(train, options.teacher) + train.images.num_classes * ipc
 
 
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar."""
+    taught = teaching(train, options.teacher)
+    return [("teacher", taught), ("random_soft", evaluations(train, ipc, options) - taught)]
+
+
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
     """Every class has `ipc` images with a single label."""
     class_members(train, ipc)
