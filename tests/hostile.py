@@ -210,7 +210,7 @@ def _runs(folder: Path) -> Iterator[Kind]:
     trainer = Trainer(data, tiny.NETWORK, options, 0, default_accelerator(), None, Aids())
     readers: dict[str, Callable[[Run], Any]] = {
         "generator": lambda found: Generator.load(found).meta,
-        CHECKPOINT: lambda found: session._restore(trainer, found),
+        CHECKPOINT: lambda found: session.taken_up(trainer, found).seconds,
         "teacher": lambda found: load_teacher(found.path or Path()).classes,
     }
     for name, read in readers.items():

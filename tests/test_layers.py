@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "condense.recipes"}
 
-BASE = {"changes", "errors", "text", "rng", "files", "machine", "run", "watch", "tensor_file", "options", "precision"}
+BASE = {
+    *("changes", "errors", "text", "rng", "files", "machine", "run", "resumable", "watch", "tensor_file"),
+    *("options", "precision"),
+}
 VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
@@ -25,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors", "text"},
     "machine": {"errors", "precision"},
     "tensor_file": {"errors"},
+    "resumable": {"machine", "run"},
     "run": {"changes", "errors", "files", "machine", "tensor_file", "watch", "package"},
     "watch": {"errors"},
     "preprocessing": {"errors"},

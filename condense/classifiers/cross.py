@@ -7,8 +7,7 @@ Source: Northcutt, Jiang & Chuang (2021), https://arxiv.org/abs/1911.00068, Sect
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,11 +20,11 @@ from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, fit, predict
 from condense.errors import UserError
-from condense.machine import is_worker
 from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
-from condense.run import JSON, Run, as_described, interrupt_guard
+from condense.resumable import Loop, Plan, State, Step
+from condense.run import JSON, Run
 
 FILE = "out-of-fold"
 BAR = "judging labels"
@@ -75,38 +74,75 @@ def out_of_fold(
     labelled = np.flatnonzero(targets.sum(1) > 0)
     if len(labelled) < options.folds:
         raise UserError(f"{len(labelled)} labelled images cannot be divided into {options.folds} folds; lower folds.")
-    pixels = planes(images).float() / 255
-    x, y = standardisation(images).normalise(pixels), torch.from_numpy(targets).float()
-    fold = torch.from_numpy(fold_of(len(images), options.folds, seed))
     identity: dict[str, JSON] = {
         "options": options.model_dump(mode="json"),
         "seed": seed,
         "data": _fingerprint(images, targets),
     }
-    probabilities, done, seconds = _kept(run, identity, y.shape)
-    total, started = options.folds * options.epochs, time.perf_counter()
-    with interrupt_guard() as guard, run.track(total, BAR, done * options.epochs) as tracker:
-        for k in range(done, options.folds):
-            outside = torch.from_numpy(labelled)[fold[labelled] != k]
+    judging = _Judging(images, targets, options, seed, device)
+    plan = Plan(
+        BAR,
+        options.folds * options.epochs,
+        options.epochs,
+        counter=None,
+        place=lambda done: f"in fold {(done - 1) // options.epochs + 1} of {options.folds}",
+        kept="the finished folds are",
+    )
+    loop = Loop(run, plan)
+    loop.resume(FILE, judging, identity, "judgement of the folds in this run folder")
+    loop.finish(judging.epochs())
+    return judging.probabilities, loop.seconds
+
+
+class _Judging:
+    """The folds one after the other, and what their classifiers found."""
+
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        targets: npt.NDArray[np.float32],
+        options: FoldOptions,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.options, self.seed, self.device = options, seed, device
+        pixels = planes(images).float() / 255
+        self.x, self.y = standardisation(images).normalise(pixels), torch.from_numpy(targets).float()
+        self.labelled = torch.from_numpy(np.flatnonzero(targets.sum(1) > 0))
+        self.fold = torch.from_numpy(fold_of(len(images), options.folds, seed))
+        self.probabilities, self.done = torch.zeros(self.y.shape), 0
+
+    def epochs(self) -> Iterator[Step]:
+        """Train the folds that are left, yielding after every epoch; a fold is judged before its last one is told."""
+        epochs, how = self.options.epochs, _fit_options(self.options, self.device)
+        for k in range(self.done, self.options.folds):
+            outside = self.labelled[self.fold[self.labelled] != k]
             network = networks.build(
-                options.network,
-                in_channels=x.shape[1],
-                image_size=x.shape[2],
-                num_classes=y.shape[1],
-                seed=rng.derive(seed, "fold", k),
+                self.options.network,
+                in_channels=self.x.shape[1],
+                image_size=self.x.shape[2],
+                num_classes=self.y.shape[1],
+                seed=rng.derive(self.seed, "fold", k),
             )
-            how = _fit_options(options, device)
-            order = rng.derive(seed, "fold-order", k)
-            for epoch in fit(network, x[outside], y[outside], how, seed=order, device=device):
-                tracker.update(k * options.epochs + epoch.epoch, loss=epoch.loss)
-                if guard.requested:
-                    raise run.stopped(f"in fold {k + 1} of {options.folds}", "the finished folds are")
-            inside = fold == k
-            probabilities[inside] = predict(network, x[inside], bf16=how.bf16).softmax(1)
-            if not is_worker():
-                spent = seconds + time.perf_counter() - started
-                run.save(FILE, {"probabilities": probabilities}, {**identity, "done": k + 1, "seconds": spent})
-    return probabilities, seconds + time.perf_counter() - started
+            order = rng.derive(self.seed, "fold-order", k)
+            for epoch in fit(network, self.x[outside], self.y[outside], how, seed=order, device=self.device):
+                if epoch.epoch == epochs:
+                    inside = self.fold == k
+                    self.probabilities[inside] = predict(network, self.x[inside], bf16=how.bf16).softmax(1)
+                    self.done = k + 1
+                yield Step(k * epochs + epoch.epoch, {"loss": epoch.loss})
+
+    def state(self) -> State:
+        """The probabilities of the finished folds."""
+        return {"probabilities": self.probabilities}, {"done": self.done}
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+        """Go on after the last finished fold."""
+        found = tensors["probabilities"]
+        if found.shape != self.y.shape or not bool(found.isfinite().all()):
+            raise ValueError(f"probabilities [n, c] must be finite numbers {list(self.y.shape)}")
+        self.probabilities, self.done = found, int(meta["done"])
+        return self.done * self.options.epochs
 
 
 def fold_of(n: int, folds: int, seed: int) -> npt.NDArray[np.int64]:
@@ -131,17 +167,3 @@ def _fingerprint(images: npt.NDArray[np.uint8], targets: npt.NDArray[np.float32]
     digest = hashlib.sha256(repr(images.shape).encode())
     digest.update(np.ascontiguousarray(images).tobytes() + np.ascontiguousarray(targets).tobytes())
     return digest.hexdigest()
-
-
-def _kept(run: Run, identity: Mapping[str, JSON], shape: torch.Size) -> tuple[Tensor, int, float]:
-    """Probabilities of the folds finished earlier, their number and the seconds they took."""
-    found = run.load(FILE)
-    if found is None:
-        return torch.zeros(shape), 0, 0.0
-    tensors, meta = found
-    if any(meta.get(key) != value for key, value in identity.items()):
-        raise UserError(f"{run.path} keeps folds of other data, labels, options or seed; start over with --force.")
-    with as_described(run.file(FILE)):
-        if tensors["probabilities"].shape != shape or not bool(tensors["probabilities"].isfinite().all()):
-            raise ValueError(f"probabilities [n, c] must be finite numbers {list(shape)}")
-        return tensors["probabilities"], int(meta["done"]), float(meta["seconds"])

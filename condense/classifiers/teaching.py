@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,9 +29,8 @@ from condense.errors import UserError
 from condense.machine import best_device
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
-from condense.run import JSON, Run, as_described, check_same_run, interrupt_guard, pack_optimizer, unpack_optimizer
-
-Tensors = dict[str, Tensor]
+from condense.resumable import Loop, Plan, State, Step
+from condense.run import JSON, Run, as_described, check_same_run, pack_optimizer, unpack_optimizer
 
 
 def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run) -> Teacher:
@@ -62,7 +61,7 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
     with as_described(run.file(FILE)):
         finished = found is not None and int(found[1]["epoch"]) >= options.epochs
     if found is None or not finished:
-        found = _train(_Training(train, options, seed), run, identity, found)
+        found = _train(_Training(train, options, seed), run, identity)
     with as_described(run.file(FILE)):
         return restored(*found)
 
@@ -88,15 +87,18 @@ class _Training:
         ).to(self.device)
         self.fit_options = options.fit_options(bf16=fast_bf16(self.device))
         self.optimizer = make_optimizer(self.network, self.fit_options)
+        self.last = Epoch(0, math.nan)
 
-    def restore(self, tensors: Tensors, meta: Mapping[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
         """Go on from what `state` gave."""
         self.network.load_state_dict(network_weights(tensors))
         self.optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+        self.last = Epoch(int(meta["epoch"]), float(meta["loss"]))
+        return self.last.epoch
 
-    def epochs(self, first: int) -> Iterator[Epoch]:
-        """Train from epoch `first` on, yielding after each."""
-        return fit(
+    def epochs(self) -> Iterator[Step]:
+        """Train the epochs that are left, yielding after each."""
+        for epoch in fit(
             self.network,
             self.images,
             self.candidates,
@@ -106,18 +108,20 @@ class _Training:
             loss=candidate_loss,
             device=self.device,
             optimizer=self.optimizer,
-            first_epoch=first,
-        )
+            first_epoch=self.last.epoch + 1,
+        ):
+            self.last = epoch
+            yield Step(epoch.epoch, {"loss": epoch.loss}, {"teacher_epoch": epoch.epoch, "teacher_loss": epoch.loss})
 
-    def state(self, epoch: Epoch) -> tuple[Tensors, dict[str, JSON]]:
-        """Weights, optimiser and description after `epoch`; the optimiser is left out after the last."""
+    def state(self) -> State:
+        """Weights, optimiser and description after the last epoch trained; of a finished teacher no optimiser."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         packed, rest = pack_optimizer(self.optimizer.state_dict())
-        finished = epoch.epoch == self.options.epochs
+        finished = self.last.epoch == self.options.epochs
         meta: dict[str, JSON] = {
-            "epoch": epoch.epoch,
-            "loss": epoch.loss,
-            "images_seen": epoch.epoch * len(self.images),
+            "epoch": self.last.epoch,
+            "loss": self.last.loss,
+            "images_seen": self.last.epoch * len(self.images),
             "image_shape": list(self.train.images.image_shape),
             "classes": list(self.train.images.classes),
             "mean": list(self.preprocessing.mean),
@@ -127,31 +131,20 @@ class _Training:
         return tensors if finished else tensors | packed, meta
 
 
-def _train(
-    training: _Training, run: Run, identity: Mapping[str, JSON], found: tuple[Tensors, dict[str, Any]] | None
-) -> tuple[Tensors, dict[str, Any]]:
-    """Train to the last epoch, from the state found or afresh; returns the last state as saved."""
+def _train(training: _Training, run: Run, identity: Mapping[str, JSON]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Train to the last epoch, from the state in the folder or afresh; returns the last state as saved."""
     total = training.options.epochs
-    done, seconds_before = 0, 0.0
-    if found is not None:
-        with as_described(run.file(FILE)):
-            training.restore(*found)
-            done, seconds_before = int(found[1]["epoch"]), float(found[1]["seconds"])
-    run.rewind(done, "teacher_epoch")
-    started = time.perf_counter()
-    with interrupt_guard() as guard, run.track(total, "teacher", initial=done) as tracker:
-        for epoch in training.epochs(done + 1):
-            tracker.update(epoch.epoch, loss=epoch.loss)
-            run.metric(teacher_epoch=epoch.epoch, teacher_loss=epoch.loss)
-            stop, last = guard.requested, epoch.epoch == total
-            if not (stop or last or epoch.epoch % training.options.checkpoint_every == 0):
-                continue
-            tensors, meta = training.state(epoch)
-            meta |= {**identity, "seconds": seconds_before + time.perf_counter() - started}
-            run.save(FILE, tensors, meta)
-            if stop and not last:
-                raise run.stopped(f"at epoch {epoch.epoch} of {total} of the teacher")
-    return tensors, meta
+    plan = Plan(
+        "teacher",
+        total,
+        training.options.checkpoint_every,
+        counter="teacher_epoch",
+        place=lambda done: f"at epoch {done} of {total} of the teacher",
+    )
+    loop = Loop(run, plan)
+    loop.resume(FILE, training, identity, "teacher in this run folder")
+    loop.finish(training.epochs())
+    return loop.saved
 
 
 def _check_trainable(train: TrainingSet) -> None:

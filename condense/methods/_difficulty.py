@@ -8,9 +8,8 @@ Departure from all three papers: a choice is made within each observed class, so
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +21,41 @@ from torch import Tensor
 from condense import rng
 from condense.augment import allowed, check_strategy
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit, predict
+from condense.classifiers.fit import FitOptions, fit, make_optimizer, predict
 from condense.classifiers.teacher import augmentation
 from condense.data.types import Labels, TrainingSet
-from condense.errors import Interrupted
 from condense.machine import best_device
 from condense.methods._members import class_members
 from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
-from condense.run import Run, interrupt_guard, peak_memory_bytes
+from condense.resumable import Loop, Plan, State, Step
+from condense.run import JSON, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
 from condense.sets.assemble import assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
+CHECKPOINT = "checkpoint"
+SAVE_EVERY = 5  # epochs
+
 Scores = npt.NDArray[np.float64]
-Look = Callable[[Tensor, Tensor, Tensor], None]
-"""Told of every batch in training: numbers int64 [B] of its images, logits float32 [B, c], labels int64 [B]."""
+
+
+class Record(Protocol):
+    """What is taken down while one network learns, and the scores that come of it.
+
+    Attributes:
+        tensors: what has been taken down so far, changed in place; empty where only the trained network matters.
+    """
+
+    tensors: dict[str, Tensor]
+
+    def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take down a batch: numbers int64 [B] of its images, each once, logits float32 [B, c], labels int64 [B]."""
+        ...
+
+    def scores(self, logits: Callable[[], Tensor]) -> Scores:
+        """A score for each image [n]; `logits` asks the trained network about all of them, float32 [n, c]."""
+        ...
 
 
 class DifficultyOptions(Options):
@@ -82,7 +100,7 @@ def choose_by_difficulty(
     run: Run,
     *,
     method: str,
-    score: Callable[[Watch], Scores],
+    record: Callable[[Tensor], Record],
     pick: Callable[[Scores, int, np.random.Generator], Labels],
     looks_after: int = 0,
 ) -> CondensedSet:
@@ -93,29 +111,37 @@ def choose_by_difficulty(
         ipc: images per class.
         options: see `DifficultyOptions`.
         seed: of all randomness.
-        run: for progress.
+        run: its folder keeps the network in training, its record, and the scores of those before it.
         method: its name.
-        score: trains by way of the `Watch` and returns a score for each labelled image, [n].
+        record: an empty record for images of given labels, int64 [n].
         pick: of the scores [m] of a class, how many, and a generator, the places of the chosen ones.
-        looks_after: how often `score` shows each image to a network besides training.
+        looks_after: how often a record's `scores` show each image to the network.
 
     Raises:
-        UserError: a class has fewer than `ipc` images, or labels are partial.
+        UserError: a class has fewer than `ipc` images, or labels are partial; the checkpoint is of another run.
         RunFailed: a loss became NaN.
-        Interrupted: stopped by Ctrl-C; nothing is saved.
+        Interrupted: stopped by Ctrl-C after saving; run the same again to go on.
     """
     check_ipc(ipc)
-    started = time.perf_counter()
     members = class_members(train, ipc)
-    watch = Watch(train, options, seed, run, method)
-    scores = score(watch)
+    watch = Watch(train, options, seed, record)
+    identity: dict[str, JSON] = {
+        "method": method,
+        "seed": seed,
+        "options": options.model_dump(mode="json"),
+        "data": train.images.fingerprint(),
+        "labels": train.supervision.fingerprint(),
+    }
+    loop = Loop(run, watch.plan(method))
+    loop.resume(CHECKPOINT, watch, identity)
+    loop.finish(watch.epochs())
     by_image = np.full(len(train), np.nan)
-    by_image[watch.index] = scores
+    by_image[watch.index] = np.mean(watch.scores, axis=0)
     generator = np.random.default_rng(rng.derive(seed, method, 0))
     index = np.concatenate([own[pick(by_image[own], ipc, generator)] for own in members])
     seen = watched(train, options)
     cost = Cost(
-        seconds=time.perf_counter() - started,
+        seconds=loop.seconds,
         network_evaluations=seen + looks_after * options.networks * len(watch.index),
         peak_memory_bytes=peak_memory_bytes(),
         images_seen=seen,
@@ -133,53 +159,94 @@ def choose_by_difficulty(
 
 
 class Watch:
-    """The labelled images, and networks trained on them under someone's eyes.
+    """The labelled images, and networks trained on them one after the other while a record is kept.
 
     Attributes:
         index: numbers of the images with a label, int64 [n].
         labels: their labels, int64 [n].
+        scores: by the finished networks, [n] each.
     """
 
-    def __init__(self, train: TrainingSet, options: DifficultyOptions, seed: int, run: Run, method: str) -> None:
+    def __init__(
+        self, train: TrainingSet, options: DifficultyOptions, seed: int, record: Callable[[Tensor], Record]
+    ) -> None:
         self.index = np.flatnonzero(train.supervision.single)
         self.labels = torch.from_numpy(train.supervision.observed[self.index])
-        self._train, self._options, self._seed, self._run, self._method = train, options, seed, run, method
+        self.scores: list[Scores] = []
+        self._images, self._options, self._seed, self._new_record = train.images, options, seed, record
         self._device = best_device()
         pixels = planes(train.images.images[self.index]).float() / 255
         self._x = standardisation(train.images.images).normalise(pixels)
+        self._begin()
 
-    def train(self, number: int, look: Look | None = None) -> networks.Network:
-        """Network `number`, trained to the end."""
-        options, data = self._options, self._train.images
-        network = networks.build(
-            options.backbone,
-            in_channels=data.channels,
-            image_size=data.image_shape[1],
-            num_classes=data.num_classes,
-            seed=rng.derive(self._seed, "difficulty network", number),
-        )
+    def _begin(self) -> None:
+        """The next network, untrained, with an empty record."""
+        self._epoch, self._record = 0, self._new_record(self.labels)
+        self._network = networks.build(
+            self._options.backbone,
+            in_channels=self._images.channels,
+            image_size=self._images.image_shape[1],
+            num_classes=self._images.num_classes,
+            seed=rng.derive(self._seed, "difficulty network", len(self.scores)),
+        ).to(self._device)
+        self._optimizer = make_optimizer(self._network, self.fit_options())
+
+    def plan(self, title: str) -> Plan:
+        """How long all networks are trained."""
+        epochs, count = self._options.epochs, self._options.networks
+
+        def place(done: int) -> str:
+            network, before = divmod(done - 1, epochs)
+            return f"at epoch {before + 1} of {epochs}" + (f" of network {network + 1} of {count}" if count > 1 else "")
+
+        return Plan(title, count * epochs, SAVE_EVERY, place=place)
+
+    def epochs(self) -> Iterator[Step]:
+        """Train the networks that are left, yielding after every epoch."""
+        options, data = self._options, self._images
         targets = torch.stack([self.labels, torch.arange(len(self.labels))], 1)
-
-        def loss(logits: Tensor, told: Tensor) -> Tensor:
-            if look is not None:
-                look(told[:, 1].cpu(), logits.detach().cpu(), told[:, 0].cpu())
-            return F.cross_entropy(logits, told[:, 0])
-
-        with interrupt_guard() as guard, self._run.track(options.epochs, self._method) as tracker:
+        while (number := len(self.scores)) < options.networks:
             for epoch in fit(
-                network,
+                self._network,
                 self._x,
                 targets,
                 self.fit_options(),
                 seed=rng.derive(self._seed, "difficulty order", number),
                 augment=augmentation(allowed(options.augment, may_flip=data.may_flip)),
-                loss=loss,
+                loss=self._loss,
                 device=self._device,
+                optimizer=self._optimizer,
+                first_epoch=self._epoch + 1,
             ):
-                tracker.update(epoch.epoch, loss=epoch.loss)
-                if guard.requested:
-                    raise Interrupted(f"Stopped in epoch {epoch.epoch} of {options.epochs}; nothing is saved.")
-        return network
+                self._epoch = epoch.epoch
+                if epoch.epoch == options.epochs:
+                    self.scores.append(self._record.scores(lambda: predict(self._network, self._x)))
+                    self._begin()
+                yield Step(number * options.epochs + epoch.epoch, {"loss": epoch.loss})
+
+    def _loss(self, logits: Tensor, told: Tensor) -> Tensor:
+        if self._record.tensors:
+            self._record.look(told[:, 1].cpu(), logits.detach().cpu(), told[:, 0].cpu())
+        return F.cross_entropy(logits, told[:, 0])
+
+    def state(self) -> State:
+        """The scores so far, and the network in training with its record."""
+        optimizer, meta = pack_optimizer(self._optimizer.state_dict())
+        tensors = {f"scores.{k}": torch.from_numpy(scores) for k, scores in enumerate(self.scores)}
+        tensors |= {f"network.{name}": tensor for name, tensor in self._network.state_dict().items()}
+        tensors |= {f"record.{name}": tensor for name, tensor in self._record.tensors.items()} | optimizer
+        return tensors, {"networks": len(self.scores), "epoch": self._epoch, "optimizer": meta}
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+        """Go on from `state`."""
+        self.scores = [tensors[f"scores.{k}"].double().numpy() for k in range(int(meta["networks"]))]
+        self._begin()
+        self._network.load_state_dict(part_of(tensors, "network"))
+        self._optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+        for name, kept in part_of(tensors, "record").items():
+            self._record.tensors[name].copy_(kept)
+        self._epoch = int(meta["epoch"])
+        return len(self.scores) * self._options.epochs + self._epoch
 
     def fit_options(self) -> FitOptions:
         """How the networks are trained."""
@@ -191,10 +258,6 @@ class Watch:
             schedule=options.schedule,
             bf16=fast_bf16(self._device),
         )
-
-    def logits(self, network: networks.Network) -> Tensor:
-        """What a network makes of the images as they are: float32 [n, c]."""
-        return predict(network, self._x)
 
 
 def hardest(scores: Scores, count: int, generator: np.random.Generator) -> Labels:

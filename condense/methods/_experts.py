@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ import torch
 from torch import Tensor
 
 from condense import rng
-from condense.classifiers.fit import Augment, FitOptions, fit
+from condense.classifiers.fit import Augment, Epoch, FitOptions, fit
 from condense.classifiers.networks import Network
 from condense.errors import RunFailed
-from condense.run import JSON, Run, interrupt_guard
+from condense.resumable import Loop, Plan, Step
+from condense.run import JSON, Run
 
 FOLDER = "experts"
 KEPT_BYTES = 2**30  # of snapshots on the device, those used last; a ConvNet-3 of 28x28 has 1.3 MB
@@ -95,32 +97,52 @@ class Snapshots:
         return found
 
 
-def train_experts(
-    snapshots: Snapshots,
-    count: int,
-    new_network: Callable[[int], Network],
-    images: Tensor,
-    labels: Tensor,
-    options: FitOptions,
-    *,
-    augment: Augment | None,
-    seed: int,
-    run: Run,
-) -> float:
-    """Train `count` experts for `options.epochs` epochs, as far as their snapshots are missing.
+@dataclass(frozen=True)
+class Experts:
+    """Networks to be trained, and on what.
 
-    Plain SGD at a constant rate has no state besides the weights, so an expert goes on from its last snapshot as if
-    it had not been interrupted.
-
-    Args:
-        snapshots: what there is, and where new ones go.
-        count: experts.
+    Attributes:
+        count: how many.
         new_network: the untrained network of an expert.
         images: normalised float32 [n, C, H, W].
         labels: int64 [n].
         options: schedule "constant" and no momentum.
         augment: see `fit`.
         seed: expert e and its order of images depend on (seed, e).
+    """
+
+    count: int
+    new_network: Callable[[int], Network]
+    images: Tensor
+    labels: Tensor
+    options: FitOptions
+    augment: Augment | None
+    seed: int
+
+    def epochs(self, expert: int, network: Network, first: int) -> Iterator[Epoch]:
+        """Train the network of an expert from epoch `first` on."""
+        seed, device = rng.derive(self.seed, "expert", expert), self.images.device
+        return fit(
+            network,
+            self.images,
+            self.labels,
+            self.options,
+            seed=seed,
+            augment=self.augment,
+            device=device,
+            first_epoch=first,
+        )
+
+
+def train_experts(experts: Experts, snapshots: Snapshots, run: Run) -> float:
+    """Train all experts, as far as their snapshots are missing.
+
+    Plain SGD at a constant rate has no state besides the weights, so an expert goes on from its last snapshot as if
+    it had not been interrupted.
+
+    Args:
+        experts: see `Experts`.
+        snapshots: what there is, and where new ones go.
         run: for progress.
 
     Returns:
@@ -130,34 +152,48 @@ def train_experts(
         Interrupted: stopped by Ctrl-C after an epoch.
         RunFailed: the loss is no longer finite.
     """
-    spent, total = 0.0, count * options.epochs
-    with interrupt_guard() as guard, run.track(total, "experts") as tracker:
-        for expert in range(count):
-            done = _last_epoch(snapshots, expert, options.epochs)
-            network = new_network(expert)
-            if done is None:
-                snapshots.put(expert, 0, network, spent)
-            else:
-                network.load_state_dict(snapshots.parameters(expert, done), strict=False)  # no batch statistics
-                spent = snapshots.seconds(expert, done)
-            started = time.perf_counter()
-            for epoch in fit(
-                network,
-                images,
-                labels,
-                options,
-                seed=rng.derive(seed, "expert", expert),
-                augment=augment,
-                device=images.device,
-                first_epoch=(done or 0) + 1,
-            ):
-                spent, started = spent + time.perf_counter() - started, time.perf_counter()
-                snapshots.put(expert, epoch.epoch, network, spent)
-                tracker.update(expert * options.epochs + epoch.epoch, loss=epoch.loss)
-                run.metric(expert=expert, epoch=epoch.epoch, expert_loss=epoch.loss)
-                if guard.requested:
-                    raise run.stopped(f"at epoch {epoch.epoch} of expert {expert + 1} of {count}", "what there is is")
-    return spent
+    epochs = experts.options.epochs
+
+    def place(done: int) -> str:
+        expert, before = divmod(done - 1, epochs)
+        return f"at epoch {before + 1} of expert {expert + 1} of {experts.count}"
+
+    plan = Plan("experts", experts.count * epochs, counter=None, place=place, kept="what there is is")
+    spent = _Stopwatch()
+    Loop(run, plan).finish(_missing_epochs(experts, snapshots, spent))
+    return spent.seconds
+
+
+class _Stopwatch:
+    """Seconds of all sittings, counted up to the last snapshot."""
+
+    def __init__(self) -> None:
+        self.seconds, self._since = 0.0, time.perf_counter()
+
+    def start(self, before: float) -> None:
+        self.seconds, self._since = before, time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        return self.seconds
+
+
+def _missing_epochs(experts: Experts, snapshots: Snapshots, spent: _Stopwatch) -> Iterator[Step]:
+    """Train what has no snapshot yet, and keep one after every epoch."""
+    epochs = experts.options.epochs
+    for expert in range(experts.count):
+        done = _last_epoch(snapshots, expert, epochs)
+        network = experts.new_network(expert)
+        if done is None:
+            snapshots.put(expert, 0, network, spent.seconds)
+        else:
+            network.load_state_dict(snapshots.parameters(expert, done), strict=False)  # no batch statistics
+        spent.start(spent.seconds if done is None else snapshots.seconds(expert, done))
+        for epoch in experts.epochs(expert, network, (done or 0) + 1):
+            snapshots.put(expert, epoch.epoch, network, spent.lap())
+            line = {"expert": expert, "epoch": epoch.epoch, "expert_loss": epoch.loss}
+            yield Step(expert * epochs + epoch.epoch, {"loss": epoch.loss}, line)
 
 
 def _on_device(parameters: Parameters, device: torch.device) -> Parameters:

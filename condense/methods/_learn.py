@@ -5,8 +5,7 @@ Shared by `dc`, `dsa`, `dm` and `mtt`; each brings a `Task`.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -17,18 +16,8 @@ from condense.classifiers import networks
 from condense.data.types import TrainingSet
 from condense.errors import RunFailed, UserError
 from condense.options import Options
-from condense.run import (
-    JSON,
-    METRIC_EVERY,
-    Run,
-    as_described,
-    check_same_run,
-    interrupt_guard,
-    pack_optimizer,
-    part_of,
-    peak_memory_bytes,
-    unpack_optimizer,
-)
+from condense.resumable import Loop, Plan, State, Step
+from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
 from condense.sets.condensed_set import Cost
 
 CHECKPOINT = "checkpoint"
@@ -157,16 +146,13 @@ class Learning:
         steps: int,
         checkpoint_every: int,
     ) -> None:
-        self.run, self.whose, self.synthetic, self.task = run, whose, synthetic, task
-        self.steps, self.checkpoint_every = steps, checkpoint_every
-        self.done, self._seconds, self._peak = 0, 0.0, 0
-        self._saved = 0
-        found = run.load(CHECKPOINT)
-        self.fresh = found is None
-        if found is None:
-            self._save()
-        else:
-            self._restore(*found)
+        self.run, self.synthetic, self.task, self.steps = run, synthetic, task, steps
+        self._peak = 0
+        self._loop = Loop(run, Plan("learning images", steps, checkpoint_every, METRIC_EVERY))
+        self.fresh = not self._loop.resume(CHECKPOINT, self, whose)
+        self._saved = self._loop.done
+        if self.fresh:
+            self._loop.save()
 
     def finish(self) -> None:
         """Do all steps that are left.
@@ -175,55 +161,43 @@ class Learning:
             Interrupted: stopped by Ctrl-C after saving; run the same again to go on.
             RunFailed: a step could not be done; the state before it is saved.
         """
-        self.run.rewind(self.done)
-        with interrupt_guard() as guard, self.run.track(self.steps, "learning images", initial=self.done) as tracker:
-            while self.done < self.steps:
-                shown = self._one_step()
-                last = self.done == self.steps
-                tracker.update(self.done, **shown)
-                if self.done % METRIC_EVERY == 0 or last:
-                    self.run.metric(step=self.done, **shown)
-                if self.done % self.checkpoint_every == 0 or last or guard.requested:
-                    self._save()
-                if guard.requested and not last:
-                    raise self.run.stopped(f"at step {self.done} of {self.steps}")
+        self._loop.finish(self._to_the_end())
 
     def cost(self) -> Cost:
         """What the steps took, in all sittings."""
         return Cost(
-            seconds=self._seconds,
+            seconds=self._loop.seconds,
             network_evaluations=self.synthetic.evaluations,
             peak_memory_bytes=max(self._peak, peak_memory_bytes()),
             images_seen=self.synthetic.images_seen,
         )
 
-    def _one_step(self) -> dict[str, float]:
-        started = time.perf_counter()
+    def _to_the_end(self) -> Iterator[Step]:
+        for done in range(self._loop.done, self.steps):
+            shown = self._one_step(done)
+            yield Step(done + 1, shown, {"step": done + 1, **shown})
+
+    def _one_step(self, done: int) -> dict[str, float]:
         try:
-            shown = self.task.step(self.done)
+            return self.task.step(done)
         except Diverged:
             raise
         except RunFailed as error:
             if self.synthetic.usable():  # else the checkpoint from before stays, which can be gone on from
-                self._save()
+                self._loop.save()
             if self.run.path is None:
                 raise
             raise RunFailed(f"{error} {self.run.kept(f'The {self._saved} steps before it are')}") from error
-        self.done += 1
-        self._seconds += time.perf_counter() - started
-        return shown
 
-    def _save(self) -> None:
-        self._saved = self.done
+    def state(self) -> State:
+        """Images, their optimiser, what the task keeps, and the count of all steps."""
+        self._saved = self._loop.done
         tensors, meta = self.task.state()
         momentum, packed = pack_optimizer(self.synthetic.optimizer.state_dict())
-        self.run.save(
-            CHECKPOINT,
+        return (
             {"images": self.synthetic.images, **momentum, **{f"task.{name}": value for name, value in tensors.items()}},
             {
-                **self.whose,
-                "step": self.done,
-                "seconds": self._seconds,
+                "step": self._loop.done,
                 "images_seen": self.synthetic.images_seen,
                 "evaluations": self.synthetic.evaluations,
                 "peak_memory_bytes": max(self._peak, peak_memory_bytes()),
@@ -232,16 +206,12 @@ class Learning:
             },
         )
 
-    def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        check_same_run(meta, self.whose, "checkpoint")
-        with as_described(self.run.file(CHECKPOINT)):
-            self._take_over(tensors, meta)
-
-    def _take_over(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        if meta["step"] > self.steps:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+        """Go on from `state`. Raises `UserError` where it goes beyond `steps`, or has diverged."""
+        done = int(meta["step"])
+        if done > self.steps:
             raise UserError(
-                f"The checkpoint has gone {meta['step']} steps, asked for are {self.steps}; raise iterations "
-                "or start afresh."
+                f"The checkpoint has gone {done} steps, asked for are {self.steps}; raise iterations or start afresh."
             )
         synthetic, optimizer = self.synthetic, self.synthetic.optimizer
         rate = optimizer.param_groups[0]["lr"]
@@ -252,7 +222,6 @@ class Learning:
         optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
         optimizer.param_groups[0]["lr"] = rate  # may have been changed for the rest, where that is allowed
         synthetic.images_seen, synthetic.evaluations = meta["images_seen"], meta["evaluations"]
-        self.done, self._seconds, self._peak = meta["step"], meta["seconds"], meta["peak_memory_bytes"]
-        self._saved = self.done
-        own = part_of(tensors, "task")
-        self.task.restore(own, meta["task"], self.done)
+        self._peak = meta["peak_memory_bytes"]
+        self.task.restore(part_of(tensors, "task"), meta["task"], done)
+        return done

@@ -6,7 +6,6 @@ Source: Yin et al. (2023), SRe2L, https://arxiv.org/abs/2306.13092, Eq. 8-10.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,16 +22,8 @@ from condense.data.types import Images
 from condense.errors import RunFailed
 from condense.methods._statistics import watched_statistics
 from condense.options import Options
-from condense.run import (
-    JSON,
-    METRIC_EVERY,
-    Run,
-    as_described,
-    check_same_run,
-    interrupt_guard,
-    pack_optimizer,
-    unpack_optimizer,
-)
+from condense.resumable import Loop, Plan, State, Step
+from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, unpack_optimizer
 
 CHECKPOINT = "checkpoint"
 _JITTER_SHARE = 7  # a roll of at most a seventh of the side: 4 pixels at 28 and 32, 1 at 8
@@ -51,7 +42,7 @@ class RecoverOptions(Options):
 
 
 @dataclass(frozen=True)
-class Step:
+class RecoveryStep:
     """What is known after a step: its number, from 1 over all groups, and the two parts of the loss."""
 
     step: int
@@ -98,7 +89,7 @@ class Recovery:
         """Steps of all groups."""
         return self.groups * self.options.iterations
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[RecoveryStep]:
         """Go on to the end, yielding after every step."""
         with watched_statistics(self.teacher.network, self.options.first_layer_weight) as distance:
             while self.step < self.total:
@@ -117,7 +108,7 @@ class Recovery:
                 if self.step % self.options.iterations == 0:
                     self.made.append(self.x.detach().cpu())
                     self._begin_group()
-                yield Step(self.step, float(cross_entropy.detach()), float(statistics.detach()))
+                yield RecoveryStep(self.step, float(cross_entropy.detach()), float(statistics.detach()))
 
     def images(self) -> Images:
         """The images made, `ipc` a class in class-major order: uint8 [c * ipc, H, W, C]."""
@@ -126,13 +117,13 @@ class Recovery:
         pixels = (self.teacher.preprocessing.denormalise(x) * 255).round().clamp(0, 255)
         return np.asarray(pixels.permute(0, 2, 3, 1).to(torch.uint8).numpy())
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state(self) -> State:
         """Everything needed to go on."""
         tensors, optimizer = pack_optimizer(self.optimizer.state_dict())
         tensors |= {f"made.{index}": made for index, made in enumerate(self.made)}
         return {**tensors, "x": self.x.detach()}, {"step": self.step, "optimizer": optimizer}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
         """Go on from `state`."""
         self.step = int(meta["step"])
         self.made = [tensors[f"made.{index}"] for index in range(self.step // self.options.iterations)]
@@ -140,6 +131,7 @@ class Recovery:
         with torch.no_grad():
             self.x.copy_(tensors["x"])
         self.optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+        return self.step
 
     def _begin_group(self) -> None:
         generator = rng.generator(self.seed, "recover", len(self.made))
@@ -178,34 +170,19 @@ def recover(
         UserError: the checkpoint is of another run.
     """
     recovery = Recovery(teacher, ipc, options, seed)
-    seconds_before = 0.0
-    if (found := run.load(CHECKPOINT)) is not None:
-        check_same_run(found[1], identity, "checkpoint in this run folder")
-        with as_described(run.file(CHECKPOINT)):
-            recovery.restore(*found)
-            seconds_before = float(found[1]["seconds"])
-    started = time.perf_counter()
-    run.rewind(recovery.step)
-    with interrupt_guard() as guard, run.track(recovery.total, "recover", initial=recovery.step) as tracker:
-        for step in recovery.steps():
-            _check_finite(step, options)
-            tracker.update(step.step, cross_entropy=step.cross_entropy, statistics=step.statistics)
-            stop, last = guard.requested, step.step == recovery.total
-            if last or step.step % METRIC_EVERY == 0:
-                run.metric(step=step.step, cross_entropy=step.cross_entropy, statistics=step.statistics)
-            if stop or last or step.step % options.checkpoint_every == 0:
-                tensors, meta = recovery.state()
-                run.save(CHECKPOINT, tensors, {**meta, **identity, "seconds": seconds_before + _since(started)})
-            if stop and not last:
-                raise run.stopped(f"at step {step.step} of {recovery.total}")
-    return Recovered(recovery.images(), seconds_before + _since(started), recovery.total * len(recovery.labels))
+    loop = Loop(run, Plan("recover", recovery.total, options.checkpoint_every, METRIC_EVERY))
+    loop.resume(CHECKPOINT, recovery, identity, "checkpoint in this run folder")
+    loop.finish(_told(step, options) for step in recovery.steps())
+    return Recovered(recovery.images(), loop.seconds, recovery.total * len(recovery.labels))
 
 
-def _since(started: float) -> float:
-    return time.perf_counter() - started
+def _told(step: RecoveryStep, options: RecoverOptions) -> Step:
+    _check_finite(step, options)
+    losses = {"cross_entropy": step.cross_entropy, "statistics": step.statistics}
+    return Step(step.step, losses, {"step": step.step, **losses})
 
 
-def _check_finite(step: Step, options: RecoverOptions) -> None:
+def _check_finite(step: RecoveryStep, options: RecoverOptions) -> None:
     loss = step.cross_entropy + step.statistics
     if math.isfinite(loss):
         return

@@ -10,13 +10,15 @@ AUM Pleiss et al. (2020), https://arxiv.org/abs/2001.10528, Eq. 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from condense.data.types import Labels, TrainingSet
-from condense.methods._difficulty import DifficultyOptions, Scores, Watch, choose_by_difficulty, watched
+from condense.methods._difficulty import DifficultyOptions, Scores, choose_by_difficulty, watched
 from condense.methods._members import class_members
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -47,25 +49,18 @@ def check(train: TrainingSet, ipc: int, options: Options) -> None:
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """`ipc` real images per class over all margins but the lowest."""
 
-    def score(watch: Watch) -> Scores:
-        areas = []
-        for k in range(options.networks):
-            margins = Margins(len(watch.labels))
-            watch.train(k, margins.look)
-            areas.append(margins.areas())
-        return np.asarray(np.mean(areas, axis=0), dtype=np.float64)
-
     def pick(areas: Scores, count: int, generator: np.random.Generator) -> Labels:
         return stratified(areas, count, options.cutoff, options.strata, generator)
 
-    return choose_by_difficulty(train, ipc, options, seed, run, method="ccs", score=score, pick=pick)
+    return choose_by_difficulty(train, ipc, options, seed, run, method="ccs", record=Margins, pick=pick)
 
 
 class Margins:
-    """The mean margin of each of n images over training."""
+    """The mean margin of each image of given labels int64 [n] over training."""
 
-    def __init__(self, n: int) -> None:
-        self._sums, self._looks = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
+    def __init__(self, labels: Tensor) -> None:
+        self._sums, self._looks = torch.zeros(len(labels), dtype=torch.float64), torch.zeros_like(labels)
+        self.tensors = {"sums": self._sums, "looks": self._looks}
 
     def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
         """A batch: numbers of its images, each once, logits and labels."""
@@ -74,7 +69,7 @@ class Margins:
         self._sums[index] += (own - others).double()
         self._looks[index] += 1
 
-    def areas(self) -> Scores:
+    def scores(self, logits: Callable[[], Tensor]) -> Scores:
         """AUM of each image: [n]."""
         return np.asarray((self._sums / self._looks).numpy(), dtype=np.float64)
 

@@ -9,16 +9,16 @@ ten networks, their scores after 10 to 20 of 200 epochs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from condense.data.types import TrainingSet
-from condense.methods._difficulty import DifficultyOptions, Scores, Watch, choose_by_difficulty, hardest, watched
+from condense.methods._difficulty import DifficultyOptions, Scores, choose_by_difficulty, hardest, watched
 from condense.methods._members import class_members
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -49,12 +49,24 @@ def check(train: TrainingSet, ipc: int, options: Options) -> None:
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """The `ipc` real images of each class with the largest errors."""
+    return choose_by_difficulty(
+        train, ipc, options, seed, run, method="el2n", record=Errors, pick=hardest, looks_after=1
+    )
 
-    def score(watch: Watch) -> Scores:
-        errors = [error_norms(watch.logits(watch.train(k)), watch.labels) for k in range(options.networks)]
-        return np.asarray(torch.stack(errors).double().mean(0).numpy())
 
-    return choose_by_difficulty(train, ipc, options, seed, run, method="el2n", score=score, pick=hardest, looks_after=1)
+class Errors:
+    """The errors of a network on images of given labels int64 [n], once it is trained."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._labels = labels
+
+    def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Nothing is taken down on the way."""
+
+    def scores(self, logits: Callable[[], Tensor]) -> Scores:
+        """`error_norms` of all images: [n]."""
+        return np.asarray(error_norms(logits(), self._labels).double().numpy())
 
 
 def error_norms(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ https://arxiv.org/abs/1812.05159, Algorithm 1: events are counted as batches com
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from condense.data.types import TrainingSet
-from condense.methods._difficulty import DifficultyOptions, Scores, Watch, choose_by_difficulty, hardest, watched
+from condense.methods._difficulty import DifficultyOptions, Scores, choose_by_difficulty, hardest, watched
 from condense.methods._members import class_members
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -40,24 +42,16 @@ def check(train: TrainingSet, ipc: int, options: Options) -> None:
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """The `ipc` most forgettable real images of each class."""
-
-    def score(watch: Watch) -> Scores:
-        counts = []
-        for k in range(options.networks):
-            events = Events(len(watch.labels))
-            watch.train(k, events.look)
-            counts.append(events.counts())
-        return np.asarray(np.mean(counts, axis=0), dtype=np.float64)
-
-    return choose_by_difficulty(train, ipc, options, seed, run, method="forgetting", score=score, pick=hardest)
+    return choose_by_difficulty(train, ipc, options, seed, run, method="forgetting", record=Events, pick=hardest)
 
 
 class Events:
-    """How often each of n images was forgotten."""
+    """How often each image of given labels int64 [n] was forgotten."""
 
-    def __init__(self, n: int) -> None:
-        self._right, self._learned = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
-        self._forgotten = torch.zeros(n, dtype=torch.int64)
+    def __init__(self, labels: Tensor) -> None:
+        self._right, self._learned = torch.zeros_like(labels).bool(), torch.zeros_like(labels).bool()
+        self._forgotten = torch.zeros_like(labels)
+        self.tensors = {"right": self._right, "learned": self._learned, "forgotten": self._forgotten}
 
     def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
         """A batch: numbers of its images, each once, logits and labels."""
@@ -66,6 +60,6 @@ class Events:
         self._learned[index] |= right
         self._right[index] = right
 
-    def counts(self) -> Scores:
+    def scores(self, logits: Callable[[], Tensor]) -> Scores:
         """Events of each image, infinite for those never learned: [n]."""
         return np.where(self._learned.numpy(), self._forgotten.numpy(), np.inf).astype(np.float64)

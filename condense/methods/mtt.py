@@ -30,7 +30,7 @@ from condense.data.types import TrainingSet
 from condense.machine import best_device
 from condense.methods._augmentation import augmentation_for, check_augmentation, per_image
 from condense.methods._by_ipc import nearest_row
-from condense.methods._experts import Snapshots, expert_folder, train_experts
+from condense.methods._experts import Experts, Snapshots, expert_folder, train_experts
 from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
 from condense.methods._pixels import (
     UNIT_RANGE,
@@ -131,7 +131,6 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     snapshots = Snapshots(
         expert_folder(run, options.expert_folder, _expert_identity(train, options, row, how, strategy, seed))
     )
-    augment = per_image(strategy)
     task = TrajectoryMatching(
         reals,
         synthetic,
@@ -153,17 +152,16 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     )
     if learning.fresh and options.expert_folder is None:
         snapshots.clear()
-    seconds = train_experts(
-        snapshots,
+    experts = Experts(
         options.experts,
         lambda expert: reals.network(options.backbone, rng.derive(seed, "expert network", expert)),
         reals[:],
         reals.labels,
         how,
-        augment=augment,
-        seed=seed,
-        run=run,
+        per_image(strategy),
+        seed,
     )
+    seconds = train_experts(experts, snapshots, run)
     learning.finish()
     shown = len(reals) * options.experts * _expert_epochs(row)
     cost = learning.cost()

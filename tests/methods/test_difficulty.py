@@ -1,5 +1,10 @@
 """EL2N, forgetting and CCS against direct computation."""
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +15,19 @@ from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.fit import fit, predict
 from condense.classifiers.teacher import augmentation
+from condense.errors import Interrupted, UserError
 from condense.methods import ccs, el2n, forgetting
 from condense.methods._difficulty import Watch, hardest
 from condense.preprocessing import planes, standardisation
 from condense.recipe import parse
-from condense.run import Run
+from condense.run import Run, Tracker
 
 BRIEF = {"backbone": "convnet1", "epochs": 2, "batch_size": 16}
+
+
+def never_asked() -> torch.Tensor:
+    """In the place of a trained network's logits."""
+    raise AssertionError
 
 
 def test_el2n_is_the_mean_error_norm_of_networks_trained_as_told() -> None:
@@ -25,7 +36,7 @@ def test_el2n_is_the_mean_error_norm_of_networks_trained_as_told() -> None:
     made = el2n.condense(train, 3, options, 5, Run(None))
     labels = torch.from_numpy(train.supervision.observed)
     x = standardisation(train.images.images).normalise(planes(train.images.images).float() / 255)
-    how = Watch(train, options, 5, Run(None), "el2n").fit_options()
+    how = Watch(train, options, 5, el2n.Errors).fit_options()
     norms = []
     for k in range(2):
         network = networks.build(
@@ -44,20 +55,20 @@ def test_el2n_is_the_mean_error_norm_of_networks_trained_as_told() -> None:
 
 def test_events_are_those_of_the_papers_algorithm() -> None:
     """Image 0: right, wrong, right, wrong; 1: wrong, right; 2: never right; 3: always; batches in any order."""
-    events = forgetting.Events(4)
+    events = forgetting.Events(torch.zeros(4, dtype=torch.int64))
     history = [([0, 1, 2], [1, 0, 0]), ([3, 0], [1, 0]), ([1, 2, 0], [1, 0, 1]), ([0, 3, 1], [0, 1, 1])]
     for index, right in history:
         labels = torch.zeros(len(index), dtype=torch.int64)
         logits = torch.tensor([[1.0, 0.0] if good else [0.0, 1.0] for good in right])
         events.look(torch.tensor(index), logits, labels)
-    assert events.counts().tolist() == [2, 0, np.inf, 0]
+    assert events.scores(never_asked).tolist() == [2, 0, np.inf, 0]
 
 
 def test_margins_are_averaged_over_the_looks() -> None:
-    margins = ccs.Margins(2)
+    margins = ccs.Margins(torch.tensor([2, 0]))
     margins.look(torch.tensor([1, 0]), torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]]), torch.tensor([0, 2]))
     margins.look(torch.tensor([1]), torch.tensor([[0.0, 4.0, 1.0]]), torch.tensor([0]))
-    assert margins.areas().tolist() == [1.0 - 5.0, ((3.0 - 2.0) + (0.0 - 4.0)) / 2]
+    assert margins.scores(never_asked).tolist() == [1.0 - 5.0, ((3.0 - 2.0) + (0.0 - 4.0)) / 2]
 
 
 def test_strata_share_the_budget_smallest_first_and_the_hardest_are_dropped() -> None:
@@ -88,14 +99,42 @@ def test_what_is_watched_is_every_image_once_an_epoch() -> None:
     train = training_set()
     seen: list[int] = []
 
-    def look(index: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        seen.extend(index.tolist())
-        assert torch.equal(labels, torch.from_numpy(train.supervision.observed)[index])
-        assert F.one_hot(labels, 3).shape == logits.shape
+    class Seen(ccs.Margins):
+        def look(self, index: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+            super().look(index, logits, labels)
+            seen.extend(index.tolist())
+            assert torch.equal(labels, torch.from_numpy(train.supervision.observed)[index])
+            assert F.one_hot(labels, 3).shape == logits.shape
 
-    watch = Watch(train, parse(ccs.Options, BRIEF, "ccs"), 0, Run(None), "ccs")
-    watch.train(0, look)
+    watch = Watch(train, parse(ccs.Options, BRIEF, "ccs"), 0, Seen)
+    assert [step.done for step in watch.epochs()] == [1, 2]
     assert sorted(seen) == sorted([*range(60)] * 2)
+
+
+@pytest.mark.parametrize("method", [el2n, forgetting, ccs])
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_run_stopped_after_any_epoch_goes_on_bit_for_bit(method, stop, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """In the first network, after it, and in the second: what was recorded on the way comes back too."""
+    options = parse(method.Options, BRIEF | {"networks": 2}, "x")
+    whole = method.condense(training_set("noisy"), 3, options, 0, Run(tmp_path / "whole"))
+
+    class Stopped(Run):
+        @contextmanager
+        def track(self, total: int, description: str, initial: int = 0) -> Iterator[Tracker]:
+            tracker = Tracker()
+            tracker.update = lambda done, **shown: done == stop and os.kill(os.getpid(), signal.SIGINT)  # type: ignore
+            yield tracker
+
+    where = f"at epoch {(stop - 1) % 2 + 1} of 2 of network {(stop + 1) // 2} of 2; the state is saved"
+    with pytest.raises(Interrupted, match=where):
+        method.condense(training_set("noisy"), 3, options, 0, Stopped(tmp_path / "stopped"))
+    made = method.condense(training_set("noisy"), 3, options, 0, Run(tmp_path / "stopped"))
+    np.testing.assert_array_equal(made.source_index, whole.source_index)
+    kept, wanted = (Run(tmp_path / name).load("checkpoint") for name in ("stopped", "whole"))
+    assert kept is not None and wanted is not None and kept[0].keys() == wanted[0].keys()
+    assert all(torch.equal(kept[0][name], wanted[0][name]) for name in wanted[0] if name.startswith("scores"))
+    with pytest.raises(UserError, match=r"The checkpoint is of a run with other seed \(0, now 1\)"):
+        method.condense(training_set("noisy"), 3, options, 1, Run(tmp_path / "stopped"))
 
 
 @pytest.mark.parametrize("method", [forgetting, ccs])

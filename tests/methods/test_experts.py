@@ -1,3 +1,6 @@
+import os
+import signal
+
 import pytest
 import tiny
 import torch
@@ -6,7 +9,7 @@ from condense.classifiers.fit import FitOptions, fit
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.methods import _experts
 from condense.methods._augmentation import per_image
-from condense.methods._experts import Snapshots, expert_folder, train_experts
+from condense.methods._experts import Experts, Snapshots, expert_folder, train_experts
 from condense.methods._pixels import RealImages
 from condense.preprocessing import standardisation
 from condense.rng import derive
@@ -24,17 +27,10 @@ def reals():
 def train_two(run, snapshots=None):
     real = reals()
     snapshots = snapshots or Snapshots(expert_folder(run, None, {}))
-    seconds = train_experts(
-        snapshots,
-        2,
-        lambda expert: real.network("convnet3", expert),
-        real[:],
-        real.labels,
-        OPTIONS,
-        augment=AUGMENT,
-        seed=7,
-        run=run,
+    experts = Experts(
+        2, lambda expert: real.network("convnet3", expert), real[:], real.labels, OPTIONS, AUGMENT, seed=7
     )
+    seconds = train_experts(experts, snapshots, run)
     return snapshots, seconds
 
 
@@ -83,19 +79,12 @@ def test_training_goes_on_from_the_last_snapshot_bit_for_bit(in_memory, tmp_path
 
 def test_ctrl_c_stops_after_an_epoch(in_memory, tmp_path, monkeypatch):
     run, snapshots = Run(tmp_path), Snapshots(tmp_path / _experts.FOLDER)
-    guards = []
-
-    class Guard(_experts.interrupt_guard):
-        def __enter__(self):
-            guards.append(self)
-            return super().__enter__()
-
-    monkeypatch.setattr(_experts, "interrupt_guard", Guard)
     original = snapshots.put
 
     def put(expert, epoch, network, seconds):
         original(expert, epoch, network, seconds)
-        guards[-1].requested |= (expert, epoch) == (1, 1)
+        if (expert, epoch) == (1, 1):
+            os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(snapshots, "put", put)
     with pytest.raises(Interrupted, match=r"epoch 1 of expert 2 of 2.*--resume"):

@@ -7,23 +7,22 @@ labels are never seen. Every process that torchrun started trains its own copy, 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from condense.changes import changes
 from condense.data.batches import EpochBatches, ResidentImages
 from condense.data.splits import held_out
 from condense.data.types import Mask, TrainingSet
-from condense.errors import RunFailed, UserError
+from condense.errors import RunFailed
 from condense.generator.options import TrainOptions
 from condense.generator.selection import BestWeights
-from condense.machine import is_worker
-from condense.run import JSON, Run, as_described, interrupt_guard, pack_optimizer, part_of, unpack_optimizer
+from condense.resumable import Loop, Plan, State, Step
+from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
 
 HELD_PART = 256  # held-out images in one pass
 
@@ -122,30 +121,70 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
         RunFailed: the loss is no longer finite.
         UserError: the folder's file is of another run.
     """
-    steps, best = num_steps(options), BestWeights()
-    rates = [float(group["lr"]) for group in helper.optimizer.param_groups]
-    step, before = _restore(helper, best, run)
-    if not is_worker():
-        run.rewind(step, helper.counter)
-    started = time.perf_counter()
-    with interrupt_guard() as guard, run.track(steps, helper.name, initial=step) as tracker:
-        while step < steps:
-            for group, rate in zip(helper.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-            loss = _one_step(helper, step)
-            step += 1
-            tracker.update(step, loss=loss)
-            last = step == steps
-            if step % options.helper.look_every == 0 or last:
-                _look(helper, best, step, run)
-            if step % options.helper.look_every == 0 or last or guard.requested:
-                _save(helper, best, step, before + time.perf_counter() - started, run)
-            if guard.requested:
-                raise run.stopped(f"at step {step} of {steps} of {helper.name}")
-    if best.weights:
-        helper.module.load_state_dict(best.weights)
+    training, steps = _Training(helper, options), num_steps(options)
+    plan = Plan(
+        helper.name,
+        steps,
+        options.helper.look_every,
+        counter=helper.counter,
+        place=lambda done: f"at step {done} of {steps} of {helper.name}",
+    )
+    loop = Loop(run, plan)
+    loop.resume(helper.name, training, helper.identity, f"{helper.name} in this run folder")
+    loop.finish(training.steps())
+    if training.best.weights:
+        helper.module.load_state_dict(training.best.weights)
     helper.module.eval().requires_grad_(False)
-    return before + time.perf_counter() - started
+    return loop.seconds
+
+
+class _Training:
+    """A helper in training: its step and the best weights so far."""
+
+    def __init__(self, helper: Helper, options: TrainOptions) -> None:
+        self.helper, self.options, self.step, self.best = helper, options, 0, BestWeights()
+        self.rates = [float(group["lr"]) for group in helper.optimizer.param_groups]  # of the start, before `restore`
+
+    def steps(self) -> Iterator[Step]:
+        """Train the steps that are left, with a look at the held-out loss now and then."""
+        helper, last = self.helper, num_steps(self.options)
+        while self.step < last:
+            for group, rate in zip(helper.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * self.step / last))
+            loss = _one_step(helper, self.step)
+            self.step += 1
+            looks = self.step % self.options.helper.look_every == 0 or self.step == last
+            yield Step(self.step, {"loss": loss}, self._look() if looks else {})
+
+    @torch.no_grad()
+    def _look(self) -> dict[str, float]:
+        helper = self.helper
+        if helper.held_out_loss is None:
+            return {}
+        helper.module.eval()
+        loss = helper.held_out_loss()
+        self.best.offer(loss, self.step, helper.module.state_dict())
+        return {helper.counter: self.step, "held_out_loss": loss}
+
+    def state(self) -> State:
+        """Weights, optimiser and the best weights."""
+        helper, best = self.helper, self.best
+        optimizer, optimizer_meta = pack_optimizer(helper.optimizer.state_dict())
+        tensors = {f"module.{k}": v for k, v in helper.module.state_dict().items()}
+        tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
+        tensors |= {f"best.{k}": v for k, v in best.weights.items()}
+        kept: dict[str, JSON] = {"step": best.step, "loss": best.loss if best.weights else None}
+        return tensors, {"step": self.step, "best": kept, "optimizer": optimizer_meta}
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+        """Go on from `state`."""
+        helper, part = self.helper, partial(part_of, tensors)
+        helper.module.load_state_dict(part("module"))
+        helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
+        if part("best"):
+            self.best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
+        self.step = int(meta["step"])
+        return self.step
 
 
 def _one_step(helper: Helper, step: int) -> float:
@@ -158,56 +197,3 @@ def _one_step(helper: Helper, step: int) -> float:
     loss.backward()  # type: ignore[no-untyped-call]
     helper.optimizer.step()
     return value
-
-
-@torch.no_grad()
-def _look(helper: Helper, best: BestWeights, step: int, run: Run) -> None:
-    if helper.held_out_loss is None:
-        return
-    helper.module.eval()
-    loss = helper.held_out_loss()
-    best.offer(loss, step, helper.module.state_dict())
-    if not is_worker():
-        run.metric(**{helper.counter: step, "held_out_loss": loss})
-
-
-def _save(helper: Helper, best: BestWeights, step: int, seconds: float, run: Run) -> None:
-    if is_worker():
-        return
-    optimizer, optimizer_meta = pack_optimizer(helper.optimizer.state_dict())
-    tensors = {f"module.{k}": v for k, v in helper.module.state_dict().items()}
-    tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
-    tensors |= {f"best.{k}": v for k, v in best.weights.items()}
-    run.save(
-        helper.name,
-        tensors,
-        {
-            **helper.identity,
-            "step": step,
-            "best": {"step": best.step, "loss": best.loss if best.weights else None},
-            "optimizer": optimizer_meta,
-            "seconds": seconds,
-        },
-    )
-
-
-def _restore(helper: Helper, best: BestWeights, run: Run) -> tuple[int, float]:
-    """Continue from the folder's file, if there is one; returns the finished steps and the seconds they took."""
-    found = run.load(helper.name)
-    if found is None:
-        return 0, 0.0
-    tensors, meta = found
-    changed = changes(meta, helper.identity)
-    if changed:
-        raise UserError(
-            f"{helper.name} in {run.path} was trained with other {', '.join(changed)}; use the same, or start over "
-            "with --force."
-        )
-
-    part = partial(part_of, tensors)
-    with as_described(run.file(helper.name)):
-        helper.module.load_state_dict(part("module"))
-        helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
-        if part("best"):
-            best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
-        return int(meta["step"]), float(meta["seconds"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -15,10 +16,11 @@ from condense.errors import WorkerDone
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import Aids, prepare
-from condense.generator.training.trainer import Step, Trainer, default_accelerator
+from condense.generator.training.trainer import Trainer, default_accelerator
 from condense.machine import is_worker, num_processes
 from condense.precision import deterministic, float32_settings
-from condense.run import METRIC_EVERY, Run, as_described, interrupt_guard, peak_memory_bytes
+from condense.resumable import Loop, Plan, State, Step
+from condense.run import METRIC_EVERY, Run, peak_memory_bytes
 
 Part = TypeVar("Part")
 
@@ -65,30 +67,13 @@ def _train_generator(
     if aids is None:
         aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
     trainer = Trainer(data, network, options, seed, accelerator, beliefs, aids)
-    seconds_before = _restore(trainer, run)
-    started = time.perf_counter()
-    main = trainer.accelerator.is_main_process
-    if main:
-        run.rewind(trainer.step)
-    with (
-        interrupt_guard() as guard,
-        run.track(options.steps, options.objective, initial=trainer.step) as tracker,
-    ):
-        for step in trainer.steps():
-            tracker.update(step.step, loss=step.loss)
-            last = step.step == options.steps
-            if main and (step.step % METRIC_EVERY == 0 or last):
-                _record(run, step)
-            stop = _any_process(trainer, guard.requested)
-            if step.step % options.checkpoint_every == 0 or last or stop:
-                _save(trainer, run, seconds_before + time.perf_counter() - started)
-            if stop and not last:
-                raise run.stopped(f"at step {step.step} of {options.steps}")
+    loop = taken_up(trainer, run)
+    loop.finish(_told(trainer), agree=lambda requested: _any_process(trainer, requested))
     generator = trainer.finish()
     generator.noisy_classifier = aids.classifier
     asked = generator.opinion.evaluations if generator.opinion else 0
     generator.meta |= {
-        "seconds": sum(aids.seconds.values()) + seconds_before + time.perf_counter() - started,
+        "seconds": sum(aids.seconds.values()) + loop.seconds,
         "evaluations": sum(of_all_processes([trainer.evaluations + asked])),
         "images_seen": aids.images_seen + options.steps * options.batch_size,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -101,9 +86,17 @@ def _train_generator(
     }
     if aids.seconds:
         generator.meta["prepared_seconds"] = aids.seconds
-    if main:
+    if trainer.accelerator.is_main_process:
         generator.save(run)
     return generator
+
+
+def taken_up(trainer: Trainer, run: Run) -> Loop:
+    """The loop of a trainer, which goes on from the folder's checkpoint, if there is one."""
+    options = trainer.options
+    loop = Loop(run, Plan(options.objective, options.steps, options.checkpoint_every, METRIC_EVERY))
+    loop.resume(CHECKPOINT, _Checked(trainer))
+    return loop
 
 
 def of_all_processes(parts: list[Part]) -> list[Part]:
@@ -128,30 +121,21 @@ def _any_process(trainer: Trainer, requested: bool) -> bool:
     return bool(trainer.accelerator.gather(asked).any())
 
 
-def _record(run: Run, step: Step) -> None:
-    run.metric(
-        step=step.step,
-        loss=step.loss,
-        generative=step.generative,
-        classification=step.classification,
-        sharpness=step.sharpness,
-        evaluations=step.evaluations,
-    )
+def _told(trainer: Trainer) -> Iterator[Step]:
+    for step in trainer.steps():
+        yield Step(step.step, {"loss": step.loss}, asdict(step))
 
 
-def _save(trainer: Trainer, run: Run, seconds: float) -> None:
-    trainer.check_losses()  # nothing is saved that has lost its way
-    if trainer.accelerator.is_main_process:
-        tensors, meta = trainer.state()
-        run.save(CHECKPOINT, tensors, {**meta, "seconds": seconds})
+class _Checked:
+    """A trainer none of whose states are kept that have lost their way."""
 
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
 
-def _restore(trainer: Trainer, run: Run) -> float:
-    """Continue from the folder's checkpoint, if there is one; returns the seconds already spent."""
-    found = run.load(CHECKPOINT)
-    if found is None:
-        return 0.0
-    tensors, meta = found
-    with as_described(run.file(CHECKPOINT)):
-        trainer.restore(tensors, meta)
-        return float(meta["seconds"])
+    def state(self) -> State:
+        self.trainer.check_losses()  # all processes together
+        return self.trainer.state()
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+        self.trainer.restore(tensors, meta)
+        return self.trainer.step

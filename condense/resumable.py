@@ -1,0 +1,152 @@
+"""The one loop of all that is trained step by step: stopped after any step, it goes on from there, bit for bit.
+
+A `Loop` shows progress, writes metrics.jsonl, keeps the state in the run folder, stops after Ctrl-C and takes up what
+an earlier sitting kept. What a step does it does not know: `finish` is given an iterator that does one at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from condense.machine import is_worker
+from condense.run import JSON, Run, as_described, check_same_run, interrupt_guard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State: TypeAlias = "tuple[dict[str, Tensor], dict[str, JSON]]"
+
+
+class Resumable(Protocol):
+    """What can be laid down between two steps and taken up again."""
+
+    def state(self) -> State:
+        """Tensors and JSON from which `restore` goes on bit for bit."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+        """Go on from `state()`; returns how many steps were finished then."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is told after a step.
+
+    Attributes:
+        done: finished steps, those of earlier sittings included.
+        shown: numbers beside the progress bar.
+        metrics: a line of metrics.jsonl; empty for none.
+    """
+
+    done: int
+    shown: Mapping[str, float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a loop is, and how often it writes.
+
+    Attributes:
+        title: of its progress bar.
+        total: steps in all sittings.
+        save_every: steps between two savings of the state; the last is saved anyway.
+        record_every: steps between two lines of metrics.jsonl; the last has one anyway.
+        counter: what a line calls its step, so that lines of steps done anew can be dropped; None: nothing is dropped.
+        place: where the loop was stopped, of its finished steps; "at step 3 of 10" when None.
+        kept: what the folder keeps after a stop, with its verb.
+    """
+
+    title: str
+    total: int
+    save_every: int = 1
+    record_every: int = 1
+    counter: str | None = "step"
+    place: Callable[[int], str] | None = None
+    kept: str = "the state is"
+
+    def where(self, done: int) -> str:
+        """Where the loop stands after `done` steps."""
+        return f"at step {done} of {self.total}" if self.place is None else self.place(done)
+
+
+class Loop:
+    """One sitting of a resumable loop. Under torchrun all processes run it, and the main one writes.
+
+    Attributes:
+        done: steps finished in all sittings.
+        saved: the state as last written, empty before.
+    """
+
+    def __init__(self, run: Run, plan: Plan) -> None:
+        self.run, self.plan, self.done = run, plan, 0
+        self.saved: State = {}, {}
+        self._before = 0.0
+        self._started: float | None = None
+        self._kept: Resumable | None = None
+        self._name = ""
+        self._identity: Mapping[str, JSON] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Time since the first step, that between sittings left out."""
+        return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
+
+    def resume(
+        self, name: str, kept: Resumable, identity: Mapping[str, JSON] | None = None, what: str = "checkpoint"
+    ) -> bool:
+        """Keep the state of `kept` in the run folder's file `name` from now on, and go on from it; False without one.
+
+        Args:
+            name: of the file.
+            kept: what is trained.
+            identity: what all sittings must have in common; it is written into the file.
+            what: the file in words.
+
+        Raises:
+            UserError: the file is damaged, or of a run with another `identity`.
+        """
+        self._name, self._kept, self._identity = name, kept, identity or {}
+        found = self.run.load(name)
+        if found is not None:
+            check_same_run(found[1], self._identity, what)
+            with as_described(self.run.file(name)):
+                self.done, self._before = kept.restore(*found), float(found[1]["seconds"])
+        return found is not None
+
+    def save(self) -> None:
+        """Keep the state as it is now, where there is something to keep it in."""
+        if self._kept is not None:
+            tensors, meta = self._kept.state()
+            self.saved = tensors, {**meta, **self._identity, "seconds": self.seconds}
+            if not is_worker():
+                self.run.save(self._name, *self.saved)
+
+    def finish(self, steps: Iterable[Step], agree: Callable[[bool], bool] = bool) -> None:
+        """Draw the steps that are left, each after the one before it was told, recorded and kept.
+
+        Args:
+            steps: does a step when the next is asked for.
+            agree: whether to stop, of whether this process was asked to; for processes that must stop together.
+
+        Raises:
+            Interrupted: stopped by Ctrl-C after saving; run the same again to go on.
+        """
+        plan, main, self._started = self.plan, not is_worker(), time.perf_counter()
+        if main and plan.counter is not None:
+            self.run.rewind(self.done, plan.counter)
+        with interrupt_guard() as guard, self.run.track(plan.total, plan.title, initial=self.done) as tracker:
+            for step in steps:
+                self.done, last = step.done, step.done == plan.total
+                tracker.update(step.done, **step.shown)
+                if main and step.metrics and (last or step.done % plan.record_every == 0):
+                    self.run.metric(**step.metrics)
+                stop = agree(guard.requested)
+                if stop or last or step.done % plan.save_every == 0:
+                    self.save()
+                if stop:
+                    raise self.run.stopped(plan.where(step.done), plan.kept)
