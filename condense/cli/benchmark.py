@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     AsJson,
     Device,
@@ -19,7 +19,12 @@ from condense.cli.options import (
 
 
 def benchmark(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.", autocompletion=complete.recipes
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
     settings: Settings = None,
     jobs: Annotated[
@@ -27,7 +32,15 @@ def benchmark(
         typer.Option("--jobs", metavar="N|auto", help="Cells at once; auto: one per GPU, else one per core up to 4."),
     ] = "auto",
     hours: Annotated[float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this.")] = None,
-    executor: Annotated[str, typer.Option("--executor", metavar="local|slurm", help="Where cells run.")] = "local",
+    executor: Annotated[
+        str,
+        typer.Option(
+            "--executor",
+            metavar="local|slurm",
+            help="Where cells run.",
+            autocompletion=complete.one_of("local", "slurm"),
+        ),
+    ] = "local",
     slurm: Annotated[
         list[str] | None,
         typer.Option("--slurm", metavar="KEY=VALUE", help="For submitit, e.g. slurm_partition=gpu; repeatable."),

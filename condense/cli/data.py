@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
     AsJson,
@@ -40,10 +40,21 @@ from condense.cli.options import (
 
 
 def corrupt(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Data set by name, or a folder, .npz or .h5.", autocompletion=complete.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.npz", help="What to write.")],
     noise: Annotated[
-        str | None, typer.Option("--noise", metavar="KIND:RATE", help="E.g. sym:0.4, partial:0.5.")
+        str | None,
+        typer.Option(
+            "--noise",
+            metavar="KIND:RATE",
+            help="E.g. sym:0.4, partial:0.5.",
+            autocompletion=complete.noise,
+        ),
     ] = None,
     labels: Labels = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
@@ -68,7 +79,12 @@ def corrupt(
 
 
 def relabel(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Data set by name, or a folder, .npz or .h5.", autocompletion=complete.data
+        ),
+    ],
     config: Config = None,
     noise: Noise = None,
     labels: Labels = None,

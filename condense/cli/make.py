@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     METHODS,
     MOST_SEED,
@@ -48,7 +48,12 @@ def train(
     noise: Noise = None,
     labels: Labels = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]")
+        str | None,
+        typer.Option(
+            "--method",
+            help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]",
+            autocompletion=complete.objectives,
+        ),
     ] = None,
     quick: Quick = False,
     run_folder: TrainedFolder = None,
@@ -96,7 +101,12 @@ def condense(
     noise: Noise = None,
     labels: Labels = None,
     method: Annotated[
-        str | None, typer.Option("--method", help=f"How to condense: {METHODS}, or a module of yours. [default: dmis]")
+        str | None,
+        typer.Option(
+            "--method",
+            help=f"How to condense: {METHODS}, or a module of yours. [default: dmis]",
+            autocompletion=complete.methods,
+        ),
     ] = None,
     ipc: Annotated[int | None, typer.Option("--ipc", help="Images per class. [default: 10]")] = None,
     generator: Annotated[
@@ -107,6 +117,7 @@ def condense(
         typer.Option(
             "--clean-first",
             metavar="none|dmis|cleanlab|oracle",
+            autocompletion=complete.one_of("none", "dmis", "cleanlab", "oracle"),
             help="Repair the labels first: by a DMIS generator (--generator, else trained), by cleanlab, by the truth.",
         ),
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condense import methods
+from condense.cli import complete
 from condense.errors import UserError
 from condense.machine import DEVICE, check_device
 from condense.rng import MOST_SEEDS
@@ -36,14 +37,26 @@ def _checked_log(name: str | None) -> str | None:
 
 
 Config = Annotated[
-    str | None, typer.Option("-c", "--config", help="Recipe: a YAML file, or the name of one that ships.")
+    str | None,
+    typer.Option(
+        "-c",
+        "--config",
+        help="Recipe: a YAML file, or the name of one that ships.",
+        autocompletion=complete.recipes,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="One value of the recipe; wins over all else; repeatable."),
 ]
 Data = Annotated[
-    str | None, typer.Option("--data", metavar="NAME|PATH", help="Data set by name, or a folder, .npz or .h5.")
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|PATH",
+        help="Data set by name, or a folder, .npz or .h5.",
+        autocompletion=complete.data,
+    ),
 ]
 Root = Annotated[Path | None, typer.Option("--root", help="Where a named data set lies.")]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Side in pixels to bring the images to.")]
@@ -52,6 +65,7 @@ Fit = Annotated[
     typer.Option(
         "--fit",
         metavar="crop|pad|squash",
+        autocompletion=complete.one_of("crop", "pad", "squash"),
         help="How images that are not square become so: their middle, with a margin, or distorted. [default: crop]",
     ),
 ]
@@ -60,6 +74,7 @@ Background = Annotated[
     typer.Option(
         "--background",
         metavar="white|grey|black",
+        autocompletion=complete.one_of("white", "grey", "black"),
         help="What transparent pictures are laid on, and the margin of --fit pad. [default: white]",
     ),
 ]
@@ -75,7 +90,12 @@ Flip = Annotated[
 Download = Annotated[bool, typer.Option("--download", help="Let a named data set be fetched.")]
 Noise = Annotated[
     str | None,
-    typer.Option("--noise", metavar="KIND:RATE", help="Make clean labels imprecise first, e.g. sym:0.4."),
+    typer.Option(
+        "--noise",
+        metavar="KIND:RATE",
+        help="Make clean labels imprecise first, e.g. sym:0.4.",
+        autocompletion=complete.noise,
+    ),
 ]
 Labels = Annotated[
     str | None,
@@ -109,11 +129,18 @@ Device = Annotated[
         metavar="auto|cpu|cuda|cuda:N|mps",
         help=f"Where to compute (or set {DEVICE}). [default: auto, a GPU where there is one]",
         callback=_use_device,
+        autocompletion=complete.devices,
     ),
 ]
 Log = Annotated[
     str | None,
-    typer.Option("--log", metavar="|".join(LOGS), help="Also send the metrics there.", callback=_checked_log),
+    typer.Option(
+        "--log",
+        metavar="|".join(LOGS),
+        help="Also send the metrics there.",
+        callback=_checked_log,
+        autocompletion=complete.logs,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).")]
@@ -170,7 +197,7 @@ def data_recipe(values: dict[str, Any]) -> DataRecipe:
     """
     from condense.recipe import DataRecipe, parse
 
-    return parse(DataRecipe, values, "option for data")
+    return parse(DataRecipe, values, "option for data", options=True)
 
 
 def make_request(config: str | None, settings: list[str] | None, named: dict[str, Any]) -> Request:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
     AsJson,
@@ -48,6 +48,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--protocol",
+            autocompletion=complete.protocols,
             help="How to train: hard, hard-quick, hard-adam, hard-as-learned, soft, soft-stored, dmis, quick. "
             "[default: hard]",
         ),
@@ -57,7 +58,12 @@ def evaluate(
     ] = False,
     network: Annotated[
         list[str] | None,
-        typer.Option("--network", metavar="A,B,…", help="What to train; repeatable. [default: the protocol's]"),
+        typer.Option(
+            "--network",
+            metavar="A,B,…",
+            help="What to train; repeatable. [default: the protocol's]",
+            autocompletion=complete.networks,
+        ),
     ] = None,
     cross: Annotated[bool, typer.Option("--cross", help="Train one network of every kind.")] = False,
     teacher: Annotated[
@@ -103,10 +109,22 @@ def rank(
     paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one data set.")],
     data: Data = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="How to train on hard labels: hard, hard-quick, hard-adam, dmis, quick.")
+        str,
+        typer.Option(
+            "--protocol",
+            help="How to train on hard labels: hard, hard-quick, hard-adam, dmis, quick.",
+            autocompletion=complete.protocols,
+        ),
     ] = "hard",
     quick: Annotated[bool, typer.Option("--quick", help="The protocol hard-quick.")] = False,
-    network: Annotated[str | None, typer.Option("--network", help="What to train. [default: the protocol's]")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            help="What to train. [default: the protocol's]",
+            autocompletion=complete.networks,
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Networks on each set, and random draws.")] = 5,
     steps: Annotated[int | None, typer.Option("--steps", help="Batches on all real images. [default: 2000]")] = None,
     real_accuracy: Annotated[
@@ -215,7 +233,14 @@ def metrics(
 
 
 def audit(
-    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET|DATA",
+            help="A condensed set, or a data set.",
+            autocompletion=complete.data,
+        ),
+    ],
     data: Data = None,
     labels: Labels = None,
     noise: Noise = None,
@@ -263,7 +288,12 @@ def audit(
 
 
 def classify(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set by name, or a folder, .npz or .h5.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Data set by name, or a folder, .npz or .h5.", autocompletion=complete.data
+        ),
+    ],
     config: Config = None,
     noise: Noise = None,
     labels: Labels = None,
@@ -278,7 +308,12 @@ def classify(
         typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one an objective."),
     ] = None,
     network: Annotated[
-        str | None, typer.Option("--network", help="What the arms train. [default: convnet3-bn]")
+        str | None,
+        typer.Option(
+            "--network",
+            help="What the arms train. [default: convnet3-bn]",
+            autocompletion=complete.networks,
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
     seed: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
     AsJson,
@@ -31,7 +31,14 @@ from condense.cli.options import (
 
 
 def inspect(
-    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET|DATA",
+            help="A condensed set, or a data set.",
+            autocompletion=complete.data,
+        ),
+    ],
     grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, one row per class (.png).")] = None,
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
     noise: Noise = None,
@@ -66,7 +73,13 @@ def export(
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="File or folder to write.")] = None,
     to: Out = None,
     format: Annotated[
-        str, typer.Option("--format", "-f", help="folder, hf, webdataset, npz, vico, ddranking or parquet.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="folder, hf, webdataset, npz, vico, ddranking or parquet.",
+            autocompletion=complete.formats,
+        ),
     ] = "folder",
     force: Force = False,
     as_json: AsJson = False,

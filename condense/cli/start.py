@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
     AsJson,
@@ -77,7 +77,14 @@ def init(
     background: Background = None,
     skip_unreadable: SkipUnreadable = False,
     flip: Flip = None,
-    method: Annotated[str | None, typer.Option("--method", help="Whose options. [default: dmis]")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="Whose options. [default: dmis]",
+            autocompletion=complete.methods,
+        ),
+    ] = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -101,7 +108,7 @@ def init(
 
 
 def doctor(device: Device = None, as_json: AsJson = False) -> None:
-    """Tell what this machine offers."""
+    """Show what this machine offers, and how long the demo takes on it."""
     from condense.commands.doctor import doctor as command
 
     output.answer(command, as_json, output.facts)

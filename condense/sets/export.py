@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import json
@@ -41,7 +42,9 @@ def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool =
     """
     path = Path(path)
     if format not in FORMATS:
-        raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}.")
+        near = difflib.get_close_matches(format, FORMATS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"there is no format {format!r}; {hint}choose one of {', '.join(FORMATS)}.")
     if format in FOLDERS and path.suffix.lower() in (*ENDINGS.values(), ".h5", ".hdf5", ".tar"):
         raise UserError(
             f"{path} is named like a file, and the format {format} makes a folder; say which with --format."
