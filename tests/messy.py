@@ -121,13 +121,15 @@ def make(folder: Path, pictures: int = 400, seed: int = 0) -> Messy:
             name = file.relative_to(folder).as_posix()
             made.truth[name] = kind
             made.misfiled += [name] if wrong else []
-    for name in sorted(made.truth)[:: max(1, len(made.truth) // num_twice)][:num_twice]:
+    for number, name in enumerate(sorted(made.truth)[:: max(1, len(made.truth) // num_twice)][:num_twice]):
         source = folder / name
-        copy = source.with_name(f"{source.stem} - Copy{source.suffix}")
+        others = [folder / "train" / kind for kind in CLASSES if kind != source.parent.name]
+        place = others[0] if number == 0 else source.parent  # one copy is filed under another class
+        copy = place / f"{source.stem} - Copy{source.suffix}"
         copy.write_bytes(source.read_bytes())
         made.duplicates.append(copy.relative_to(folder).as_posix())
         made.truth[made.duplicates[-1]] = made.truth[name]
-        if name in made.misfiled:
+        if place.name != made.truth[name]:
             made.misfiled.append(made.duplicates[-1])
     for number in range(num_bad):
         file = folder / "train" / CLASSES[number % 4] / f"bad {number}{('.jpg', '.png', '.gif')[number % 3]}"

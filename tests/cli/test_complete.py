@@ -14,7 +14,7 @@ from conftest import Dmis
 from condense import methods
 from condense.classifiers.networks import NAMES as NETWORKS
 from condense.cli import complete
-from condense.data.noise_spec import KINDS
+from condense.data.noise_spec import KINDS, LONG_TAIL, MIXTURE
 from condense.data.sources import NAMES as DATA
 from condense.evaluate.protocols import PROTOCOLS
 from condense.pipeline.plan import OBJECTIVES
@@ -28,7 +28,7 @@ def test_lists_of_names_are_those_of_the_modules() -> None:
     assert complete.DATA == tuple(DATA) and complete.FORMATS == tuple(FORMATS)
     assert complete.PROTOCOLS == tuple(PROTOCOLS) and complete.NETWORKS == tuple(NETWORKS)
     assert complete.OBJECTIVES == tuple(OBJECTIVES)
-    assert {name.removesuffix(":") for name in complete.NOISE} == set(KINDS) | {"none"}
+    assert {name.removesuffix(":") for name in complete.NOISE} == {*KINDS, LONG_TAIL, MIXTURE, "none"}
 
 
 @pytest.mark.parametrize(
