@@ -31,8 +31,8 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 
 def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
-    """`evaluations`, by progress bar: one a network."""
-    return [("forgetting", evaluations(train, ipc, options) // options.networks)] * options.networks
+    """`evaluations`, by progress bar."""
+    return [("forgetting", evaluations(train, ipc, options))]
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:

@@ -42,8 +42,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
     """`evaluations`, by progress bar."""
-    taught = teaching(train, options.teacher)
-    return [("teacher", taught), ("random_soft", evaluations(train, ipc, options) - taught)]
+    return [("teacher", evaluations(train, ipc, options))]
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
