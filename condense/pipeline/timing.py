@@ -127,14 +127,18 @@ def _image_seconds(data: TrainingSet, network: NetworkOptions | str, learns: boo
 
 def _each(step: Callable[[], object]) -> float:
     """Seconds of one call, the mean of some after one to warm up."""
-    wait = (lambda: None) if best_device().type == "cpu" else torch.accelerator.synchronize
-    step()
-    wait()
+    on_gpu = best_device().type != "cpu"
+
+    def finished() -> None:
+        step()
+        if on_gpu:
+            torch.accelerator.synchronize()
+
+    finished()
     started, done = time.perf_counter(), 0
     while done < 2 or time.perf_counter() - started < SECONDS:
-        step()
+        finished()
         done += 1
-        wait()
     return (time.perf_counter() - started) / done
 
 

@@ -93,7 +93,7 @@ def test_json_has_the_keys_that_are_promised(dmis: Dmis) -> None:
         "corrupt": ("corrupt", "digits", "-o", "c.npz", "--noise", "sym:0.4"),
         "condense": ("condense", "--method", "random", "--ipc", "1", "--out", "r.h5", "--quiet"),
         "condense --dry-run": ("condense", "--method", "random", "--dry-run"),
-        "train": ("train", "--noise", "sym:0.4", *fast, "--run", "run", "--set", "train.held_out=0", "--quiet"),
+        "train": ("train", "--noise", "sym:0.4", *fast, "--run", "run", "--quiet"),
         "evaluate": ("evaluate", "r.h5", "--protocol", "quick", "--network", "mlp", "--repeats", "1", "--quiet"),
         "export": ("export", "r.h5", "w", "--format", "webdataset"),
         "validate": ("validate", "r.h5"),

@@ -55,13 +55,13 @@ CASES = [
 
 
 @pytest.mark.parametrize(("method", "changed"), CASES)
-def test_parts_are_the_bars_and_the_cost_of_a_generator(method, changed, monkeypatch):
+def test_parts_are_the_bars_and_the_cost_of_a_generator(method, changed, monkeypatch, tmp_path):
     plan = planned(method, **{**SMALL, **changed})
     parts = condensing(plan)
     assert sum(part.images for part in parts) == cost.describe(plan, draws=True)["network_evaluations"]
     run = Noted()
     monkeypatch.setattr(Run, "track", lambda _, *told, **more: run.track(*told, **more))
-    make_set(plan, Run(None))
+    make_set(plan, Run(tmp_path))
     assert run.bars == [part.name for part in parts]
 
 
