@@ -1,4 +1,4 @@
-"""glibc's allocator told to keep what was freed.
+"""Make glibc's allocator keep freed memory.
 
 By default glibc asks the kernel anew for every block above 32 MB and gives it back when freed, so a training step pays
 for fresh pages at every large tensor. Kept instead, a step of ConvNet-3 on 256 images of 28x28 takes two thirds of the

@@ -1,4 +1,4 @@
-"""What is said to people and programs: no result is lost for the sake of a terminal, and no terminal obeys a file.
+"""Output to people and programs: a broken terminal loses no result, and text from files cannot control a terminal.
 
 Results go to stdout, all else to stderr. A stdout that is closed, full, or of an encoding without ± must not cost what
 hours of work have found; and names in strangers' files must not steer the terminal that shows them.

@@ -10,7 +10,7 @@ labels = condense.relabel(data, quick=True)
 small.save("s.h5")
 ```
 
-Nothing is written unless a folder is named by `run`; there a call that was stopped goes on when it is made again.
+Nothing is written unless `run` names a folder; a call that was stopped there resumes when it is repeated.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
 Data = LoadedData | TrainingSet | str | Path
-"""What is worked on: loaded data, images with labels of which no truth is known, or the name or path of a data set."""
+"""Loaded data, images with labels whose truth is unknown, or the name or path of a data set."""
 
 RecipeLike = str | Path | Mapping[str, Any]
 """A recipe file, the name of one that ships, or the same as a nested mapping, e.g. {"train": {"steps": 2000}}."""
@@ -68,18 +68,18 @@ def load_data(
 
     Args:
         name: a named data set (`condense.data.sources.NAMES`), a folder of images, or an .npz or .h5 file, also as
-            FILE::KEY; with `images` only what the data are called.
+            FILE::KEY; with `images` the name to give to the data.
         images: uint8 [n, H, W, C] or [n, H, W], in place of a data set that exists.
         labels: with `images`: whole numbers [n], class names [n], candidates bool [n, c], or a `Supervision`;
             otherwise FILE or FILE::NAME to take the given labels from.
         classes: class names [c] in the order of the label numbers; with labels by name the names found, sorted.
         test_images: test images as `images`.
         test_labels: their true labels.
-        noise: what makes clean labels imprecise, e.g. "sym:0.4"; labels in arrays count as clean for it.
-        seed: of the noise.
+        noise: kind and rate of the noise put on clean labels, e.g. "sym:0.4"; labels in arrays count as clean.
+        seed: seed of the noise.
         image_size: side in pixels to which images are cropped and resized.
-        root: where a named data set lies.
-        download: whether a named data set may be fetched.
+        root: folder of a named data set.
+        download: whether a named data set may be downloaded.
         reading: how images are read: fit, background, skip_unreadable and flip, see `condense.recipe.DataRecipe`.
 
     Raises:
@@ -119,9 +119,9 @@ def train(
     Args:
         data: what to train on.
         method: objective: dmis, vanilla, tdsm or cad; the recipe's, else dmis.
-        seed: of everything; the recipe's, else 0.
-        quick: whether every default is the smallest budget that runs every stage: a first try.
-        recipe: what is different from the defaults for images of this size.
+        seed: random seed; the recipe's, else 0.
+        quick: whether defaults are the smallest budget that runs every stage, for a first try.
+        recipe: what differs from the defaults for images of this size.
         run: folder for checkpoints, metrics and the generator.
         progress: whether bars are drawn on stderr.
 
@@ -154,10 +154,10 @@ def condense(
         data: images and imprecise labels.
         method: one of `condense.methods.names()`, or a module of yours; the recipe's, else dmis.
         ipc: images per class; the recipe's, else 10.
-        seed: of everything; the recipe's, else 0.
-        quick: whether every default is the smallest budget that runs every stage: a first try.
-        clean_first: who repairs the labels beforehand: none, dmis, cleanlab or oracle (the truth).
-        recipe: what is different from the defaults of the method for images of this size.
+        seed: random seed; the recipe's, else 0.
+        quick: whether defaults are the smallest budget that runs every stage, for a first try.
+        clean_first: how the labels are repaired beforehand: none, dmis, cleanlab or oracle (the truth).
+        recipe: what differs from the method's defaults for images of this size.
         run: folder for checkpoints and metrics.
         progress: whether bars are drawn on stderr.
 
@@ -190,12 +190,12 @@ def evaluate(
     Args:
         sets: sets or their files.
         data: whose test images are used; those the set was made from when None.
-        protocol: how to train: hard, hard-quick, soft, dmis or quick.
-        network: what to train, one or several; the protocol's network when empty.
+        protocol: name of the protocol, see `condense.evaluate.protocols`: hard, hard-quick, quick, soft, dmis, …
+        network: architecture to train, one or several; the protocol's when empty.
         repeats: networks trained on each set.
-        seed: of the networks.
-        cross: whether one network of every kind is trained too.
-        teacher: run folder of a teacher that gives soft labels.
+        seed: seed of the networks.
+        cross: whether one network of every architecture is trained too.
+        teacher: run folder of the teacher for soft labels.
         progress: whether a bar is drawn on stderr.
 
     Raises:
@@ -244,9 +244,9 @@ def relabel(
     Args:
         data: images and imprecise labels.
         generator: a DMIS generator, or the run folder of one; trained when None.
-        seed: of everything; the recipe's, else 0.
-        quick: whether every default is the smallest budget that runs every stage: a first try.
-        recipe: what is different from the defaults for images of this size.
+        seed: random seed; the recipe's, else 0.
+        quick: whether defaults are the smallest budget that runs every stage, for a first try.
+        recipe: what differs from the defaults for images of this size.
         run: folder for the generator that is trained.
         progress: whether bars are drawn on stderr.
 

@@ -1,4 +1,4 @@
-"""Where a result was made: source revision, machine, memory. Written into results; decides nothing."""
+"""Where a result was made: source revision, machine, memory. Only recorded in results, never used for a decision."""
 
 from __future__ import annotations
 

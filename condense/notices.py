@@ -1,4 +1,4 @@
-"""What a user should know although nothing is wrong: one sentence each, on stderr, once."""
+"""Notes to the user where nothing is wrong: one sentence each, on stderr, once."""
 
 from __future__ import annotations
 

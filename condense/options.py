@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Options(BaseModel):
-    """Options with defaults and a description a field; a misspelt key is an error.
+    """Options with defaults and a description per field; a misspelt key is an error.
 
     Attributes:
         QUICK: values, nested like the options, for the smallest budget that still runs every stage.

@@ -1,4 +1,4 @@
-"""Which arithmetic a device is quick at, how it is asked for, and what float32 means.
+"""Which arithmetic is fast on a device, how it is selected, and what float32 means.
 
 Nothing is assumed of a device that can be asked or measured: instruction sets are asked for their names, and where the
 answer settles nothing (ARM, CPUs newer than torch's list, Apple's GPUs) one convolution is timed in both types.

@@ -216,7 +216,7 @@ def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
 
 
 def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
-    """One line a method; the intervals of two sets would hide everything else."""
+    """One line per method; the intervals of two sets would hide everything else."""
     lines = []
     for label in _unique(entry.label for entry in done):
         own = [entry for entry in done if entry.label == label]

@@ -117,7 +117,7 @@ def picture_rows(images: Images, columns: int, wrong: Mask | None = None) -> Ima
 
     Args:
         images: uint8 [n, H, W, 1 or 3].
-        columns: pictures a row.
+        columns: pictures per row.
         wrong: bool [n], or None where nothing is to be marked.
 
     Returns:
@@ -193,7 +193,7 @@ def accuracy_lines(lines: Sequence[Line], across: str, ticks: Sequence[int] = ()
     """Accuracies in percent over a logarithmic axis, with 95 % intervals where there are any.
 
     Args:
-        lines: one a method, drawn from left to right.
+        lines: one per method, drawn from left to right.
         across: what the axis is, e.g. "images per class".
         ticks: where it is marked; at powers of ten when empty.
     """

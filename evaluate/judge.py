@@ -1,4 +1,4 @@
-"""The judge: a classifier trained on real images, independent of whoever made the set it looks at."""
+"""The classifier that judges a set: trained on real images, independent of the method that made the set."""
 
 from __future__ import annotations
 

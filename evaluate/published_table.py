@@ -1,4 +1,4 @@
-"""Every published number beside ours, one line each: what a paper's table comes to here."""
+"""Every published number beside ours, one line each."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Result:
         protocol: how networks were trained on the set; empty where no set was made.
         network: which.
         status: "missing" before it has been run to its end.
-        accuracies: one a network.
+        accuracies: one per network.
         mean: of them.
         std: their sample standard deviation; None for one network.
         ci95: half width of the 95 % interval; None for one network.
@@ -162,7 +162,7 @@ _REAL = {
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one line a cell: accuracies separated by blanks, metrics as JSON, empty what is not known.
+    """Write one line per cell: accuracies separated by blanks, metrics as JSON, empty what is not known.
 
     Raises `atomic_path`'s.
     """

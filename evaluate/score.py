@@ -39,7 +39,7 @@ class Score:
         mean: over the networks.
         std: sample standard deviation, None for one network.
         ci95: half width of the 95 % Student-t interval, None for one network.
-        accuracies: one a network, in percent.
+        accuracies: one per network, in percent.
         protocol: name and every setting, as used for this data set, and `Arithmetic`: device, precision, why.
         network: name of the architecture.
         seconds: wall time of training and testing all of them.

@@ -58,7 +58,7 @@ class Evaluation:
 
     Attributes:
         sets: names of the sets.
-        scores: one a network, in the order asked for; what concerns "the score" means the first.
+        scores: one per network, in the order asked for; what concerns "the score" means the first.
     """
 
     sets: tuple[str, ...]

@@ -133,7 +133,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     Sources: Student (1908) for the t test; Fisher (1935), The Design of Experiments, Section 21, for the other.
 
     Args:
-        a: accuracies of one method, one a seed.
+        a: accuracies of one method, one per seed.
         b: those of the other, of the same seeds in the same order.
 
     Raises:

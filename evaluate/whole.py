@@ -1,4 +1,4 @@
-"""Networks on all real images: what the sets of a table are to be measured by.
+"""Networks trained on all real images: the bound for the sets of a table.
 
 They are trained as the protocol trains on a set, by the same network, optimiser, learning rate, augmentation and batch,
 and tested alike; only the images and how often they are seen are others.

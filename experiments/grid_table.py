@@ -2,7 +2,7 @@
 
     python experiments/grid_table.py DIR [--json FILE]
 
-DIR is the folder of a `dmis benchmark`. A line a method or variant, a column a setting and number of images per class;
+DIR is the folder of a `dmis benchmark`. One line per method or variant, one column per setting and images per class:
 mean and 95 % interval over the sets of all seeds, or over the networks where there is one set (in brackets: how many
 sets). Cells that are missing or failed are left out and counted.
 """

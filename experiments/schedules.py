@@ -63,7 +63,7 @@ def relative_errors(generator: Generator, images: np.ndarray, labels: np.ndarray
 
 
 def print_interval_errors(generator: Generator, images: np.ndarray, labels: np.ndarray) -> None:
-    """A line a class: mean and standard deviation over its images, of both forms."""
+    """A line per class: mean and standard deviation over its images, of both forms."""
     (left, right), (low, high) = centred_interval(WIDTH), ddpm_interval(DDPM_WIDTH)
     forms = {"EDM": f"EDM [{left:.4f}, {right:.4f}]", "DDPM": f"DDPM [{low:.2f}, {high:.2f}]"}
     found = {form: relative_errors(generator, images, labels, form) for form in forms}

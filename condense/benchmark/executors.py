@@ -96,7 +96,7 @@ class LocalExecutor:
     """A process a task on this machine, its share of the cores each, and one of the GPUs where there are any.
 
     Args:
-        slots: tasks at once; one a GPU, else one a core up to four, when None.
+        slots: tasks at once; one per GPU, else one per core up to four, when None.
     """
 
     def __init__(self, slots: int | None = None) -> None:

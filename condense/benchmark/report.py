@@ -24,7 +24,7 @@ MOST_SHOWN = 10  # images per class in the report
 
 
 def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> BenchmarkReport:
-    """The report's values: pictures of one set a method and setting, confusions of what learnt the labels."""
+    """The report's values: pictures of one set per method and setting, confusions of what learnt the labels."""
     everything = [(cell, result) for cell, result in zip(cells, results, strict=True) if result.status == "done"]
     sets = [(cell, result) for cell, result in everything if cell.task == "condensation" and WHOLE not in cell.recipe]
     done = [(cell, result) for cell, result in sets if cell.set_of is None]

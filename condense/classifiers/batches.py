@@ -22,7 +22,7 @@ class Batches:
         images: float32 [n, C, H, W], normalised.
         targets: [n] or [n, c], on the same device.
         batch_size: images per step; the last batch of an epoch may be smaller.
-        seeds: of order and augmentation, one a network.
+        seeds: of order and augmentation, one per network.
         augment: applied to every batch, with a CPU generator.
         mix: applied to every batch and its targets thereafter.
     """

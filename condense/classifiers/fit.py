@@ -158,7 +158,7 @@ def run_epochs(
     """The loop itself, for one network or several at once: yields after every epoch what is known of each.
 
     Args:
-        forward: inputs [B, C, H, W], one a network, to as many logits [B, c].
+        forward: inputs [B, C, H, W], one per network, to as many logits [B, c].
         batches: what the networks see.
         options: for all but the batch size.
         loss: as in `fit`.

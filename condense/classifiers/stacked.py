@@ -110,7 +110,7 @@ def fit_stacked(
         images: float32 [n, C, H, W], normalised, the same for all.
         targets: as in `fit`.
         options: see `FitOptions`.
-        seeds: of order and augmentation, one a network.
+        seeds: of order and augmentation, one per network.
         augment: as in `fit`; applied to each network's batch with its own generator, and so is `mix`.
         mix: as in `fit`.
         loss: as in `fit`.

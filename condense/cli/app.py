@@ -43,7 +43,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help=f"Show where an unforeseen error happened (or set {DEBUG}=1).")
+        bool, typer.Option("--debug", help=f"Show the traceback of an unexpected error (or set {DEBUG}=1).")
     ] = False,
 ) -> None:
     pass

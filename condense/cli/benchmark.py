@@ -22,40 +22,48 @@ def benchmark(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help="A benchmark's recipe: a file, or one that ships.", autocompletion=complete.recipes
+            metavar="RECIPE",
+            help="Benchmark recipe: a file, or the name of a shipped one.",
+            autocompletion=complete.recipes,
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and a folder a cell.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and one folder per cell.")
+    ],
     settings: Settings = None,
     jobs: Annotated[
         str,
-        typer.Option("--jobs", metavar="N|auto", help="Cells at once; auto: one per GPU, else one per core up to 4."),
+        typer.Option(
+            "--jobs", metavar="N|auto", help="Cells run at once; auto: one per GPU, else one per core, at most 4."
+        ),
     ] = "auto",
-    hours: Annotated[float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this.")] = None,
+    hours: Annotated[
+        float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this many hours.")
+    ] = None,
     executor: Annotated[
         str,
         typer.Option(
             "--executor",
             metavar="local|slurm",
-            help="Where cells run.",
+            help="Where the cells run.",
             autocompletion=complete.one_of("local", "slurm"),
         ),
     ] = "local",
     slurm: Annotated[
         list[str] | None,
-        typer.Option("--slurm", metavar="KEY=VALUE", help="For submitit, e.g. slurm_partition=gpu; repeatable."),
+        typer.Option("--slurm", metavar="KEY=VALUE", help="Option for submitit, e.g. slurm_partition=gpu; repeatable."),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Run part I of N here, e.g. 2/4; DIR may be shared.")
+        str | None, typer.Option("--shard", metavar="I/N", help="Run part I of N, e.g. 2/4; parts may share DIR.")
     ] = None,
     dry_run: DryRun = False,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a grid of methods, settings, sizes and seeds.
+    """Run a grid of methods, sizes and seeds.
 
-    Run again, it does what is missing.
+    Run it again to do what is missing.
     """
     from condense.benchmark import runner
     from condense.benchmark.executors import choose_executor, slots_asked
@@ -87,22 +95,20 @@ def benchmark(
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR …", help="Folder of a benchmark; or folders of kept results.")
+        list[Path], typer.Argument(metavar="DIR …", help="Folder of a benchmark, or folders of kept results.")
     ],
     keep: Annotated[
         Path | None,
-        typer.Option(
-            "--keep", metavar="FOLDER", help="Keep a small JSON file of each cell there, for tables elsewhere."
-        ),
+        typer.Option("--keep", metavar="FOLDER", help="Also write a small JSON file per cell to this folder."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where tables made from kept results go.")
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for tables made from kept results.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a benchmark's report anew.
+    """Rewrite a benchmark's report.
 
-    With --out from kept results alone, those of several folders merged.
+    With --out, make it from kept results alone, merging those of several folders.
     """
     from condense.benchmark import runner
     from condense.errors import UserError

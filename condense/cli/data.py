@@ -1,4 +1,4 @@
-"""Commands on data sets: labels made imprecise, or repaired."""
+"""Commands on data sets: make labels imprecise, or repair them."""
 
 from __future__ import annotations
 
@@ -43,21 +43,23 @@ def corrupt(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="Data set by name, or a folder, .npz or .h5.", autocompletion=complete.data
+            metavar="DATA",
+            help="Data set: a name, a folder, .npz or .h5.",
+            autocompletion=complete.data,
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.npz", help="What to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.npz", help="File to write.")],
     noise: Annotated[
         str | None,
         typer.Option(
             "--noise",
             metavar="KIND:RATE",
-            help="E.g. sym:0.4, partial:0.5.",
+            help="Kind and rate of the noise, e.g. sym:0.4, partial:0.5.",
             autocompletion=complete.noise,
         ),
     ] = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -68,7 +70,7 @@ def corrupt(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make clean labels imprecise, into a file."""
+    """Make clean labels imprecise and write them."""
     from condense.commands.corrupt import corrupt_labels as command
 
     recipe = data_recipe(
@@ -82,7 +84,9 @@ def relabel(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="Data set by name, or a folder, .npz or .h5.", autocompletion=complete.data
+            metavar="DATA",
+            help="Data set: a name, a folder, .npz or .h5.",
+            autocompletion=complete.data,
         ),
     ],
     config: Config = None,

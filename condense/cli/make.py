@@ -51,7 +51,7 @@ def train(
         str | None,
         typer.Option(
             "--method",
-            help="Objective: dmis, vanilla, tdsm or cad. [default: dmis]",
+            help="Training objective: dmis, vanilla, tdsm or cad. [default: dmis]",
             autocompletion=complete.objectives,
         ),
     ] = None,
@@ -74,7 +74,7 @@ def train(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a generator only."""
+    """Train a generator and nothing else."""
     from condense.commands import train as commands
 
     named = recipe_values(
@@ -104,7 +104,7 @@ def condense(
         str | None,
         typer.Option(
             "--method",
-            help=f"How to condense: {METHODS}, or a module of yours. [default: dmis]",
+            help=f"Condensation method: {METHODS}, or a module of yours. [default: dmis]",
             autocompletion=complete.methods,
         ),
     ] = None,
@@ -117,13 +117,14 @@ def condense(
         typer.Option(
             "--clean-first",
             metavar="none|dmis|cleanlab|oracle",
+            help="Repair the labels first: by DMIS (--generator, or a new one), by cleanlab, or by the truth.",
             autocompletion=complete.one_of("none", "dmis", "cleanlab", "oracle"),
-            help="Repair the labels first: by a DMIS generator (--generator, else trained), by cleanlab, by the truth.",
         ),
     ] = None,
     quick: Quick = False,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE.h5", help="The set. [default: DATA-METHOD-ipcN.h5]")
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE.h5", help="Condensed set to write. [default: DATA-METHOD-ipcN.h5]"),
     ] = None,
     run_folder: RunFolder = None,
     seed: Seed = None,
@@ -181,20 +182,20 @@ def condense(
 def generate(
     generator: Annotated[Path, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")],
     count: Annotated[int, typer.Option("--count", min=1, help="Images per class.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="An .h5 or .npz file, or a folder of pictures.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File (.h5, .npz) or folder of images to write.")],
     agree: Annotated[
-        bool, typer.Option("--agree", help="Replace samples that the generator's classifier gives to another class.")
+        bool, typer.Option("--agree", help="Replace samples that the generator assigns to another class.")
     ] = False,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Steps of the sampler.")] = 18,
     guidance: Annotated[float, typer.Option("--guidance", min=0.0, help="Strength of class guidance.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the images drawn before a stop.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue with the images drawn before a stop.")] = False,
     force: Force = False,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw any number of images per class from a trained generator."""
+    """Draw images from a trained generator."""
     from condense.pipeline.generate import Wanted
     from condense.pipeline.generate import generate as command
 

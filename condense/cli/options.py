@@ -1,4 +1,4 @@
-"""Options that several commands share, and what of a recipe the given ones stand for."""
+"""Options that several commands share, and the parts of a recipe that they set."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ Config = Annotated[
     typer.Option(
         "-c",
         "--config",
-        help="Recipe: a YAML file, or the name of one that ships.",
+        help="Recipe: a YAML file, or the name of a shipped one.",
         autocompletion=complete.recipes,
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="One value of the recipe; wins over all else; repeatable."),
+    typer.Option("--set", metavar="A.B=C", help="Set one value of the recipe; overrides all else; repeatable."),
 ]
 Data = Annotated[
     str | None,
     typer.Option(
         "--data",
         metavar="NAME|PATH",
-        help="Data set by name, or a folder, .npz or .h5.",
+        help="Data set: a name, a folder, .npz or .h5.",
         autocompletion=complete.data,
     ),
 ]
-Root = Annotated[Path | None, typer.Option("--root", help="Where a named data set lies.")]
-ImageSize = Annotated[int | None, typer.Option("--image-size", help="Side in pixels to bring the images to.")]
+Root = Annotated[Path | None, typer.Option("--root", help="Folder of a named data set.")]
+ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize images to this side, in pixels.")]
 Fit = Annotated[
     str | None,
     typer.Option(
         "--fit",
         metavar="crop|pad|squash",
+        help="Make images square: crop the middle, pad with a margin, or distort. [default: crop]",
         autocompletion=complete.one_of("crop", "pad", "squash"),
-        help="How images that are not square become so: their middle, with a margin, or distorted. [default: crop]",
     ),
 ]
 Background = Annotated[
@@ -74,11 +74,11 @@ Background = Annotated[
     typer.Option(
         "--background",
         metavar="white|grey|black",
+        help="Colour behind transparent images and of the margin of --fit pad. [default: white]",
         autocompletion=complete.one_of("white", "grey", "black"),
-        help="What transparent pictures are laid on, and the margin of --fit pad. [default: white]",
     ),
 ]
-SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave files out that cannot be read.")]
+SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read.")]
 Flip = Annotated[
     bool | None,
     typer.Option(
@@ -87,25 +87,25 @@ Flip = Annotated[
         show_default=False,
     ),
 ]
-Download = Annotated[bool, typer.Option("--download", help="Let a named data set be fetched.")]
+Download = Annotated[bool, typer.Option("--download", help="Allow a named data set to be downloaded.")]
 Noise = Annotated[
     str | None,
     typer.Option(
         "--noise",
         metavar="KIND:RATE",
-        help="Make clean labels imprecise first, e.g. sym:0.4.",
+        help="Make the clean labels imprecise first, e.g. sym:0.4.",
         autocompletion=complete.noise,
     ),
 ]
 Labels = Annotated[
     str | None,
-    typer.Option("--labels", metavar="FILE[::NAME]", help="Take the given labels from a file, e.g. CIFAR-10N's."),
+    typer.Option("--labels", metavar="FILE[::NAME]", help="Read the given labels from a file, e.g. CIFAR-10N's."),
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="The smallest budget that runs every stage: a first try.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of everything. [default: 0]")]
+Quick = Annotated[bool, typer.Option("--quick", help="Smallest budget that runs every stage, for a first try.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed. [default: 0]")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option("--run", metavar="DIR", help="Run folder, for checkpoints. [default: runs/NAME-seedN]"),
+    typer.Option("--run", metavar="DIR", help="Run folder for checkpoints. [default: runs/NAME-seedN]"),
 ]
 TrainedFolder = Annotated[
     Path | None,
@@ -114,13 +114,13 @@ TrainedFolder = Annotated[
         "-o",
         "--out",
         metavar="DIR",
-        help="Run folder, for generator and checkpoints. [default: runs/NAME-seedN]",
+        help="Run folder for the generator and checkpoints. [default: runs/NAME-seedN]",
     ),
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", hidden=True)]  # where the output is an argument
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run folder's checkpoint.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done and cost; write nothing.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the run folder's checkpoint.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and its cost; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[
     str | None,
@@ -142,7 +142,7 @@ Log = Annotated[
         autocompletion=complete.logs,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Hide progress bars.")]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).")]
 
 

@@ -194,7 +194,7 @@ def _oracle(used: bool) -> None:
 
 
 def ranking(result: Mapping[str, Any]) -> None:
-    """A line a set, best LRS first: DD-Ranking's scores, accuracies as fractions, size and cost."""
+    """A line per set, best LRS first: DD-Ranking's scores, accuracies as fractions, size and cost."""
     head = ["set", "method", "IPC", "LRS", "ARS", "HLR", "IOR", "accuracy", "random", "real", "ratio", "made in"]
     lines = [
         [

@@ -48,29 +48,30 @@ def evaluate(
         str | None,
         typer.Option(
             "--protocol",
-            autocompletion=complete.protocols,
-            help="How to train: hard, hard-quick, hard-adam, hard-as-learned, soft, soft-stored, dmis, quick. "
+            help="Protocol: hard, hard-quick, hard-adam, hard-as-learned, soft, soft-stored, dmis, quick. "
             "[default: hard]",
+            autocompletion=complete.protocols,
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The protocol hard-quick: a first look, in less than a third.")
+        bool,
+        typer.Option("--quick", help="Use the protocol hard-quick: a first look in less than a third of the time."),
     ] = False,
     network: Annotated[
         list[str] | None,
         typer.Option(
             "--network",
             metavar="A,B,…",
-            help="What to train; repeatable. [default: the protocol's]",
+            help="Networks to train; repeatable. [default: the protocol's]",
             autocompletion=complete.networks,
         ),
     ] = None,
-    cross: Annotated[bool, typer.Option("--cross", help="Train one network of every kind.")] = False,
+    cross: Annotated[bool, typer.Option("--cross", help="Also train one network of every architecture.")] = False,
     teacher: Annotated[
         Path | None,
-        typer.Option("--teacher", metavar="RUN", help="Run folder of a teacher that gives soft labels."),
+        typer.Option("--teacher", metavar="RUN", help="Run folder of the teacher for soft labels."),
     ] = None,
-    repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained of each. [default: 5]")] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained on each set. [default: 5]")] = None,
     seed: Seed = None,
     settings: Settings = None,
     root: Root = None,
@@ -84,7 +85,7 @@ def evaluate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train networks on a set, test on real images.
+    """Train networks on a set and test them.
 
     Several sets of one method, made with different seeds, are scored together.
     """
@@ -112,32 +113,35 @@ def rank(
         str,
         typer.Option(
             "--protocol",
-            help="How to train on hard labels: hard, hard-quick, hard-adam, dmis, quick.",
+            help="Protocol for hard labels: hard, hard-quick, hard-adam, dmis, quick.",
             autocompletion=complete.protocols,
         ),
     ] = "hard",
-    quick: Annotated[bool, typer.Option("--quick", help="The protocol hard-quick.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Use the protocol hard-quick.")] = False,
     network: Annotated[
         str | None,
         typer.Option(
             "--network",
-            help="What to train. [default: the protocol's]",
+            help="Network to train. [default: the protocol's]",
             autocompletion=complete.networks,
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", help="Networks on each set, and random draws.")] = 5,
-    steps: Annotated[int | None, typer.Option("--steps", help="Batches on all real images. [default: 2000]")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="Networks per set, and number of random sets.")] = 5,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Training steps on all real images. [default: 2000]")
+    ] = None,
     real_accuracy: Annotated[
         float | None,
-        typer.Option("--real-accuracy", metavar="0…1", help="In place of training on all real images."),
+        typer.Option("--real-accuracy", metavar="0…1", help="Accuracy to use instead of training on all real images."),
     ] = None,
     teacher: Annotated[
-        Path | None, typer.Option("--teacher", metavar="RUN", help="Gives random images their soft labels.")
+        Path | None,
+        typer.Option("--teacher", metavar="RUN", help="Run folder of the teacher for soft labels of random images."),
     ] = None,
-    hard_labels: Annotated[bool, typer.Option("--hard-labels", help="Leave the soft labels of the sets out.")] = False,
-    lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Of IOR against HLR, 0 to 1.")] = 0.5,
-    ars_weight: Annotated[float, typer.Option("--ars-weight", help="Of augmented training, 0 to 1.")] = 0.5,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
+    hard_labels: Annotated[bool, typer.Option("--hard-labels", help="Ignore the soft labels of the sets.")] = False,
+    lrs_weight: Annotated[float, typer.Option("--lrs-weight", help="Weight of IOR against HLR, 0 to 1.")] = 0.5,
+    ars_weight: Annotated[float, typer.Option("--ars-weight", help="Weight of augmented training, 0 to 1.")] = 0.5,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -180,26 +184,29 @@ def rank(
 
 
 def metrics(
-    paths: Annotated[list[Path], typer.Argument(metavar="SET", help="Condensed sets (.h5) of one size.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="SET", help="Condensed sets (.h5) of equal size.")],
     data: Data = None,
     space: Annotated[
-        str | None, typer.Option("--space", help="Features: convnet, efflite0, inception. [default: convnet]")
+        str | None, typer.Option("--space", help="Feature space: convnet, efflite0 or inception. [default: convnet]")
     ] = None,
     inception_weights: Annotated[
-        Path | None, typer.Option("--inception-weights", metavar="FILE", help="For the true FID.")
+        Path | None, typer.Option("--inception-weights", metavar="FILE", help="Inception weights, for the true FID.")
     ] = None,
-    k: Annotated[list[int] | None, typer.Option("--k", help="Neighbours; repeatable. [default: 3 and 5]")] = None,
+    k: Annotated[
+        list[int] | None, typer.Option("--k", help="Number of neighbours; repeatable. [default: 3 and 5]")
+    ] = None,
     reference: Annotated[
-        int | None, typer.Option("--reference", help="Most real images to compare with. [default: 10000]")
+        int | None, typer.Option("--reference", help="Largest number of real images to compare with. [default: 10000]")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Batches of 128 for the space convnet. [default: 400]")
+        int | None, typer.Option("--steps", help="Training steps of the convnet space, batches of 128. [default: 400]")
     ] = None,
     cas: Annotated[
-        str, typer.Option("--cas", metavar="PROTOCOL|none", help="How to train on the set, to test on real images.")
+        str,
+        typer.Option("--cas", metavar="PROTOCOL|none", help="Protocol for the classification accuracy score (CAS)."),
     ] = "hard-quick",
-    repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained for it. [default: 3]")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
+    repeats: Annotated[int | None, typer.Option("--repeats", help="Networks trained for CAS. [default: 3]")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -211,7 +218,7 @@ def metrics(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Hold sets against real images (FID and kin)."""
+    """Compare sets with real images (FID etc.)."""
     from condense.commands.metrics import MetricsOptions
     from condense.commands.metrics import metrics as command
 
@@ -245,13 +252,16 @@ def audit(
     labels: Labels = None,
     noise: Noise = None,
     classifier: Annotated[
-        str, typer.Option("--classifier", metavar="NETWORK|none", help="Judges what the truth does not tell.")
+        str,
+        typer.Option(
+            "--classifier", metavar="NETWORK|none", help="Classifier that judges labels where the truth is unknown."
+        ),
     ] = "convnet3",
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Batches of 128 it is trained for. [default: 400]")
+        int | None, typer.Option("--steps", help="Training steps of the classifier, batches of 128. [default: 400]")
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report to this file.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -264,7 +274,7 @@ def audit(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Are the labels right, the images copies?"""
+    """Check for wrong labels and copied images."""
     from condense.commands.audit import audit as command
 
     recipe = data_recipe(
@@ -291,7 +301,9 @@ def classify(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="Data set by name, or a folder, .npz or .h5.", autocompletion=complete.data
+            metavar="DATA",
+            help="Data set: a name, a folder, .npz or .h5.",
+            autocompletion=complete.data,
         ),
     ],
     config: Config = None,
@@ -300,28 +312,27 @@ def classify(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            "--arm", metavar="NAME|all", help="What to train; repeatable. [default: all that take the labels]"
+            "--arm", metavar="NAME|all", help="Classifier to train; repeatable. [default: all that take the labels]"
         ),
     ] = None,
     generator: Annotated[
         list[Path] | None,
-        typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one an objective."),
+        typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one per objective."),
     ] = None,
     network: Annotated[
         str | None,
         typer.Option(
             "--network",
-            help="What the arms train. [default: convnet3-bn]",
+            help="Network of the classifiers. [default: convnet3-bn]",
             autocompletion=complete.networks,
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="For how long. [default: 40]")] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of labels, networks and generators; the first one.")
-    ] = 0,
-    seeds: Annotated[int, typer.Option("--seeds", help="How many.")] = 1,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Training epochs. [default: 40]")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="First random seed.")] = 0,
+    seeds: Annotated[int, typer.Option("--seeds", help="Number of seeds.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Keep results; what is there is not done again.")
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for results; those it already holds are reused."),
     ] = None,
     settings: Settings = None,
     root: Root = None,
@@ -336,12 +347,12 @@ def classify(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare classifiers that learn from imprecise labels.
+    """Compare classifiers on imprecise labels.
 
-    Arms are ce and mixup for labels of every kind; gce, elr, co-teaching, pencil for one label per image; cc, proden,
-    idgp, pico, crdpll, dirk for candidate sets; pseudo-label, mean-teacher, fixmatch, dash, comatch, flexmatch,
-    simmatch, softmatch where some labels are missing; vanilla and dmis, the diffusion classifiers; dmis-ce, trained on
-    what DMIS draws. --set takes fit.KEY=… for all arms, ARM.KEY=… for one, and anything else for the generators.
+    For labels of every kind: ce, mixup. For one label per image: gce, elr, co-teaching, pencil. For candidate sets:
+    cc, proden, idgp, pico, crdpll, dirk. Where some labels are missing: pseudo-label, mean-teacher, fixmatch, dash,
+    comatch, flexmatch, simmatch, softmatch. Diffusion classifiers: vanilla, dmis. Trained on what DMIS draws: dmis-ce.
+    --set takes fit.KEY=… for all classifiers, ARM.KEY=… for one, and anything else for the generators.
     """
     from condense.commands import classify as commands
     from condense.pipeline.classify import ALL

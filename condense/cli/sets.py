@@ -1,4 +1,4 @@
-"""Commands on the file of a condensed set: looked at, exported, checked."""
+"""Commands on condensed sets: inspect, export, import, validate."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def inspect(
         str,
         typer.Argument(
             metavar="SET|DATA",
-            help="A condensed set, or a data set.",
+            help="Condensed set or data set.",
             autocompletion=complete.data,
         ),
     ],
-    grid: Annotated[Path | None, typer.Option("--grid", help="Write a picture, one row per class (.png).")] = None,
-    columns: Annotated[int, typer.Option("--columns", min=1, help="Images a row.")] = 10,
+    grid: Annotated[Path | None, typer.Option("--grid", help="Write an image grid (.png), one row per class.")] = None,
+    columns: Annotated[int, typer.Option("--columns", min=1, help="Images per row.")] = 10,
     noise: Noise = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of the noise.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,
     download: Download = False,
@@ -77,16 +77,16 @@ def export(
         typer.Option(
             "--format",
             "-f",
-            help="folder, hf, webdataset, npz, vico, ddranking or parquet.",
+            help="File form: folder, hf, webdataset, npz, vico, ddranking or parquet.",
             autocompletion=complete.formats,
         ),
     ] = "folder",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a set in another program's file form.
+    """Convert a set to another file form.
 
-    hf is a folder for Hugging Face datasets, to be uploaded as it is; every form holds the set's datasheet.
+    hf makes a folder for Hugging Face datasets; every form holds the datasheet of the set.
     """
     from condense.commands.export import export as command
 
@@ -94,17 +94,29 @@ def export(
 
 
 def import_set(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A res_*.pt of VICO's DatasetCondensation, or an .npz.")],
-    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="The data set it was made from.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="What to write.")],
-    method: Annotated[str, typer.Option("--method", help="Who made it, e.g. dsa.")] = "imported",
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File res_*.pt of VICO's DatasetCondensation, or an .npz.")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="Data set it was made from.",
+            autocompletion=complete.data,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="Set to write.")],
+    method: Annotated[str, typer.Option("--method", help="Method that made it, e.g. dsa.")] = "imported",
     noise: Noise = None,
     mean: Annotated[
         list[float] | None,
-        typer.Option("--mean", help="Of a channel, as a .pt file was normalised; repeatable. [default: VICO's]"),
+        typer.Option(
+            "--mean", help="Mean of a channel by which a .pt file was normalised; repeatable. [default: VICO's]"
+        ),
     ] = None,
-    std: Annotated[list[float] | None, typer.Option("--std", help="Likewise.")] = None,
-    packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures that one image holds.")] = 1,
+    std: Annotated[list[float] | None, typer.Option("--std", help="Standard deviation, likewise.")] = None,
+    packing: Annotated[int, typer.Option("--packing", min=1, help="Images packed into one.")] = 1,
     root: Root = None,
     image_size: ImageSize = None,
     fit: Fit = None,
@@ -115,7 +127,7 @@ def import_set(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take in a condensed set that another program made."""
+    """Convert another program's condensed set."""
     from condense.commands.import_set import ImportOptions
     from condense.commands.import_set import import_set as command
 
@@ -130,7 +142,7 @@ def import_set(
 
 
 def validate(path: Set, as_json: AsJson = False) -> None:
-    """Check that a set is whole (exit code 0 or 2)."""
+    """Check a set's file (exit code 0 or 2)."""
     from condense.commands.validate import validate as command
 
     output.answer(lambda: command(path), as_json, output.facts)

@@ -35,7 +35,7 @@ from condense.cli.options import (
 
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report.")] = Path("demo"),
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
     ipc: Annotated[int, typer.Option("--ipc", min=1, help="Images per class.")] = 10,
     settings: Settings = None,
     force: Force = False,
@@ -43,7 +43,7 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare methods on noisy digits (3 minutes)."""
+    """Compare methods on noisy digits (minutes)."""
     from condense.commands.demo import demo as command
 
     def show(result: dict[str, Any]) -> None:
@@ -81,14 +81,14 @@ def init(
         str | None,
         typer.Option(
             "--method",
-            help="Whose options. [default: dmis]",
+            help="Method whose options to write. [default: dmis]",
             autocompletion=complete.methods,
         ),
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recipe with every option explained."""
+    """Write a recipe that explains every option."""
     from condense.commands.init import init as command
 
     request = make_request(
@@ -108,7 +108,7 @@ def init(
 
 
 def doctor(device: Device = None, as_json: AsJson = False) -> None:
-    """Show what this machine offers, and how long the demo takes on it."""
+    """Print what this machine offers, and how long the demo takes on it."""
     from condense.commands.doctor import doctor as command
 
     output.answer(command, as_json, output.facts)

@@ -1,4 +1,4 @@
-"""`dmis corrupt`: clean labels made imprecise, kept in a file that every other command reads."""
+"""`dmis corrupt`: make clean labels imprecise and write a file that every other command reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dmis doctor`: what this machine offers, and which data sets are at hand."""
+"""`dmis doctor`: what this machine offers, and which data sets it has."""
 
 from __future__ import annotations
 

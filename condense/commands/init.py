@@ -50,7 +50,7 @@ def recipe_text(plan: Plan, name: str) -> str:
 
 
 def _fields(model: BaseModel, left_out: set[str], indent: str) -> Iterator[str]:
-    """One line a field, its description behind it; a section for a field that has fields itself."""
+    """One line per field, its description behind it; a section for a field that has fields itself."""
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)

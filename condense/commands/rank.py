@@ -134,7 +134,7 @@ class _Bench:
     def scored(
         self, condensed: CondensedSet, given: LoadedData, rules: Protocol, repeats: int, seed: int
     ) -> tuple[float, ...]:
-        """Accuracies in percent, one a network."""
+        """Accuracies in percent, one per network."""
         test, truth = _tested(given)
         network = self.options.network or rules.network
         return score_set(condensed, test, truth, rules, network, repeats, seed, self.run).accuracies

@@ -1,4 +1,4 @@
-"""`dmis train`: a generator only, and how well it knows the classes."""
+"""`dmis train`: train a generator, and test it as a classifier."""
 
 from __future__ import annotations
 

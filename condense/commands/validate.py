@@ -1,4 +1,4 @@
-"""`dmis validate`: is this a whole and right condensed set?"""
+"""`dmis validate`: check that a file is a complete and correct condensed set."""
 
 from __future__ import annotations
 

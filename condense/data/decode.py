@@ -72,7 +72,7 @@ class Look:
         grey: whether it has no colours.
         turned: whether EXIF says that it must be turned.
         transparent: whether it has an alpha channel or a transparent colour.
-        deepest: largest value of a picture of 16 bits a channel, else None.
+        deepest: largest value of a picture of 16 bits per channel, else None.
         frames: whether it has several frames or pages.
     """
 
@@ -105,7 +105,7 @@ def decode(file: Path, grey: bool, background: int, white: int, *, turned: bool 
         file: of one of `FORMATS`; of several frames the first counts.
         grey: whether the mode is L.
         background: grey level 0..255 on which transparent pictures are laid.
-        white: the value that pictures of 16 bits a channel have where they are white.
+        white: the value that pictures of 16 bits per channel have where they are white.
         turned: whether it is turned as EXIF says.
 
     Raises:

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1797 grey images of 8x8, inside the package, no download."""
+"""scikit-learn's handwritten digits: 1797 grey images of 8x8, part of scikit-learn, no download."""
 
 from __future__ import annotations
 

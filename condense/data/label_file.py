@@ -2,10 +2,10 @@
 
 | what NAME holds                      | taken for                                                                 |
 |--------------------------------------|---------------------------------------------------------------------------|
-| whole numbers [n]                    | one label an image, possibly wrong; -1: unknown                           |
+| whole numbers [n]                    | one label per image, possibly wrong; -1: unknown                          |
 | whole numbers [n, a]; several NAMEs  | answers of a annotators (-1: none): candidates that may miss the truth    |
 | bool [n, c]                          | candidate sets                                                            |
-| 0 and 1 [n, c], a single 1 in each   | one-hot: one label an image, possibly wrong                               |
+| 0 and 1 [n, c], a single 1 in each   | one-hot: one label per image, possibly wrong                              |
 | texts [n] (.csv, .tsv)               | class names or numbers; `cat|dog`: candidates; empty: unknown             |
 | sets (.pkl or .json of PLCIFAR-10)   | candidates that may miss the truth                                        |
 
@@ -145,7 +145,7 @@ def _check_truth(table: Table, names: Sequence[str], source: Source, path: Path)
 
 
 def _as_numbers(array: npt.NDArray[Any], name: str, classes: Sequence[str], path: Path) -> npt.NDArray[Any]:
-    """Texts as numbers or candidate sets, one label an image as int64 [n], all else as it is."""
+    """Texts as numbers or candidate sets, one label per image as int64 [n], all else as it is."""
     what = f"{path}: {name!r}"
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.dtype.kind == "U":

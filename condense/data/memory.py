@@ -1,4 +1,4 @@
-"""Refuse what does not fit in memory before asking for it."""
+"""Refuse what does not fit in memory before allocating it."""
 
 from __future__ import annotations
 

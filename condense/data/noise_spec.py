@@ -1,4 +1,4 @@
-"""What may be asked of the labels: the words of `--noise`, read and checked.
+"""The language of `--noise`: parsed and checked.
 
     none | KIND | KIND:RATE                          one kind for all images, see the table in `corrupt`
     mix:KIND[:RATE]=SHARE,…                          each kind for a share of the images; the shares add up to 1

@@ -1,4 +1,4 @@
-"""Arrays in .npz and .npy files. Those read may come from anywhere: headers first, never a pickle.
+"""Arrays in .npz and .npy files. Files may come from anywhere: headers are checked first, pickles refused.
 
 numpy's own `load` allocates whatever a header claims; here the claim is first held against what the file
 stores and against the memory there is.

@@ -46,7 +46,7 @@ class Form:
         grey: whether C = 1, else 3.
         fit: how.
         background: grey level 0..255 beneath transparent pictures and in margins.
-        white: value of white in pictures of 16 bits a channel: the largest of as many bits as are used.
+        white: value of white in pictures of 16 bits per channel: the largest of as many bits as are used.
         turned: whether pictures are turned as EXIF says.
     """
 
@@ -82,7 +82,7 @@ class Survey:
         counts = {
             "turned as EXIF says": sum(found.turned for found in looks),
             f"transparent, laid on {background}": sum(found.transparent for found in looks),
-            f"16 bits a channel, scaled from 0..{form.white}": sum(found.deepest is not None for found in looks),
+            f"16 bits per channel, scaled from 0..{form.white}": sum(found.deepest is not None for found in looks),
             "several frames or pages, the first one taken": sum(found.frames for found in looks),
             f"brought to {form.width}x{form.height} ({form.fit})": sum(
                 found.size != (form.width, form.height) for found in looks

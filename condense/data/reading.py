@@ -1,4 +1,4 @@
-"""What reading a data set came upon: told by `dmis inspect`, and what people must know by every command."""
+"""What was found while reading a data set: `dmis inspect` prints all of it, other commands the notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several annotators an image: their answers together are candidates that may miss the truth."""
+"""Several annotators per image: their answers together are candidates that may miss the truth."""
 
 from __future__ import annotations
 

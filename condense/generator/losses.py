@@ -1,4 +1,4 @@
-"""The losses of a generator, pure functions of tensors; one value an image, [B].
+"""The losses of a generator, pure functions of tensors; one value per image, [B].
 
 `errors` are squared errors summed over pixels, [B, k]; `weight` is lambda(sigma) [B]; `pi` is p(y | x, z) [B, k], which
 never carries gradient. Source: DMIS (2025), https://arxiv.org/abs/2510.03016, Eqs. 10-15.

@@ -26,7 +26,7 @@ class UNetShape:
     Attributes:
         channels: channels of the first level.
         multipliers: channels of each level as multiples of `channels`; each level halves the resolution.
-        blocks: residual blocks a level in the encoder (one more in the decoder).
+        blocks: residual blocks per level in the encoder (one more in the decoder).
         attention: levels (0 = finest) whose blocks have self-attention.
         dropout: dropout rate inside the residual blocks.
         patch: side of the patches folded into channels before the first convolution; 1 for none.

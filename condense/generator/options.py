@@ -26,7 +26,7 @@ class NetworkOptions(Options):
     multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
         (1, 2), min_length=1, max_length=10, description="channels of each level / channels"
     )
-    blocks: int = Field(2, ge=1, le=64, description="residual blocks a level")
+    blocks: int = Field(2, ge=1, le=64, description="residual blocks per level")
     attention: tuple[int, ...] = Field((), description="levels (0 = finest) with self-attention")
     dropout: float = Field(0.0, ge=0, lt=1)
     patch: int = Field(1, ge=1, le=64, description="side of the patches folded into channels by the stem")
@@ -104,7 +104,7 @@ class TrainOptions(Options):
         "estimate",
         description="label transition matrix (rows = true class); estimate: from the beliefs; volmin: by VolMinNet",
     )
-    top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient an image; all when empty")
+    top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient per image; all when empty")
     eliminate: float | None = Field(
         3.0,
         ge=0,

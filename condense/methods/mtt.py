@@ -47,7 +47,7 @@ from condense.run import JSON, Run
 from condense.sets.assemble import assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
-LARGEST_WHITENED = 32 * 32 * 3  # values an image; ZCA's matrices hold the square of it
+LARGEST_WHITENED = 32 * 32 * 3  # values per image; ZCA's matrices hold the square of it
 
 
 ROWS = {

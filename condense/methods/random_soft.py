@@ -1,4 +1,4 @@
-"""Random images with a teacher's soft labels: what the labels alone do for methods that come with such.
+"""Random images with a teacher's soft labels: the share that soft labels have in methods that use them.
 
 The images are those of `random`, the teacher that of `rded`: with the same options and seed it is the same network, so
 the rival has nothing but its images ahead.

@@ -7,7 +7,7 @@ Source: Yin, Xing & Shen (2023), https://arxiv.org/abs/2306.13092, with the sett
 (no multi-crop).
 
 The protocol soft asks the network anew about every augmented image, as the paper does, where its file lies beside the
-set (`dmis condense` writes it); soft-stored goes by one soft label an image, which is in the set.
+set (`dmis condense` writes it); soft-stored goes by one soft label per image, which is in the set.
 
 Departures. Images are written after rounding to 8 bits, without JPEG, and labelled as written; the last iterate is
 kept, there is no best one. About 100 images are optimised together whatever the number of classes, since batch

@@ -1,4 +1,4 @@
-"""What a plan will cost, told before anything runs: images passed through networks, as a set's cost counts them."""
+"""The cost of a plan before it runs: images passed through networks, counted as in a set's cost."""
 
 from __future__ import annotations
 

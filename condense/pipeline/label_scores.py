@@ -1,4 +1,4 @@
-"""What was learnt of the true labels by a generator, or by who repaired the labels."""
+"""How many true labels a generator, or another repair of labels, recovered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real data a condensed set is held against, and the classifier trained on it that judges."""
+"""The real data that a condensed set is compared with, and the classifier trained on them that judges it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a plan to a trained generator, and how well it knows the classes."""
+"""From a plan to a trained generator and its accuracy as a classifier."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from condense.sets.condensed_set import CondensedSet, Cost, Floats, Pixels, Prov
 def check_ipc(ipc: int) -> None:
     """Raise `UserError` unless `ipc` is at least 1."""
     if ipc < 1:
-        raise UserError(f"ipc is {ipc}; at least one image a class is needed.")
+        raise UserError(f"ipc is {ipc}; at least one image per class is needed.")
 
 
 def class_major(num_classes: int, ipc: int) -> Labels:

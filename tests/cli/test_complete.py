@@ -1,4 +1,4 @@
-"""Shell completion as a shell asks for it, and what docs/cli.md promises scripts."""
+"""Shell completion as a shell asks for it, and what docs/scripting.md promises scripts."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from condense.evaluate.protocols import PROTOCOLS
 from condense.pipeline.plan import OBJECTIVES
 from condense.sets.export import FORMATS
 
-DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[2] / "docs" / "scripting.md"
 DMIS = [sys.executable, "-P", "-m", "condense"]
 
 

@@ -47,7 +47,7 @@ def test_all_is_every_arm_that_takes_the_labels(dmis: Dmis, counted: list[str]) 
     taken = {"ce", "mixup"} | SETS | PARTLY
     assert {line["arm"] for line in told["arms"]} == set(counted) == taken | {"vanilla", "dmis", "dmis-ce"}
     assert set(told["refused"]) == ARMS - taken
-    assert "one label an image" in told["refused"]["gce"]
+    assert "one label per image" in told["refused"]["gce"]
 
 
 def test_published_numbers_stand_beside_ours(dmis: Dmis, counted: list[str]) -> None:
@@ -142,7 +142,7 @@ def test_generators_are_trained_once_a_seed_and_kept(dmis: Dmis) -> None:
         (["--arm", "gce", "--noise", "partial:0.5"], "choose ce or mixup"),
         (["--arm", "proden", "--noise", "sym:0.4"], "no image has one"),
         (["--arm", "fixmatch"], "every image has one"),
-        (["--arm", "pencil", "--noise", "partial:0.5"], "pencil learns from one label an image"),
+        (["--arm", "pencil", "--noise", "partial:0.5"], "pencil learns from one label per image"),
         (["--arm", "dirk", "--noise", "sym:0.4"], "dirk learns from candidate sets, and no image has one"),
         (["--arm", "softmatch", "--noise", "sym:0.4"], "softmatch learns from images without a label"),
         (["--arm", "simmatch", "--set", "simmatch.own=2"], "own"),

@@ -128,7 +128,7 @@ def test_16_bits_are_scaled(tmp_path, ending, largest, white):
         Image.fromarray(levels).save(tmp_path / name / f"1.{ending}")
     source = sources.load(str(tmp_path))
     np.testing.assert_array_equal(source.train.images[0, ..., 0], np.rint(levels * (255 / white)).astype(np.uint8))
-    assert source.reading.changed == {f"16 bits a channel, scaled from 0..{white}": 2}
+    assert source.reading.changed == {f"16 bits per channel, scaled from 0..{white}": 2}
 
 
 def test_cmyk_palettes_and_first_frames(tmp_path):

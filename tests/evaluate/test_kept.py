@@ -39,7 +39,7 @@ DONE = Result(
 
 
 def kept(method: str, *means: float, **changed: object) -> list[Kept]:
-    """Cells of a method, one a seed."""
+    """Cells of a method, one per seed."""
     found = []
     for seed, mean in enumerate(means):
         told = {"cell": f"{method}-{seed}{changed.get('ipc', '')}", "method": method, "seed": seed} | changed

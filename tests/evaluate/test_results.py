@@ -119,7 +119,7 @@ def test_tables_say_the_same_in_markdown_and_latex() -> None:
 
 
 def seeds(method: str, *means: float, **changed: object) -> list[Result]:
-    """Cells of a method, one a seed, of two networks per set that are 1 apart."""
+    """Cells of a method, one per seed, of two networks per set that are 1 apart."""
     return [
         line(method=method, seed=seed, accuracies=(mean - 0.5, mean + 0.5), **changed)
         for seed, mean in enumerate(means)

@@ -144,7 +144,7 @@ def test_other_seed_other_bytes(name, first):
 
 @pytest.mark.parametrize("name", methods.names())
 def test_an_empty_set_is_refused(name):
-    with pytest.raises(UserError, match="ipc is 0; at least one image a class"):
+    with pytest.raises(UserError, match="ipc is 0; at least one image per class"):
         make(name, ipc=0)
 
 

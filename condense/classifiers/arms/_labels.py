@@ -23,7 +23,7 @@ def check_single(arm: str, supervision: Supervision) -> None:
     others = int((~supervision.single).sum())
     if others:
         raise UserError(
-            f"{arm} learns from one label an image, and {others} of {len(supervision)} images have several or none; "
+            f"{arm} learns from one label per image, and {others} of {len(supervision)} images have several or none; "
             "choose ce or mixup, of several also cc or proden."
         )
 

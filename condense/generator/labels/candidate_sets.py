@@ -49,7 +49,7 @@ def log_elementary(log_odds: Tensor, largest: int) -> Tensor:
 
 
 def fit_odds(inclusions: Tensor, sizes: Tensor, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
-    """The odds that make observed sets most probable, one row a class.
+    """The odds that make observed sets most probable, one row per class.
 
     The iteration w <- w * observed inclusions / expected inclusions climbs the likelihood, which is concave in log w
     (Chen, Dempster & Liu 1994, Sec. 3). With single labels alone the first step is exact: w = shares.

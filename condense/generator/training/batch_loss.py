@@ -72,7 +72,7 @@ class Losses:
 def drawn_label_losses(
     model: nn.Module, batch: Batch, random: torch.Generator, coherence: Tensor | None = None
 ) -> Losses:
-    """EDM's loss with one label an image, drawn from pi (one-hot pi: the vanilla loss); no classification term.
+    """EDM's loss with one label per image, drawn from pi (one-hot pi: the vanilla loss); no classification term.
 
     Where a `coherence` of every image with every class is given, [B, c], the network is told that of the drawn label
     (CAD).

@@ -51,7 +51,7 @@ def inclusion_probabilities(share: Tensor, k: int, always: Tensor | None = None)
 def draw_classes(share: Tensor, k: int, random: torch.Generator, always: Tensor | None = None) -> DrawnClasses:
     """K classes of each image, each with its probability (see `inclusion_probabilities`); ties are drawn at random.
 
-    Systematic sampling (Madow 1949, https://doi.org/10.1214/aoms/1177729988): one uniform number an image, and a class
+    Systematic sampling (Madow 1949, https://doi.org/10.1214/aoms/1177729988): one uniform number per image, and a class
     is taken where the cumulative sum of the probabilities passes it plus a whole number.
 
     Args:

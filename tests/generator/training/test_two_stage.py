@@ -137,7 +137,7 @@ def test_tdsm_believes_its_classifier_weighed_by_the_matrix(tmp_path):
     asked = made.evaluations
     found = beliefs(made, data, Run(None))
     np.testing.assert_allclose(found.posterior, joint / joint.sum(1, keepdim=True), atol=1e-4)
-    assert found.evaluations == made.evaluations - asked == 60, "one look an image, by h alone"
+    assert found.evaluations == made.evaluations - asked == 60, "one look per image, by h alone"
     drawing = STAGE.train.model_copy(update={"objective": "tdsm"})
     known = torch.from_numpy(found.posterior)
     alone = train_generator(data, CONDITIONAL, drawing, rng.derive(0, SECOND), Run(None), beliefs=known)
