@@ -31,7 +31,15 @@ from condense.generator.model import Generator
 from condense.pipeline.data import LoadedData, given_labels, load_source, own_data, source_of_arrays
 from condense.pipeline.make import check_plan, make_set
 from condense.pipeline.plan import Plan, Request, make_plan
-from condense.pipeline.relabelling import Relabelling, ask, relabel_plan, relabelling_options
+from condense.pipeline.probabilities import checked
+from condense.pipeline.relabelling import (
+    Relabelling,
+    ask,
+    relabel_by,
+    relabel_fast,
+    relabel_plan,
+    relabelling_options,
+)
 from condense.pipeline.run_folder import open_run
 from condense.pipeline.score import HowToScore, evaluate_sets, test_split, tested
 from condense.pipeline.train import train_plan, training_options
@@ -233,6 +241,8 @@ def relabel(
     data: Data,
     *,
     generator: Generator | str | Path | None = None,
+    fast: bool = False,
+    pred_probs: Array | None = None,
     seed: int | None = None,
     quick: bool = False,
     recipe: RecipeLike | None = None,
@@ -244,6 +254,8 @@ def relabel(
     Args:
         data: images and imprecise labels.
         generator: a DMIS generator, or the run folder of one; trained when None.
+        fast: whether a simple classifier that is made in seconds is asked in its place.
+        pred_probs: out-of-sample probabilities [n, c] of a model of one's own, which take its place.
         seed: random seed; the recipe's, else 0.
         quick: whether defaults are the smallest budget that runs every stage, for a first try.
         recipe: what differs from the defaults for images of this size.
@@ -258,6 +270,12 @@ def relabel(
     folder = None if generator is None or isinstance(generator, Generator) else Path(generator)
     plan = _plan(data, recipe, {"generator": folder, "seed": seed, "quick": quick or None})
     relabelling_options(plan)
+    if [generator is not None, fast, pred_probs is not None].count(True) > 1:
+        raise UserError("generator, fast and pred_probs each say who is asked about the labels; give one.")
+    if pred_probs is not None:
+        return relabel_by(checked(np.asarray(pred_probs), plan.source, "pred_probs"), plan, "given probabilities")
+    if fast:
+        return relabel_fast(plan)
     if isinstance(generator, Generator):
         return ask(generator, plan, Run(None, progress=progress))
     with _opened(plan, run if folder is None else None, progress) as kept:

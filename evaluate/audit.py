@@ -40,6 +40,7 @@ class NoiseAudit:
 
     Attributes:
         transition: estimate of T[y, z], the chance that an image of class y is given the label z: [c, c].
+        confident: the class each image confidently has, int64 [n], -1 for none, see `confident_classes`.
         suspected: bool [n], whose label is confidently another one.
         injected: counts [c, c] of (true class, given label), None without the truth.
         gap: mean over classes of the total variation between rows of the estimate and of `injected`, in [0, 1].
@@ -48,6 +49,7 @@ class NoiseAudit:
     """
 
     transition: Matrix
+    confident: Labels
     suspected: Mask
     injected: Counts | None
     gap: float | None
@@ -121,12 +123,13 @@ def audit_noise(
     transition = estimated_transition(confident, given, num_classes)
     suspected = (given >= 0) & (confident >= 0) & (confident != given)
     if truth is None:
-        return NoiseAudit(transition, suspected, None, None, None, None)
+        return NoiseAudit(transition, confident, suspected, None, None, None, None)
     injected = confusion(truth.labels, given, num_classes)
     wrong = (given >= 0) & (given != truth.labels)
     found = float((wrong & suspected).sum())
     return NoiseAudit(
         transition,
+        confident,
         suspected,
         injected,
         matrix_gap(transition, shares(injected)),

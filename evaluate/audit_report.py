@@ -37,6 +37,20 @@ class Pictures:
 
 
 @dataclass(frozen=True, eq=False)
+class Doubted:
+    """An image uint8 [H, W, C] whose label is doubted: where it lies, its label, its class as judged.
+
+    `marked`: whether its label is known to be wrong.
+    """
+
+    image: Images
+    file: str
+    given: str
+    judged: str
+    marked: bool
+
+
+@dataclass(frozen=True, eq=False)
 class AuditReport:
     """What the report holds.
 
@@ -46,6 +60,7 @@ class AuditReport:
         result: what the command answers; lists in it are left out, they are in the pictures.
         matrices: confusion matrices, in order.
         pictures: rows of pictures, in order.
+        doubted: images whose label is doubted, and what to call them.
     """
 
     title: str
@@ -53,6 +68,7 @@ class AuditReport:
     result: Mapping[str, JSON]
     matrices: Sequence[Matrix]
     pictures: Sequence[Pictures]
+    doubted: tuple[str, Sequence[Doubted]] = ("", ())
 
 
 def write_audit_report(path: Path, report: AuditReport) -> None:
@@ -72,8 +88,15 @@ def render_audit_report(report: AuditReport) -> str:
         (shown.caption, figures.png_data_uri(figures.picture_rows(shown.images, shown.columns, shown.marked)))
         for shown in report.pictures
     ]
+    caption, doubted = report.doubted
     return render(
-        "audit_report.html.j2", report=report, facts=list(_facts(report.result)), matrices=matrices, pictures=pictures
+        "audit_report.html.j2",
+        report=report,
+        facts=list(_facts(report.result)),
+        matrices=matrices,
+        pictures=pictures,
+        caption=caption,
+        cards=[(figures.png_data_uri(each.image), each) for each in doubted],
     )
 
 

@@ -159,6 +159,7 @@ def _table(judged: str, own: Sequence[Entry]) -> dict[str, object]:
         "ipcs": ipcs,
         "one_seed": max(entry.num_sets for entry in own) == 1,
         "two_seeds": max(entry.num_sets for entry in own) == 2,
+        "networks": max(entry.num_networks for entry in own),
         "has_published": {ipc: any(entry.published for entry in own if entry.ipc == ipc) for ipc in ipcs},
         "sources": _unique(_source(entry.published) for entry in own if entry.published),
         "repaired": any(", labels by " in entry.label for entry in own),

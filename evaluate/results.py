@@ -216,6 +216,7 @@ class Entry:
         over: what the interval is over: the draws of the "noise", the "sets" made under one draw of it, or only the
             "networks" trained on one set, which tells nothing of another set by the same method.
         num_sets: cells that are done.
+        num_networks: trained on each set, at most.
         num_failed: cells that failed.
         seconds: to make a set, mean over the cells.
         worst_class: accuracy in percent on the worst class, mean over the cells.
@@ -239,6 +240,7 @@ class Entry:
     summary: Summary | None
     over: Over
     num_sets: int
+    num_networks: int
     num_failed: int
     seconds: float | None
     worst_class: float | None
@@ -357,6 +359,7 @@ def _entry(group: Sequence[Result]) -> Entry:
         summary=summary,
         over=over,
         num_sets=len(done),
+        num_networks=max((len(result.accuracies) for result in done), default=0),
         num_failed=sum(result.status == "failed" for result in group),
         seconds=_mean([result.seconds for result in done]),
         worst_class=_mean([result.worst_class for result in done]),

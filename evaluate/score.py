@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +21,8 @@ from condense.classifiers.stacked import fit_stacked, stacking_pays
 from condense.classifiers.teacher import Teacher
 from condense.data.types import ImageData, Truth, check_labels
 from condense.errors import UserError
+from condense.evaluate.audit import confusion
+from condense.evaluate.mistakes import Mistakes
 from condense.evaluate.protocols import Protocol
 from condense.evaluate.soft import asked_online, soft_loss, soft_targets
 from condense.evaluate.stats import summarise
@@ -47,6 +50,7 @@ class Score:
         labels: what the networks were trained on: "hard" or stored "soft" labels, or an "online" teacher's.
         worst_class: mean over the networks of the accuracy in percent on the class that each knows least.
         test_data: what was tested on: name, number of images, and where they lie.
+        mistakes: which classes were taken for which; None where that is not known.
     """
 
     mean: float
@@ -60,10 +64,14 @@ class Score:
     labels: Literal["hard", "soft", "online"] = "hard"
     worst_class: float | None = None
     test_data: str = ""
+    mistakes: Mistakes | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, JSON]:
-        """All of it, as a JSON object with the attributes' names."""
-        return {**asdict(self), "accuracies": list(self.accuracies)}
+        """All of it, as a JSON object with the attributes' names; of the mistakes what `Mistakes.to_json` tells."""
+        plain = asdict(replace(self, mistakes=None))
+        del plain["mistakes"]
+        told = {} if self.mistakes is None else self.mistakes.to_json()
+        return {**plain, "accuracies": list(self.accuracies), **told}
 
 
 def score(
@@ -125,8 +133,11 @@ def score(
     test_images, test_labels = _test_tensors(condensed, test, truth)
     lesson = _lesson(condensed, protocol, teacher)
     accuracies, worst = [], []
+    counts = np.zeros((test.num_classes, test.num_classes), dtype=np.int64)
     for model in _trained(models, condensed, protocol, lesson, seeds, device, on_epoch, bf16=computed.bf16):
-        right = predict(model, test_images, bf16=computed.bf16).argmax(1) == test_labels
+        answers = predict(model, test_images, bf16=computed.bf16).argmax(1)
+        right = answers == test_labels
+        counts += confusion(truth.labels, answers.numpy(), test.num_classes)
         accuracies.append(100 * float(right.double().mean()))
         worst.append(100 * worst_of_classes(right, test_labels))
     summary = summarise(accuracies)
@@ -143,6 +154,7 @@ def score(
         lesson.labels,
         sum(worst) / len(worst),
         f"{len(test)} test images of {test.name} ({test.provenance.get('path', 'in memory')})",
+        Mistakes(counts, test.classes),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 from condense.errors import UserError
+from condense.evaluate.mistakes import Mistakes, together
 from condense.evaluate.score import Score
 from condense.evaluate.stats import summarise, summarise_nested
 from condense.run import JSON
@@ -30,6 +31,7 @@ class SetsScore:
         labels: as in `Score`.
         worst_class: accuracy in percent on the class each network knows least, mean over the sets; None if unknown.
         test_data: what was tested on, as of `Score`.
+        mistakes: which classes were taken for which, by all networks.
     """
 
     mean: float
@@ -45,11 +47,15 @@ class SetsScore:
     labels: str
     worst_class: float | None
     test_data: str = ""
+    mistakes: Mistakes | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, JSON]:
-        """All of it, as a JSON object with the attributes' names."""
+        """All of it, as a JSON object with the attributes' names; of the mistakes what `Mistakes.to_json` tells."""
+        plain = asdict(replace(self, mistakes=None))
+        del plain["mistakes"]
+        told = {} if self.mistakes is None else self.mistakes.to_json()
         by_set = [list(each) for each in self.by_set]
-        return {**asdict(self), "accuracies": list(self.accuracies), "by_set": by_set}
+        return {**plain, "accuracies": list(self.accuracies), "by_set": by_set, **told}
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ def combine(scores: Sequence[Score]) -> SetsScore:
         scores[0].labels,
         sum(worst) / len(worst) if worst else None,
         scores[0].test_data,
+        together([score.mistakes for score in scores]),
     )
 
 

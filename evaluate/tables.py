@@ -131,14 +131,18 @@ def shown_published(entry: SampleEntry | None) -> str:
 
 
 def shown(entry: Entry | None) -> str:
-    """E.g. "92.5 ± 0.4", with a star where it is shown to be below the best; "failed" or "–" without a number."""
+    """E.g. "92.5 ± 0.4", with a star where it is shown to be below the best; "failed" or "–" without a number.
+
+    Of two seeds the mean alone, see `TWO`.
+    """
     if entry is None or entry.summary is None:
         return "failed" if entry is not None and entry.num_failed else "–"
-    mean, ci95 = entry.summary.mean, entry.summary.ci95
+    mean, ci95 = entry.summary.mean, None if entry.num_sets == 2 else entry.summary.ci95
     star = "*" if entry.against_best is not None and entry.against_best.lower else ""
     return (f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}") + star
 
 
+TWO = "Of two seeds the mean alone is shown: a 95 % interval over two reaches thirteen times as far as they do."
 OVER = {
     "noise": "Intervals are over draws of the label noise, each with sets and networks of its own.",
     "sets": "Intervals are over sets made under one draw of the label noise; they tell nothing of another draw.",
@@ -149,10 +153,26 @@ OVER = {
 
 def notes(own: Sequence[Entry]) -> list[str]:
     """What must be said below a table of these entries: what intervals and stars mean; that the oracle is no rival."""
-    kinds = dict.fromkeys(entry.over for entry in own if entry.summary is not None and entry.summary.ci95 is not None)
-    told = [OVER[kind] for kind in kinds] + ([NOTE] if any(entry.against_best for entry in own) else [])
+    done = [entry for entry in own if entry.summary is not None and entry.summary.ci95 is not None]
+    kinds = dict.fromkeys(entry.over for entry in done if entry.num_sets != 2)
+    told = [OVER[kind] for kind in kinds] + ([TWO] if any(entry.num_sets == 2 for entry in done) else [])
+    told += [NOTE] if any(entry.against_best for entry in own) else []
     told += [f"{entry.label}: {shown(entry)}." for entry in own if is_aside(entry) and entry.summary]
     return told + ([ORACLE] if any(entry.uses_true_labels for entry in own) else [])
+
+
+def accuracy_table(table: Sequence[Entry]) -> list[dict[str, str | int | None]]:
+    """A row for each entry, with its accuracy as `shown`: for a terminal and for programs."""
+    return [
+        {
+            "setting": entry.setting,
+            "judged": entry.judged,
+            "method": entry.label,
+            "ipc": entry.ipc,
+            "accuracy": shown(entry),
+        }
+        for entry in table
+    ]
 
 
 def is_aside(entry: Entry) -> bool:

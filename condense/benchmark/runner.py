@@ -33,7 +33,8 @@ from condense.evaluate.benchmark_report import HTML, write_benchmark_report, wri
 from condense.evaluate.kept import Kept, read_kept, write_kept
 from condense.evaluate.leaderboard import LEADERBOARD, render_leaderboard
 from condense.evaluate.published_table import write_published
-from condense.evaluate.results import Result, comparisons, write_comparisons, write_csv
+from condense.evaluate.results import Result, comparisons, entries, write_comparisons, write_csv
+from condense.evaluate.tables import accuracy_table
 from condense.files import atomic_write_text, prepare_folder, sweep
 from condense.pipeline.feature_space import fixed_space
 from condense.recipe import merge, parse_overrides
@@ -66,8 +67,8 @@ def benchmark(
         shard: the part of the cells to be run here; all when None. Other parts may run in the same folder.
 
     Returns:
-        out, report, results, how many cells there are, done, failed and missing, and the comparisons of every two
-        methods over their seeds.
+        out, report, results, how many cells there are, done, failed and missing, the table of accuracies, and the
+        comparisons of every two methods over their seeds.
 
     Raises:
         UserError: the recipe cannot be used, cells in `out` were made by another one, or another process is at them.
@@ -103,7 +104,7 @@ def benchmark(
         raise RunFailed(
             f"{told['failed']} of {told['cells']} cells failed, see {out / HTML}; run the same again to try them again."
         )
-    return {**told, "comparisons": comparisons(results)}
+    return {**told, "table": _table(results), "comparisons": comparisons(results)}
 
 
 def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -136,7 +137,7 @@ def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
     cells = expand(recipe)
     results = [read_result(out, cell) for cell in cells]
     _write(out, recipe, cells, results)
-    told = {**_counts(out, results), "comparisons": comparisons(results)}
+    told = {**_counts(out, results), "table": _table(results), "comparisons": comparisons(results)}
     return told if keep is None else {**told, "kept": len(write_kept(keep, _kept(out, cells, results)))}
 
 
@@ -168,7 +169,12 @@ def report_kept(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     write_comparisons(out / COMPARISONS, results)
     write_tables(out, "Kept results", results)
     atomic_write_text(out / LEADERBOARD, render_leaderboard("Kept results", list(kept.values())))
-    return {**_counts(out, results), "report": str(out / LEADERBOARD), "comparisons": comparisons(results)}
+    return {
+        **_counts(out, results),
+        "report": str(out / LEADERBOARD),
+        "table": _table(results),
+        "comparisons": comparisons(results),
+    }
 
 
 def _kept(out: Path, cells: Sequence[Cell], results: Sequence[Result]) -> list[Kept]:
@@ -206,6 +212,11 @@ def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
 def _counts(out: Path, results: Sequence[Result]) -> dict[str, Any]:
     counted = {status: sum(result.status == status for result in results) for status in ("done", "failed", "missing")}
     return {"out": str(out), "report": str(out / HTML), "results": str(out / RESULTS), "cells": len(results), **counted}
+
+
+def _table(results: Sequence[Result]) -> list[dict[str, str | int | None]]:
+    """Accuracies of sets and of classifiers."""
+    return accuracy_table([*entries(results), *entries(results, "weak-supervision")])
 
 
 def _alone(out: Path, shard: Shard | None = None) -> AbstractContextManager[object]:

@@ -126,14 +126,14 @@ def _told(arguments: Sequence[str]) -> int:
             raise
         else:
             told = in_short(error)
-            console.complain(f"{type(error).__name__}: {told} (dmis --debug COMMAND … shows where)")
+            console.complain(f"{type(error).__name__}: {told} (with --debug it shows where)")
         return 1
 
 
 def _invoked(arguments: Sequence[str]) -> int:
     _refuse_processes(arguments)
     try:
-        app(list(arguments), prog_name="dmis")
+        app([word for word in arguments if word != "--debug"], prog_name="dmis")  # heeded wherever it stands
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         if code == 130:

@@ -95,10 +95,30 @@ def relabel(
     generator: Annotated[
         Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
     ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Ask a simple classifier, in seconds, in place of a generator.")
+    ] = False,
+    pred_probs: Annotated[
+        str | None,
+        typer.Option(
+            "--pred-probs",
+            metavar="FILE[::NAME]",
+            help="Your own model's out-of-sample probabilities, images x classes (.npy, .npz, .csv).",
+        ),
+    ] = None,
+    apply: Annotated[
+        Path | None,
+        typer.Option("--apply", metavar="FILE", help="Write the labels with the decisions that the page saved."),
+    ] = None,
     quick: Quick = False,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="DIR", help="Folder for the results. [default: NAME-relabelled]"),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="DIR|FILE.csv",
+            help="Folder for the results, of --apply the table. [default: NAME-relabelled, NAME-reviewed.csv]",
+        ),
     ] = None,
     run_folder: RunFolder = None,
     seed: Seed = None,
@@ -118,9 +138,10 @@ def relabel(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find wrong labels and suggest better ones.
+    """Find wrong labels, review and mend them.
 
-    Writes labels.csv, posteriors.npz and a page of the most suspicious images. Trains the generator if none is given.
+    Writes labels.csv, posteriors.npz and review.html, a page on which to accept, change or reject each suggestion; what
+    it saves is applied with --apply. Trains a generator unless one is given, or --fast or --pred-probs.
     """
     from condense.commands import relabel as commands
 
@@ -132,12 +153,23 @@ def relabel(
         quick=quick or None,
     )
     request = make_request(config, settings, named)
+    if apply is not None:
+        output.answer(lambda: commands.apply_decisions(request, apply, out=out, force=force), as_json, output.applied)
+        return
     if dry_run:
-        output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
+        output.answer(lambda: commands.dry_run(request, fast=fast, pred_probs=pred_probs), as_json, output.dry_run)
         return
     output.answer(
         lambda: commands.relabel_data(
-            request, out=out, run_folder=run_folder, resume=resume, force=force, progress=not quiet, log=log
+            request,
+            fast=fast,
+            pred_probs=pred_probs,
+            out=out,
+            run_folder=run_folder,
+            resume=resume,
+            force=force,
+            progress=not quiet,
+            log=log,
         ),
         as_json,
         output.relabelling,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from condense import console
 
 if TYPE_CHECKING:
+    from condense.evaluate.mistakes import Mistakes
     from condense.evaluate.sets import Evaluation
     from condense.pipeline.relabelling import Relabelling
 
 Result = TypeVar("Result")
+
+_MOST_CLASSES, _WORST, _CONFUSIONS = 20, 10, 5  # told of an evaluation
 
 
 def answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
@@ -64,8 +68,16 @@ def cells(found: Sequence[Mapping[str, str]]) -> None:
 
 
 def benchmarked(result: Mapping[str, Any]) -> None:
-    """Where a benchmark's results are and how many cells are done."""
-    facts({name: value for name, value in result.items() if name != "comparisons"})
+    """Where a benchmark's results are, how many cells are done, and the accuracies."""
+    facts({name: value for name, value in result.items() if name not in ("comparisons", "table")})
+    for setting, judged in dict.fromkeys((row["setting"], row["judged"]) for row in result["table"]):
+        own = [row for row in result["table"] if (row["setting"], row["judged"]) == (setting, judged)]
+        sizes = list(dict.fromkeys(row["ipc"] for row in own))
+        found = {(row["method"], row["ipc"]): row["accuracy"] for row in own}
+        print(f"\n{setting}" + (f", judged by {judged}" if judged else "") + "; test accuracy in percent")
+        head = ["", *("accuracy" if size is None else f"IPC {size}" for size in sizes)]
+        names = dict.fromkeys(row["method"] for row in own)
+        rows([head, *([name, *(found.get((name, size), "") for size in sizes)] for name in names)])
 
 
 def audit(result: Mapping[str, Any]) -> None:
@@ -119,8 +131,20 @@ def accuracy(mean: float, ci95: float | None) -> str:
 
 def relabelling(found: Relabelling) -> None:
     """What `dmis relabel` found: numbers, and the transition matrix in percent for up to 20 classes."""
+    from condense.pipeline.review import asked
+
     result: Mapping[str, Any] = found.to_json()
-    facts({name: value for name, value in result.items() if name not in ("classes", "transition")})
+    apart = ("classes", "transition", "asked", "left_out", "found", "without_likelier", "would_fill_in")
+    told = {name: value for name, value in result.items() if name not in apart} | {"asked": asked(found)}
+    if result["without_likelier"]:
+        told["likely_wrong"] = f"{result['likely_wrong']:,} ({result['without_likelier']:,} without a likelier class)"
+    if result["would_fill_in"]:
+        told["would_fill_in"] = f"{result['would_fill_in']:,} images without one label"
+    if result["found"] is not None:
+        told["found"] = result["found"]
+    facts(told)
+    if found.left_out is not None:
+        print(f"Left out – {found.left_out}")
     classes, transition = result["classes"], result["transition"]
     if len(classes) <= 20:
         print("\nEstimated transition matrix: of the images of a class (rows), the percentage given each label.")
@@ -133,7 +157,13 @@ def relabelling(found: Relabelling) -> None:
                 ),
             ]
         )
-    print(f"Next: look at {result['report']}, then train with --labels {result['labels']}")
+    print(f"Next: open {result['report']} in a browser and decide, or train with --labels {result['labels']} as it is.")
+
+
+def applied(result: Mapping[str, Any]) -> None:
+    """Where the reviewed labels are, and how many decisions went into them."""
+    facts(result)
+    print(f"Next: train with --labels {result['labels']}")
 
 
 def classification(result: Mapping[str, Any]) -> None:
@@ -179,7 +209,26 @@ def scores(found: Evaluation) -> None:
     if several:
         print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, found.sets, strict=True)))
     _tested(found.scores[0].test_data)
+    if found.scores[0].mistakes is not None:
+        _mistakes(found.scores[0].mistakes, found.scores[0].network)
     _oracle(found.scores[0].uses_true_labels)
+
+
+def _mistakes(found: Mistakes, network: str) -> None:
+    """Accuracy on each class, or on the ten worst of many, and the most frequent confusions."""
+    known = [
+        (float(value), name)
+        for value, name in zip(found.per_class, found.classes, strict=True)
+        if not math.isnan(value)
+    ]
+    many = len(known) > _MOST_CLASSES
+    told = sorted(known)[:_WORST] if many else known
+    print(f"\n{network}, {f'the {_WORST} worst of {len(known)} classes' if many else 'each class'}:")
+    rows([[name, f"{value:.1f} %"] for value, name in told])
+    if found.worst:
+        names = found.classes
+        pairs = [f"{names[y]} taken for {names[z]} {share:.1f} %" for y, z, share in found.worst[:_CONFUSIONS]]
+        print("Most often confused: " + "; ".join(pairs))
 
 
 def _tested(test_data: str) -> None:

@@ -274,7 +274,10 @@ def audit(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check for wrong labels and copied images."""
+    """Check for wrong labels and copied images.
+
+    Measures only; to review and correct the labels of a data set: dmis relabel.
+    """
     from condense.commands.audit import audit as command
 
     recipe = data_recipe(

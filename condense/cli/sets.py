@@ -61,11 +61,23 @@ def inspect(
         data_values(target, root, image_size, download, noise, labels)
         | picture_values(fit, background, skip_unreadable, flip)
     )
-    output.answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, _inspected)
+
+    def show(result: dict[str, Any]) -> None:
+        _inspected(result)
+        if grid is not None:
+            print(f"Wrote {grid}.")
+
+    output.answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, show)
 
 
 def _inspected(result: dict[str, Any]) -> None:
-    output.facts({name: value for name, value in result.items() if name != "notes"})  # they were told already
+    told = {name: value for name, value in result.items() if name != "notes"}  # they were told already
+    if result["kind"] == "condensed set":
+        made = result["provenance"]
+        told["provenance"] = {name: value for name, value in made.items() if name not in ("recipe", "notes")}
+    output.facts(told)
+    if result["kind"] == "condensed set":
+        print("The recipe, and what the method noted: --json.")
 
 
 def export(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
-from condense.evaluate.protocols import protocol
+from condense.evaluate.protocols import Protocol, protocol
 from condense.evaluate.sets import Evaluation
 from condense.pipeline.data import own_data
 from condense.pipeline.plan import Request, read_layers
 from condense.pipeline.score import HowToScore, evaluate_sets, test_split
-from condense.recipe import parse_overrides, resolve
+from condense.recipe import EvaluateRecipe, parse_overrides, resolve
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import read
@@ -45,12 +47,7 @@ def evaluate(
         RunFailed: the training diverged.
     """
     layers = read_layers(request)
-    foreign = [key for key in parse_overrides(request.settings) if key not in SECTIONS]
-    if foreign:
-        raise UserError(
-            f"--set {foreign[0]}=… means nothing here; what is set begins with {' or '.join(SECTIONS)}, "
-            "e.g. --set evaluate.repeats=3."
-        )
+    _check_settings(parse_overrides(request.settings))
     recipe = resolve({key: layers[key] for key in SECTIONS if key in layers})
     wanted = recipe.evaluate
     names = network_names or ([wanted.network] if wanted.network and not cross else [])
@@ -61,6 +58,24 @@ def evaluate(
         return test_split(condensed, recipe.data if named else own_data(condensed, recipe.data), its_own=not named)
 
     return evaluate_sets(read_sets(paths), test, how, Run(None, progress=progress))
+
+
+def _check_settings(asked: Mapping[str, Any]) -> None:
+    """Raise `UserError` where something is set that scoring does not use."""
+    foreign = [key for key in asked if key not in SECTIONS]
+    if foreign:
+        raise UserError(
+            f"--set {foreign[0]}=… means nothing here; what is set begins with {' or '.join(SECTIONS)}, "
+            "e.g. --set evaluate.repeats=3."
+        )
+    own = asked.get("evaluate")
+    rules = {field.name for field in fields(Protocol)} - set(EvaluateRecipe.model_fields)
+    fixed = [key for key in own if key in rules] if isinstance(own, Mapping) else []
+    if fixed:
+        raise UserError(
+            f"--set evaluate.{fixed[0]}=… is refused: the protocol fixes it, so that scores can be compared; choose "
+            f"another --protocol. May be set: {', '.join(f'evaluate.{key}' for key in EvaluateRecipe.model_fields)}."
+        )
 
 
 def read_sets(paths: Sequence[Path]) -> dict[str, CondensedSet]:

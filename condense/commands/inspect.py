@@ -106,7 +106,7 @@ def _describe_data(source: Source, corruption: Corruption) -> dict[str, Any]:
         "supervision": supervision.kind,
         "images_with_one_label": int(supervision.single.sum()),
         "images_without_label": int(supervision.unlabelled.sum()),
-        "mean_candidates": float(supervision.candidates.sum(axis=1).mean()),
+        "mean_candidates": _mean_candidates(supervision),
         "corruption": corruption.spec,
         "corruption_rate": corruption.overall_rate,
         "wrong_labels": _wrong_share(supervision, source.truth),
@@ -121,6 +121,12 @@ def _describe_data(source: Source, corruption: Corruption) -> dict[str, Any]:
         "fingerprint": train.fingerprint(),
         "provenance": dict(train.provenance),
     }
+
+
+def _mean_candidates(supervision: Supervision) -> float | None:
+    """Mean number of classes that the label of an image leaves possible; images without label are left out."""
+    labelled = supervision.candidates[~supervision.unlabelled]
+    return float(labelled.sum(axis=1).mean()) if len(labelled) else None
 
 
 def _some(files: Sequence[str]) -> dict[str, Any]:

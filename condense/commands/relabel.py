@@ -8,11 +8,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from condense.evaluate.relabel_report import write_relabel_report
+from condense.data import labels_csv
+from condense.errors import UserError
+from condense.evaluate.review_page import write_review_page
 from condense.pipeline import cost
-from condense.pipeline.plan import Request, make_plan
-from condense.pipeline.relabel_report import suspects_report
-from condense.pipeline.relabelling import BELIEFS, REPORT, TABLE, Relabelling, relabel_plan, relabelling_options
+from condense.pipeline.decisions import applied, counted, read_decisions, write_labels
+from condense.pipeline.plan import Plan, Request, make_plan
+from condense.pipeline.probabilities import read_probabilities
+from condense.pipeline.relabelling import (
+    BELIEFS,
+    REPORT,
+    TABLE,
+    Relabelling,
+    relabel_by,
+    relabel_fast,
+    relabel_plan,
+    relabelling_options,
+)
+from condense.pipeline.review import review_page
 from condense.pipeline.run_folder import RUNS, open_run, run_name
 from condense.pipeline.stages import relabelling, stages
 from condense.pipeline.timing import foretold
@@ -23,6 +36,8 @@ from condense.watch import expected
 def relabel_data(
     request: Request,
     *,
+    fast: bool = False,
+    pred_probs: str | None = None,
     out: Path | None = None,
     run_folder: Path | None = None,
     resume: bool = False,
@@ -30,13 +45,15 @@ def relabel_data(
     progress: bool = False,
     log: str | None = None,
 ) -> Relabelling:
-    """Train a DMIS generator on a data set, or take a trained one, and write what it makes of the labels.
+    """Find out about the labels of a data set, and write what there is to say of them.
 
-    Beside what `Relabelling.save` writes there is a page of the most suspicious images, `suspects.html`.
+    Beside what `Relabelling.save` writes there is a page on which a person decides, `review.html`.
 
     Args:
         request: the recipe and what is laid over it; its option `generator` names a trained one.
-        out: folder for the table, the posteriors and the page of suspects; named after the data when None.
+        fast: whether a classifier that is made in seconds is asked in place of a generator.
+        pred_probs: FILE or FILE::NAME of out-of-sample probabilities that take its place.
+        out: folder for the table, the posteriors and the page; named after the data when None.
         run_folder: for the generator; below runs/ when None.
         resume: whether to go on from a checkpoint in the run folder.
         force: whether what is in `out`, and without `resume` an earlier run, is replaced.
@@ -51,25 +68,86 @@ def relabel_data(
     started = time.perf_counter()
     plan = make_plan(request)
     options = relabelling_options(plan)
+    check_ways(plan, fast=fast, pred_probs=pred_probs)
+    given = None if pred_probs is None else read_probabilities(pred_probs, plan.source)
     out = out or Path(f"{plan.source.train.name}-relabelled")
     prepare_folder(out, force=force)
     for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
         prepare_output(out / name, force=True)
+    by_generator = given is None and not fast
     with ExitStack() as held:
-        held.enter_context(expected(stages(plan, relabelling(plan, options)) if progress else []))
-        if options.generator is None:
+        held.enter_context(expected(stages(plan, relabelling(plan, options)) if progress and by_generator else []))
+        if given is not None:
+            found = relabel_by(given, plan, f"probabilities of {pred_probs}")
+        elif fast:
+            found = relabel_fast(plan)
+        elif options.generator is None:
             folder = run_folder or RUNS / run_name(plan, "relabel")
             run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress, log=log))
+            found = relabel_plan(plan, run)
         else:
-            run = Run(None, progress=progress)
-        found = relabel_plan(plan, run).save(out)
+            found = relabel_plan(plan, Run(None, progress=progress))
+        found = found.save(out)
     found = dataclasses.replace(found, seconds=time.perf_counter() - started)
-    write_relabel_report(out / REPORT, suspects_report(plan, found))
-    return found
+    write_review_page(out / REPORT, review_page(plan, found, out))
+    return dataclasses.replace(found, seconds=time.perf_counter() - started)
 
 
-def dry_run(request: Request) -> dict[str, Any]:
+def check_ways(plan: Plan, *, fast: bool, pred_probs: str | None) -> None:
+    """Raise `UserError` where more than one is to be asked about the labels."""
+    asked = {
+        "--fast": fast,
+        "--pred-probs": pred_probs is not None,
+        "a trained generator": relabelling_options(plan).generator is not None,
+    }
+    ways = [name for name, given in asked.items() if given]
+    if len(ways) > 1:
+        raise UserError(f"{ways[0]} and {ways[1]} both say who is asked about the labels; give one.")
+
+
+def apply_decisions(
+    request: Request, decisions: Path, *, out: Path | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Write the labels of a data set with what a person decided on its review page in their place.
+
+    Args:
+        request: the data, with the options that the page was made with.
+        decisions: the file that the page saved.
+        out: the table; NAME-reviewed.csv when None. Never the file that the labels given came from.
+        force: whether an existing table is replaced.
+
+    Returns:
+        labels (path), images, accepted, changed and rejected (numbers of decisions).
+
+    Raises:
+        UserError: the data or the decisions cannot be used, or the table exists; nothing is written then.
+    """
+    plan = make_plan(request)
+    found = read_decisions(decisions, plan.source)
+    out = out or Path(f"{plan.source.train.name}-reviewed.csv")
+    if out.suffix.lower() != ".csv":
+        raise UserError(f"The labels are written as a table; give --out a name that ends in .csv, not {out.name!r}.")
+    _refuse_given_labels(plan, out)
+    prepare_output(out, force=force)
+    write_labels(out, plan.source, applied(found, plan.source.supervision))
+    return {"labels": str(out), "images": len(plan.source.train), **counted(found)}
+
+
+def _refuse_given_labels(plan: Plan, out: Path) -> None:
+    """Raise `UserError` where the labels given would be lost, whatever `force` says."""
+    data = Path(plan.recipe.data.name.partition("::")[0])
+    places = [data, *(data / name for name in labels_csv.NAMES)]
+    if plan.recipe.data.labels is not None:
+        places.append(Path(plan.recipe.data.labels.partition("::")[0]))
+    if any(place.exists() and out.exists() and out.samefile(place) for place in places):
+        raise UserError(f"{out} holds the labels given, which are never written over; choose another name.")
+
+
+def dry_run(request: Request, *, fast: bool = False, pred_probs: str | None = None) -> dict[str, Any]:
     """What `relabel_data` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = relabelling_options(plan)
+    check_ways(plan, fast=fast, pred_probs=pred_probs)
+    if fast or pred_probs is not None:
+        return cost.describe_without_networks(plan)
     return {**cost.describe_relabelling(plan, options), **foretold(plan, relabelling(plan, options))}

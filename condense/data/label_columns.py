@@ -10,11 +10,12 @@ from condense.data.label_cells import split_candidates
 from condense.errors import UserError
 
 LABELS = ("candidates", "label", "labels", "suggested", "noisy_label", "train_labels", "aggregate")
-OTHER_LABELS = ("class", "classes", "class_name", "class_label", "category", "target", "tag", "y")
+OTHER_LABELS = ("class", "classes", "class_name", "class_label", "category", "choice", "target", "tag", "y")
 TRUSTED, SPLIT = "trusted", "split"
 _ASIDE = frozenset(
     {
         *(TRUSTED, SPLIT, "given", "suggested", "confidence", "likely_wrong", "clean_label", "clean_labels"),
+        *("given_label", "predicted_label", "label_quality", "is_label_issue"),
         *("class_names", "name", "corruption"),
     }
 )

@@ -44,6 +44,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "rand2": ("random_label2", "random2"),
     "rand3": ("random_label3", "random3"),
     "noisy100": ("noisy_label",),
+    "given": ("given_label",),
+    "given_label": ("given",),
 }
 _CLEAN = ("clean_label", "clean_labels", "train_labels")
 

@@ -36,7 +36,7 @@ def read(path: Path) -> Table:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise UserError(f"{path} is no kind of label file this reads; its name must end in {', '.join(READERS)}.")
+        raise UserError(f"{path} is not a label file; its name must end in {', '.join(READERS)}.")
     if not path.is_file():
         raise UserError(f"There is no label file {path}; correct the path.")
     return reader(path)

@@ -9,7 +9,7 @@
 The files are found in whatever column holds them (see `file_keys`), the labels in `label` or a column of a like name,
 or in the only other one. The column `split` may be missing: then all rows are training images. A column `trusted` (yes
 or no) may say for each row whether its labels surely hold the true one, e.g. no for sets of annotators. A table that
-`dmis relabel` wrote (file,given,suggested,…) is read with its suggested labels, which may still be wrong.
+`dmis relabel` wrote (file,given_label,…,suggested,…) is read with its suggested labels, which may still be wrong.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> l
     """
     table = delimited.read(path).without_blank_rows()
     _refuse_headless(table, path, pictures)
-    label = label_column(("label", "labels"), ("suggested",), table.columns, str(path))
+    label = label_column(("label", "labels"), ("suggested", "predicted_label"), table.columns, str(path))
     files, key = _key(table, path, pictures, others, label)
     file_column = key.column if key is not None else called(("file", "filename", "path", "image"), table.columns)
     left = [name for name in table.columns if name != file_column and name.casefold() not in (SPLIT, TRUSTED)]

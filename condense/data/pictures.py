@@ -110,14 +110,13 @@ def common_form(found: Survey, handling: Handling) -> tuple[Form, tuple[str, ...
     square, else chosen, see `chosen_side`.
     """
     looks, sizes = list(found.looks.values()), found.sizes
-    deepest = max((each.deepest for each in looks if each.deepest is not None), default=65535)
     form = Form(
         handling.image_size or 0,
         handling.image_size or 0,
         grey=all(each.grey for each in looks),
         fit=handling.fit,
         background=LEVELS[handling.background],
-        white=next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if deepest < 2**bits),
+        white=full_scale(looks),
     )
     notes: tuple[str, ...] = ()
     if handling.image_size is None:
@@ -127,6 +126,12 @@ def common_form(found: Survey, handling: Handling) -> tuple[Form, tuple[str, ...
             notes = (size_told(sizes, width, handling.fit),)
         form = Form(height, width, form.grey, form.fit, form.background, form.white)
     return form, notes
+
+
+def full_scale(looks: Sequence[Look]) -> int:
+    """The value of white in pictures of 16 bits a channel: the largest of as many bits as are used in all of them."""
+    deepest = max((each.deepest for each in looks if each.deepest is not None), default=65535)
+    return next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if deepest < 2**bits)
 
 
 def size_told(sizes: Counter[tuple[int, int]], side: int, fit: Fit) -> str:

@@ -114,7 +114,7 @@ def _load_path(text: str, handling: Handling) -> Source:
         return folder.load(path, handling)
     if path.exists():
         raise UserError(
-            f"{path} is no kind of data this reads; give a folder of images, a file of the kind "
+            f"{path} is not a data set; give a folder of images, a file that ends in "
             f"{', '.join(arrays.READERS)}, or one of {', '.join(NAMES)}."
         )
     near = difflib.get_close_matches(text.casefold(), NAMES, n=1)

@@ -13,7 +13,7 @@ from condense import rng
 from condense.classifiers.cross import FoldOptions, out_of_fold
 from condense.data.types import Labels, Source
 from condense.evaluate.audit import NoiseAudit, audit_noise, confusion, shares
-from condense.evaluate.audit_report import AuditReport, Matrix, Pictures
+from condense.evaluate.audit_report import AuditReport, Doubted, Matrix
 from condense.evaluate.judge import BATCH, targets_of
 from condense.evaluate.neighbours import first_copies, nearest
 from condense.machine import best_device
@@ -47,20 +47,35 @@ def audit_data(
     if source.truth is not None:
         injected = confusion(source.truth.labels, observed, train.num_classes)
         matrices.append(Matrix("Given labels", injected, "true class", "given label"))
-    pictures: list[Pictures] = []
+    doubted: tuple[str, list[Doubted]] = ("", [])
     if network is not None and supervision.single.any():
         found, how = _cross_judged(given, network, steps, seed, run)
         result["judged"] = {"classifier": how, **_told(found)}
         matrices.append(Matrix("Estimated from the labels alone", _in_parts(found.transition), "class", "given label"))
-        suspects = np.flatnonzero(found.suspected)[:_SHOWN]
-        wrong = None if source.truth is None else (observed != source.truth.labels)[suspects]
-        caption = "Images whose label is doubted" + ("" if wrong is None else "; those with a wrong label are framed")
-        if suspects.size:
-            pictures.append(Pictures(caption, train.images[suspects], 12, wrong))
+        doubted = _doubted(source, found)
     result["duplicates"] = _duplicates(source, observed)
     result["median_distance"] = _median_distance(source, seed)
     result["seconds"] = time.perf_counter() - started
-    return result, AuditReport(f"{train.name}: labels and duplicates", train.classes, result, matrices, pictures)
+    return result, AuditReport(f"{train.name}: labels and duplicates", train.classes, result, matrices, [], doubted)
+
+
+def _doubted(source: Source, found: NoiseAudit) -> tuple[str, list[Doubted]]:
+    """The first images whose label is doubted, and what to call them."""
+    suspects, classes, observed = np.flatnonzero(found.suspected), source.train.classes, source.supervision.observed
+    files, truth = source.files or tuple(map(str, range(len(source.train)))), source.truth
+    first = f", the first {_SHOWN} of {len(suspects):,}" if len(suspects) > _SHOWN else ""
+    caption = "Images whose label is doubted" + first
+    shown = [
+        Doubted(
+            image=source.train.images[image],
+            file=files[image],
+            given=classes[observed[image]],
+            judged=classes[found.confident[image]],
+            marked=truth is not None and bool(observed[image] != truth.labels[image]),
+        )
+        for image in suspects[:_SHOWN].tolist()
+    ]
+    return caption + ("" if truth is None else "; those with a wrong label are framed"), shown
 
 
 def _true_labels(source: Source) -> dict[str, Any] | None:

@@ -65,6 +65,11 @@ def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any
     return _told(plan, num_parameters(network, plan.train), cost)
 
 
+def describe_without_networks(plan: Plan) -> dict[str, Any]:
+    """The same of a relabelling that trains and asks no network."""
+    return _told(plan, None, 0)
+
+
 def _foretold(plan: Plan) -> int | None:
     """What the method itself says; None where it says nothing."""
     foretell = getattr(plan.method, "evaluations", None)

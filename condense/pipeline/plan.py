@@ -21,6 +21,7 @@ from condense.errors import UserError
 from condense.generator.model import FILE
 from condense.generator.options import ObjectiveName
 from condense.methods._generate import PLAIN, GeneratorOptions
+from condense.notices import tell
 from condense.options import Options
 from condense.pipeline.data import LoadedData, given_labels, load_source, tell_of_flip
 from condense.recipe import (
@@ -104,6 +105,8 @@ def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
     # code of the user's own is imported where he named it himself, never for a file that may be a stranger's
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)), own="method" in asked)
+    if loaded is None and "name" not in _section(layers, "data"):
+        tell(f"no data set is named, so this works on {data.name!r}; name yours with --data NAME|PATH.")
     source = load_source(data) if loaded is None else loaded.source
     tell_of_flip(source.train)
     found = len(source.train) if loaded is None else loaded.images_found

@@ -1,4 +1,4 @@
-"""What a generator makes of a data set's labels, as a value and as files that every other command reads."""
+"""What is made of a data set's labels, as a value and as files that every other command reads."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline import fast_labels, probabilities
 from condense.pipeline.plan import Plan
 from condense.run import JSON, Run, atomic_path
 from condense.text import to_cell
 
-TABLE, BELIEFS, REPORT = "labels.csv", "posteriors.npz", "suspects.html"
-COLUMNS = ("file", "given", "suggested", "confidence", "likely_wrong")
+TABLE, BELIEFS, REPORT = "labels.csv", "posteriors.npz", "review.html"
+COLUMNS = (
+    *("file", "given_label", "predicted_label", "label_quality", "is_label_issue"),  # cleanlab's names
+    *("suggested", "confidence"),
+)
 
 Beliefs = npt.NDArray[np.float32]
 
@@ -38,10 +42,12 @@ class Relabelling:
     Attributes:
         source: the data with the labels as given.
         suggestions: the beliefs, and what follows from them.
-        asked: who was asked, and with what weight: "generator", and "classifier" for a second opinion.
+        asked: who was asked, and with what weight: "generator", and "classifier" for a second opinion; without a
+            generator who was asked in its place.
         network_evaluations: images passed through networks, the training of a generator that was given left out.
         seconds: how long it took.
         folder: where `save` wrote it; None where it did not.
+        left_out: what a way without a generator does not do; None with one.
     """
 
     source: Source
@@ -50,6 +56,7 @@ class Relabelling:
     network_evaluations: int
     seconds: float
     folder: Path | None = None
+    left_out: str | None = None
 
     @property
     def suggested(self) -> Labels:
@@ -60,6 +67,16 @@ class Relabelling:
     def confidence(self) -> Beliefs:
         """p(suggested | x, z), float32 [n] in [0, 1]."""
         return self.suggestions.confidence
+
+    @property
+    def predicted(self) -> Labels:
+        """The likeliest class of each image by the image alone, argmax p(y | x): int64 [n]."""
+        return np.asarray(self.image_posterior.argmax(1), dtype=np.int64)
+
+    @property
+    def label_quality(self) -> Beliefs:
+        """Probability that one of the labels given is right, 1 - suspicion: float32 [n] in [0, 1]."""
+        return np.asarray(1 - self.suggestions.suspicion, dtype=np.float32)
 
     @property
     def likely_wrong(self) -> Mask:
@@ -89,19 +106,25 @@ class Relabelling:
     def to_json(self) -> dict[str, JSON]:
         """Paths (null before `save`), numbers, the transition matrix and the judgement as a JSON object.
 
-        `found` holds `judged`, null where the truth is not known.
+        `likely_wrong` counts labels that are likely wrong, `without_likelier` those of them beside which no other class
+        is likelier; `would_change` single labels in whose place another is suggested, `would_fill_in` images without
+        one label, for which one is suggested. `found` holds `judged`, null where the truth is not known.
         """
-        found = self.suggestions
+        found, single = self.suggestions, self.source.supervision.single
+        kept = found.supervision.candidates[np.arange(len(single)), found.suggested]
         return {
             "labels": self._path(TABLE),
             "posteriors": self._path(BELIEFS),
             "report": self._path(REPORT),
             "images": len(self.source.train),
-            "would_change": int(found.changed.sum()),
             "likely_wrong": int(found.likely_wrong.sum()),
+            "without_likelier": int((found.likely_wrong & kept).sum()),
+            "would_change": int((found.changed & single).sum()),
+            "would_fill_in": int((~single).sum()),
             "classes": list(self.source.train.classes),
             "transition": found.transition.astype(float).tolist(),
             "asked": self.asked,
+            "left_out": self.left_out,
             "found": None if self.source.truth is None else judged(found, self.source.truth),
             "network_evaluations": self.network_evaluations,
             "seconds": self.seconds,
@@ -110,9 +133,11 @@ class Relabelling:
     def save(self, folder: str | Path) -> Relabelling:
         """Write the table `labels.csv` and `posteriors.npz` into a folder; the same with the folder in it is returned.
 
-        `labels.csv` has a row for each training image: its file (or number), the labels given (a|b: candidates; empty:
-        none), the class suggested, its probability, and whether the given label is likely wrong. `posteriors.npz` holds
-        `posterior`, `image_posterior`, `transition`, `class_names` and `files`. What is there is replaced.
+        `labels.csv` has a row for each training image: its file (or number); under cleanlab's names the label given
+        (a|b: candidates; empty: none), the class predicted from the image alone, the probability that the label given
+        is right, and whether it is likely wrong; then the class suggested, for which the label is weighed in, and its
+        probability. `posteriors.npz` holds `posterior`, `image_posterior`, `transition`, `class_names` and `files`.
+        What is there is replaced.
 
         Raises:
             UserError: the folder cannot be written.
@@ -130,7 +155,8 @@ class Relabelling:
 
     def _write_table(self, path: Path) -> None:
         found, classes = self.suggestions, self.source.train.classes
-        unlabelled = found.supervision.unlabelled
+        unlabelled, predicted, quality = found.supervision.unlabelled, self.predicted, self.label_quality
+        cells = [to_cell(write_candidates([name])) for name in classes]
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(COLUMNS)
@@ -140,9 +166,11 @@ class Relabelling:
                     (
                         to_cell(file),
                         to_cell(write_candidates(classes[y] for y in given)),
-                        to_cell(write_candidates([classes[found.suggested[row]]])),
+                        cells[predicted[row]],
+                        f"{quality[row]:.4f}",
+                        bool(found.likely_wrong[row]),
+                        cells[found.suggested[row]],
                         f"{found.confidence[row]:.4f}",
-                        "yes" if found.likely_wrong[row] else "no",
                     )
                 )
 
@@ -180,6 +208,23 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
     found = ask(generator, plan, run)
     spent = cast(int, generator.meta["evaluations"]) + found.network_evaluations
     return dataclasses.replace(found, network_evaluations=spent, seconds=time.perf_counter() - started)
+
+
+def relabel_fast(plan: Plan) -> Relabelling:
+    """Ask a classifier that is made in seconds, see `condense.pipeline.fast_labels`. Raises as `out_of_sample`."""
+    started = time.perf_counter()
+    found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed), plan.train)
+    seconds = time.perf_counter() - started
+    asked = {"linear classifier": 1.0}
+    return Relabelling(plan.source, found, asked, 0, seconds, left_out=fast_labels.LEFT_OUT)
+
+
+def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:
+    """What out-of-sample probabilities [n, c], checked before, make of the plan's labels; `asked`: whose they are."""
+    started = time.perf_counter()
+    found = probabilities.weighed(pred_probs, plan.train)
+    seconds = time.perf_counter() - started
+    return Relabelling(plan.source, found, {asked: 1.0}, 0, seconds, left_out=probabilities.LEFT_OUT)
 
 
 def ask(generator: Generator, plan: Plan, run: Run) -> Relabelling:

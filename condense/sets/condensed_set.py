@@ -147,6 +147,14 @@ class CondensedSet:
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
+    def __repr__(self) -> str:
+        height, width, channels = self.images.shape[1:]
+        made = self.provenance
+        return (
+            f"CondensedSet({made.data_name} by {made.method}: {self.num_classes} classes, {self.ipc} images of each, "
+            f"{height}x{width}x{channels} {self.images.dtype})"
+        )
+
     @property
     def num_classes(self) -> int:
         """Number of classes c."""

@@ -270,9 +270,11 @@ def test_unforeseen_errors_are_a_sentence_unless_debugging(dmis: Dmis, monkeypat
     monkeypatch.setattr("condense.commands.doctor.doctor", broken)
     answer = dmis("doctor")
     assert answer.code == 1
-    assert answer.err == "error: RuntimeError: boom and more (dmis --debug COMMAND … shows where)\n"
+    assert answer.err == "error: RuntimeError: boom and more (with --debug it shows where)\n"
     with pytest.raises(RuntimeError):
         dmis("--debug", "doctor")
+    with pytest.raises(RuntimeError, match="boom"):
+        dmis("doctor", "--json", "--debug")
     monkeypatch.setenv("DMIS_DEBUG", "1")
     with pytest.raises(RuntimeError):
         dmis("doctor")

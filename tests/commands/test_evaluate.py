@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pytest
 
 from condense.classifiers import networks
 from condense.cli import run
+from condense.data import sources
 from condense.evaluate import protocols
 from condense.evaluate.stats import summarise_nested
 
@@ -43,15 +45,20 @@ def test_several_sets_are_scored_together(dmis, sets):
     assert found["sets"] == [str(path) for path in sets] and found["protocol"]["name"] == "hard"
     alone = told(dmis("evaluate", sets[1], "--network", "mlp", "--repeats", 2, "--seed", 1, "--json"))
     assert set(found) == set(alone) and found["accuracies"] == [*found["by_set"][0], *alone["accuracies"]]
+    counts = np.bincount(sources.load("digits").test_truth.labels)
+    assert np.average(list(found["per_class"].values()), weights=counts) == pytest.approx(found["mean"])
+    assert found["confused"][0]["percent"] >= found["confused"][-1]["percent"] > 0
     assert found["by_set"][1] == alone["accuracies"]  # set 1 has networks of its own: those of seed 0 + 1
 
 
 def test_table_of_several_sets(dmis, sets):
     answer = dmis("evaluate", *sets, "--network", "mlp,convnet1", "--repeats", 1, "-q")
-    head, first, second, names, data = answer.out.splitlines()
+    head, first, second, names, data, _, title, *classes, confused = answer.out.splitlines()
     assert head.split() == "network test accuracy sd sets sd networks 1 2 networks time".split()
     assert first.startswith("mlp") and second.startswith("convnet1")
     assert names == f"Sets: 1 = {sets[0]}, 2 = {sets[1]}" and "images of digits" in data
+    assert title == "mlp, each class:" and [line.split()[0] for line in classes] == list("0123456789")
+    assert confused.startswith("Most often confused: ") and confused.count(" taken for ") == 5
 
 
 def test_cross_is_one_network_of_every_kind_that_fits(dmis, sets, monkeypatch):

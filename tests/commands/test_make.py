@@ -230,6 +230,8 @@ def test_nothing_is_replaced_unasked(dmis: Dmis, made: Path, folder: Path) -> No
 def test_evaluate_knows_what_may_be_set(dmis: Dmis, made: Path) -> None:
     refused = dmis("evaluate", made, "--set", "protocol=quick")
     assert refused.code == 2 and "--set protocol=… means nothing here" in refused.err
+    fixed = dmis("evaluate", made, "--set", "evaluate.epochs=5")
+    assert fixed.code == 2 and "the protocol fixes it" in fixed.err and "evaluate.repeats" in fixed.err
 
 
 def test_damaged_sets_are_refused_by_every_command(dmis: Dmis, made: Path) -> None:

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from PIL import Image
 
 from condense.data import label_file, sources
 from condense.data.types import Supervision, Truth
-from condense.evaluate.relabel_report import RelabelReport, Suspect, render_relabel_report
 from condense.generator.labels.suggestions import Suggestions
 from condense.generator.model import Generator
 from condense.pipeline.plan import Request, make_plan
@@ -60,14 +57,18 @@ def test_named_data_with_a_trained_generator(dmis: Dmis, trained: Path) -> None:
     np.testing.assert_allclose(beliefs["image_posterior"].sum(1), 1, atol=1e-5)
     assert [row["suggested"] for row in rows] == [names[y] for y in posterior.argmax(1)]
     np.testing.assert_allclose([float(row["confidence"]) for row in rows], posterior.max(1), atol=6e-5)
-    doubt = 1 - posterior[np.arange(len(rows)), [names.index(row["given"]) for row in rows]]
-    marked = np.array([row["likely_wrong"] == "yes" for row in rows])
+    doubt = 1 - posterior[np.arange(len(rows)), [names.index(row["given_label"]) for row in rows]]
+    marked = np.array([row["is_label_issue"] == "True" for row in rows])
     assert marked.sum() == round(doubt.sum()) and doubt[marked].min() >= doubt[~marked].max()
-    assert told["would_change"] == sum(row["given"] != row["suggested"] for row in rows)
+    assert [row["predicted_label"] for row in rows] == [names[y] for y in beliefs["image_posterior"].argmax(1)]
+    np.testing.assert_allclose([float(row["label_quality"]) for row in rows], 1 - doubt, atol=6e-5)
+    changed = np.array([row["given_label"] != row["suggested"] for row in rows])
+    assert told["would_change"] == changed.sum() and told["would_fill_in"] == 0
+    assert told["without_likelier"] == (marked & ~changed).sum()
     assert told["likely_wrong"] == marked.sum() > 0 and told["asked"] == {"generator": 1}
     np.testing.assert_allclose(np.array(told["transition"]), beliefs["transition"], atol=1e-6)
     np.testing.assert_allclose(np.sum(told["transition"], 1), 1, atol=1e-5)
-    assert [int(row["given"]) for row in rows] == given.supervision.observed.tolist()
+    assert [int(row["given_label"]) for row in rows] == given.supervision.observed.tolist()
     truth = given.truth.labels
     assert told["found"]["wrong"] == pytest.approx(np.mean(given.supervision.observed != truth))
     assert told["found"]["right_after"] == pytest.approx(np.mean([int(r["suggested"]) for r in rows] == truth))
@@ -91,7 +92,7 @@ def test_a_second_opinion_is_asked_unless_it_is_declined(dmis: Dmis) -> None:
     assert list(told["asked"]) == ["generator", "classifier"]
     assert tuple(told["asked"].values()) == kept.opinion.exponents
     np.testing.assert_array_equal(both["transition"], kept.opinion.transition.numpy())
-    assert "classifier (weight" in Path("both/suspects.html").read_text()
+    assert "classifier (weight" in Path("both/review.html").read_text()
     told = json.loads(dmis(*relabel, "--set", "train.second_opinion=false", "--out", "alone").out)
     alone = np.load("alone/posteriors.npz")
     assert told["asked"] == {"generator": 1.0}
@@ -125,7 +126,7 @@ def test_the_table_leads_back_into_training(dmis: Dmis, trained: Path) -> None:
     suggested = label_file.read("out/labels.csv", source)
     assert suggested.observed.tolist() == [int(row["suggested"]) for row in rows] and suggested.kind == "noisy"
     given = label_file.read("out/labels.csv::given", source)
-    assert given.observed.tolist() == [int(row["given"]) for row in rows]
+    assert given.observed.tolist() == [int(row["given_label"]) for row in rows]
     told = json.loads(dmis("inspect", "few.npz", "--labels", "out/labels.csv", "--json").out)
     assert told["corruption"] == "labels:labels.csv"
     assert told["corruption_rate"] == pytest.approx(np.mean(suggested.observed != source.truth.labels))
@@ -144,12 +145,18 @@ def test_a_users_folder_with_and_without_a_table(dmis: Dmis, folder: Path) -> No
     told, rows = json.loads(answer.out), table("pictures-relabelled")
     assert told["found"] is None and told["classes"] == ["dark", "light"]
     assert [row["file"] for row in rows][:2] == ["dark/0.png", "dark/1.png"]
-    assert [row["given"] for row in rows] == ["dark"] * 8 + ["light"] * 8
+    assert [row["given_label"] for row in rows] == ["dark"] * 8 + ["light"] * 8
     assert Path("runs/pictures-dmis-relabel-seed0/generator.safetensors").is_file()
     lines = ["dark/0.png,", "dark/1.png,dark|light", *(f"dark/{k}.png,dark" for k in (2, 3)), "light/1.png,light"]
     (folder / "labels.csv").write_text("file,label\n" + "\n".join(lines) + "\n")
     assert dmis("relabel", folder, *FAST, "--out", "out", "--run", "other").code == 0
-    assert [row["given"] for row in table("out")] == ["", "", "dark", "dark", "light"]  # both of two classes: unknown
+    assert [row["given_label"] for row in table("out")] == [
+        "",
+        "",
+        "dark",
+        "dark",
+        "light",
+    ]  # both of two classes: unknown
     (folder / "labels.csv").write_text(Path("out/labels.csv").read_text())
     source = sources.load(str(folder))
     names = [source.train.classes[y] for y in source.supervision.observed]
@@ -164,12 +171,17 @@ def test_arrays_are_relabelled_too(dmis: Dmis, trained: Path) -> None:
         answer = dmis("relabel", f"{number}.npz", "--generator", trained, "--json")
         told = json.loads(answer.out)
         source, rows = sources.load(f"{number}.npz"), table("digits-relabelled")
-        given = [row["given"] for row in rows]
+        given = [row["given_label"] for row in rows]
         several = source.supervision.candidates.sum(1)
         assert [len(cell.split("|")) if cell else 10 for cell in given] == several.tolist()
         sure = source.supervision.trusted
-        assert not any(row["likely_wrong"] == "yes" for row, trusted in zip(rows, sure, strict=True) if trusted)
-        assert told["would_change"] >= told["likely_wrong"]
+        assert not any(row["is_label_issue"] == "True" for row, trusted in zip(rows, sure, strict=True) if trusted)
+        single = source.supervision.single
+        other = np.array([cell != row["suggested"] for cell, row in zip(given, rows, strict=True)])
+        assert told["would_change"] == (single & other).sum() and told["would_fill_in"] == (~single).sum() > 0
+        marked = [row for row in rows if row["is_label_issue"] == "True"]
+        kept = sum(row["suggested"] in row["given_label"].split("|") for row in marked)
+        assert told["without_likelier"] == kept
         shutil.rmtree("digits-relabelled")
 
 
@@ -205,31 +217,6 @@ def test_labels_that_are_surely_right_are_never_suspected() -> None:
         **{"wrong": 0.0, "precision": None, "recall": None, "auroc": None},
         **{"right_before": 1.0, "right_after": 1.0},
     }
-
-
-def report(found: dict[str, float | None] | None, num_suspects: int) -> RelabelReport:
-    image = np.zeros((8, 8, 1), dtype=np.uint8)
-    suspects = [
-        Suspect(image, f"<{n}>.png", "cat", "dog", 0.987, "cat" if n == 0 else "dog") for n in range(num_suspects)
-    ]
-    return RelabelReport(
-        *("pets: labels to look at", 1234, 60, 50, found, suspects, ("cat", "dog"), np.eye(2)),
-        *([("data", "pets")], "out/labels.csv"),
-    )
-
-
-def test_the_page_holds_everything_and_refers_to_nothing_outside() -> None:
-    found = {"precision": 0.5, "recall": None, "right_before": 0.6, "right_after": 0.9, "auroc": 0.9, "wrong": 0.4}
-    html = render_relabel_report(report(found, 3))
-    assert html.count("data:image/png;base64,") == 4 and not re.findall(r'(?:src|href)="(?!data:)', html)
-    assert "&lt;0&gt;.png" in html and "<0>" not in html
-    assert html.count('class="marked"') == 1 and "1,234" in html and "99&nbsp;%" in html and "50.0" in html
-    assert "The first 3 of 50" in html
-    quiet = render_relabel_report(report(None, 0))
-    assert "No label is likely wrong" in quiet and "red frame" not in quiet
-    same = replace(report(None, 1).suspects[0], suggested="cat")
-    doubted = render_relabel_report(replace(report(None, 1), suspects=[same]))
-    assert "<b>cat?</b>" in doubted and "<s>" not in doubted and "<s>cat</s> <b>dog</b>" in html
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Dmis
 from PIL import Image
 
 from condense.commands.export import export
@@ -12,9 +13,10 @@ from condense.commands.inspect import inspect
 from condense.commands.validate import validate
 from condense.data import sources
 from condense.errors import UserError
+from condense.notices import tell
 from condense.recipe import DataRecipe
 from condense.recipes import train_downstream
-from condense.sets.hdf5 import CondensedSet, Preprocessing, Provenance, write
+from condense.sets.hdf5 import CondensedSet, Preprocessing, Provenance, read, write
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,34 @@ def test_inspect_tells_the_noise() -> None:
     assert 0.3 < told["wrong_labels"] < 0.45
     partial = inspect(DataRecipe(name="digits", noise="partial:0.5"), seed=1)
     assert partial["wrong_labels"] == 0 and partial["mean_candidates"] == pytest.approx(5.5, abs=0.2)
+    lost = inspect(DataRecipe(name="digits", noise="unlabeled:0.1"))
+    assert lost["mean_candidates"] == 1, "an image without label has no candidates"
+    assert inspect(DataRecipe(name="digits", noise="mix:partial:0.5=0.5,unlabeled=0.5"))["mean_candidates"] == (
+        pytest.approx(5.5, abs=0.3)
+    )
+
+
+def test_people_are_told_in_few_lines_and_where_the_grid_is(file: Path, dmis: Dmis) -> None:
+    answer = dmis("inspect", file, "--grid", "grid.png")
+    assert answer.code == 0 and len(answer.out.splitlines()) < 50 and "Wrote grid.png." in answer.out
+    assert (
+        "provenance.recipe" not in answer.out
+        and json.loads(dmis("inspect", file, "--json").out)["provenance"]["recipe"]
+    )
+    assert "Wrote grid.png." in dmis("inspect", "digits", "--grid", "grid.png", "--force").out
+
+
+def test_a_set_shows_itself_in_one_line(file: Path) -> None:
+    assert repr(read(file)) == "CondensedSet(digits by random: 10 classes, 10 images of each, 8x8x1 uint8)"
+
+
+def test_who_names_no_data_is_told_what_is_worked_on(dmis: Dmis, caplog: pytest.LogCaptureFixture) -> None:
+    tell.cache_clear()
+    assert dmis("condense", "--method", "random", "--dry-run").code == 0
+    assert "no data set is named, so this works on 'digits'" in caplog.text
+    caplog.clear()
+    assert dmis("condense", "--data", "digits", "--method", "random", "--dry-run").code == 0
+    assert "no data set is named" not in caplog.text
 
 
 def test_inspect_an_unlabelled_grid(tmp_path: Path) -> None:

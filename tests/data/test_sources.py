@@ -24,7 +24,7 @@ def test_unknown_names_and_missing_paths(text, message):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "images.tar").write_bytes(b"x")
-    with pytest.raises(UserError, match="is no kind of data this reads"):
+    with pytest.raises(UserError, match="is not a data set; give a folder"):
         sources.load(str(tmp_path / "images.tar"))
 
 

@@ -111,6 +111,11 @@ def test_differences_are_told_from_three_seeds_on() -> None:
     two = [result for result in results if result.seed < 2]
     plain = "".join(Page(render_benchmark_report(dataclasses.replace(report(), results=two))).texts)
     assert "differences are not tested" in plain and "studentised range" not in plain
+    assert (
+        "65.0" in plain
+        and "±" not in plain.split("Settings")[0].split("published")[0]
+        and "each judged by one network" in plain
+    )
 
 
 def test_pictures_are_the_images_given() -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 from condense.errors import UserError
 from condense.evaluate.results import COLUMNS, Result, comparisons, entries, read_csv, write_comparisons, write_csv
 from condense.evaluate.stats import compare_paired
-from condense.evaluate.tables import DETAILS, ORACLE, latex_table, markdown_report, shown
+from condense.evaluate.tables import DETAILS, ORACLE, accuracy_table, latex_table, markdown_report, shown
 
 DONE = Result(
     cell="fm_random_ipc10_seed0",
@@ -92,7 +92,13 @@ def test_entries_hold_all_seeds_and_mark_the_best_of_each_column() -> None:
     assert (failed.summary, failed.num_failed, large.num_sets) == (None, 1, 1)
     published = [entry.published.mean if entry.published else None for entry in (random, dmis, cleaned, failed, large)]
     assert published == [34.42, 70.18, None, 57.06, 52.36]
-    assert [shown(entry) for entry in (random, failed, large, None)] == [f"53.0 ± {half:.1f}", "failed", "70.0", "–"]
+    assert [shown(entry) for entry in (random, failed, large, None)] == ["53.0", "failed", "70.0", "–"]
+    shown_dmis = f"60.5 ± {dmis.summary.ci95:.1f}"
+    assert shown(dmis).rstrip("*") == shown_dmis
+    assert accuracy_table([random, large])[1] == {
+        **{"setting": large.setting, "judged": large.judged, "method": "random", "ipc": 50},
+        "accuracy": "70.0",
+    }
 
 
 def test_tables_say_the_same_in_markdown_and_latex() -> None:
@@ -176,10 +182,12 @@ def test_intervals_tell_what_they_are_over() -> None:
     means = np.array([(51.0 + 56.0) / 2, (61.0 + 61.0) / 2])  # a draw each, whatever its sets
     assert summary is not None and summary.mean == means.mean()
     assert summary.ci95 == pytest.approx(stats.t.ppf(0.975, 1) * means.std(ddof=1) / 2**0.5)
-    told = [markdown_report("", [], entries(some), []) for some in ([one], sets, draws)]
-    assert ["over the networks" in text for text in told] == [True, False, False]
-    assert ["under one draw" in text for text in told] == [False, True, False]
-    assert ["over draws of the label noise" in text for text in told] == [False, False, True]
+    three = [*sets, line(accuracies=(50.0, 52.0), noise_seed=0, seed=2)]
+    told = [markdown_report("", [], entries(some), []) for some in ([one], sets, three, draws)]
+    assert ["over the networks" in text for text in told] == [True, False, False, False]
+    assert ["Of two seeds the mean alone" in text for text in told] == [False, True, False, False]
+    assert ["under one draw" in text for text in told] == [False, False, True, False]
+    assert ["over draws of the label noise" in text for text in told] == [False, False, False, True]
 
 
 def test_no_verdict_without_three_common_seeds() -> None:

@@ -113,7 +113,7 @@ def test_a_learned_rate_is_used_where_the_protocol_says_so():
 def test_json_has_exactly_the_promised_keys():
     written = json.loads(json.dumps(run().to_json()))
     keys = ["mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"]
-    keys += ["labels", "worst_class", "test_data"]
+    keys += ["labels", "worst_class", "test_data", "per_class", "confused"]
     assert list(written) == keys and written["uses_true_labels"] is False
     assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(np.mean(written["accuracies"]))
     assert written["protocol"]["epochs"] == 3 and written["protocol"]["precision"] == "float32"

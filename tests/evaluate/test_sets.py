@@ -36,7 +36,9 @@ def test_the_sets_are_the_unit():
     assert (ours.std_between, ours.std) == (nested.std_between, nested.std_within)
     assert ours.seconds == 3
     written = json.loads(json.dumps(ours.to_json()))
-    assert set(written) == {field.name for field in dataclasses.fields(ours)}
+    assert set(written) == {field.name for field in dataclasses.fields(ours)} - {
+        "mistakes"
+    }  # of these nothing is known
     assert written["by_set"] == [list(each) for each in accuracies]
     assert written["accuracies"] == [60, 62, 70, 71, 65, 66]
 

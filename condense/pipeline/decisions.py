@@ -1,0 +1,178 @@
+"""What a person decided on the review page: read, held against the data, and written as a table of labels.
+
+    {"format": "dmis-decisions/1",
+     "data": {"name": …, "images": SHA-256, "image_shape": [H, W, C], "labels": SHA-256, "classes": [c names]},
+     "decisions": [{"file": "cat/1.png", "decision": "accepted" | "changed" | "rejected", "label": "dog"}, …]}
+
+Accepted and changed suggestions replace the label given; a rejected one says that the label given is right (`label` may
+be left out). Every decision is a person's word, so its label is trusted from then on.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from condense.data.label_cells import write_candidates
+from condense.data.types import Source, Supervision
+from condense.errors import UserError, in_short
+from condense.run import JSON, atomic_path
+from condense.text import shortened, to_cell
+
+FORMAT = "dmis-decisions/1"
+DECISIONS = ("accepted", "changed", "rejected")
+COLUMNS = ("file", "label", "trusted")
+_MOST_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided of the label of one image: its number, one of `DECISIONS`, and the class it has then.
+
+    `label` is None where a suggestion is rejected and the image has not one label.
+    """
+
+    image: int
+    decision: str
+    label: int | None
+
+
+def identity(source: Source) -> dict[str, JSON]:
+    """What decisions are about: fingerprints of the images and of the labels given, and what they are called."""
+    return {
+        "name": source.train.name,
+        "images": source.train.fingerprint(),
+        "image_shape": [int(side) for side in source.train.images.shape[1:]],
+        "labels": source.supervision.fingerprint(),
+        "classes": list(source.train.classes),
+    }
+
+
+def read_decisions(path: Path, source: Source) -> list[Decision]:
+    """The decisions in a file, each about another image of `source`.
+
+    Raises:
+        UserError: the file is damaged, of another format or of other data, or a decision names an unknown image or
+            class, or an image that was decided before.
+    """
+    found = _parsed(path)
+    _check_identity(found["data"], source, path)
+    files = source.files or tuple(map(str, range(len(source.train))))
+    numbers = {file: number for number, file in enumerate(files)}
+    classes = {name: y for y, name in enumerate(source.train.classes)}
+    observed, decided = source.supervision.observed.tolist(), dict[int, Decision]()
+    for place, entry in enumerate(found["decisions"], 1):
+        one = _decision(entry, numbers, classes, observed, f"{path}, decision {place}")
+        if one.image in decided:
+            raise UserError(f"{path}, decision {place}: {_quoted(entry['file'])} was decided before; keep one.")
+        decided[one.image] = one
+    return list(decided.values())
+
+
+def applied(decisions: Sequence[Decision], given: Supervision) -> Supervision:
+    """The labels given with every decision in the place of the label it is about."""
+    candidates, trusted = given.candidates.copy(), given.trusted.copy()
+    for one in decisions:
+        if one.label is not None:
+            candidates[one.image] = False
+            candidates[one.image, one.label] = True
+            trusted[one.image] = True
+    return Supervision(candidates, trusted)
+
+
+def write_labels(path: Path, source: Source, labels: Supervision) -> None:
+    """Write a table of the training images' labels that every command reads; raises as `atomic_path`."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows(label_rows(source, labels))
+
+
+def label_rows(source: Source, labels: Supervision) -> list[tuple[str, str, str]]:
+    """A row of the table for each image: its file or number, its label (a|b: candidates; empty: none), yes or no."""
+    classes = source.train.classes
+    files = source.files or tuple(map(str, range(len(source.train))))
+    known = labels.candidates & ~labels.unlabelled[:, None]
+    return [
+        (
+            to_cell(file),
+            to_cell(write_candidates(classes[y] for y in np.flatnonzero(known[image]))),
+            "yes" if labels.trusted[image] else "no",
+        )
+        for image, file in enumerate(files)
+    ]
+
+
+def counted(decisions: Sequence[Decision]) -> dict[str, JSON]:
+    """How many decisions are of each kind."""
+    counts = Counter(one.decision for one in decisions)
+    return {kind: counts[kind] for kind in DECISIONS}
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file():
+            raise UserError(f"There is no file of decisions {path}; save one on the page that `dmis relabel` wrote.")
+        if path.stat().st_size > _MOST_BYTES:
+            raise UserError(f"{path} has more than {_MOST_BYTES:,} bytes, which no file of decisions needs.")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged or no file of decisions ({in_short(error, 120)}); save it again."
+        ) from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        told = found.get("format") if isinstance(found, dict) else None
+        raise UserError(
+            f"{path} is no file of decisions of this version (its format is {_quoted(told)}, not {FORMAT!r}); save it "
+            "again on the page."
+        )
+    if not isinstance(found.get("data"), dict) or not isinstance(found.get("decisions"), list):
+        raise UserError(f"{path} is damaged: it lacks `data` or `decisions`; save it again.")
+    return found
+
+
+def _check_identity(told: Mapping[str, Any], source: Source, path: Path) -> None:
+    ours = identity(source)
+    different = next((key for key in ours if key != "name" and told.get(key) != ours[key]), None)
+    if different is None:
+        return
+    reasons = {
+        "images": "their images are others",
+        "image_shape": f"their images have the shape {_quoted(told.get('image_shape'))}, not {ours['image_shape']}",
+        "labels": "the labels given are others",
+        "classes": "their classes are others",
+    }
+    if told.get("image_shape") != ours["image_shape"]:
+        different = "image_shape"
+    raise UserError(
+        f"{path} holds decisions about other data ({reasons[different]}); name the data of the page, with the options "
+        f"that `dmis relabel` was given (--labels, --noise, --seed, --image-size …)."
+    )
+
+
+def _decision(
+    entry: Any, numbers: Mapping[str, int], classes: Mapping[str, int], observed: Sequence[int], where: str
+) -> Decision:
+    if not isinstance(entry, dict) or entry.get("decision") not in DECISIONS or not isinstance(entry.get("file"), str):
+        raise UserError(f"{where} is damaged; it must have a file, and as decision one of {', '.join(DECISIONS)}.")
+    image = numbers.get(entry["file"])
+    if image is None:
+        raise UserError(f"{where}: there is no image {_quoted(entry['file'])} in the data; correct it.")
+    if entry["decision"] == "rejected":
+        return Decision(image, "rejected", observed[image] if observed[image] >= 0 else None)
+    label = entry.get("label")
+    if not isinstance(label, str) or label not in classes:
+        names = shortened(", ".join(classes), 200)
+        raise UserError(f"{where}: {_quoted(label)} is no class here (they are {names}); correct it.")
+    return Decision(image, entry["decision"], classes[label])
+
+
+def _quoted(value: object) -> str:
+    return shortened(repr(value), 80)

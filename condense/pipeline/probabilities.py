@@ -1,0 +1,187 @@
+"""Out-of-sample probabilities of people's own, and what they come to with the given labels: `--pred-probs FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from condense.data import delimited, npz
+from condense.data.file_keys import find_key
+from condense.data.reading import in_list
+from condense.data.types import Source, TrainingSet
+from condense.errors import UserError
+from condense.generator.labels.posterior import (
+    estimate_transition,
+    given_label,
+    self_confidence,
+    supervision_likelihood,
+)
+from condense.generator.labels.suggestions import Suggestions
+
+Beliefs = npt.NDArray[np.float32]
+
+LEFT_OUT = (
+    "probabilities from a file: no network is trained and no image looked at. The answer is as good as they are; they "
+    "must come from a model that did not see the label of the image it judged."
+)
+
+_PRIOR = 0.9  # of a label to be right, before any is looked at
+_UNFOLDINGS = 20
+_TOLERANCE = 1e-2  # of a sum of probabilities: files round
+_NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
+_CLASSES = ("class_names", "classes")
+
+
+def weighed(probabilities: Beliefs, train: TrainingSet) -> Suggestions:
+    """What out-of-sample probabilities come to with the given labels.
+
+    The transition matrix is counted from images whose class they are sure of. Probabilities of classifiers that learned
+    from the given labels may be those of the *given* label, as unsure as the labels are wrong; then the matrix would
+    count twice, and is taken out first, see `unfolded`. They are taken for such where they foretell the given labels
+    better as they are than after passing through the matrix.
+
+    Args:
+        probabilities: [n, c], rows summing to 1, made without looking at the image's label.
+        train: the n images with their labels.
+    """
+    found, supervision = torch.from_numpy(probabilities).float(), train.supervision
+    others = (1 - _PRIOR) / (supervision.num_classes - 1)
+    prior = torch.full((supervision.num_classes,) * 2, others).fill_diagonal_(_PRIOR)
+    transition = estimate_transition(found, supervision, prior, self_confidence(found, supervision))
+    if _foretells(found, train) > _foretells(found @ transition, train):
+        found = unfolded(found, transition)
+    posterior = given_label(found, supervision_likelihood(supervision, transition))
+    return Suggestions(
+        supervision,
+        np.asarray(found.numpy(), dtype=np.float32),
+        np.asarray(posterior.numpy(), dtype=np.float32),
+        np.asarray(transition.numpy(), dtype=np.float32),
+    )
+
+
+def unfolded(probabilities: Tensor, transition: Tensor) -> Tensor:
+    """p(y | x) from p(z | x) = sum_y p(y | x) T[y, z]: [n, c] to [n, c].
+
+    Twenty steps of the multiplicative iteration q <- q T (p / T^T q), which lessens KL(p || T^T q) and stays a
+    distribution. Source: Richardson (1972), https://doi.org/10.1364/JOSA.62.000055; Lucy (1974).
+    """
+    found = probabilities
+    for _ in range(_UNFOLDINGS):
+        found = found * ((probabilities / (found @ transition).clamp_min(1e-12)) @ transition.T)
+    return found / found.sum(1, keepdim=True).clamp_min(1e-12)
+
+
+def _foretells(probabilities: Tensor, train: TrainingSet) -> float:
+    """Mean log probability of the single labels that may be wrong; 0 where there are none."""
+    noisy = np.flatnonzero(train.supervision.noisy)
+    labels = torch.from_numpy(train.supervision.observed[noisy])
+    return float(probabilities[noisy, labels].clamp_min(1e-9).log().mean()) if len(noisy) else 0.0
+
+
+def checked(array: npt.NDArray[Any], source: Source, what: str) -> Beliefs:
+    """Probabilities [n, c] of the training images of `source`, float32, rows summing to 1.
+
+    Raises:
+        UserError: another shape, a value that is no probability, or a row that does not sum to 1.
+    """
+    n, c = len(source.train), source.train.num_classes
+    if array.dtype.kind not in "fiu" or array.shape != (n, c):
+        raise UserError(
+            f"{what} is {array.dtype} {list(array.shape)}; a probability for each of the {n} training images of "
+            f"{source.train.name} and each of its {c} classes is needed, numbers [{n}, {c}]."
+        )
+    found = array.astype(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(found).all(1) | (found < 0).any(1) | (abs(found.sum(1) - 1) > _TOLERANCE))
+    if wrong.size:
+        row = int(wrong[0])
+        raise UserError(
+            f"{what}: row {row} holds no probabilities ({_some(found[row])}), {wrong.size} such rows; each row must be "
+            "0 or more and sum to 1 (logits: apply a softmax first)."
+        )
+    return np.asarray(found / found.sum(1, keepdims=True), dtype=np.float32)
+
+
+def _some(row: npt.NDArray[np.float64]) -> str:
+    shown = ", ".join(f"{value:.4g}" for value in row[:4])
+    return f"{shown}{', …' if len(row) > 4 else ''}, sum {row.sum():.4g}"
+
+
+def read_probabilities(place: str, source: Source) -> Beliefs:
+    """Probabilities from FILE or FILE::NAME: .npy, .npz, or a .csv with a column for each class, by its name.
+
+    A column of the image files in a .csv says which row belongs to which image; otherwise rows are in their order, as
+    in arrays. Columns of arrays are in the order of the classes.
+
+    Raises:
+        UserError: the file cannot be read, or holds no such probabilities.
+    """
+    name, _, wanted = place.partition("::")
+    path = Path(name)
+    reader = {".npy": _from_npy, ".npz": _from_npz, ".csv": _from_csv, ".tsv": _from_csv}.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path} is no file of probabilities; its name must end in .npy, .npz or .csv.")
+    if not path.is_file():
+        raise UserError(f"There is no file of probabilities {path}; correct the path.")
+    return checked(reader(path, wanted, source), source, str(path))
+
+
+def _from_npy(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
+    return npz.read_single(path)
+
+
+def _from_npz(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
+    names = npz.names(path)
+    usual = [name for name in _NAMES if name in names]
+    left = [name for name in names if name not in _CLASSES]
+    name = wanted or (left[0] if len(left) == 1 else usual[0] if usual else "")
+    if name not in names:
+        raise UserError(
+            f"{path} holds {', '.join(names) or 'nothing'}; say which are the probabilities, as FILE::NAME."
+        )
+    found = npz.read(path, [name, *_CLASSES])
+    order = next((found[key] for key in _CLASSES if key in found), None)
+    return found[name] if order is None else _in_order(found[name], order, source, path)
+
+
+def _in_order(array: npt.NDArray[Any], names: npt.NDArray[Any], source: Source, path: Path) -> npt.NDArray[Any]:
+    """The columns in the order of the classes, where the file names its own."""
+    own, classes = [str(name) for name in names.ravel().tolist()], source.train.classes
+    if sorted(own) != sorted(classes) or array.ndim != 2 or array.shape[1] != len(own):
+        raise UserError(
+            f"{path} holds probabilities of the classes {in_list(own)}, and {source.train.name} has "
+            f"{in_list(classes)}; both need the same classes."
+        )
+    return array[:, [own.index(name) for name in classes]]
+
+
+def _from_csv(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
+    table, classes = delimited.read(path), source.train.classes
+    missing = [name for name in classes if name not in table.columns]
+    if missing:
+        raise UserError(
+            f"{path} has no column {missing[0]!r}; a column for each class is needed, called as it is "
+            f"({len(missing)} of {len(classes)} are missing)."
+        )
+    others = {name: table.column(name) for name in table.columns if name not in classes}
+    key = find_key(others, source.files, len(source.train), str(path), table.lines)
+    order: list[int] = list(range(len(table.rows)))
+    if key is not None:
+        rows = {image: row for row, image in enumerate(key.images) if image is not None}
+        absent = next((image for image in range(len(source.train)) if image not in rows), None)
+        if absent is not None:
+            first = absent if source.files is None else source.files[absent]
+            raise UserError(f"{path} has no row for {first!r}; give every image one in the column {key.column!r}.")
+        order = [rows[image] for image in range(len(source.train))]
+    places = [table.columns.index(name) for name in classes]
+    found = np.empty((len(order), len(classes)), dtype=np.float64)
+    for image, row in enumerate(order):
+        try:
+            found[image] = [float(table.rows[row][place]) for place in places]
+        except ValueError as error:
+            raise UserError(f"{path} line {table.lines[row]}: {error}; write plain numbers.") from error
+    return found

@@ -1,0 +1,130 @@
+"""Labels judged without a generator: the fast classifier, and probabilities that people have."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from condense.data.types import Supervision, TrainingSet
+from condense.errors import UserError
+from condense.pipeline import fast_labels
+from condense.pipeline.data import LoadedData
+from condense.pipeline.plan import Request, make_plan
+from condense.pipeline.probabilities import checked, read_probabilities, unfolded, weighed
+from condense.pipeline.relabelling import label_scores
+
+
+def digits(noise: str = "sym:0.4") -> LoadedData:
+    plan = make_plan(Request(named={"data": {"name": "digits", "noise": noise}}))
+    return plan
+
+
+def test_the_fast_classifier_finds_most_wrong_labels_of_digits() -> None:
+    """docs/relabelling.md has the figures; cleanlab with a ConvNet is at 93.8 here."""
+    plan = digits()
+    found = weighed(fast_labels.out_of_sample(plan.train, 0), plan.train)
+    told = label_scores(plan.train.supervision, plan.source.truth, found.suggested, found.likely_wrong, found.suspicion)
+    assert told["right_after"] > 0.94 and told["auroc"] > 0.99 and told["precision"] > 0.94 and told["recall"] > 0.94
+
+
+def test_no_image_is_judged_by_its_own_label() -> None:
+    train = tiny.training_set("noisy")
+    before = fast_labels.out_of_sample(train, 3)
+    flipped = train.supervision.candidates.copy()
+    flipped[7] = np.roll(flipped[7], 1)
+    after = fast_labels.out_of_sample(
+        TrainingSet(train.images, Supervision(flipped, train.supervision.trusted), train.corruption), 3
+    )
+    np.testing.assert_array_equal(before[7], after[7])
+    assert not np.array_equal(before, after) and np.array_equal(before, fast_labels.out_of_sample(train, 3))
+
+
+@pytest.mark.parametrize("kind", ["noisy", "partial", "unlabelled", "mixture", "labelled"])
+def test_every_kind_of_label_is_learned_from(kind: str) -> None:
+    train = tiny.training_set(kind, per_class=100)
+    _, truth = tiny.pictures(100)
+    found = weighed(fast_labels.out_of_sample(train, 0), train)
+    assert (found.suggested == truth.labels).mean() > (0.84 if kind == "noisy" else 0.9)  # 0.72 as given
+    sure = train.supervision.single & train.supervision.trusted
+    assert (found.suggested[sure] == truth.labels[sure]).all() and not found.likely_wrong[
+        train.supervision.trusted
+    ].any()
+
+
+def test_unfolding_takes_the_matrix_out() -> None:
+    """p(z | x) = sum_y p(y | x) T[y, z]: from exact p(z | x) the class is as sure as it was."""
+    transition = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
+    classes = torch.tensor([[0.9, 0.1, 0.0], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]])
+    found = unfolded(classes @ transition, transition)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    assert float((found - classes).abs().max()) < 0.12 < float((classes @ transition - classes).abs().max())
+
+
+def test_probabilities_of_given_labels_and_of_classes_come_to_the_same_suggestions() -> None:
+    """A model that learned from noisy labels is as unsure as they are wrong; its doubt must not count twice."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, 3000)
+    transition = np.array([[0.6, 0.2, 0.2], [0.2, 0.6, 0.2], [0.2, 0.2, 0.6]])
+    given = np.array([random.choice(3, p=transition[y]) for y in truth])
+    sure = 0.96 * np.eye(3)[truth] + 0.04 / 3
+    images, _ = tiny.pictures(1000)
+    train = TrainingSet(images, Supervision.from_labels(given, 3, trusted=False))
+    of_classes = weighed(sure.astype(np.float32), train)
+    of_labels = weighed((sure @ transition).astype(np.float32), train)
+    for found in (of_classes, of_labels):
+        assert (found.suggested == truth).mean() > 0.99
+        np.testing.assert_allclose(found.transition, transition, atol=0.05)
+        assert abs(found.likely_wrong.sum() - (given != truth).sum()) < 0.12 * len(truth)
+    assert (of_classes.suggested == of_labels.suggested).mean() > 0.99
+
+
+def test_files_of_probabilities(tmp_path) -> None:
+    plan = digits("none")
+    n, wanted = len(plan.train), np.eye(10)[plan.source.truth.labels]
+    np.save(tmp_path / "p.npy", wanted)
+    np.savez(tmp_path / "one.npz", anything=wanted)
+    np.savez(
+        tmp_path / "two.npz", pred_probs=wanted[:, ::-1], other=wanted, class_names=np.arange(10)[::-1].astype(str)
+    )
+    order = np.random.default_rng(0).permutation(n)
+    lines = [",".join([str(image), *map(str, wanted[image][::-1])]) for image in order]
+    (tmp_path / "p.csv").write_text("id," + ",".join(map(str, range(9, -1, -1))) + "\n" + "\n".join(lines) + "\n")
+    for name in ("p.npy", "one.npz", "two.npz", "two.npz::pred_probs", "p.csv"):
+        np.testing.assert_array_equal(read_probabilities(str(tmp_path / name), plan.source), wanted.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p[:5], r"float64 \[5, 10\]; a probability for each of the 1297 training images"),
+        (lambda p: p[:, :9], r"float64 \[1297, 9\]"),
+        (lambda p: p.astype(str), "a probability for each"),
+        (lambda p: p * 2, r"row 0 holds no probabilities \(.*sum 2\), 1297 such rows"),
+        (lambda p: np.where(np.arange(1297)[:, None] == 7, np.nan, p), r"row 7 holds no probabilities"),
+        (lambda p: p - 0.5 * np.eye(1297, 10) + 0.5 * np.eye(1297, 10, 1), "holds no probabilities"),
+    ],
+)
+def test_what_is_no_probability_is_refused(change, said: str) -> None:
+    plan = digits("none")
+    wanted = np.eye(10)[(plan.source.truth.labels + 1) % 10]
+    with pytest.raises(UserError, match=said):
+        checked(change(wanted), plan.source, "pred_probs")
+
+
+def test_files_that_cannot_be_used_are_refused(tmp_path) -> None:
+    plan = digits("none")
+    (tmp_path / "p.csv").write_text("0,1,2\n1,0,0\n")
+    (tmp_path / "p.npy").write_bytes(b"no array")
+    np.savez(tmp_path / "p.npz", a=np.eye(3), b=np.eye(3))
+    np.savez(tmp_path / "q.npz", pred_probs=np.zeros((1297, 10)), classes=np.array(list("abcdefghij")))
+    (tmp_path / "p.json").write_text("[]")
+    for name, said in (
+        ("p.csv", "no column '3'"),
+        ("p.npy", "damaged or no .npy"),
+        ("p.npz", "holds a, b; say which"),
+        ("q.npz", "probabilities of the classes a, b, c, d, e and 5 more"),
+        ("p.json", r"must end in \.npy, \.npz or \.csv"),
+        ("none.npy", "There is no file of probabilities"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_probabilities(str(tmp_path / name), plan.source)
