@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -253,8 +254,15 @@ def resolve(layers: Mapping[str, Any]) -> Recipe:
     return parse(Recipe, known, "recipe")
 
 
-def parse(model: type[Model], values: Mapping[str, Any], what: str) -> Model:
-    """`values` as a pydantic model; errors become one sentence that names the key and its nearest relative."""
+def parse(model: type[Model], values: Mapping[str, Any], what: str, *, options: bool = False) -> Model:
+    """`values` as a pydantic model; errors become one sentence that names the key and its nearest relative.
+
+    Args:
+        model: which.
+        values: nested as the model is.
+        what: they are, in words.
+        options: whether people gave them as options of the command line, `--image-size` for image_size.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -265,7 +273,16 @@ def parse(model: type[Model], values: Mapping[str, Any], what: str) -> Model:
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(model.model_fields) or 'none'}."
             raise UserError(f"The {what} has an unknown key {place!r}; {hint}") from error
         shown = json.dumps(first.get("input"), default=str)[:80]
-        raise UserError(f"The {what} key {place[:80]!r} is {shown}: {' '.join(first['msg'].split())[:300]}.") from error
+        key = f"--{place.replace('_', '-')[:80]}" if options else f"The {what} key {place[:80]!r}"
+        told = " ".join(first["msg"].split())[:300]
+        raise UserError(f"{key} is {shown}: {told}{_nearest(first)}.") from error
+
+
+def _nearest(error: Mapping[str, Any]) -> str:
+    """A question where one of several words was due and another was given that is much like it."""
+    allowed = re.findall(r"'([^']*)'", str((error.get("ctx") or {}).get("expected", "")))
+    near = difflib.get_close_matches(str(error.get("input")), allowed, 1, 0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _field_names(model: type[BaseModel]) -> list[str]:

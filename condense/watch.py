@@ -310,11 +310,11 @@ def logged(name: str | None, folder: Path) -> Iterator[None]:
 
 
 def log(values: Mapping[str, float | int | str | None]) -> None:
-    """Tell the tracker, if there is one, the numbers of a line of metrics; its "…step" or "epoch" counts."""
+    """Tell the tracker, if there is one, the numbers of a line of metrics; its "…step" or "…epoch" counts."""
     current = _LOG.get()
     if current is None:
         return
-    counter = next((name for name in values if name.endswith("step") or name == "epoch"), None)
+    counter = next((name for name in values if name.endswith(("step", "epoch"))), None)
     numbers = {
         name: float(value)
         for name, value in values.items()

@@ -1,6 +1,7 @@
 """What several folders of tests share: the command line in this process, and one tiny trained generator."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,13 @@ class Answer:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--dry-run` measures for an instant."""
+    if (timing := sys.modules.get("condense.pipeline.timing")) is not None:
+        monkeypatch.setattr(timing, "SECONDS", 0.01)
 
 
 @pytest.fixture

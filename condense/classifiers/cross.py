@@ -27,6 +27,7 @@ from condense.resumable import Loop, Plan, State, Step
 from condense.run import JSON, Run
 
 FILE = "out-of-fold"
+BAR = "judging labels"
 
 
 class FoldOptions(Options):
@@ -80,7 +81,7 @@ def out_of_fold(
     }
     judging = _Judging(images, targets, options, seed, device)
     plan = Plan(
-        "judging labels",
+        BAR,
         options.folds * options.epochs,
         options.epochs,
         counter=None,

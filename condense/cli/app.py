@@ -25,7 +25,6 @@ app = typer.Typer(
     help="Condense image data sets with wrong, ambiguous or missing labels.",
     epilog="Start with: dmis demo",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain help: rich would triple the time of `dmis -h`
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     AsJson,
     Device,
@@ -20,7 +20,12 @@ from condense.cli.options import (
 
 def benchmark(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="Benchmark recipe: a file, or the name of a shipped one.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="Benchmark recipe: a file, or the name of a shipped one.",
+            autocompletion=complete.recipes,
+        ),
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report and one folder per cell.")
@@ -35,7 +40,15 @@ def benchmark(
     hours: Annotated[
         float | None, typer.Option("--limit-hours", min=0, help="Start no more cells after this many hours.")
     ] = None,
-    executor: Annotated[str, typer.Option("--executor", metavar="local|slurm", help="Where the cells run.")] = "local",
+    executor: Annotated[
+        str,
+        typer.Option(
+            "--executor",
+            metavar="local|slurm",
+            help="Where the cells run.",
+            autocompletion=complete.one_of("local", "slurm"),
+        ),
+    ] = "local",
     slurm: Annotated[
         list[str] | None,
         typer.Option("--slurm", metavar="KEY=VALUE", help="Option for submitit, e.g. slurm_partition=gpu; repeatable."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
     AsJson,
@@ -40,11 +40,23 @@ from condense.cli.options import (
 
 
 def corrupt(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set: a name, a folder, .npz or .h5.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Data set: a name, a folder, .npz or .h5.",
+            autocompletion=complete.data,
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.npz", help="File to write.")],
     noise: Annotated[
         str | None,
-        typer.Option("--noise", metavar="KIND:RATE", help="Kind and rate of the noise, e.g. sym:0.4, partial:0.5."),
+        typer.Option(
+            "--noise",
+            metavar="KIND:RATE",
+            help="Kind and rate of the noise, e.g. sym:0.4, partial:0.5.",
+            autocompletion=complete.noise,
+        ),
     ] = None,
     labels: Labels = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
@@ -69,7 +81,14 @@ def corrupt(
 
 
 def relabel(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set: a name, a folder, .npz or .h5.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Data set: a name, a folder, .npz or .h5.",
+            autocompletion=complete.data,
+        ),
+    ],
     config: Config = None,
     noise: Noise = None,
     labels: Labels = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     METHODS,
     MOST_SEED,
@@ -48,7 +48,12 @@ def train(
     noise: Noise = None,
     labels: Labels = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="Training objective: dmis, vanilla, tdsm or cad. [default: dmis]")
+        str | None,
+        typer.Option(
+            "--method",
+            help="Training objective: dmis, vanilla, tdsm or cad. [default: dmis]",
+            autocompletion=complete.objectives,
+        ),
     ] = None,
     quick: Quick = False,
     run_folder: TrainedFolder = None,
@@ -97,7 +102,11 @@ def condense(
     labels: Labels = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", help=f"Condensation method: {METHODS}, or a module of yours. [default: dmis]"),
+        typer.Option(
+            "--method",
+            help=f"Condensation method: {METHODS}, or a module of yours. [default: dmis]",
+            autocompletion=complete.methods,
+        ),
     ] = None,
     ipc: Annotated[int | None, typer.Option("--ipc", help="Images per class. [default: 10]")] = None,
     generator: Annotated[
@@ -109,6 +118,7 @@ def condense(
             "--clean-first",
             metavar="none|dmis|cleanlab|oracle",
             help="Repair the labels first: by DMIS (--generator, or a new one), by cleanlab, or by the truth.",
+            autocompletion=complete.one_of("none", "dmis", "cleanlab", "oracle"),
         ),
     ] = None,
     quick: Quick = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condense import methods
+from condense.cli import complete
 from condense.errors import UserError
 from condense.machine import DEVICE, check_device
 from condense.rng import MOST_SEEDS
@@ -36,14 +37,26 @@ def _checked_log(name: str | None) -> str | None:
 
 
 Config = Annotated[
-    str | None, typer.Option("-c", "--config", help="Recipe: a YAML file, or the name of a shipped one.")
+    str | None,
+    typer.Option(
+        "-c",
+        "--config",
+        help="Recipe: a YAML file, or the name of a shipped one.",
+        autocompletion=complete.recipes,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Set one value of the recipe; overrides all else; repeatable."),
 ]
 Data = Annotated[
-    str | None, typer.Option("--data", metavar="NAME|PATH", help="Data set: a name, a folder, .npz or .h5.")
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|PATH",
+        help="Data set: a name, a folder, .npz or .h5.",
+        autocompletion=complete.data,
+    ),
 ]
 Root = Annotated[Path | None, typer.Option("--root", help="Folder of a named data set.")]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize images to this side, in pixels.")]
@@ -53,6 +66,7 @@ Fit = Annotated[
         "--fit",
         metavar="crop|pad|squash",
         help="Make images square: crop the middle, pad with a margin, or distort. [default: crop]",
+        autocompletion=complete.one_of("crop", "pad", "squash"),
     ),
 ]
 Background = Annotated[
@@ -61,6 +75,7 @@ Background = Annotated[
         "--background",
         metavar="white|grey|black",
         help="Colour behind transparent images and of the margin of --fit pad. [default: white]",
+        autocompletion=complete.one_of("white", "grey", "black"),
     ),
 ]
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read.")]
@@ -75,7 +90,12 @@ Flip = Annotated[
 Download = Annotated[bool, typer.Option("--download", help="Allow a named data set to be downloaded.")]
 Noise = Annotated[
     str | None,
-    typer.Option("--noise", metavar="KIND:RATE", help="Make the clean labels imprecise first, e.g. sym:0.4."),
+    typer.Option(
+        "--noise",
+        metavar="KIND:RATE",
+        help="Make the clean labels imprecise first, e.g. sym:0.4.",
+        autocompletion=complete.noise,
+    ),
 ]
 Labels = Annotated[
     str | None,
@@ -109,11 +129,18 @@ Device = Annotated[
         metavar="auto|cpu|cuda|cuda:N|mps",
         help=f"Where to compute (or set {DEVICE}). [default: auto, a GPU where there is one]",
         callback=_use_device,
+        autocompletion=complete.devices,
     ),
 ]
 Log = Annotated[
     str | None,
-    typer.Option("--log", metavar="|".join(LOGS), help="Also send the metrics there.", callback=_checked_log),
+    typer.Option(
+        "--log",
+        metavar="|".join(LOGS),
+        help="Also send the metrics there.",
+        callback=_checked_log,
+        autocompletion=complete.logs,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Hide progress bars.")]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).")]
@@ -170,7 +197,7 @@ def data_recipe(values: dict[str, Any]) -> DataRecipe:
     """
     from condense.recipe import DataRecipe, parse
 
-    return parse(DataRecipe, values, "option for data")
+    return parse(DataRecipe, values, "option for data", options=True)
 
 
 def make_request(config: str | None, settings: list[str] | None, named: dict[str, Any]) -> Request:

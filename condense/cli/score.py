@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
     AsJson,
@@ -50,6 +50,7 @@ def evaluate(
             "--protocol",
             help="Protocol: hard, hard-quick, hard-adam, hard-as-learned, soft, soft-stored, dmis, quick. "
             "[default: hard]",
+            autocompletion=complete.protocols,
         ),
     ] = None,
     quick: Annotated[
@@ -58,7 +59,12 @@ def evaluate(
     ] = False,
     network: Annotated[
         list[str] | None,
-        typer.Option("--network", metavar="A,B,…", help="Networks to train; repeatable. [default: the protocol's]"),
+        typer.Option(
+            "--network",
+            metavar="A,B,…",
+            help="Networks to train; repeatable. [default: the protocol's]",
+            autocompletion=complete.networks,
+        ),
     ] = None,
     cross: Annotated[bool, typer.Option("--cross", help="Also train one network of every architecture.")] = False,
     teacher: Annotated[
@@ -104,11 +110,21 @@ def rank(
     paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one data set.")],
     data: Data = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="Protocol for hard labels: hard, hard-quick, hard-adam, dmis, quick.")
+        str,
+        typer.Option(
+            "--protocol",
+            help="Protocol for hard labels: hard, hard-quick, hard-adam, dmis, quick.",
+            autocompletion=complete.protocols,
+        ),
     ] = "hard",
     quick: Annotated[bool, typer.Option("--quick", help="Use the protocol hard-quick.")] = False,
     network: Annotated[
-        str | None, typer.Option("--network", help="Network to train. [default: the protocol's]")
+        str | None,
+        typer.Option(
+            "--network",
+            help="Network to train. [default: the protocol's]",
+            autocompletion=complete.networks,
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Networks per set, and number of random sets.")] = 5,
     steps: Annotated[
@@ -224,7 +240,14 @@ def metrics(
 
 
 def audit(
-    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="A condensed set, or a data set.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET|DATA",
+            help="A condensed set, or a data set.",
+            autocompletion=complete.data,
+        ),
+    ],
     data: Data = None,
     labels: Labels = None,
     noise: Noise = None,
@@ -278,7 +301,14 @@ def audit(
 
 
 def classify(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set: a name, a folder, .npz or .h5.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Data set: a name, a folder, .npz or .h5.",
+            autocompletion=complete.data,
+        ),
+    ],
     config: Config = None,
     noise: Noise = None,
     labels: Labels = None,
@@ -293,7 +323,12 @@ def classify(
         typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator; one per objective."),
     ] = None,
     network: Annotated[
-        str | None, typer.Option("--network", help="Network of the classifiers. [default: convnet3-bn]")
+        str | None,
+        typer.Option(
+            "--network",
+            help="Network of the classifiers. [default: convnet3-bn]",
+            autocompletion=complete.networks,
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Training epochs. [default: 40]")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="First random seed.")] = 0,

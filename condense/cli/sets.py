@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
     AsJson,
@@ -31,7 +31,14 @@ from condense.cli.options import (
 
 
 def inspect(
-    target: Annotated[str, typer.Argument(metavar="SET|DATA", help="Condensed set or data set.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET|DATA",
+            help="Condensed set or data set.",
+            autocompletion=complete.data,
+        ),
+    ],
     grid: Annotated[Path | None, typer.Option("--grid", help="Write an image grid (.png), one row per class.")] = None,
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images per row.")] = 10,
     noise: Noise = None,
@@ -78,12 +85,21 @@ def export(
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="File or folder to write.")] = None,
     to: Out = None,
     format: Annotated[
-        str, typer.Option("--format", "-f", help="File form: folder, npz, vico, ddranking or parquet.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="File form: folder, hf, webdataset, npz, vico, ddranking or parquet.",
+            autocompletion=complete.formats,
+        ),
     ] = "folder",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a set to another file form."""
+    """Convert a set to another file form.
+
+    hf makes a folder for Hugging Face datasets; every form holds the datasheet of the set.
+    """
     from condense.commands.export import export as command
 
     output.answer(lambda: command(path, one_output(out, to), format, force=force), as_json, output.facts)
@@ -93,7 +109,15 @@ def import_set(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="File res_*.pt of VICO's DatasetCondensation, or an .npz.")
     ],
-    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="Data set it was made from.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="Data set it was made from.",
+            autocompletion=complete.data,
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="Set to write.")],
     method: Annotated[str, typer.Option("--method", help="Method that made it, e.g. dsa.")] = "imported",
     noise: Noise = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condense.cli import output
+from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
     AsJson,
@@ -81,7 +81,12 @@ def init(
     skip_unreadable: SkipUnreadable = False,
     flip: Flip = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="Method whose options to write. [default: dmis]")
+        str | None,
+        typer.Option(
+            "--method",
+            help="Method whose options to write. [default: dmis]",
+            autocompletion=complete.methods,
+        ),
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -106,7 +111,7 @@ def init(
 
 
 def doctor(device: Device = None, as_json: AsJson = False) -> None:
-    """Print what this machine offers."""
+    """Print what this machine offers, and how long the demo takes on it."""
     from condense.commands.doctor import doctor as command
 
     output.answer(command, as_json, output.facts)

@@ -12,8 +12,11 @@ from condense.pipeline import cost
 from condense.pipeline.make import check_plan, make_set, with_teacher
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.run_folder import RUNS, check_run, derived_name, open_run, run_name
+from condense.pipeline.stages import condensing, stages
+from condense.pipeline.timing import foretold
 from condense.run import prepare_output
 from condense.sets.hdf5 import write
+from condense.watch import expected
 
 
 def condense(
@@ -54,17 +57,18 @@ def condense(
     check_plan(plan)
     check_run(run_folder, plan, resume=resume, force=force)
     prepare_output(out, force=force)
-    with open_run(run_folder, plan, resume=resume, force=force, progress=progress, log=log) as run:
+    ahead = expected(stages(plan, condensing(plan)) if progress else [])
+    with ahead, open_run(run_folder, plan, resume=resume, force=force, progress=progress, log=log) as run:
         made = with_teacher(make_set(plan, run), plan, run, out)
         write(out, made, force=force)
     return {"path": str(out), **made.to_json()}
 
 
 def dry_run(request: Request) -> dict[str, Any]:
-    """What `condense` would do and cost, see `cost.describe`; nothing is written."""
+    """What `condense` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     check_plan(plan)
-    return cost.describe(plan, draws=True)
+    return {**cost.describe(plan, draws=True), **foretold(plan, condensing(plan))}
 
 
 def _check_processes(plan: Plan) -> None:

@@ -24,10 +24,13 @@ from condense.pipeline.make import make_set
 from condense.pipeline.plan import GENERATOR_SECTIONS, Plan, Request, make_plan
 from condense.pipeline.run_folder import open_run
 from condense.pipeline.score import score_set, test_split
+from condense.pipeline.stages import Part, drawing, scoring, stages, training
+from condense.pipeline.timing import foretold
 from condense.recipe import merge, parse_overrides
 from condense.run import Run, prepare_folder
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import write
+from condense.watch import expected
 
 TRAINED = ("vanilla", "dmis")
 METHODS = ("random", *TRAINED)
@@ -71,9 +74,10 @@ def demo(
     started = time.perf_counter()
     prepare_folder(out, force=force or resume)
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
-    generators = {method: _trained(plans[method], out, resume=resume, progress=progress) for method in TRAINED}
-    made = {method: _condensed(plans[method], out, progress=progress) for method in METHODS}
-    scores = _scores(plans["dmis"], made, progress=progress)
+    with expected(stages(plans["dmis"], parts_of(plans)) if progress else []):
+        generators = {method: _trained(plans[method], out, resume=resume, progress=progress) for method in TRAINED}
+        made = {method: _condensed(plans[method], out, progress=progress) for method in METHODS}
+        scores = _scores(plans["dmis"], made, progress=progress)
     truth = plans["dmis"].source.truth
     assert truth is not None
     found = recovered_labels(generators["dmis"], plans["dmis"].train, seed)
@@ -94,6 +98,25 @@ def _plan(method: str, seed: int, ipc: int, settings: Sequence[str]) -> Plan:
     if method not in TRAINED:
         asked = {key: value for key, value in asked.items() if key not in GENERATOR_SECTIONS}
     return make_plan(Request(named=merge(RECIPE, {"method": method, "seed": seed, "ipc": ipc}, asked)))
+
+
+def parts_of(plans: Mapping[str, Plan]) -> list[Part]:
+    """What a demo does, in order."""
+    found: list[Part] = []
+    for parts in (training, drawing):
+        for plan in (plans[method] for method in TRAINED):
+            assert isinstance(plan.options, GeneratorOptions)
+            found += parts(plan, plan.options)
+    wanted, plan = plans["dmis"].recipe.evaluate, plans["dmis"]
+    rules = protocol(wanted.protocol)
+    network, images = wanted.network or rules.network, plan.recipe.ipc * plan.train.images.num_classes
+    return found + [scoring(rules, network, images, wanted.repeats)] * len(METHODS)
+
+
+def minutes_here() -> float:
+    """How long `demo` with its defaults will take on this machine, by a short timing."""
+    plans = {method: _plan(method, 0, 10, ()) for method in METHODS}
+    return float(foretold(plans["dmis"], parts_of(plans))["minutes"])
 
 
 def _folder(out: Path, method: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from condense import __version__
+from condense.commands.demo import minutes_here
 from condense.data import cifar, fashion_mnist, sources
 from condense.data.clean_sets import cache_folder
 from condense.data.memory import available_bytes
@@ -27,7 +28,8 @@ EXTRAS = {
 def doctor() -> dict[str, Any]:
     """Version, machine, speed of both types, free memory, optional extras (bool), data sets (place or None).
 
-    `gflops` are 10^9 operations a second of a small convolution, forward and backward, as measured now.
+    `demo_minutes`: how long `dmis demo` will take here while the machine is as busy as now. `gflops` are 10^9
+    operations a second of a small convolution, forward and backward, as measured now.
     """
     device = best_device()
     chosen = arithmetic("auto", device)
@@ -40,6 +42,7 @@ def doctor() -> dict[str, Any]:
             "gflops": round(gflops(device.type, torch.bfloat16), 1),
         },
         "float32": {"gflops": round(gflops(device.type, torch.float32), 1), **float32_settings()},
+        "demo_minutes": round(minutes_here(), 1),
         "free_memory_gib": round(available_bytes() / 2**30, 1),
         "extras": {
             extra: all(importlib.util.find_spec(name) is not None for name in modules)

@@ -27,7 +27,10 @@ from condense.pipeline.relabelling import (
 )
 from condense.pipeline.review import review_page
 from condense.pipeline.run_folder import RUNS, open_run, run_name
+from condense.pipeline.stages import relabelling, stages
+from condense.pipeline.timing import foretold
 from condense.run import Run, prepare_folder, prepare_output
+from condense.watch import expected
 
 
 def relabel_data(
@@ -71,7 +74,9 @@ def relabel_data(
     prepare_folder(out, force=force)
     for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
         prepare_output(out / name, force=True)
+    by_generator = given is None and not fast
     with ExitStack() as held:
+        held.enter_context(expected(stages(plan, relabelling(plan, options)) if progress and by_generator else []))
         if given is not None:
             found = relabel_by(given, plan, f"probabilities of {pred_probs}")
         elif fast:
@@ -139,10 +144,10 @@ def _refuse_given_labels(plan: Plan, out: Path) -> None:
 
 
 def dry_run(request: Request, *, fast: bool = False, pred_probs: str | None = None) -> dict[str, Any]:
-    """What `relabel_data` would do and cost, see `cost.describe`; nothing is written."""
+    """What `relabel_data` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = relabelling_options(plan)
     check_ways(plan, fast=fast, pred_probs=pred_probs)
     if fast or pred_probs is not None:
         return cost.describe_without_networks(plan)
-    return cost.describe_relabelling(plan, options)
+    return {**cost.describe_relabelling(plan, options), **foretold(plan, relabelling(plan, options))}

@@ -8,7 +8,10 @@ from typing import Any
 from condense.pipeline import cost
 from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.run_folder import RUNS, open_run, run_name
+from condense.pipeline.stages import stages, training
+from condense.pipeline.timing import foretold
 from condense.pipeline.train import Training, describe_training, train_plan, training_options
+from condense.watch import expected
 
 
 def train(
@@ -36,14 +39,15 @@ def train(
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
     plan = make_plan(request)
-    training_options(plan)
+    options = training_options(plan)
     run_folder = run_folder or RUNS / run_name(plan)
-    with open_run(run_folder, plan, resume=resume, force=force, progress=progress, log=log) as run:
+    ahead = expected(stages(plan, training(plan, options)) if progress else [])
+    with ahead, open_run(run_folder, plan, resume=resume, force=force, progress=progress, log=log) as run:
         return describe_training(train_plan(plan, run), plan, run_folder)
 
 
 def dry_run(request: Request) -> dict[str, Any]:
-    """What `train` would do and cost, see `cost.describe`; nothing is written."""
+    """What `train` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
-    training_options(plan)
-    return cost.describe(plan, draws=False)
+    options = training_options(plan)
+    return {**cost.describe(plan, draws=False), **foretold(plan, training(plan, options))}

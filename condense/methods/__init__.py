@@ -7,7 +7,8 @@ A method is a file here (or any importable module, named by its dotted path) wit
 - a docstring that names its source.
 
 It may also have `evaluations(train, ipc, options) -> int`: how many images will pass through networks, foretold for
-`--dry-run` without looking at a pixel; and `check(train, ipc, options)`, which raises `UserError` before any work where
+`--dry-run` without looking at a pixel; `stages(train, ipc, options)`, the same by the name of its progress bar where it
+has several, a sequence of pairs; and `check(train, ipc, options)`, which raises `UserError` before any work where
 it cannot do with such labels or classes.
 
 `condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports

@@ -40,6 +40,12 @@ def looks(train: TrainingSet, options: CoresetOptions) -> int:
     return teaching(train, options.teacher) + int(train.supervision.single.sum())
 
 
+def two_stages(train: TrainingSet, options: CoresetOptions, method: str) -> list[tuple[str, int]]:
+    """`looks`, by progress bar."""
+    taught = teaching(train, options.teacher)
+    return [("teacher", taught), (method, looks(train, options) - taught)]
+
+
 def coreset(
     train: TrainingSet, ipc: int, options: CoresetOptions, seed: int, run: Run, *, method: str, pick: Pick
 ) -> CondensedSet:

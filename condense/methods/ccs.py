@@ -36,6 +36,11 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     return watched(train, options)
 
 
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar."""
+    return [("ccs", evaluations(train, ipc, options))]
+
+
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
     """Every class has `ipc` images with a single label."""
     class_members(train, ipc)

@@ -37,6 +37,11 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     return watched(train, options) + options.networks * int(train.supervision.single.sum())
 
 
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar."""
+    return [("el2n", evaluations(train, ipc, options))]
+
+
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
     """Every class has `ipc` images with a single label."""
     class_members(train, ipc)

@@ -9,7 +9,7 @@ Bilen (2021), https://arxiv.org/abs/2006.05929, Table 1.
 from __future__ import annotations
 
 from condense.data.types import TrainingSet
-from condense.methods._coreset import CoresetOptions, coreset, looks
+from condense.methods._coreset import CoresetOptions, coreset, looks, two_stages
 from condense.methods._members import class_members
 from condense.methods._select import k_center
 from condense.run import Run
@@ -23,6 +23,11 @@ class Options(CoresetOptions):
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     """Images that will pass through the network."""
     return looks(train, options)
+
+
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar."""
+    return two_stages(train, options, "kcenter")
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:

@@ -100,9 +100,15 @@ class Options(LearnOptions):
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     """Images that will pass through networks: the experts' and, forwards and once more on the way back, students'."""
+    return sum(images for _, images in stages(train, ipc, options))
+
+
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar."""
     _, row = options.row(ipc, math.prod(train.images.image_shape))
     student = 2 * row.student_steps * (options.student_batch or train.images.num_classes * ipc)
-    return options.experts * _expert_epochs(row) * len(train) + options.iterations * student
+    experts = options.experts * _expert_epochs(row) * len(train)
+    return [("experts", experts), ("learning images", options.iterations * student)]
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:

@@ -40,6 +40,11 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     return teaching(train, options.teacher) + train.images.num_classes * ipc
 
 
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar."""
+    return [("teacher", evaluations(train, ipc, options))]
+
+
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
     """Every class has `ipc` images with a single label."""
     class_members(train, ipc)

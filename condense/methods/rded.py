@@ -72,6 +72,12 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     return teaching(train, options.teacher) + pool * options.crops + num_classes * ipc
 
 
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar."""
+    taught = teaching(train, options.teacher)
+    return [("teacher", taught), ("rded", evaluations(train, ipc, options) - taught)]
+
+
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """`ipc` images per class, tiled from the crops the teacher is surest about.
 

@@ -72,6 +72,12 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     return teaching(train, options.teacher) + recovered + num_classes * ipc
 
 
+def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
+    """`evaluations`, by progress bar."""
+    taught = teaching(train, options.teacher)
+    return [("teacher", taught), ("recover", evaluations(train, ipc, options) - taught)]
+
+
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """`ipc` images per class, recovered from a network trained on all images.
 

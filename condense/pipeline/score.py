@@ -19,9 +19,11 @@ from condense.evaluate.sets import Evaluation, check_one_method, combine
 from condense.evaluate.soft import check_soft_labels
 from condense.machine import best_device
 from condense.pipeline.data import check_own_images, load_source, recorded_seed, tell_of_flip
+from condense.pipeline.stages import operations
 from condense.recipe import DataRecipe
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
+from condense.watch import Stage, expected
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,24 @@ def evaluate_sets(
     images, truth = test(ready[0])
     for condensed in ready:
         check_comparable(condensed, images, truth)
-    scores = [
-        combine(
-            [
-                score_set(condensed, images, truth, how.rules, name, how.repeats, how.seed + index, run, teacher=beside)
-                for index, (condensed, beside) in enumerate(taught)
-            ]
-        )
-        for name in names
-    ]
+    with expected(_ahead(names, ready) if run.progress else []):
+        scores = [
+            combine(
+                [
+                    score_set(one, images, truth, how.rules, name, how.repeats, how.seed + index, run, teacher=beside)
+                    for index, (one, beside) in enumerate(taught)
+                ]
+            )
+            for name in names
+        ]
     return Evaluation(tuple(sets), tuple(scores))
+
+
+def _ahead(names: Sequence[str], ready: Sequence[CondensedSet]) -> list[Stage]:
+    """Every network on every set, in order."""
+    height, width, channels = ready[0].images.shape[1:]
+    shape, num_classes = (channels, height, width), ready[0].num_classes
+    return [Stage(name, len(one) * operations(name, shape, num_classes)) for name in names for one in ready]
 
 
 def _network_names(how: HowToScore, side: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import json
@@ -22,6 +23,9 @@ from condense.errors import UserError
 from condense.files import AnyPath, atomic_path, prepare_folder, prepare_output
 from condense.grid import png
 from condense.sets.condensed_set import CondensedSet
+from condense.sets.datasheet import NAME as DATASHEET
+from condense.sets.datasheet import datasheet
+from condense.sets.shards import dataset_card, write_sums, write_tar_shards
 
 MARKER = "condensed.json"  # in exported folders; only a folder that has it is ever replaced
 _UNSAFE = re.compile(r"[^\w .-]+")
@@ -38,13 +42,17 @@ def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool =
     """
     path = Path(path)
     if format not in FORMATS:
-        raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}.")
-    if format == "folder" and path.suffix.lower() in (*ENDINGS.values(), ".h5", ".hdf5"):
-        raise UserError(f"{path} is named like a file, and the format folder makes a folder; say which with --format.")
-    if format != "folder" and path.suffix.lower() != ENDINGS[format]:
+        near = difflib.get_close_matches(format, FORMATS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"there is no format {format!r}; {hint}choose one of {', '.join(FORMATS)}.")
+    if format in FOLDERS and path.suffix.lower() in (*ENDINGS.values(), ".h5", ".hdf5", ".tar"):
+        raise UserError(
+            f"{path} is named like a file, and the format {format} makes a folder; say which with --format."
+        )
+    if format not in FOLDERS and path.suffix.lower() != ENDINGS[format]:
         raise UserError(f"{path}: files of the format {format} end in {ENDINGS[format]}; choose such a name.")
     path = path.resolve()
-    if format != "folder":
+    if format not in FOLDERS:
         prepare_output(path, force=force)
     else:
         _take_back(path)
@@ -54,6 +62,8 @@ def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool =
         raise UserError(f"{path} is a folder that no export made, so --force does not replace it; choose another name.")
     with ExitStack() as afterwards, atomic_path(path) as temporary:
         FORMATS[format](condensed, temporary)
+        if format in FOLDERS:
+            _describe(condensed, temporary)
         if replaces:
             afterwards.enter_context(_set_aside(path))
 
@@ -74,6 +84,30 @@ def to_folder(condensed: CondensedSet, path: Path) -> None:
     (path / MARKER).write_text(json.dumps(_description(condensed, folders), indent=1), encoding="utf-8")
 
 
+def to_hf(condensed: CondensedSet, path: Path) -> None:
+    """Write a folder for `datasets.load_dataset`: data/train-00000-of-00001.parquet, and README.md as its card."""
+    file = path / "data" / "train-00000-of-00001.parquet"
+    file.parent.mkdir(parents=True)
+    to_parquet(condensed, file)
+    card = dataset_card(condensed, file.relative_to(path).as_posix(), _card_features(condensed))
+    (path / "README.md").write_text(card, encoding="utf-8", newline="\n")
+
+
+def to_webdataset(condensed: CondensedSet, path: Path) -> None:
+    """Write train-000000.tar …, see `write_tar_shards`, which WebDataset reads."""
+    path.mkdir(parents=True)
+    write_tar_shards(condensed, path)
+
+
+def _describe(condensed: CondensedSet, folder: Path) -> None:
+    """Add to an exported folder condensed.json, by which exports know their own, the datasheet, checksums."""
+    if not (folder / MARKER).exists():
+        told = json.dumps(_description(condensed, condensed.classes), indent=1)
+        (folder / MARKER).write_text(told, encoding="utf-8")
+    (folder / DATASHEET).write_text(datasheet(condensed), encoding="utf-8", newline="\n")
+    write_sums(folder)
+
+
 def to_npz(condensed: CondensedSet, path: Path) -> None:
     """Write arrays that `condense.data.sources.load` reads: images uint8 NHWC, labels int64, class_names.
 
@@ -88,6 +122,7 @@ def to_npz(condensed: CondensedSet, path: Path) -> None:
         "class_names": np.array(condensed.classes),
         "mean": np.array(process.mean),
         "std": np.array(process.std),
+        "datasheet": np.array(datasheet(condensed)),
         **{name: array for name, array in zca.items() if array is not None},
     }
     if condensed.images.dtype == np.float32:
@@ -99,21 +134,21 @@ def to_npz(condensed: CondensedSet, path: Path) -> None:
 def to_vico(condensed: CondensedSet, path: Path) -> None:
     """Write the res_*.pt form of DC, DSA and DM (VICO-UoE/DatasetCondensation).
 
-    {"data": [[images float32 [n, C, H, W] normalised, labels int64 [n]]], "accs_all_exps": {}}; their
+    {"data": [[images float32 [n, C, H, W] normalised, labels int64 [n]]], "accs_all_exps": {}, "datasheet": str}; their
     programs take the last entry of "data". Soft labels have no place in it.
     """
     images, labels = _hard_tensors(condensed)
-    _save_tensors({"data": [[images, labels]], "accs_all_exps": {}}, path)
+    _save_tensors({"data": [[images, labels]], "accs_all_exps": {}, "datasheet": datasheet(condensed)}, path)
 
 
 def to_ddranking(condensed: CondensedSet, path: Path) -> None:
     """Write tensors for DD-Ranking's `image_tensor`, `hard_labels` and `soft_labels`, sorted by class.
 
-    {"images": float32 [n, C, H, W] normalised, "labels": int64 [n]} and, where they exist, "soft_labels"
-    float32 [n, c].
+    {"images": float32 [n, C, H, W] normalised, "labels": int64 [n], "datasheet": str} and, where they exist,
+    "soft_labels" float32 [n, c].
     """
     images, labels = _hard_tensors(condensed)
-    tensors = {"images": images, "labels": labels}
+    tensors: dict[str, Any] = {"images": images, "labels": labels, "datasheet": datasheet(condensed)}
     if condensed.soft_labels is not None:
         tensors["soft_labels"] = torch.from_numpy(condensed.soft_labels.copy())
     _save_tensors(tensors, path)
@@ -123,7 +158,8 @@ def to_parquet(condensed: CondensedSet, path: Path) -> None:
     """Write a table of image {bytes: PNG, path} and label, which Hugging Face `datasets` reads as such.
 
     Where they exist it has the columns soft_labels (float32 [c]), source_index and weights too. The mean and std of
-    the normalisation stand in the file's metadata under "dmis", as `condensed.json` of the folder form has them.
+    the normalisation stand in the file's metadata under "dmis", as `condensed.json` of the folder form has them, and
+    the datasheet under "datasheet".
     """
     try:
         import pyarrow
@@ -144,7 +180,8 @@ def to_parquet(condensed: CondensedSet, path: Path) -> None:
             columns[name] = array
             features[name] = {"dtype": str(array.dtype), "_type": "Value"}
     told = {"huggingface": {"info": {"features": features}}, "dmis": _description(condensed, condensed.classes)}
-    table = pyarrow.table(columns).replace_schema_metadata({key: json.dumps(value) for key, value in told.items()})
+    texts = {**{key: json.dumps(value) for key, value in told.items()}, "datasheet": datasheet(condensed)}
+    table = pyarrow.table(columns).replace_schema_metadata(texts)
     content = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, content)
     path.write_bytes(content.getvalue())
@@ -153,6 +190,8 @@ def to_parquet(condensed: CondensedSet, path: Path) -> None:
 FORMATS: Mapping[str, Callable[[CondensedSet, Path], None]] = MappingProxyType(
     {
         "folder": to_folder,
+        "hf": to_hf,
+        "webdataset": to_webdataset,
         "npz": to_npz,
         "vico": to_vico,
         "ddranking": to_ddranking,
@@ -161,6 +200,8 @@ FORMATS: Mapping[str, Callable[[CondensedSet, Path], None]] = MappingProxyType(
 )
 
 
+FOLDERS = ("folder", "hf", "webdataset")
+"""Formats that make a folder."""
 _NO_PLACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "folder": ("soft_labels", "source_index", "weights"),
@@ -174,7 +215,7 @@ ENDINGS: Mapping[str, str] = MappingProxyType({"npz": ".npz", "vico": ".pt", "dd
 def left_out(condensed: CondensedSet, format: str) -> tuple[str, ...]:
     """What the set has and a format cannot hold: soft_labels, source_index, weights, or pixels between shades."""
     lacking = [name for name, _ in condensed.arrays() if name in _NO_PLACE.get(format, ())]
-    clipped = format in ("folder", "parquet") and condensed.images.dtype == np.float32
+    clipped = format in (*FOLDERS, "parquet") and condensed.images.dtype == np.float32
     return (*lacking, *(["pixels between and beyond the 256 shades"] if clipped else []))
 
 
@@ -198,6 +239,21 @@ def _description(condensed: CondensedSet, folders: Sequence[str]) -> dict[str, A
         "sha256": condensed.sha256(),
         "provenance": asdict(condensed.provenance),
     }
+
+
+def _card_features(condensed: CondensedSet) -> list[dict[str, Any]]:
+    """The columns of `to_parquet` as a dataset card's YAML lists them."""
+    names = {str(label): name for label, name in enumerate(condensed.classes)}
+    features: list[dict[str, Any]] = [
+        {"name": "image", "dtype": "image"},
+        {"name": "label", "dtype": {"class_label": {"names": names}}},
+    ]
+    if condensed.soft_labels is not None:
+        features.append({"name": "soft_labels", "list": "float32"})
+    for name, array in (("source_index", condensed.source_index), ("weights", condensed.weights)):
+        if array is not None:
+            features.append({"name": name, "dtype": str(array.dtype)})
+    return features
 
 
 def _hard_tensors(condensed: CondensedSet) -> tuple[Tensor, Tensor]:

@@ -79,6 +79,24 @@ def test_a_process_answers_on_stdout_with_json_alone_and_bars_go_to_stderr(
     assert [path.name for path in folder.iterdir()] == ["runs"] and (folder / told["run"]).is_dir()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_told_to_end_saves(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C has a test of its own below; a logout sends SIGHUP, a cluster SIGTERM."""
+    method = ["--method", "dm", "--ipc", "1", "--set", "iterations=100000", "--set", "real_batch=8", "--quiet"]
+    command = [*DMIS, "condense", *method, "--set", "checkpoint_every=100000", "--run", "run", "--log", "tensorboard"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and out == "" and "go on with --resume" in err, err
+    assert any(path.suffix == ".safetensors" for path in (tmp_path / "run").iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".partial-")]
+
+
 def test_a_run_computes_where_it_is_told_to_and_logs_to_tensorboard(tmp_path: Path) -> None:
     short = ["--set", "train.steps=20", "--set", "train.second_opinion=false", "--quiet"]
     done = subprocess.run(

@@ -58,5 +58,5 @@ def test_one_output_and_no_more(dmis: Dmis, made, tmp_path):
 
 def test_a_wrong_fit_is_refused(dmis: Dmis):
     answer = dmis("inspect", "digits", "--fit", "stretch")
-    assert answer.code == 2 and "'fit'" in answer.err and "crop" in answer.err
+    assert answer.code == 2 and "--fit" in answer.err and "crop" in answer.err
     assert isinstance(app, typer.Typer)

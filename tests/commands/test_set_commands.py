@@ -55,7 +55,7 @@ def test_validate(file: Path) -> None:
 
 def test_export_tells_what_was_written(file: Path) -> None:
     told = export(file, file.parent / "out", "folder")
-    assert told["files"] == 101
+    assert told["files"] == 103  # the pictures, condensed.json, the datasheet, the checksums
     assert told["bytes"] == sum(f.stat().st_size for f in (file.parent / "out").rglob("*") if f.is_file())
     told = export(file, file.parent / "set.npz", "npz")
     assert told["files"] == 1 and told["bytes"] == (file.parent / "set.npz").stat().st_size

@@ -273,7 +273,9 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, 
 
 def test_the_help_names_every_file_of_the_folder(dmis):
     files = sorted(Path(methods.__path__[0]).glob("[a-z]*.py"))
-    assert f"How to condense: {', '.join(file.stem for file in files)}" in " ".join(dmis("condense", "-h").out.split())
+    assert f"Condensation method: {', '.join(file.stem for file in files)}" in " ".join(
+        dmis("condense", "-h").out.split()
+    )
 
 
 def test_a_dotted_path_to_nothing_is_refused():

@@ -1,21 +1,28 @@
 """Every export, read back by the program it is for or by the rule that program follows."""
 
 import dataclasses
+import hashlib
 import json
+import os
+import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from condense.data import sources
 from condense.errors import UserError
 from condense.preprocessing import Preprocessing
+from condense.sets import shards
 from condense.sets.condensed_set import CondensedSet, Provenance
-from condense.sets.export import ENDINGS, FORMATS, _aside, export, folder_names, left_out
+from condense.sets.datasheet import datasheet
+from condense.sets.export import ENDINGS, FOLDERS, FORMATS, _aside, export, folder_names, left_out
 
 
 def make(*, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = ("cat", "dog", "eel")) -> CondensedSet:
@@ -77,6 +84,91 @@ def test_many_images_sort_in_order(tmp_path: Path) -> None:
     export(condensed, tmp_path / "out", "folder")
     values = [int(np.asarray(image)[0, 0, 0]) for image, _ in ImageFolder(str(tmp_path / "out"))]
     assert values == list(range(24))
+
+
+def test_hf_folder_is_opened_by_datasets_offline(tmp_path: Path) -> None:
+    condensed = make()
+    export(condensed, tmp_path / "out", "hf")
+    code = """
+import sys
+from datasets import ClassLabel, load_dataset
+found = load_dataset(sys.argv[1], split="train")
+assert found.features["label"] == ClassLabel(names=["cat", "dog", "eel"]), found.features
+assert found["label"] == [0] * 4 + [1] * 4 + [2] * 4
+import numpy
+numpy.save(sys.argv[2], numpy.stack([numpy.asarray(image) for image in found["image"]]))
+numpy.save(sys.argv[3], numpy.asarray(found["soft_labels"], numpy.float32))
+"""
+    arguments = [str(tmp_path / "out"), str(tmp_path / "images.npy"), str(tmp_path / "soft.npy")]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=offline)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), condensed.images)
+    np.testing.assert_array_equal(np.load(tmp_path / "soft.npy"), condensed.soft_labels)
+
+
+def test_the_dataset_card_is_yaml_and_a_datasheet(tmp_path: Path) -> None:
+    export(make(), tmp_path / "out", "hf")
+    _, front, text = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
+    told = yaml.safe_load(front)
+    assert told["license"] == "cc-by-4.0" and told["size_categories"] == ["n<1K"]
+    (file,) = told["configs"][0]["data_files"]
+    assert (tmp_path / "out" / file["path"]).is_file() and file["split"] == "train"
+    assert text.strip() == datasheet(make()).strip()
+
+
+def test_webdataset_reads_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD", 5)
+    condensed = make()
+    export(condensed, tmp_path / "out", "webdataset")
+    tars = sorted(str(file) for file in (tmp_path / "out").glob("*.tar"))
+    assert [Path(name).name for name in tars] == ["train-000000.tar", "train-000001.tar", "train-000002.tar"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import webdataset
+
+        samples = list(webdataset.WebDataset(tars, shardshuffle=False).decode("rgb8").to_tuple("png", "cls", "json"))
+    np.testing.assert_array_equal(np.stack([image for image, _, _ in samples]), condensed.images)
+    assert [label for _, label, _ in samples] == condensed.labels.tolist()
+    assert [told["class"] for _, _, told in samples] == [condensed.classes[label] for label in condensed.labels]
+    np.testing.assert_allclose([told["soft_labels"] for _, _, told in samples], condensed.soft_labels)
+    first = [Path(name).read_bytes() for name in tars]
+    export(condensed, tmp_path / "again", "webdataset")
+    assert [(tmp_path / "again" / Path(name).name).read_bytes() for name in tars] == first
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_every_export_holds_the_datasheet(format: str, tmp_path: Path) -> None:
+    condensed = make()
+    path = tmp_path / f"out{ENDINGS.get(format, '')}"
+    export(condensed, path, format)
+    wanted = datasheet(condensed)
+    assert condensed.sha256() in wanted and "CC BY 4.0" in wanted and "sym:0.4, 40.0% imprecise" in wanted
+    if format in FOLDERS:
+        assert (path / "DATASHEET.md").read_text() == wanted
+        sums = dict(reversed(line.split("  ")) for line in (path / "SHA256SUMS").read_text().splitlines())
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        assert sums.keys() == files.keys() - {"SHA256SUMS"}
+        assert all(hashlib.sha256(files[name].read_bytes()).hexdigest() == found for name, found in sums.items())
+    elif format == "npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            assert str(arrays["datasheet"]) == wanted
+    elif format == "parquet":
+        import pyarrow.parquet
+
+        assert pyarrow.parquet.read_schema(path).metadata[b"datasheet"].decode() == wanted
+    else:
+        assert torch.load(path, weights_only=True)["datasheet"] == wanted
+
+
+def test_the_datasheet_says_what_is_not_known_and_what_is_no_fair_result() -> None:
+    one = make()
+    told = dataclasses.replace(
+        one.provenance, data_name="photos", notes={"uses_true_labels": True}, sealed=False, recipe={"x": "```"}
+    )
+    text = datasheet(dataclasses.replace(one, provenance=told, source_index=np.arange(12)))
+    assert "not known to the program" in text and "(oracle)" in text and "no checksum vouches" in text
+    assert "12 real images" in text and text.count("```") == 2
 
 
 def test_npz_is_read_by_our_own_loader(tmp_path: Path) -> None:
@@ -261,7 +353,7 @@ def test_failed_export_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_unknown_format_and_odd_channels(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no format 'jpg'; choose one of folder, npz"):
+    with pytest.raises(UserError, match="no format 'jpg'; choose one of folder, hf, webdataset, npz"):
         export(make(), tmp_path / "out", "jpg")
     with pytest.raises(UserError, match="these images have 2"):
         export(make(channels=2), tmp_path / "out", "folder")

@@ -1,0 +1,197 @@
+"""The stages a plan goes through, in order: what bars say about the whole, and what `--dry-run` times.
+
+A stage is called what its progress bar is called. Its work is counted in operations of a forward pass, a learnt image
+as three passes; the images that pass through networks are those of cost.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from condense.classifiers import cross, networks
+from condense.classifiers.cross import FoldOptions
+from condense.evaluate.protocols import Protocol
+from condense.generator.denoiser import Denoiser
+from condense.generator.labels import noisy_classifier, volminnet
+from condense.generator.model import Generator, build_denoiser
+from condense.generator.options import NetworkOptions, TrainOptions
+from condense.generator.training.prerequisites import foreseen_images, opinion_views
+from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
+from condense.methods._generate import GeneratorOptions
+from condense.pipeline.clean_first import fold_evaluations, labeller_seed
+from condense.pipeline.cost import belief_evaluations, drawing_evaluations, training_evaluations
+from condense.pipeline.plan import Plan
+from condense.run import Run
+from condense.watch import Stage
+
+LEARNT = 3  # passes that one forwards and one backwards cost
+CLASSIFIER = "convnet3"  # what a method that names no network is taken to use
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stage of a plan.
+
+    Attributes:
+        name: of its bar.
+        network: what the images pass through: a generator's, or the name of a classifier.
+        images: how many pass through it.
+        learns: whether they are learnt from, not just looked at.
+        steps: optimiser steps of a generator; 0 for anything else.
+        options: how a generator is trained; None for anything else.
+        believed: whether a generator's labels are drawn from beliefs that are known, as a second stage's are.
+        by_method: whether a method without a generator does it.
+    """
+
+    name: str
+    network: NetworkOptions | str
+    images: int
+    learns: bool = False
+    steps: int = 0
+    options: TrainOptions | None = None
+    believed: bool = False
+    by_method: bool = False
+
+
+def stages(plan: Plan, parts: Sequence[Part]) -> list[Stage]:
+    """`parts` as bars know them, each with its work."""
+    shape, num_classes = plan.train.images.image_shape, plan.train.images.num_classes
+    return [
+        Stage(part.name, part.images * (LEARNT if part.learns else 1) * operations(part.network, shape, num_classes))
+        for part in parts
+    ]
+
+
+def condensing(plan: Plan) -> list[Part]:
+    """The parts of `dmis condense`."""
+    parts = []
+    if isinstance(plan.labeller, FoldOptions):
+        images = fold_evaluations(plan.labeller, len(plan.train))
+        parts.append(Part(cross.BAR, plan.labeller.network, images, learns=True))
+    elif isinstance(plan.labeller, GeneratorOptions):
+        parts += relabelling(plan, plan.labeller, seed=labeller_seed(plan.recipe.seed))
+    if isinstance(plan.options, GeneratorOptions):
+        return parts + generating(plan, plan.options)
+    teacher = getattr(plan.options, "teacher", None)
+    network = getattr(plan.options, "backbone", None) or getattr(teacher, "network", None) or CLASSIFIER
+    return parts + [Part(name, network, images, learns=True, by_method=True) for name, images in _told_by_method(plan)]
+
+
+def _told_by_method(plan: Plan) -> Sequence[tuple[str, int]]:
+    """Bars of a method without a generator, and the images that pass through networks in each; empty if unknown."""
+    for name in ("stages", "evaluations"):
+        if foretell := getattr(plan.method, name, None):
+            told = foretell(plan.train, plan.recipe.ipc, plan.options)
+            return [("learning images", told)] if isinstance(told, int) else list(told)
+    return []
+
+
+def training(plan: Plan, options: GeneratorOptions) -> list[Part]:
+    """The parts of `dmis train`, a second stage included."""
+    parts = _first_network(plan, options, plan.recipe.seed)
+    if options.second_stage is not None:
+        if options.train.objective not in BELIEVE_LABELS:
+            parts.append(_labelling(plan, options))
+        second = options.second_stage
+        train = second.train.model_copy(update={"objective": options.train.objective})
+        images = train.steps * train.batch_size
+        parts.append(Part(options.train.objective, second.network, images, True, train.steps, train, believed=True))
+    return parts
+
+
+def generating(plan: Plan, options: GeneratorOptions) -> list[Part]:
+    """The parts of a method with a generator: training it where none is given, drawing from it."""
+    return [*(training(plan, options) if options.generator is None else []), *drawing(plan, options)]
+
+
+def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
+    """The parts of drawing from a generator, trained before or given."""
+    second = options.second_stage
+    if options.generator is None:
+        judge, drawer = options.network, options.network if second is None else second.network
+        known = second is not None and options.train.objective not in BELIEVE_LABELS
+    else:
+        generator = Generator.load(Run(options.generator))
+        judge, drawer = generator.network, (generator.second or generator).network
+        known = (options.generator / f"{BELIEFS}.safetensors").exists()
+    asked = options.draw.prototype_sigma is not None and not known and options.train.objective != "vanilla"
+    images = drawing_evaluations(judge, drawer, options.draw, plan.recipe.ipc, plan.train.images.num_classes)
+    return [*([_labelling(plan, options)] if asked else []), Part("sampling", drawer, images)]
+
+
+def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = None) -> list[Part]:
+    """The parts of `dmis relabel`: one network is trained where none is given, then every label asked about."""
+    parts = (
+        _first_network(plan, options, plan.recipe.seed if seed is None else seed) if options.generator is None else []
+    )
+    return [*parts, _labelling(plan, options)]
+
+
+def scoring(rules: Protocol, network: str, images: int, repeats: int) -> Part:
+    """Networks that are trained on a set of so many images and tested."""
+    return Part(network, network, repeats * rules.epochs * images, learns=True)
+
+
+def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Part]:
+    """What an objective needs beforehand, and the network that knows the classes."""
+    train, data = options.train, plan.train
+    before = foreseen_images(data, train)
+    own = training_evaluations(options.network, train, data, seed) - before
+    parts = []
+    if train.objective == "cad":
+        parts.append(Part(cross.BAR, train.coherence.network, before, learns=True))
+    elif train.objective == "tdsm":
+        half = before // (2 if train.transition == "volmin" else 1)
+        if train.transition == "volmin":
+            parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, half, learns=True))
+        parts.append(Part(noisy_classifier.NAME, options.network, half, learns=True))
+    elif before:
+        parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, before, learns=True))
+    return [*parts, Part(train.objective, options.network, own, True, train.steps, train)]
+
+
+def _labelling(plan: Plan, options: GeneratorOptions) -> Part:
+    views = opinion_views(plan.train, options.train)
+    return Part(
+        "labelling", options.network, belief_evaluations(options.network, plan.train, options.train.objective, views)
+    )
+
+
+@cache
+def operations(network: NetworkOptions | str, shape: tuple[int, int, int], num_classes: int) -> float:
+    """10^9 operations of one image's way through the layers of a network: 2 for each weight at each place it is used.
+
+    Args:
+        network: a generator's, or the name of a classifier.
+        shape: of the image, (C, H, W).
+        num_classes: which an `all-class` network gives at once.
+    """
+    counted = 0
+
+    def count(layer: nn.Module, _: object, out: Tensor) -> None:
+        nonlocal counted
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        places = out[0].numel() // layer.weight.shape[0]
+        counted += 2 * layer.weight.numel() * places
+
+    x, built = torch.zeros(1, *shape), _built(network, shape, num_classes)
+    for layer in built.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        if isinstance(built, Denoiser):
+            built.one_class(x, torch.ones(1), torch.zeros(1, dtype=torch.int64))
+        else:
+            built(x)
+    return counted / 1e9
+
+
+def _built(network: NetworkOptions | str, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    if isinstance(network, NetworkOptions):
+        return build_denoiser(network, shape, num_classes, 0).eval()
+    return networks.build(network, in_channels=shape[0], image_size=shape[1], num_classes=num_classes, seed=0).eval()

@@ -1,0 +1,188 @@
+"""How long a plan will take on this machine and how much memory, from some seconds of the work itself.
+
+A generator is trained for a few steps, other networks pass a few batches, and a method without a generator runs until
+its first progress bar has moved; the rest follows from the number of images (see stages.py). What is foretold holds for
+a machine as busy as it is now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from condense.classifiers import networks
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.generator.labels.noisy_classifier import NoisyClassifier
+from condense.generator.model import build_denoiser
+from condense.generator.options import NetworkOptions
+from condense.generator.training.prerequisites import Aids
+from condense.generator.training.trainer import Trainer, cold_steps, default_accelerator
+from condense.machine import best_device, peak_memory_bytes
+from condense.pipeline.plan import Plan
+from condense.pipeline.stages import LEARNT, Part
+from condense.precision import autocast, frozen_autocast, wants_bf16
+from condense.run import Run
+from condense.watch import Tracker
+
+SECONDS = 2.0
+"""What one measurement may take, at least two steps."""
+ROWS = 128  # images in a batch where nothing says how many
+
+
+def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
+    """What `--dry-run` says about time and memory.
+
+    Returns:
+        minutes (of all), minutes_by_stage (by progress bar; bars of one name together) and memory_gib, the most that
+        this process has held while measuring, as the work itself will.
+    """
+    minutes: dict[str, float] = {}
+    for part, seconds in zip(parts, _seconds(plan, parts), strict=True):
+        minutes[part.name] = minutes.get(part.name, 0.0) + seconds / 60
+    return {
+        "minutes": round(sum(minutes.values()), 2),
+        "minutes_by_stage": {name: round(value, 2) for name, value in minutes.items()},
+        "memory_gib": round(peak_memory_bytes() / 2**30, 2),
+    }
+
+
+def _seconds(plan: Plan, parts: Sequence[Part]) -> list[float]:
+    """Of each part."""
+    own = [part for part in parts if part.by_method]
+    bar, took = _first_bar(plan) if own else ("", 0.0)
+    measured = sum(part.images for part in own if part.name == bar)
+    per_image: dict[tuple[NetworkOptions | str, bool], float] = {}
+    found = []
+    for part in parts:
+        if part.by_method and measured:
+            found.append(took if part.name == bar else took * part.images / measured)
+        elif part.options is not None:
+            found.append(part.steps * _step_seconds(plan.train, part))
+        else:
+            key = part.network, part.learns
+            if key not in per_image:
+                per_image[key] = _image_seconds(plan.train, *key)
+            found.append(part.images * per_image[key])
+    return found
+
+
+def _step_seconds(data: TrainingSet, part: Part) -> float:
+    """Of one step of a generator's training, when the classes are known well enough to be asked about."""
+    assert part.options is not None and isinstance(part.network, NetworkOptions)
+    steps = max(part.options.steps, 100)
+    options = part.options.model_copy(update={"select": "last", "compile": False, "steps": steps})
+    num_classes = data.images.num_classes
+    beliefs = torch.full((len(data), num_classes), 1 / num_classes) if part.believed else None
+    trainer = Trainer(data, part.network, options, 0, default_accelerator(), beliefs, _stand_ins(data, part))
+    going = trainer.steps()
+    next(going)
+    trainer.step = cold_steps(options)
+    return _each(lambda: next(going))
+
+
+def _stand_ins(data: TrainingSet, part: Part) -> Aids:
+    """What an objective needs beforehand, untrained: it takes as long."""
+    assert part.options is not None and isinstance(part.network, NetworkOptions)
+    num_classes, channels, device = data.images.num_classes, data.images.channels, best_device()
+    if part.options.objective == "cad":
+        return Aids(coherence=torch.ones(len(data), num_classes, device=device))
+    if part.options.objective == "tdsm" and not part.believed:
+        classifier = NoisyClassifier(part.network.shape(), channels, num_classes).to(device).eval()
+        return Aids(transition=0.8 * torch.eye(num_classes) + 0.2 / num_classes, classifier=classifier)
+    return Aids()
+
+
+def _image_seconds(data: TrainingSet, network: NetworkOptions | str, learns: bool) -> float:
+    """Of one image's way through a network, and back where it learns."""
+    device, shape, num_classes = best_device(), data.images.image_shape, data.images.num_classes
+    bf16 = wants_bf16("auto", device)
+    x = torch.randn(min(ROWS, len(data)), *shape, device=device)
+    if isinstance(network, NetworkOptions):
+        denoiser = build_denoiser(network, shape, num_classes, 0).to(device).eval().requires_grad_(False)
+        sigma, classes = torch.ones(len(x), device=device), torch.zeros(len(x), dtype=torch.int64, device=device)
+        with frozen_autocast(denoiser, device, bf16):
+            look = _each(lambda: denoiser.one_class(x, sigma, classes)) / len(x)
+        return LEARNT * look if learns else look
+    built = networks.build(network, in_channels=shape[0], image_size=shape[1], num_classes=num_classes, seed=0)
+    classifier = built.to(device)
+    optimizer = torch.optim.AdamW(classifier.parameters())
+    labels = torch.zeros(len(x), dtype=torch.int64, device=device)
+
+    def learn() -> None:
+        with autocast(device, bf16):
+            loss = F.cross_entropy(classifier(x), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    seconds = _each(learn) / len(x)
+    return seconds if learns else seconds / LEARNT
+
+
+def _each(step: Callable[[], object]) -> float:
+    """Seconds of one call, the mean of some after one to warm up."""
+    on_gpu = best_device().type != "cpu"
+
+    def finished() -> None:
+        step()
+        if on_gpu:
+            torch.accelerator.synchronize()
+
+    finished()
+    started, done = time.perf_counter(), 0
+    while done < 2 or time.perf_counter() - started < SECONDS:
+        finished()
+        done += 1
+    return (time.perf_counter() - started) / done
+
+
+class _Enough(Exception):
+    """The first bar has moved for long enough."""
+
+
+class _Probe(Run):
+    """A run in memory that ends the work when its first bar tells how long that will take.
+
+    Attributes:
+        bar: the first bar's name.
+        seconds: what it will take in all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.bar, self.seconds = "", 0.0
+
+    @contextmanager
+    def track(self, total: int, description: str, initial: int = 0) -> Iterator[Tracker]:
+        """Ends the block with `_Enough` after `SECONDS` and a step, or at its end."""
+        first = not self.bar
+        self.bar = self.bar or description
+        started, probe = time.perf_counter(), self
+
+        class Watching(Tracker):
+            def update(self, done: int, **shown: float) -> None:
+                spent = time.perf_counter() - started
+                if not first or (spent < SECONDS and done < total):
+                    return
+                probe.seconds = spent * total / max(done, 1)
+                raise _Enough
+
+        yield Watching()
+
+
+def _first_bar(plan: Plan) -> tuple[str, float]:
+    """Name of the first progress bar of a method and what it will take; no name where that cannot be tried."""
+    probe = _Probe()
+    try:
+        plan.method.condense(plan.train, plan.recipe.ipc, plan.options, plan.recipe.seed, probe)
+    except _Enough:
+        pass
+    except UserError:  # labels that are repaired first may not be for this method as they are
+        return "", 0.0
+    return probe.bar, probe.seconds

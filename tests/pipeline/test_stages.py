@@ -1,0 +1,108 @@
+"""The stages that bars and `--dry-run` tell of: the same images as the cost counts, the bars in the order they come."""
+
+import time
+from contextlib import contextmanager
+
+import pytest
+import tiny
+
+from condense import methods
+from condense.pipeline import cost, timing
+from condense.pipeline.make import make_set
+from condense.pipeline.plan import Request, make_plan
+from condense.pipeline.stages import LEARNT, condensing, operations, stages
+from condense.pipeline.timing import foretold
+from condense.run import Run
+from condense.watch import Tracker
+
+SMALL = {
+    "network": {"channels": 8, "blocks": 1},
+    "train": {"steps": 5, "batch_size": 16, "helper": {"steps": 3}, "coherence": {"folds": 2, "epochs": 1}},
+    "draw": {"sampler_steps": 2, "pool": 2, "agree": False},
+}
+SECOND = {
+    "network": {"kind": "conditional", "channels": 8, "blocks": 1, "multipliers": [1]},
+    "train": {"steps": 3, "batch_size": 8},
+}
+
+
+def planned(method, **options):
+    named = {"data": {"name": "digits", "noise": "sym:0.4"}, "method": method, "ipc": 1, **options}
+    return make_plan(Request(named=named))
+
+
+class Noted(Run):
+    """A run in memory that notes the bars."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.bars = []
+
+    @contextmanager
+    def track(self, total, description, initial=0):
+        self.bars.append(description)
+        yield Tracker()
+
+
+CASES = [
+    ("dmis", {}),
+    ("dmis", {"draw": {**SMALL["draw"], "prototype_sigma": 2}}),
+    ("dmis", {"train": {**SMALL["train"], "transition": "volmin"}, "second_stage": SECOND}),
+    ("vanilla", {"second_stage": SECOND}),
+    ("tdsm", {"train": {**SMALL["train"], "transition": "volmin"}}),
+    ("cad", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "changed"), CASES)
+def test_parts_are_the_bars_and_the_cost_of_a_generator(method, changed, monkeypatch, tmp_path):
+    plan = planned(method, **{**SMALL, **changed})
+    parts = condensing(plan)
+    assert sum(part.images for part in parts) == cost.describe(plan, draws=True)["network_evaluations"]
+    run = Noted()
+    monkeypatch.setattr(Run, "track", lambda _, *told, **more: run.track(*told, **more))
+    make_set(plan, Run(tmp_path))
+    assert run.bars == [part.name for part in parts]
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_methods_tell_the_same_cost_by_stage(name):
+    plan = planned(name)
+    if hasattr(plan.method, "stages"):
+        told = plan.method.stages(plan.train, 1, plan.options)
+        assert sum(images for _, images in told) == plan.method.evaluations(plan.train, 1, plan.options)
+
+
+def test_work_is_counted_in_operations():
+    # a linear layer of the ConvNet's 128 features at 1 x 1 pixels, and three convolutions of 3 x 3 at 8, 4 and 2
+    convolutions = 2 * 9 * (1 * 128 * 64 + 128 * 128 * 16 + 128 * 128 * 4)
+    assert operations("convnet3", (1, 8, 8), 10) == pytest.approx((convolutions + 2 * 128 * 10) / 1e9)
+    plan = planned("dmis", **SMALL)
+    found = stages(plan, condensing(plan))
+    network = operations(tiny.NETWORK.model_copy(update={"channels": 8}), (1, 8, 8), 10)
+    assert network > 0 and [stage.work > 0 for stage in found] == [True] * len(found)
+    assert found[0].work == pytest.approx(LEARNT * condensing(plan)[0].images * operations(*key(plan)))
+
+
+def key(plan):
+    return condensing(plan)[0].network, plan.train.images.image_shape, plan.train.images.num_classes
+
+
+def test_what_takes_twice_as_long_is_foretold_so(monkeypatch):
+    """The clock ticks once a step: what is foretold is the number of steps."""
+    monkeypatch.setattr(timing, "SECONDS", 0.01)
+    short, long = (planned("dmis", **{**SMALL, "train": {**SMALL["train"], "steps": n}}) for n in (4000, 8000))
+    a, b = (foretold(plan, condensing(plan))["minutes_by_stage"]["dmis"] for plan in (short, long))
+    assert 1.2 < b / a < 3.4  # measured twice, on a machine that may be busy
+
+
+@pytest.mark.parametrize("name", ["random", "dm", "herding", "el2n"])
+def test_a_method_without_generator_is_tried_itself(name, monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0.05)
+    started = time.perf_counter()
+    plan = planned(name)
+    told = foretold(plan, condensing(plan))
+    assert set(told) == {"minutes", "minutes_by_stage", "memory_gib"} and told["memory_gib"] > 0.05
+    assert (told["minutes"] == 0) == (name == "random")
+    if name == "dm":  # 20,000 steps of the real method
+        assert 60 * told["minutes"] > 5 * (time.perf_counter() - started)
