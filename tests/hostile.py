@@ -39,7 +39,9 @@ from condense.generator.training import session
 from condense.generator.training.prerequisites import Aids
 from condense.generator.training.session import CHECKPOINT, train_generator
 from condense.generator.training.trainer import Trainer, default_accelerator
+from condense.pipeline.decisions import identity, read_decisions
 from condense.pipeline.plan import resolve_options
+from condense.pipeline.probabilities import read_probabilities
 from condense.recipe import parse_overrides, read_yaml
 from condense.run import Run
 from condense.sets import condensed_set
@@ -139,6 +141,22 @@ def _labels(folder: Path) -> Iterator[Kind]:
     plain = {str(image): [sorted(each) for each in several] for image, several in sets.items()}
     yield Kind("labels json", json.dumps(plain).encode(), read, ".json", text=True)
     rows = "".join(f"{row},{label}\n" for row, label in enumerate(given))
+    nobody = [{"file": str(row), "decision": "changed", "label": str(label)} for row, label in enumerate(given[:50])]
+    decided = {"format": "dmis-decisions/1", "data": identity(source), "decisions": nobody}
+    yield Kind(
+        "decisions", json.dumps(decided).encode(), lambda path: len(read_decisions(path, source)), ".json", text=True
+    )
+    np.savez(folder / "probabilities.npz", pred_probs=np.eye(10)[given], class_names=np.array(source.train.classes))
+    judged = (folder / "probabilities.npz").read_bytes()
+    yield Kind("probabilities npz", judged, lambda path: read_probabilities(str(path), source).sum(), ".npz")
+    table = ",".join(source.train.classes) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in np.eye(10)[given])
+    yield Kind(
+        "probabilities csv",
+        table.encode(),
+        lambda path: read_probabilities(str(path), source).sum(),
+        ".csv",
+        text=True,
+    )
     yield Kind("labels csv", f"file,label\n{rows}".encode(), read, ".csv", text=True)
 
 

@@ -148,6 +148,8 @@ def dry_run(request: Request, *, fast: bool = False, pred_probs: str | None = No
     plan = make_plan(request)
     options = relabelling_options(plan)
     check_ways(plan, fast=fast, pred_probs=pred_probs)
+    if pred_probs is not None:
+        read_probabilities(pred_probs, plan.source)
     if fast or pred_probs is not None:
         return cost.describe_without_networks(plan)
     return {**cost.describe_relabelling(plan, options), **foretold(plan, relabelling(plan, options))}

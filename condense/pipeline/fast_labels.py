@@ -18,6 +18,7 @@ from condense.data.types import Images, TrainingSet
 from condense.errors import UserError
 
 Beliefs = npt.NDArray[np.float32]
+Features = npt.NDArray[np.float32]
 
 FOLDS = 5
 LEFT_OUT = (
@@ -52,13 +53,15 @@ def out_of_sample(train: TrainingSet, seed: int) -> Beliefs:
                 f"{train.images.name}: too few images have a label for five folds of a classifier; leave --fast out, "
                 "or give --pred-probs."
             )
-        judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[learned]], labels[learned])
+        alone = learned & (np.bincount(labels[learned], minlength=found.shape[1])[labels] == 1)
+        taught = np.concatenate([np.flatnonzero(learned), np.flatnonzero(alone)])  # one image has no covariance
+        judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[taught]], labels[taught])
         inside = np.flatnonzero(fold == k)
         found[np.ix_(inside, judge.classes_)] = judge.predict_proba(x[inside])
     return found
 
 
-def picture_features(images: Images) -> npt.NDArray[np.float32]:
+def picture_features(images: Images) -> Features:
     """Simple features [n, d] of uint8 pictures [n, H, W, C]: principal components of the pixels, and edges.
 
     The edges are histograms of the gradients' directions in 4 x 4 cells (Dalal & Triggs 2005,
@@ -69,7 +72,7 @@ def picture_features(images: Images) -> npt.NDArray[np.float32]:
     return np.hstack([pixel_components(small), (edges - edges.mean(0)) / max(float(edges.std()), 1e-6)])
 
 
-def pixel_components(images: Images) -> npt.NDArray[np.float32]:
+def pixel_components(images: Images) -> Features:
     """The (at most 64) principal components of pictures uint8 [n, H, W, C], the first with variance 1: [n, d]."""
     from sklearn.decomposition import PCA
 
@@ -82,7 +85,7 @@ def pixel_components(images: Images) -> npt.NDArray[np.float32]:
     return np.asarray(found / max(float(found[:, 0].std()), 1e-6), dtype=np.float32)
 
 
-def _edges(images: Images) -> npt.NDArray[np.float32]:
+def _edges(images: Images) -> Features:
     grey = images.astype(np.float32).mean(3) / 255
     down, right = np.gradient(grey, axis=(1, 2))
     strength, angle = np.hypot(right, down), np.arctan2(down, right) % math.pi / math.pi * _ANGLES

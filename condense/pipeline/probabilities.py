@@ -14,7 +14,7 @@ from condense.data import delimited, npz
 from condense.data.file_keys import find_key
 from condense.data.reading import in_list
 from condense.data.types import Source, TrainingSet
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 from condense.generator.labels.posterior import (
     estimate_transition,
     given_label,
@@ -183,5 +183,5 @@ def _from_csv(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
         try:
             found[image] = [float(table.rows[row][place]) for place in places]
         except ValueError as error:
-            raise UserError(f"{path} line {table.lines[row]}: {error}; write plain numbers.") from error
+            raise UserError(f"{path} line {table.lines[row]}: {in_short(error, 120)}; write plain numbers.") from error
     return found

@@ -17,7 +17,8 @@ from condense.cli import complete
 from condense.data.noise_spec import KINDS, LONG_TAIL, MIXTURE
 from condense.data.sources import NAMES as DATA
 from condense.evaluate.protocols import PROTOCOLS
-from condense.pipeline.plan import OBJECTIVES
+from condense.pipeline.decisions import identity
+from condense.pipeline.plan import OBJECTIVES, Request, make_plan
 from condense.sets.export import FORMATS
 
 DOCS = Path(__file__).parents[2] / "docs" / "scripting.md"
@@ -94,6 +95,9 @@ def test_json_has_the_keys_that_are_promised(dmis: Dmis) -> None:
         "condense": ("condense", "--method", "random", "--ipc", "1", "--out", "r.h5", "--quiet"),
         "condense --dry-run": ("condense", "--method", "random", "--dry-run"),
         "train": ("train", "--noise", "sym:0.4", *fast, "--run", "run", "--quiet"),
+        "relabel": ("relabel", "digits", *few[:2], "--fast", "--out", "found"),
+        "relabel --dry-run": ("relabel", "digits", *few[:2], "--fast", "--dry-run"),
+        "relabel --apply": ("relabel", "digits", *few[:2], "--apply", "decisions.json"),
         "evaluate": ("evaluate", "r.h5", "--protocol", "quick", "--network", "mlp", "--repeats", "1", "--quiet"),
         "export": ("export", "r.h5", "w", "--format", "webdataset"),
         "validate": ("validate", "r.h5"),
@@ -102,7 +106,9 @@ def test_json_has_the_keys_that_are_promised(dmis: Dmis) -> None:
         "init": ("init", "recipe.yaml"),
     }
     keys = promised()
-    assert keys.keys() == calls.keys() | {"train --dry-run", "relabel --dry-run", "doctor"}
+    assert keys.keys() == calls.keys() | {"train --dry-run", "doctor"}
+    about = identity(make_plan(Request(named={"data": {"name": "digits", "noise": few[1]}})).source)
+    Path("decisions.json").write_text(json.dumps({"format": "dmis-decisions/1", "data": about, "decisions": []}))
     for name, call in calls.items():
         answer = dmis(*call, "--json")
         assert answer.code == 0, (name, answer.err)

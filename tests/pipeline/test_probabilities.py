@@ -51,6 +51,18 @@ def test_every_kind_of_label_is_learned_from(kind: str) -> None:
     ].any()
 
 
+def test_a_class_with_one_image_is_no_obstacle_and_too_few_labels_are_refused() -> None:
+    train = tiny.training_set("labelled", per_class=20)
+    order = np.argsort(train.supervision.observed, kind="stable")
+    few = train.take(np.concatenate([order[:21], order[40:]]))  # one light image
+    found = fast_labels.out_of_sample(few, 0)
+    one = int(np.flatnonzero(few.supervision.observed == 1)[0])
+    assert found[one, 1] == 0, "the fold that judges it has not seen its class"
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+    with pytest.raises(UserError, match="too few images have a label"):
+        fast_labels.out_of_sample(train.take(order[:5]), 0)
+
+
 def test_unfolding_takes_the_matrix_out() -> None:
     """p(z | x) = sum_y p(y | x) T[y, z]: from exact p(z | x) the class is as sure as it was."""
     transition = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
