@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condense.errors import UserError
-from condense.text import from_cell
+from condense.text import from_cell, shortened
 
 _DELIMITERS = ",;\t"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -92,6 +92,6 @@ def _wrong_width(path: Path, row: tuple[str, ...], line: int, columns: tuple[str
             f"as a|b, and names with {delimiter!r} in quotes."
         )
     return (
-        f"{path} line {line} has {found} of {needed} cells; write {delimiter!r} after {row[-1]!r} even where a cell "
+        f"{path} line {line} has {found} of {needed} cells; write {delimiter!r} after {shortened(repr(row[-1]), 80)} even where a cell "
         "is empty."
     )

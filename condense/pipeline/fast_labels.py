@@ -53,7 +53,7 @@ def out_of_sample(train: TrainingSet, seed: int) -> Beliefs:
                 f"{train.images.name}: too few images have a label for five folds of a classifier; leave --fast out, "
                 "or give --pred-probs."
             )
-        alone = learned & (np.bincount(labels[learned], minlength=found.shape[1])[labels] == 1)
+        alone = learned & (np.bincount(labels[learned], minlength=supervision.num_classes)[labels] == 1)
         taught = np.concatenate([np.flatnonzero(learned), np.flatnonzero(alone)])  # one image has no covariance
         judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[taught]], labels[taught])
         inside = np.flatnonzero(fold == k)
