@@ -91,7 +91,5 @@ def _wrong_width(path: Path, row: tuple[str, ...], line: int, columns: tuple[str
             f"{path} line {line} has more cells than there are columns ({found}, not {needed}); write several labels "
             f"as a|b, and names with {delimiter!r} in quotes."
         )
-    return (
-        f"{path} line {line} has {found} of {needed} cells; write {delimiter!r} after {shortened(repr(row[-1]), 80)} even where a cell "
-        "is empty."
-    )
+    last = shortened(repr(row[-1]), 80)
+    return f"{path} line {line} has {found} of {needed} cells; write {delimiter!r} after {last} even where a cell is empty."
