@@ -67,10 +67,10 @@ def learned():
     for name in ("dm", "dc", "dsa", "mtt"):
         seen = []
 
-        def one_step(self, seen=seen):
-            if self.done == 1:
+        def one_step(self, done, seen=seen):
+            if done == 1:
                 gpu.reset()
-            shown = real(self)
+            shown = real(self, done)
             seen.append((gpu.waits(), gpu.copies()))
             return shown
 
