@@ -92,4 +92,5 @@ def _wrong_width(path: Path, row: tuple[str, ...], line: int, columns: tuple[str
             f"as a|b, and names with {delimiter!r} in quotes."
         )
     last = shortened(repr(row[-1]), 80)
-    return f"{path} line {line} has {found} of {needed} cells; write {delimiter!r} after {last} even where a cell is empty."
+    cells = f"{path} line {line} has {found} of {needed} cells"
+    return f"{cells}; write {delimiter!r} after {last} even where a cell is empty."
