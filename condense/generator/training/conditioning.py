@@ -47,7 +47,7 @@ def directions(h: Tensor, likelihood: Tensor, prior: Tensor) -> Tensor:
         explained = (h @ likelihood.T).clamp_min(1e-30)  # of image b by label i, [B, B]
         share = 1 / (explained * (likelihood @ prior.float()).clamp_min(1e-30) * len(h))
         pairs = (likelihood[:, :, None] * likelihood[:, None]).flatten(1)
-        spread = (share @ pairs).unflatten(1, (c, c))  # diag(h)^-1 G diag(h)^-1
+        spread = (share @ pairs).reshape(len(h), c, c)  # diag(h)^-1 G diag(h)^-1
         root = h.sqrt()
         own = root * likelihood / explained.diagonal()[:, None]  # diag(h)^-1/2 pi
         normal = root[:, :, None] * spread * root[:, None] + DAMPING * torch.eye(c, device=h.device)
