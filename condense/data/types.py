@@ -20,6 +20,10 @@ from condense.errors import UserError
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Beliefs = npt.NDArray[np.float32]
+"""p(y | what is known) of n images, float32 [n, c], each row summing to 1."""
+
+_TOLERANCE = 1e-3  # of a sum of probabilities in float32
 
 SupervisionKind = Literal["labelled", "noisy", "partial", "noisy-partial", "unlabelled", "mixture"]
 
@@ -216,6 +220,10 @@ class Supervision:
             return "partial"
         return "mixture"
 
+    def as_beliefs(self) -> Beliefs:
+        """The labels taken at their word: one-hot, or uniform over the candidates, float32 [n, c]."""
+        return np.asarray(self.candidates / self.candidates.sum(1, keepdims=True), dtype=np.float32)
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) of candidates and trust."""
         digest = hashlib.sha256(repr(self.candidates.shape).encode())
@@ -263,11 +271,22 @@ class Corruption:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What any training or condensing code receives: images and imprecise labels, never the truth."""
+    """What any training or condensing code receives: images and imprecise labels, never the truth.
+
+    Attributes:
+        images: the images.
+        supervision: what is known of their labels.
+        corruption: how the labels were made imprecise.
+        beliefs: p(y | x, z) of somebody who was asked about every image, float32 [n, c]; None where nobody was.
+
+    Raises:
+        UserError: labels or beliefs are of another number of images or classes, or rows are no probabilities.
+    """
 
     images: ImageData
     supervision: Supervision
     corruption: Corruption = Corruption("none", 0, None)
+    beliefs: Beliefs | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.supervision) or self.images.num_classes != self.supervision.num_classes:
@@ -275,13 +294,20 @@ class TrainingSet:
                 f"{self.images.name}: {len(self.images)} images of {self.images.num_classes} classes, but labels for "
                 f"{len(self.supervision)} images of {self.supervision.num_classes} classes."
             )
+        if self.beliefs is not None:
+            check_beliefs(self.beliefs, len(self.images), self.images.num_classes, self.images.name)
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def believed(self) -> Beliefs:
+        """`beliefs`, or where nobody was asked the labels at their word (`Supervision.as_beliefs`): float32 [n, c]."""
+        return self.supervision.as_beliefs() if self.beliefs is None else self.beliefs
+
     def take(self, indices: npt.NDArray[np.integer]) -> TrainingSet:
         """The same set restricted to `indices` [m]."""
-        return TrainingSet(self.images.take(indices), self.supervision.take(indices), self.corruption)
+        beliefs = None if self.beliefs is None else self.beliefs[indices]
+        return TrainingSet(self.images.take(indices), self.supervision.take(indices), self.corruption, beliefs)
 
 
 @dataclass(frozen=True)
@@ -319,6 +345,22 @@ class Source:
     def with_supervision(self, supervision: Supervision) -> Source:
         """The same images with other labels as given."""
         return replace(self, supervision=supervision)
+
+
+def check_beliefs(beliefs: Beliefs, n: int, num_classes: int, what: str = "beliefs") -> None:
+    """Raise `UserError` unless `beliefs` are float32 [n, num_classes], each row 0 or more and summing to 1."""
+    if beliefs.dtype != np.float32 or beliefs.shape != (n, num_classes):
+        raise UserError(
+            f"{what}: beliefs are {beliefs.dtype} {list(beliefs.shape)}; float32 [{n}, {num_classes}] is needed, a "
+            "probability for each image and class."
+        )
+    wrong = np.flatnonzero(~((beliefs >= 0).all(1) & (abs(beliefs.sum(1, dtype=np.float64) - 1) <= _TOLERANCE)))
+    if wrong.size:
+        row = beliefs[wrong[0]]
+        raise UserError(
+            f"{what}: the beliefs about image {int(wrong[0])} are no probabilities (smallest {row.min():.4g}, sum "
+            f"{row.sum():.4g}; {wrong.size} such images); they must be 0 or more and sum to 1."
+        )
 
 
 def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = "labels") -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from condense.classifiers.cross import FoldOptions, out_of_fold
+from condense.data.types import Beliefs as Believed
 from condense.data.types import Corruption, Labels, Mask, Supervision, TrainingSet, Truth
 from condense.errors import UserError
 from condense.generator.model import Generator
@@ -20,17 +21,18 @@ from condense.run import Run
 def repaired_by(generator: Generator, train: TrainingSet, run: Run) -> tuple[TrainingSet, Beliefs]:
     """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z).
 
-    Returns the relabelled data and the beliefs, which `run` keeps (see `beliefs`).
+    Returns the relabelled data, which carries these beliefs for methods that learn from them, and the beliefs with what
+    they cost, which `run` keeps (see `beliefs`).
 
     Raises `UserError` where the generator was made for other classes or image sizes.
     """
     believed = beliefs(generator, train, run)
-    return _relabelled(train, believed.posterior.argmax(1), "dmis"), believed
+    return relabelled(train, believed.posterior.argmax(1), "dmis", believed.posterior), believed
 
 
 def repaired_by_oracle(truth: Truth, train: TrainingSet) -> TrainingSet:
     """True labels in place of the given ones: an upper bound for comparisons, marked as such everywhere."""
-    return _relabelled(train, truth.labels, "oracle")
+    return relabelled(train, truth.labels, "oracle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ def repaired_by_cleanlab(
     """
     found = doubted_by_cleanlab(train, options, seed, run, device=device)
     suggested = np.where(found.doubted, found.probabilities.argmax(1), train.supervision.observed)
-    return _relabelled(train, suggested, "cleanlab"), found.seconds
+    return relabelled(train, suggested, "cleanlab"), found.seconds
 
 
 def check_cleanlab(supervision: Supervision) -> None:
@@ -96,7 +98,8 @@ def check_cleanlab(supervision: Supervision) -> None:
         )
 
 
-def _relabelled(train: TrainingSet, labels: Labels, by: str) -> TrainingSet:
+def relabelled(train: TrainingSet, labels: Labels, by: str, beliefs: Believed | None = None) -> TrainingSet:
+    """The same images with one label each, int64 [n], that may be wrong, and what the one who gave them believes."""
     supervision = Supervision.from_labels(labels, train.images.num_classes, trusted=False)
     corruption = Corruption(f"{train.corruption.spec}, labels repaired by {by}", train.corruption.seed, None)
-    return TrainingSet(train.images, supervision, corruption)
+    return TrainingSet(train.images, supervision, corruption, beliefs)

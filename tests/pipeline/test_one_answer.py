@@ -44,6 +44,7 @@ def test_relabel_clean_first_the_second_stage_and_prototypes_take_the_same_array
     repaired, believed = repaired_by(generator, train, Run(tmp_path))
     np.testing.assert_array_equal(believed.posterior, answer.posterior)
     np.testing.assert_array_equal(repaired.supervision.observed, answer.suggested)
+    np.testing.assert_array_equal(repaired.beliefs, answer.posterior)
 
     real = _generate.class_prototypes
     monkeypatch.setattr(

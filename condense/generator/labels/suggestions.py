@@ -8,18 +8,16 @@ from functools import cached_property
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from condense.data.splits import held_out
-from condense.data.types import Labels, Mask, Supervision, TrainingSet
+from condense.data.types import Beliefs, Labels, Mask, Supervision, TrainingSet
 from condense.generator.labels.posterior import given_label, supervision_likelihood
 from condense.generator.labels.second_opinion import labels_learned
 from condense.generator.model import Generator
 from condense.machine import num_processes, process_index
 from condense.run import Run
 
-Beliefs = npt.NDArray[np.float32]
 Part = tuple[int, Beliefs]
 """The first image of some that follow each other, and what is believed of them [m, c]."""
 Gather = Callable[[list[Part]], list[Part]]

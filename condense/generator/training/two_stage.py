@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from condense import rng
-from condense.data.types import Supervision, TrainingSet
+from condense.data.types import TrainingSet
 from condense.generator.labels.suggestions import suggest
 from condense.generator.model import SECOND, Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
@@ -71,7 +71,7 @@ def _train_second(
     aids: Aids,
 ) -> Generator:
     if options.objective in BELIEVE_LABELS:
-        believed = Beliefs(as_given(data.supervision))
+        believed = Beliefs(data.supervision.as_beliefs())
     else:
         believed = beliefs(first, data, run, together=True)
     folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
@@ -100,12 +100,6 @@ class Beliefs:
     seconds: float = 0.0
 
 
-def as_given(supervision: Supervision) -> npt.NDArray[np.float32]:
-    """The labels as beliefs, one-hot or uniform over the candidates: float32 [n, c]."""
-    given = supervision.candidates
-    return np.asarray(given / given.sum(1, keepdims=True), dtype=np.float32)
-
-
 def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
     """What `generator` believes of each training image, see `suggest`; found once and kept in the run folder.
 
@@ -122,7 +116,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
     """
     generator.check_data(data.images)
     if generator.meta["objective"] == "vanilla":
-        return Beliefs(as_given(data.supervision))
+        return Beliefs(data.supervision.as_beliefs())
     asked = None if generator.opinion is None else generator.opinion.numbers()
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
     found = run.load(BELIEFS)
