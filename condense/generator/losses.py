@@ -24,21 +24,21 @@ def mixture_loss(denoised: Tensor, x_0: Tensor, pi: Tensor, weight: Tensor) -> T
     return weight * (mixed - x_0).square().flatten(1).sum(1)
 
 
-def drawn_mixture_loss(denoised: Tensor, mixed: Tensor, x_0: Tensor, weights: Tensor, weight: Tensor) -> Tensor:
-    """The value of `mixture_loss`, whose gradient reaches the drawn classes only: [B].
+def directed_mixture_loss(denoised: Tensor, mixed: Tensor, x_0: Tensor, directions: Tensor, weight: Tensor) -> Tensor:
+    """The value of `mixture_loss`, whose gradient reaches D_k with the weight `directions_k` in pi_k's place: [B].
 
-    The classes that were not drawn stay in the mixture without gradient, so that the residual is the whole mixture's
-    and vanishes on average where the D_y are right.
+    Classes that are in `mixed` alone get no gradient. The residual is the whole mixture's either way and vanishes on
+    average where the D_y are right, so the optimum stays for any directions that depend on x_t and z alone.
 
     Args:
-        denoised: D_k of the drawn classes, with gradient [B, k, C, H, W].
+        denoised: D_k of k classes per image, with gradient [B, k, C, H, W].
         mixed: sum_y pi_y D_y over all classes, without gradient [B, C, H, W].
         x_0: [B, C, H, W].
-        weights: pi_k [B, k].
+        directions: pi_k for the gradient of `mixture_loss` [B, k]; may be negative.
         weight: lambda(sigma) [B].
     """
     residual = (mixed - x_0).detach()
-    moving = (weights.detach()[:, :, None, None, None] * (denoised.float() - denoised.detach().float())).sum(1)
+    moving = (directions.detach()[:, :, None, None, None] * (denoised.float() - denoised.detach().float())).sum(1)
     return weight * (residual.square() + 2 * residual * moving).flatten(1).sum(1)
 
 

@@ -14,7 +14,7 @@ from condense.generator.labels.second_opinion import counted_labels
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
-from condense.generator.training.trainer import cold_steps
+from condense.generator.training.schedules import cold_steps
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed

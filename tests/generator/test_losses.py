@@ -246,7 +246,7 @@ def test_classes_without_gradient_in_the_mixture_leave_the_clean_denoisers_a_fix
             pi = weights(at_x_t(oracle), observed).expand(len(grid), -1)
             mixed = (pi * denoised).sum(1)[:, None, None, None]
             own = at[drawn].reshape(1, -1, 1, 1, 1).expand(len(grid), -1, -1, -1, -1)
-            loss = losses.drawn_mixture_loss(own, mixed, grid, pi[:, drawn], torch.ones(len(grid)))
+            loss = losses.directed_mixture_loss(own, mixed, grid, pi[:, drawn], torch.ones(len(grid)))
             total = total + (joint[:, :, observed].sum(1) * loss).sum()
         return torch.autograd.grad(total, at)[0]
 
@@ -259,6 +259,6 @@ def test_a_mixture_with_every_class_drawn_is_the_mixture_loss():
     pi, weight = torch.rand(3, 4).softmax(1), torch.rand(3)
     mixed = (pi[:, :, None, None, None] * denoised).sum(1).detach()
     whole = losses.mixture_loss(denoised, x_0, pi, weight)
-    again = losses.drawn_mixture_loss(denoised, mixed, x_0, pi, weight)
+    again = losses.directed_mixture_loss(denoised, mixed, x_0, pi, weight)
     torch.testing.assert_close(again, whole)
     torch.testing.assert_close(*(torch.autograd.grad(loss.sum(), denoised)[0] for loss in (whole, again)))

@@ -15,6 +15,7 @@ from condense.generator.denoiser import Denoiser, loss_weight, squared_errors
 from condense.generator.labels.noisy_posterior import noisy_posterior
 from condense.generator.labels.posterior import given_label
 from condense.generator.training.class_sampling import cumulated, draw_classes
+from condense.generator.training.conditioning import directions
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def dmis_losses(
       drawn class's gradient vanishes on average, whichever others were drawn. Dividing would be right too, but would
       push one unlikely class an image as hard as the likeliest.
 
+    The mixture form's gradient goes along the conditioned directions of `conditioning`, drawn classes or all.
+
     Classes are compared without dropout wherever its masks would differ between them.
 
     Args:
@@ -128,25 +131,25 @@ def dmis_losses(
     """
     if top_k is None:
         denoised = model(batch.x_t, batch.sigma, None, batch.augment)
-        pi = _generative_weights(teacher, batch, settings, random, form)
+        weights = _generative_weights(teacher, batch, settings, random, form)
         errors = squared_errors(denoised, batch.x_0)
         return Losses(
-            _generative(denoised, errors, pi, batch, form),
+            _generative(denoised, errors, weights, batch, form),
             _classified(batch, settings) * _classification(errors, batch, settings),
         )
     surveyed = _survey(model, batch)
-    pi = _generative_weights(teacher, batch, settings, random, form)
+    pi, pull = _generative_weights(teacher, batch, settings, random, form)
     errors = squared_errors(surveyed, batch.x_0)
     gradient = _classified(batch, settings)[:, None] * _error_gradient(errors, batch, settings)
-    share = pi + classification_weight * gradient.abs()
+    share = pull.abs() + classification_weight * gradient.abs()
     drawn = draw_classes(share, top_k, random, _certain(pi, batch.candidates, top_k))
     classes = drawn.classes
     denoised = model(batch.x_t, batch.sigma, classes, batch.augment)
-    kept = pi.gather(1, classes)
+    kept = pull.gather(1, classes)
     weight, errors = loss_weight(batch.sigma), squared_errors(denoised, batch.x_0)
     if form == "mixture":
         mixed = (pi[:, :, None, None, None] * surveyed.float()).sum(1)
-        generative = losses.drawn_mixture_loss(denoised, mixed, batch.x_0, kept, weight)
+        generative = losses.directed_mixture_loss(denoised, mixed, batch.x_0, kept, weight)
     else:
         generative = losses.expected_loss(errors, kept * drawn.inverse, weight)
     pushed = gradient.gather(1, classes) * drawn.inverse
@@ -183,12 +186,13 @@ def transition_aware_losses(model: nn.Module, class_posterior: Tensor, batch: Ba
 
 def _generative_weights(
     teacher: Denoiser, batch: Batch, settings: ClassifierSettings, random: torch.Generator, form: str
-) -> Tensor:
-    """Pi [B, c]: p(y | x_0, z), a draw from it, or (mixture) p(y | x_t, z)."""
+) -> tuple[Tensor, Tensor]:
+    """Pi [B, c]: p(y | x_0, z), a draw from it, or (mixture) p(y | x_t, z); and how hard each class is pulled."""
     if form == "expected":
-        return batch.pi
+        return batch.pi, batch.pi
     if form == "sampled":
-        return F.one_hot(draw(batch.pi, random), batch.pi.shape[1]).to(batch.pi.dtype)
+        drawn = F.one_hot(draw(batch.pi, random), batch.pi.shape[1]).to(batch.pi.dtype)
+        return drawn, drawn
     posterior = noisy_posterior(
         teacher,
         batch.x_t,
@@ -198,13 +202,15 @@ def _generative_weights(
         log_prior=settings.log_prior,
         augment=batch.augment,
     )
-    return given_label(posterior, batch.likelihood)
+    pi = given_label(posterior, batch.likelihood)
+    return pi, directions(posterior, batch.likelihood, settings.log_prior.softmax(0))
 
 
-def _generative(denoised: Tensor, errors: Tensor, pi: Tensor, batch: Batch, form: str) -> Tensor:
-    weight = loss_weight(batch.sigma)
+def _generative(denoised: Tensor, errors: Tensor, weights: tuple[Tensor, Tensor], batch: Batch, form: str) -> Tensor:
+    weight, (pi, pull) = loss_weight(batch.sigma), weights
     if form == "mixture":
-        return losses.mixture_loss(denoised, batch.x_0, pi, weight)
+        mixed = (pi[:, :, None, None, None] * denoised.detach().float()).sum(1)
+        return losses.directed_mixture_loss(denoised, mixed, batch.x_0, pull, weight)
     return losses.expected_loss(errors, pi, weight)
 
 
