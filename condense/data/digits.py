@@ -29,7 +29,8 @@ def load() -> Source:
     Pixel values 0..16 are scaled to 0..255. Source: scikit-learn, `sklearn.datasets.load_digits` (UCI
     "Optical Recognition of Handwritten Digits", test part).
     """
-    images, labels = (array.copy() for array in _read())
+    images, labels = _read()
+    images, labels = images.copy(), labels.copy()
     classes = tuple("0123456789")
     counts = proportional_counts(np.bincount(labels), NUM_TEST)
     chosen = pick_per_class(labels, counts, np.random.default_rng(rng.derive(0, "digits test split")))
