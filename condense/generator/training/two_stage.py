@@ -20,8 +20,9 @@ import torch
 
 from condense import rng
 from condense.data.types import TrainingSet
+from condense.generator.generator_file import SECOND
 from condense.generator.labels.suggestions import suggest
-from condense.generator.model import SECOND, Generator
+from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.prerequisites import Aids, prepare
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator

@@ -9,8 +9,9 @@ from condense import rng
 from condense.data.batches import to_unit
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
+from condense.generator.generator_file import SECOND
 from condense.generator.labels.coherence import estimate_coherence
-from condense.generator.model import SECOND, Generator
+from condense.generator.model import Generator
 from condense.generator.options import SecondStage
 from condense.generator.training import two_stage
 from condense.generator.training.prerequisites import Aids
