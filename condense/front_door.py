@@ -28,6 +28,7 @@ from condense.errors import UserError
 from condense.evaluate.protocols import protocol as protocol_named
 from condense.evaluate.sets import Evaluation
 from condense.generator.model import Generator
+from condense.pipeline import fast_labels
 from condense.pipeline.data import LoadedData, given_labels, load_source, own_data, source_of_arrays
 from condense.pipeline.make import check_plan, make_set
 from condense.pipeline.plan import Plan, Request, make_plan
@@ -36,6 +37,7 @@ from condense.pipeline.relabelling import (
     Relabelling,
     ask,
     relabel_by,
+    relabel_by_features,
     relabel_fast,
     relabel_plan,
     relabelling_options,
@@ -243,6 +245,7 @@ def relabel(
     generator: Generator | str | Path | None = None,
     fast: bool = False,
     pred_probs: Array | None = None,
+    features: Array | None = None,
     seed: int | None = None,
     quick: bool = False,
     recipe: RecipeLike | None = None,
@@ -256,6 +259,7 @@ def relabel(
         generator: a DMIS generator, or the run folder of one; trained when None.
         fast: whether a simple classifier that is made in seconds is asked in its place.
         pred_probs: out-of-sample probabilities [n, c] of a model of one's own, which take its place.
+        features: features [n, d] of a model of one's own, from which that simple classifier learns.
         seed: random seed; the recipe's, else 0.
         quick: whether defaults are the smallest budget that runs every stage, for a first try.
         recipe: what differs from the defaults for images of this size.
@@ -270,10 +274,13 @@ def relabel(
     folder = None if generator is None or isinstance(generator, Generator) else Path(generator)
     plan = _plan(data, recipe, {"generator": folder, "seed": seed, "quick": quick or None})
     relabelling_options(plan)
-    if [generator is not None, fast, pred_probs is not None].count(True) > 1:
-        raise UserError("generator, fast and pred_probs each say who is asked about the labels; give one.")
+    if [generator is not None, fast or features is not None, pred_probs is not None].count(True) > 1:
+        raise UserError("generator, pred_probs, and fast or features say who is asked about the labels; give one.")
     if pred_probs is not None:
         return relabel_by(checked(np.asarray(pred_probs), plan.source, "pred_probs"), plan, "given probabilities")
+    if features is not None:
+        found = fast_labels.checked(np.asarray(features), plan.source, "features")
+        return relabel_by_features(found, plan, "given features")
     if fast:
         return relabel_fast(plan)
     if isinstance(generator, Generator):

@@ -1,17 +1,21 @@
 """Every reader on mutated files: `python -P tests/hostile.py FOLDER SEED COUNT SKIP` prints a JSON line each.
 
 Started by test_hostile.py, which watches time and memory from outside. Mutations derive from (seed, kind, number): a
-line can be made again alone. Kinds whose files carry a checksum are compared with the file they were made from.
+line can be made again alone. Kinds whose files carry a checksum are compared with the file they were made from. Some
+files are made to run code: they must be refused, and `CANARY`, which the code would write, must stay absent whatever
+they are mutated to.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 import random
 import resource
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -40,6 +44,7 @@ from condense.generator.training.prerequisites import Aids
 from condense.generator.training.session import CHECKPOINT, train_generator
 from condense.generator.training.trainer import Trainer, default_accelerator
 from condense.pipeline.decisions import identity, read_decisions
+from condense.pipeline.fast_labels import read_features
 from condense.pipeline.plan import resolve_options
 from condense.pipeline.probabilities import read_probabilities
 from condense.recipe import parse_overrides, read_yaml
@@ -50,6 +55,7 @@ from condense.tensor_file import to_bytes
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 LABELS = np.repeat(np.arange(3), 4)
+CANARY = Path(tempfile.gettempdir(), f"dmis-executed-{os.getpid()}")
 HUGE = (b"0", b"-1", b"99999999999999999999", b"1e400", b"nan", b"4294967295", b"18446744073709551615")
 RECIPE = """\
 data: {name: digits, noise: "sym:0.4", image_size: 8}
@@ -71,7 +77,10 @@ BENCHMARK = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of file: a good one, what reads it, and what it must give where a checksum vouches for it."""
+    """A sort of file: one to mutate, what reads it, and what it must give where a checksum vouches for it.
+
+    An `evil` one would run code where it was read carelessly.
+    """
 
     name: str
     seed: bytes
@@ -79,6 +88,7 @@ class Kind:
     suffix: str
     sealed: bool = False
     text: bool = False
+    evil: bool = False
 
 
 def kinds(folder: Path) -> Iterator[Kind]:
@@ -89,6 +99,7 @@ def kinds(folder: Path) -> Iterator[Kind]:
     yield from _pictures(folder)
     yield from _texts(folder)
     yield from _runs(folder)
+    yield from _evil(folder)
 
 
 def _hdf5(folder: Path) -> Iterator[Kind]:
@@ -157,6 +168,22 @@ def _labels(folder: Path) -> Iterator[Kind]:
         ".csv",
         text=True,
     )
+    seen = np.random.default_rng(0).normal(size=(count, 6)).round(3)
+    np.savez(folder / "features.npz", features=seen, class_names=np.arange(6))
+    np.save(folder / "features.npy", seen)
+    told = "".join(f"{row},{','.join(map(str, values))}\n" for row, values in enumerate(seen.tolist()))
+    for suffix, content in (
+        (".npz", (folder / "features.npz").read_bytes()),
+        (".npy", (folder / "features.npy").read_bytes()),
+        (".csv", f"id,a,b,c,d,e,f\n{told}".encode()),
+    ):
+        yield Kind(
+            f"features {suffix[1:]}",
+            content,
+            lambda path: read_features(str(path), source).sum(),
+            suffix,
+            text=suffix == ".csv",
+        )
     yield Kind("labels csv", f"file,label\n{rows}".encode(), read, ".csv", text=True)
 
 
@@ -183,16 +210,17 @@ def _beside(folder: Path, place: str, files: list[str] | None = None) -> Callabl
     return read
 
 
-def _texts(folder: Path) -> Iterator[Kind]:
-    def recipe(path: Path) -> Any:
-        layers = read_yaml(path)
-        method = methods.load(str(layers.get("method", "dmis")))
-        return resolve_options(layers, {}, method, 8)[0]
+def _recipe(path: Path) -> Any:
+    layers = read_yaml(path)
+    method = methods.load(str(layers.get("method", "dmis")))
+    return resolve_options(layers, {}, method, 8)[0]
 
+
+def _texts(folder: Path) -> Iterator[Kind]:
     def override(path: Path) -> Any:
         return parse_overrides([path.read_bytes().decode("utf-8", "replace")])
 
-    yield Kind("recipe", RECIPE.encode(), recipe, ".yaml", text=True)
+    yield Kind("recipe", RECIPE.encode(), _recipe, ".yaml", text=True)
     yield Kind("--set", b"train={steps: 20, rate: [1, 2.5, null, yes]}", override, ".txt", text=True)
     cells = _grid.expand(_grid.read_benchmark(BENCHMARK))
     out = folder / "benchmark"
@@ -236,6 +264,39 @@ def _runs(folder: Path) -> Iterator[Kind]:
         place = Run(folder / f"run-{name}")
         yield Kind(name, file.read_bytes(), _in_run(place, name, read), ".safetensors", sealed=True)
         yield Kind(f"{name}, sealed anew", file.read_bytes(), _in_run(place, name, read), ".safetensors")
+
+
+class _Touch:
+    """Whoever unpickles this runs a command."""
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {CANARY}",)
+
+
+def _evil(folder: Path) -> Iterator[Kind]:
+    """Files that would run code: `CANARY` tells of it."""
+    source = sources.load("digits")
+
+    def read(path: Path) -> Any:
+        return label_file.read(str(path), source)
+
+    yield Kind("evil pkl", pickle.dumps({0: _Touch()}), read, ".pkl", evil=True)
+    for name, zipped in (("evil pt", True), ("evil pt, older form", False)):
+        torch.save({"labels": _Touch()}, folder / "evil.pt", _use_new_zipfile_serialization=zipped)
+        yield Kind(name, (folder / "evil.pt").read_bytes(), read, ".pt", evil=True)
+    np.save(folder / "evil.npy", np.array([_Touch()], dtype=object), allow_pickle=True)
+    yield Kind("evil npy", (folder / "evil.npy").read_bytes(), read, ".npy", evil=True)
+    np.savez(folder / "evil.npz", train_images=np.array([_Touch()], dtype=object))
+    yield Kind("evil npz", (folder / "evil.npz").read_bytes(), _load, ".npz", evil=True)
+    (folder / "mine.py").write_text(f"import os\nos.system('touch {CANARY}')\n")
+    os.chdir(folder)
+    call = f"data: {{name: !!python/object/apply:os.system ['touch {CANARY}']}}\nmethod: mine\n"
+    yield Kind("evil recipe", call.encode(), _recipe, ".yaml", text=True, evil=True)
+    (folder / "gs").write_text(f"#!/bin/sh\ntouch {CANARY}\n")
+    (folder / "gs").chmod(0o755)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n%%EndComments\n0 0 24 24 rectfill showpage\n%%EOF\n"
+    yield Kind("evil picture", drawing, _beside(folder / "evil", "a/0.png"), ".png", evil=True)
 
 
 def _in_run(place: Run, name: str, read: Callable[[Run], Any]) -> Callable[[Path], Any]:
@@ -291,7 +352,7 @@ def _resealed(kind: Kind, dice: random.Random, path: Path) -> bytes:
     tensors, meta = read(path)
     values = (None, -1, 0, 10**12, "x", [], {}, [[]], 1e400, True, "9" * 300, {"a": 1}, [1, 2, 3])
     for _ in range(dice.choice((1, 1, 2, 3))):
-        if dice.random() < 0.7:
+        if meta and (dice.random() < 0.7 or not tensors):
             place = meta
             key = dice.choice(sorted(place))
             while isinstance(place[key], dict) and place[key] and dice.random() < 0.7:
@@ -299,11 +360,9 @@ def _resealed(kind: Kind, dice: random.Random, path: Path) -> bytes:
                 key = dice.choice(sorted(place))
             if dice.random() < 0.2:
                 del place[key]
-                if not meta:
-                    break
             else:
                 place[key] = dice.choice(values)
-        else:
+        elif tensors:
             name = dice.choice(sorted(tensors))
             match dice.choice(("drop", "shape", "nan", "kind", "empty")):
                 case "drop":
@@ -326,13 +385,14 @@ def main(folder: Path, seed: int, count: int, skip: int) -> None:
     for kind in kinds(folder):
         path = folder / f"mutated{kind.suffix}"
         path.write_bytes(kind.seed)
-        good = kind.read(path)
+        good = None if kind.evil else kind.read(path)
         for index in range(count):
             number += 1
             if number < skip:
                 continue
             dice = random.Random(rng.derive(seed, kind.name, index))
-            path.write_bytes(mutated(kind, dice, path))
+            unchanged = kind.evil and index == 0
+            path.write_bytes(kind.seed if unchanged else mutated(kind, dice, path))
             print(json.dumps({"number": number, "kind": kind.name, "index": index}), flush=True)
             started, told = time.process_time(), ""
             try:
@@ -342,6 +402,9 @@ def main(folder: Path, seed: int, count: int, skip: int) -> None:
                 how = "refused" if len(str(error)) < 4000 else "endless"
             except Exception:
                 how, told = "traceback", traceback.format_exc()
+            if CANARY.exists() or (unchanged and how == "read"):
+                how = "executed"
+                CANARY.unlink(missing_ok=True)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             spent = time.process_time() - started  # whatever else the machine is busy with
             print(json.dumps({"how": how, "seconds": spent, "peak_mb": peak, "told": told}), flush=True)

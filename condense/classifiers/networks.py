@@ -104,6 +104,17 @@ def fits(name: str, image_size: int) -> bool:
     return image_size >= entry.smallest and image_size % entry.multiple_of == 0
 
 
+def check_width(name: str) -> None:
+    """Raise `UserError` unless the width of the network `name` can be chosen."""
+    _of_width(name)
+
+
+def _of_width(name: str) -> Callable[..., Network]:
+    if not name.startswith("convnet"):
+        raise UserError(f"{name} has widths of its own; only ConvNets (convnet3, …) can be made narrower or wider.")
+    return _NETWORKS[name].make
+
+
 def build(
     name: str,
     *,
@@ -112,6 +123,7 @@ def build(
     num_classes: int,
     seed: int,
     device: torch.device | str = "cpu",
+    width: int | None = None,
 ) -> Network:
     """A fresh network, torch's default initialisation drawn from `seed` alone.
 
@@ -122,17 +134,19 @@ def build(
         num_classes: length c of the logits.
         seed: equal seeds give equal weights; the global random state is neither read nor changed.
         device: where it is made; the weights of one seed are others on a GPU than on the CPU.
+        width: channels of each layer of a ConvNet; its own, 128, when None.
 
     Raises:
-        UserError: the name is unknown, or the images do not suit the network.
+        UserError: the name is unknown, the images do not suit the network, or a width is asked of no ConvNet.
     """
     check_fits(name, image_size)
+    make = _NETWORKS[name].make if width is None else partial(_of_width(name), width=width)
     device = torch.device(device)
     if device.type == "cpu":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which reseeds every GPU too
-            return _NETWORKS[name].make(in_channels, image_size, num_classes)
+            return make(in_channels, image_size, num_classes)
     gpu = torch.get_device_module(device)
     with torch.random.fork_rng(devices=[gpu.current_device()], device_type=device.type), device:
         gpu.manual_seed(seed)
-        return _NETWORKS[name].make(in_channels, image_size, num_classes)
+        return make(in_channels, image_size, num_classes)

@@ -106,6 +106,14 @@ def relabel(
             help="Your own model's out-of-sample probabilities, images x classes (.npy, .npz, .csv).",
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="FILE[::NAME]",
+            help="Your own model's features, images x values (.npy, .npz, .csv): --fast on them.",
+        ),
+    ] = None,
     apply: Annotated[
         Path | None,
         typer.Option("--apply", metavar="FILE", help="Write the labels with the decisions that the page saved."),
@@ -141,7 +149,7 @@ def relabel(
     """Find wrong labels, review and mend them.
 
     Writes labels.csv, posteriors.npz and review.html, a page on which to accept, change or reject each suggestion; what
-    it saves is applied with --apply. Trains a generator unless one is given, or --fast or --pred-probs.
+    it saves is applied with --apply. Trains a generator unless one is given, or --fast, --pred-probs or --features.
     """
     from condense.commands import relabel as commands
 
@@ -157,13 +165,18 @@ def relabel(
         output.answer(lambda: commands.apply_decisions(request, apply, out=out, force=force), as_json, output.applied)
         return
     if dry_run:
-        output.answer(lambda: commands.dry_run(request, fast=fast, pred_probs=pred_probs), as_json, output.dry_run)
+        output.answer(
+            lambda: commands.dry_run(request, fast=fast, pred_probs=pred_probs, features=features),
+            as_json,
+            output.dry_run,
+        )
         return
     output.answer(
         lambda: commands.relabel_data(
             request,
             fast=fast,
             pred_probs=pred_probs,
+            features=features,
             out=out,
             run_folder=run_folder,
             resume=resume,

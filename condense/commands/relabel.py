@@ -11,8 +11,10 @@ from typing import Any
 from condense.data import labels_csv
 from condense.errors import UserError
 from condense.evaluate.review_page import write_review_page
+from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
 from condense.pipeline.decisions import applied, counted, read_decisions, write_labels
+from condense.pipeline.fast_labels import read_features
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.probabilities import read_probabilities
 from condense.pipeline.relabelling import (
@@ -21,6 +23,7 @@ from condense.pipeline.relabelling import (
     TABLE,
     Relabelling,
     relabel_by,
+    relabel_by_features,
     relabel_fast,
     relabel_plan,
     relabelling_options,
@@ -38,6 +41,7 @@ def relabel_data(
     *,
     fast: bool = False,
     pred_probs: str | None = None,
+    features: str | None = None,
     out: Path | None = None,
     run_folder: Path | None = None,
     resume: bool = False,
@@ -53,6 +57,8 @@ def relabel_data(
         request: the recipe and what is laid over it; its option `generator` names a trained one.
         fast: whether a classifier that is made in seconds is asked in place of a generator.
         pred_probs: FILE or FILE::NAME of out-of-sample probabilities that take its place.
+        features: FILE or FILE::NAME of features of the images, which tell near-duplicates and outliers; where neither a
+            generator nor `pred_probs` is given, the classifier of `fast` learns from them.
         out: folder for the table, the posteriors and the page; named after the data when None.
         run_folder: for the generator; below runs/ when None.
         resume: whether to go on from a checkpoint in the run folder.
@@ -70,17 +76,18 @@ def relabel_data(
     options = relabelling_options(plan)
     check_ways(plan, fast=fast, pred_probs=pred_probs)
     given = None if pred_probs is None else read_probabilities(pred_probs, plan.source)
+    seen = None if features is None else read_features(features, plan.source)
     out = out or Path(f"{plan.source.train.name}-relabelled")
     prepare_folder(out, force=force)
     for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
         prepare_output(out / name, force=True)
-    by_generator = given is None and not fast
+    by_generator = not quickly(options, fast, pred_probs, features)
     with ExitStack() as held:
         held.enter_context(expected(stages(plan, relabelling(plan, options)) if progress and by_generator else []))
         if given is not None:
             found = relabel_by(given, plan, f"probabilities of {pred_probs}")
-        elif fast:
-            found = relabel_fast(plan)
+        elif not by_generator:
+            found = relabel_fast(plan) if seen is None else relabel_by_features(seen, plan, f"features of {features}")
         elif options.generator is None:
             folder = run_folder or RUNS / run_name(plan, "relabel")
             run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress, log=log))
@@ -89,7 +96,7 @@ def relabel_data(
             found = relabel_plan(plan, Run(None, progress=progress))
         found = found.save(out)
     found = dataclasses.replace(found, seconds=time.perf_counter() - started)
-    write_review_page(out / REPORT, review_page(plan, found, out))
+    write_review_page(out / REPORT, review_page(plan, found, out, seen))
     return dataclasses.replace(found, seconds=time.perf_counter() - started)
 
 
@@ -103,6 +110,11 @@ def check_ways(plan: Plan, *, fast: bool, pred_probs: str | None) -> None:
     ways = [name for name, given in asked.items() if given]
     if len(ways) > 1:
         raise UserError(f"{ways[0]} and {ways[1]} both say who is asked about the labels; give one.")
+
+
+def quickly(options: GeneratorOptions, fast: bool, pred_probs: str | None, features: str | None) -> bool:
+    """Whether no generator is asked."""
+    return fast or pred_probs is not None or (features is not None and options.generator is None)
 
 
 def apply_decisions(
@@ -143,13 +155,17 @@ def _refuse_given_labels(plan: Plan, out: Path) -> None:
         raise UserError(f"{out} holds the labels given, which are never written over; choose another name.")
 
 
-def dry_run(request: Request, *, fast: bool = False, pred_probs: str | None = None) -> dict[str, Any]:
+def dry_run(
+    request: Request, *, fast: bool = False, pred_probs: str | None = None, features: str | None = None
+) -> dict[str, Any]:
     """What `relabel_data` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = relabelling_options(plan)
     check_ways(plan, fast=fast, pred_probs=pred_probs)
     if pred_probs is not None:
         read_probabilities(pred_probs, plan.source)
-    if fast or pred_probs is not None:
+    if features is not None:
+        read_features(features, plan.source)
+    if quickly(options, fast, pred_probs, features):
         return cost.describe_without_networks(plan)
     return {**cost.describe_relabelling(plan, options), **foretold(plan, relabelling(plan, options))}

@@ -1,12 +1,13 @@
 """p(y | x) in seconds, without a generator: what `dmis relabel --fast` asks.
 
 `out_of_sample` is all that others need to know: five folds of a linear discriminant analysis on simple features of
-the pictures.
+the pictures, or on those of people's own (`--features FILE`).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import numpy.typing as npt
 from condense import rng
 from condense.classifiers.cross import fold_of
 from condense.data.fit import resize
-from condense.data.types import Images, TrainingSet
+from condense.data.types import Images, Source, TrainingSet
 from condense.errors import UserError
+from condense.pipeline import own_numbers
 
 Beliefs = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
@@ -27,15 +29,27 @@ LEFT_OUT = (
     "told apart less often. Without --fast a generator is asked."
 )
 
+LEFT_OUT_BESIDE_FEATURES = (
+    "features: a linear classifier on the features given, five folds. No generator is trained and no second opinion "
+    "asked. The answer is as good as they are; a network that learned from these labels may have learned wrong ones."
+)
+
+_NAMES = ("features", "embeddings")
+_MOST_FEATURES = 4096  # their covariance is inverted
 _SIDE = 32  # pixels; larger pictures are scaled down for the features
 _COMPONENTS = 64
 _CELLS, _ANGLES = 4, 8
 
 
-def out_of_sample(train: TrainingSet, seed: int) -> Beliefs:
+def out_of_sample(train: TrainingSet, seed: int, features: Features | None = None) -> Beliefs:
     """p(y | x) [n, c] of every image by a classifier that did not see its label.
 
     Candidates of one image are learned as several images, and images without label not at all.
+
+    Args:
+        train: the n images with their labels.
+        seed: of the folds.
+        features: [n, d], `picture_features` when None.
 
     Raises:
         UserError: fewer labelled images than folds.
@@ -43,7 +57,8 @@ def out_of_sample(train: TrainingSet, seed: int) -> Beliefs:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     supervision = train.supervision
-    x, fold = picture_features(train.images.images), fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
+    x = picture_features(train.images.images) if features is None else features
+    fold = fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
     rows, labels = np.nonzero(supervision.candidates & ~supervision.unlabelled[:, None])
     found = np.zeros(supervision.candidates.shape, dtype=np.float32)
     for k in range(FOLDS):
@@ -70,6 +85,42 @@ def picture_features(images: Images) -> Features:
     small = resize(images, _SIDE) if images.shape[1] > _SIDE else images
     edges = _edges(small)
     return np.hstack([pixel_components(small), (edges - edges.mean(0)) / max(float(edges.std()), 1e-6)])
+
+
+def read_features(place: str, source: Source) -> Features:
+    """Features [n, d] of the training images from FILE or FILE::NAME, see `own_numbers.read`.
+
+    Raises:
+        UserError: the file cannot be read, or does not hold a row of finite numbers for each image.
+    """
+    return checked(own_numbers.read(place, source, "features", _NAMES)[0], source, place.partition("::")[0])
+
+
+def checked(array: npt.NDArray[Any], source: Source, what: str) -> Features:
+    """Features [n, d] of the training images, centred, with a standard deviation of 1 or (constant ones) 0, float32.
+
+    Raises:
+        UserError: another shape, more features than are of use, or a value that is not finite.
+    """
+    n = len(source.train)
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or len(array) != n or not array.shape[1]:
+        raise UserError(
+            f"{what} is {array.dtype} {list(array.shape)}; a row of features for each of the {n} training images of "
+            f"{source.train.name} is needed, numbers [{n}, d]."
+        )
+    if array.shape[1] > _MOST_FEATURES:
+        raise UserError(
+            f"{what} holds {array.shape[1]:,} features per image, and at most {_MOST_FEATURES:,} are taken; reduce "
+            "them first, e.g. to their principal components."
+        )
+    with np.errstate(over="ignore"):
+        found = np.asarray(array, dtype=np.float64)
+        scale = found.std(0)
+    wrong = np.flatnonzero(~np.isfinite(found).all(1))
+    if wrong.size or not np.isfinite(scale).all():
+        where = f"row {wrong[0]}, {wrong.size} such rows" if wrong.size else "values beyond 1e150"
+        raise UserError(f"{what} holds features that are not finite ({where}); remove or replace them.")
+    return np.asarray((found - found.mean(0)) / np.where(scale > 1e-12, scale, 1), dtype=np.float32)
 
 
 def pixel_components(images: Images) -> Features:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from condense.data import delimited, npz
-from condense.data.file_keys import find_key
 from condense.data.reading import in_list
 from condense.data.types import Source, TrainingSet
-from condense.errors import UserError, in_short
+from condense.errors import UserError
 from condense.generator.labels.posterior import (
     estimate_transition,
     given_label,
@@ -22,6 +19,7 @@ from condense.generator.labels.posterior import (
     supervision_likelihood,
 )
 from condense.generator.labels.suggestions import Suggestions
+from condense.pipeline import own_numbers
 
 Beliefs = npt.NDArray[np.float32]
 
@@ -34,7 +32,6 @@ _PRIOR = 0.9  # of a label to be right, before any is looked at
 _UNFOLDINGS = 20
 _TOLERANCE = 1e-2  # of a sum of probabilities: files round
 _NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
-_CLASSES = ("class_names", "classes")
 
 
 def weighed(probabilities: Beliefs, train: TrainingSet) -> Suggestions:
@@ -114,74 +111,22 @@ def _some(row: npt.NDArray[np.float64]) -> str:
 def read_probabilities(place: str, source: Source) -> Beliefs:
     """Probabilities from FILE or FILE::NAME: .npy, .npz, or a .csv with a column for each class, by its name.
 
-    A column of the image files in a .csv says which row belongs to which image; otherwise rows are in their order, as
-    in arrays. Columns of arrays are in the order of the classes.
+    Columns of arrays are in the order of the classes, unless an .npz holds `class_names`. Rows: see `own_numbers.read`.
 
     Raises:
         UserError: the file cannot be read, or holds no such probabilities.
     """
-    name, _, wanted = place.partition("::")
-    path = Path(name)
-    reader = {".npy": _from_npy, ".npz": _from_npz, ".csv": _from_csv, ".tsv": _from_csv}.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"{path} is no file of probabilities; its name must end in .npy, .npz or .csv.")
-    if not path.is_file():
-        raise UserError(f"There is no file of probabilities {path}; correct the path.")
-    return checked(reader(path, wanted, source), source, str(path))
+    found, names = own_numbers.read(place, source, "probabilities", _NAMES, source.train.classes)
+    path = place.partition("::")[0]
+    return checked(found if names is None else _in_order(found, names, source, path), source, path)
 
 
-def _from_npy(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
-    return npz.read_single(path)
-
-
-def _from_npz(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
-    names = npz.names(path)
-    usual = [name for name in _NAMES if name in names]
-    left = [name for name in names if name not in _CLASSES]
-    name = wanted or (left[0] if len(left) == 1 else usual[0] if usual else "")
-    if name not in names:
-        raise UserError(
-            f"{path} holds {', '.join(names) or 'nothing'}; say which are the probabilities, as FILE::NAME."
-        )
-    found = npz.read(path, [name, *_CLASSES])
-    order = next((found[key] for key in _CLASSES if key in found), None)
-    return found[name] if order is None else _in_order(found[name], order, source, path)
-
-
-def _in_order(array: npt.NDArray[Any], names: npt.NDArray[Any], source: Source, path: Path) -> npt.NDArray[Any]:
+def _in_order(array: npt.NDArray[Any], own: list[str], source: Source, path: str) -> npt.NDArray[Any]:
     """The columns in the order of the classes, where the file names its own."""
-    own, classes = [str(name) for name in names.ravel().tolist()], source.train.classes
+    classes = source.train.classes
     if sorted(own) != sorted(classes) or array.ndim != 2 or array.shape[1] != len(own):
         raise UserError(
             f"{path} holds probabilities of the classes {in_list(own)}, and {source.train.name} has "
             f"{in_list(classes)}; both need the same classes."
         )
     return array[:, [own.index(name) for name in classes]]
-
-
-def _from_csv(path: Path, wanted: str, source: Source) -> npt.NDArray[Any]:
-    table, classes = delimited.read(path), source.train.classes
-    missing = [name for name in classes if name not in table.columns]
-    if missing:
-        raise UserError(
-            f"{path} has no column {missing[0]!r}; a column for each class is needed, called as it is "
-            f"({len(missing)} of {len(classes)} are missing)."
-        )
-    others = {name: table.column(name) for name in table.columns if name not in classes}
-    key = find_key(others, source.files, len(source.train), str(path), table.lines)
-    order: list[int] = list(range(len(table.rows)))
-    if key is not None:
-        rows = {image: row for row, image in enumerate(key.images) if image is not None}
-        absent = next((image for image in range(len(source.train)) if image not in rows), None)
-        if absent is not None:
-            first = absent if source.files is None else source.files[absent]
-            raise UserError(f"{path} has no row for {first!r}; give every image one in the column {key.column!r}.")
-        order = [rows[image] for image in range(len(source.train))]
-    places = [table.columns.index(name) for name in classes]
-    found = np.empty((len(order), len(classes)), dtype=np.float64)
-    for image, row in enumerate(order):
-        try:
-            found[image] = [float(table.rows[row][place]) for place in places]
-        except ValueError as error:
-            raise UserError(f"{path} line {table.lines[row]}: {in_short(error, 120)}; write plain numbers.") from error
-    return found

@@ -219,6 +219,15 @@ def relabel_fast(plan: Plan) -> Relabelling:
     return Relabelling(plan.source, found, asked, 0, seconds, left_out=fast_labels.LEFT_OUT)
 
 
+def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabelling:
+    """Ask such a classifier on features [n, d], checked before; `whose` they are. Raises as `out_of_sample`."""
+    started = time.perf_counter()
+    found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed, features), plan.train)
+    seconds = time.perf_counter() - started
+    asked = {f"linear classifier on {whose}": 1.0}
+    return Relabelling(plan.source, found, asked, 0, seconds, left_out=fast_labels.LEFT_OUT_BESIDE_FEATURES)
+
+
 def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:
     """What out-of-sample probabilities [n, c], checked before, make of the plan's labels; `asked`: whose they are."""
     started = time.perf_counter()

@@ -21,7 +21,7 @@ from condense.evaluate.image_issues import ImageIssues, conflicting, image_issue
 from condense.evaluate.review_page import ClassNoise, Item, ReviewPage
 from condense.machine import best_device
 from condense.pipeline.decisions import identity, label_rows
-from condense.pipeline.fast_labels import pixel_components
+from condense.pipeline.fast_labels import Features, pixel_components
 from condense.pipeline.plan import Plan
 from condense.pipeline.relabelling import Relabelling
 
@@ -35,11 +35,15 @@ PictureOf = tuple[str | None, str | None]
 """A picture as a data URI, and where the original lies, as a URL relative to the page."""
 
 
-def review_page(plan: Plan, relabelling: Relabelling, folder: Path) -> ReviewPage:
-    """The page of a relabelling that will lie in `folder`."""
+def review_page(plan: Plan, relabelling: Relabelling, folder: Path, features: Features | None = None) -> ReviewPage:
+    """The page of a relabelling that will lie in `folder`.
+
+    Near-duplicates and outliers are told by `features` [n, d], by the pixels when None.
+    """
     found, source = relabelling.suggestions, plan.source
     observed = source.supervision.observed
-    issues = image_issues(pixel_components(source.train.images), device=best_device())
+    x = pixel_components(source.train.images) if features is None else features
+    issues = image_issues(x, device=best_device())
     twins = conflicting(issues.twins, observed)
     outliers = _worst(issues)
     chosen = _chosen(relabelling, twins, outliers)

@@ -22,7 +22,8 @@ from condense.generator.labels.noisy_classifier import NoisyClassifier
 from condense.generator.model import build_denoiser
 from condense.generator.options import NetworkOptions
 from condense.generator.training.prerequisites import Aids
-from condense.generator.training.trainer import Trainer, cold_steps, default_accelerator
+from condense.generator.training.schedules import cold_steps
+from condense.generator.training.trainer import Trainer, default_accelerator
 from condense.machine import best_device, peak_memory_bytes
 from condense.pipeline.plan import Plan
 from condense.pipeline.stages import LEARNT, Part

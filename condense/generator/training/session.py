@@ -123,7 +123,8 @@ def _any_process(trainer: Trainer, requested: bool) -> bool:
 
 def _told(trainer: Trainer) -> Iterator[Step]:
     for step in trainer.steps():
-        yield Step(step.step, {"loss": step.loss}, asdict(step))
+        metrics = {"step": step.step, **asdict(step.losses), "evaluations": step.evaluations}
+        yield Step(step.step, {"loss": step.losses.loss}, metrics)
 
 
 class _Checked:
@@ -133,7 +134,7 @@ class _Checked:
         self.trainer = trainer
 
     def state(self) -> State:
-        self.trainer.check_losses()  # all processes together
+        self.trainer.losses.check()  # all processes together
         return self.trainer.state()
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:

@@ -74,7 +74,7 @@ def _train_second(
         believed = Beliefs(data.supervision.as_beliefs())
     else:
         believed = beliefs(first, data, run, together=True)
-    folder = Run(None if run.path is None else run.path / SECOND, progress=run.progress)
+    folder = run.within(SECOND)
     train = second.train.model_copy(update={"objective": options.objective})
     known = torch.from_numpy(believed.posterior)
     drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known, aids=aids)

@@ -47,9 +47,9 @@ def test_labels_are_drawn_from_the_beliefs_of_unlabelled_images_too():
     known = torch.rand(60, 3, generator=torch.Generator().manual_seed(0)).softmax(1)
     for objective in ("dmis", "vanilla"):
         trainer = Trainer(training_set("unlabelled"), CONDITIONAL, train_options(objective=objective), 0, beliefs=known)
-        batch = trainer._batch(torch.arange(60), torch.Generator().manual_seed(0))
+        batch = trainer.batch(torch.arange(60), torch.Generator().manual_seed(0))
         torch.testing.assert_close(batch.pi, known)
-        assert not trainer.bank.visited.any()
+        assert not trainer.labels.bank.visited.any()
 
 
 def test_the_second_network_draws_and_the_first_one_judges():
