@@ -44,7 +44,7 @@ def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
         this process has held while measuring, as the work itself will.
     """
     minutes: dict[str, float] = {}
-    for part, seconds in zip(parts, _seconds(plan, parts), strict=True):
+    for part, seconds in zip(parts, measured(plan, parts), strict=True):
         minutes[part.name] = minutes.get(part.name, 0.0) + seconds / 60
     return {
         "minutes": round(sum(minutes.values()), 2),
@@ -53,16 +53,16 @@ def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
     }
 
 
-def _seconds(plan: Plan, parts: Sequence[Part]) -> list[float]:
-    """Of each part."""
+def measured(plan: Plan, parts: Sequence[Part]) -> list[float]:
+    """Seconds of each part on this machine."""
     own = [part for part in parts if part.by_method]
     bar, took = _first_bar(plan) if own else ("", 0.0)
-    measured = sum(part.images for part in own if part.name == bar)
+    tried = sum(part.images for part in own if part.name == bar)
     per_image: dict[tuple[NetworkOptions | str, bool], float] = {}
     found = []
     for part in parts:
-        if part.by_method and measured:
-            found.append(took if part.name == bar else took * part.images / measured)
+        if part.by_method and tried:
+            found.append(took if part.name == bar else took * part.images / tried)
         elif part.options is not None:
             found.append(part.steps * _step_seconds(plan.train, part))
         else:

@@ -58,13 +58,13 @@ def budget(name):
 
 
 def training_set(name="sym:0.4", truth_seed=None):
-    """The first 500 digits with their truth: time goes into networks trained on them."""
+    """The first 200 digits with their truth: time goes into networks trained on them."""
     source = digits.load()
     truth = source.truth
     given, corruption = corrupt.apply(name, truth, source.train, 0)
     if truth_seed is not None:  # another truth beside the same given labels
         truth = Truth(np.random.default_rng(truth_seed).permutation(truth.labels))
-    few = np.arange(500)
+    few = np.arange(200)
     return TrainingSet(source.train, given, corruption).take(few), Truth(truth.labels[few])
 
 
