@@ -86,6 +86,10 @@ class Run:
             except OSError as error:
                 raise write_error(error, self.path) from error
 
+    def within(self, name: str) -> Run:
+        """A run in the folder `name` of this one's, in memory where this one is; raises as making it does."""
+        return Run(None if self.path is None else self.path / name, progress=self.progress)
+
     def stopped(self, where: str, kept: str = "the state is") -> Interrupted:
         """What a loop raises after Ctrl-C, e.g. `stopped("at step 3 of 10")`; `kept`: what was saved, with its verb."""
         return Interrupted(f"Stopped {where}; {self.kept(kept)}")

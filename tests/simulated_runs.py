@@ -155,7 +155,7 @@ def numbers():
     options = tiny.train_options(precision="fp32", steps=30)
     data = tiny.training_set("noisy")
     trainer = Trainer(data, tiny.NETWORK, options, 0)
-    losses = [step.loss for step in trainer.steps()]
+    losses = [step.losses.loss for step in trainer.steps()]
     from condense.errors import RunFailed
 
     lost = Trainer(data, tiny.NETWORK, options, 0)

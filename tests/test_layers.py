@@ -145,7 +145,13 @@ def test_what_trains_and_condenses_cannot_name_the_truth():
     ("library", "homes"),
     [
         ("h5py", {"condense.sets.hdf5", *(f"condense.data.hdf5{part}" for part in ("", "_file", "_examiner"))}),
-        ("accelerate", {"condense.watch", *(f"condense.generator.training.{part}" for part in ("trainer", "session"))}),
+        (
+            "accelerate",
+            {
+                "condense.watch",
+                *(f"condense.generator.training.{part}" for part in ("trainer", "session", "loss_reader")),
+            },
+        ),
         ("matplotlib", {"condense.evaluate.figures"}),
     ],
 )

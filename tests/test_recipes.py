@@ -66,7 +66,7 @@ def test_a_recipe_of_the_papers_scale_owes_nothing_to_the_defaults_for_its_size(
     assert isinstance(found[0], GeneratorOptions)
     plain = [options.model_dump(exclude={"train": {"helper"}}) for options in found]  # VolMinNet alone has one
     assert plain[0] == plain[1] == plain[2]
-    assert (found[0].train.noisy_loss, found[0].train.transition) == ("elr", "estimate")
+    assert (found[0].train.noisy_loss, found[0].train.transition) == ("forward", "estimate")
 
 
 def test_each_table_of_the_paper_has_a_recipe_and_a_twin() -> None:

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from condense import machine as machine_module
 from condense.errors import RunFailed, UserError
+from condense.machine import revision_of
 from condense.run import (
     Run,
     as_described,
-    git_revision,
     interrupt_guard,
     locked,
     machine,
@@ -338,23 +337,21 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_git_revision_of_our_own_checkout_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "checkout" / "condense"
-    package.mkdir(parents=True)
-    (package / "machine.py").write_text("")
-    monkeypatch.setattr(machine_module, "__file__", str(package / "machine.py"))
-    assert git_revision() is None  # no checkout
-    git(tmp_path / "checkout", "init", "-q")
-    git(tmp_path / "checkout", "add", ".")
-    git(tmp_path / "checkout", "commit", "-qm", "first")
-    head = git(tmp_path / "checkout", "rev-parse", "HEAD")
-    assert git_revision() == head
-    (package / "machine.py").write_text("changed")
-    assert git_revision() == f"{head}-dirty"
-    installed = tmp_path / "checkout" / "env" / "site-packages" / "condense"  # in someone's checkout
+def test_the_revision_of_a_package_is_that_of_its_own_checkout_only(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / "condense").mkdir(parents=True)
+    (checkout / "condense" / "machine.py").write_text("")
+    assert revision_of(checkout) is None  # no checkout
+    git(checkout, "init", "-q")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "first")
+    head = git(checkout, "rev-parse", "HEAD")
+    assert revision_of(checkout) == head
+    (checkout / "condense" / "machine.py").write_text("changed")
+    assert revision_of(checkout) == f"{head}-dirty"
+    installed = checkout / "env" / "site-packages"  # in someone's checkout
     installed.mkdir(parents=True)
-    monkeypatch.setattr(machine_module, "__file__", str(installed / "machine.py"))
-    assert git_revision() is None
+    assert revision_of(installed) is None
 
 
 def test_machine_and_memory_are_told() -> None:

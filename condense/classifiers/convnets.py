@@ -27,8 +27,8 @@ def mlp(in_channels: int, image_size: int, num_classes: int) -> Network:
     return Network(trunk, WIDTH, num_classes)
 
 
-def convnet(in_channels: int, image_size: int, num_classes: int, depth: int, norm: Norm) -> Network:
-    """`depth` times [3x3 convolution of 128, norm, ReLU, 2x2 average pooling], flatten, linear.
+def convnet(in_channels: int, image_size: int, num_classes: int, depth: int, norm: Norm, width: int = WIDTH) -> Network:
+    """`depth` times [3x3 convolution of `width`, norm, ReLU, 2x2 average pooling], flatten, linear.
 
     MNIST-like images (one channel, 28x28) are padded to 32x32 by the first convolution.
     Source: Gidaris & Komodakis (2018), https://arxiv.org/abs/1804.09458.
@@ -38,14 +38,14 @@ def convnet(in_channels: int, image_size: int, num_classes: int, depth: int, nor
     layers: list[nn.Module] = []
     for place in range(depth):
         convolution = (
-            nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+            nn.Conv2d(width, width, 3, padding=1)
             if place
-            else ImageConv2d(in_channels, WIDTH, 3, padding=first_padding)
+            else ImageConv2d(in_channels, width, 3, padding=first_padding)
         )
         # In place, because a second map of this size costs more in page faults than the arithmetic does.
-        layers += [convolution, norm(WIDTH), nn.ReLU(inplace=True), HalvingPool()]
+        layers += [convolution, norm(width), nn.ReLU(inplace=True), HalvingPool()]
         size //= 2
-    return Network(nn.Sequential(*layers, nn.Flatten()), WIDTH * size * size, num_classes)
+    return Network(nn.Sequential(*layers, nn.Flatten()), width * size * size, num_classes)
 
 
 def lenet(in_channels: int, image_size: int, num_classes: int) -> Network:

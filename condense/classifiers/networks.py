@@ -23,54 +23,54 @@ __all__ = ["CROSS", "NAMES", "Network", "build", "check_fits", "check_name", "fi
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Architecture:
     make: Callable[[int, int, int], Network]  # (in_channels, image_size, num_classes)
     smallest: int = 1  # image size below which a map would vanish, or the last norm would see a single pixel
     multiple_of: int = 1  # what the image size must be a multiple of
 
 
-def _convnet(depth: int, norm: Norm) -> _Entry:
-    return _Entry(partial(convnet, depth=depth, norm=norm), 2**depth)
+def _convnet(depth: int, norm: Norm) -> _Architecture:
+    return _Architecture(partial(convnet, depth=depth, norm=norm), 2**depth)
 
 
-def _vgg11(norm: Norm) -> _Entry:
+def _vgg11(norm: Norm) -> _Architecture:
     # Five halvings, the last norm before the last of them; 28 to 31 pixels are padded to 32.
-    return _Entry(partial(vgg11, norm=norm), 28)
+    return _Architecture(partial(vgg11, norm=norm), 28)
 
 
-def _resnet(num_blocks: tuple[int, ...], norm: Norm) -> _Entry:
+def _resnet(num_blocks: tuple[int, ...], norm: Norm) -> _Architecture:
     def make(in_channels: int, image_size: int, num_classes: int) -> Network:
         return resnet(in_channels, num_classes, num_blocks, norm)
 
     # Three halvings, rounded up, leave 1x1 up to size 8; the instance norm of one pixel is 0.
-    return _Entry(make, 9 if norm is instance_norm else 1)
+    return _Architecture(make, 9 if norm is instance_norm else 1)
 
 
-def _wide_resnet(depth: int, widening: int, norm: Norm) -> _Entry:
+def _wide_resnet(depth: int, widening: int, norm: Norm) -> _Architecture:
     def make(in_channels: int, image_size: int, num_classes: int) -> Network:
         return wide_resnet(in_channels, num_classes, depth, widening, norm)
 
-    return _Entry(make, 5 if norm is instance_norm else 1)  # two halvings
+    return _Architecture(make, 5 if norm is instance_norm else 1)  # two halvings
 
 
-def _with_norms(name: str, entry: Callable[[Norm], _Entry]) -> dict[str, _Entry]:
+def _with_norms(name: str, entry: Callable[[Norm], _Architecture]) -> dict[str, _Architecture]:
     return {name: entry(instance_norm), f"{name}-bn": entry(batch_norm)}
 
 
-_NETWORKS: dict[str, _Entry] = {
-    "mlp": _Entry(mlp),
+_NETWORKS: dict[str, _Architecture] = {
+    "mlp": _Architecture(mlp),
     **_with_norms("convnet1", partial(_convnet, 1)),
     **_with_norms("convnet2", partial(_convnet, 2)),
     **_with_norms("convnet3", partial(_convnet, 3)),
     **_with_norms("convnet4", partial(_convnet, 4)),
-    "lenet": _Entry(lenet, 12),
-    "alexnet": _Entry(alexnet, 8),
+    "lenet": _Architecture(lenet, 12),
+    "alexnet": _Architecture(alexnet, 8),
     **_with_norms("vgg11", _vgg11),
     **_with_norms("resnet18", partial(_resnet, (2, 2, 2, 2))),
     **_with_norms("resnet34", partial(_resnet, (3, 4, 6, 3))),
     **_with_norms("wrn16-4", partial(_wide_resnet, 16, 4)),
     **_with_norms("wrn40-10", partial(_wide_resnet, 40, 10)),
-    "vit-tiny": _Entry(vit_tiny, PATCH, multiple_of=PATCH),
+    "vit-tiny": _Architecture(vit_tiny, PATCH, multiple_of=PATCH),
 }
 NAMES: tuple[str, ...] = tuple(_NETWORKS)
 CROSS: tuple[str, ...] = ("mlp", "convnet3", "lenet", "alexnet", "vgg11", "resnet18", "vit-tiny")
@@ -104,6 +104,17 @@ def fits(name: str, image_size: int) -> bool:
     return image_size >= entry.smallest and image_size % entry.multiple_of == 0
 
 
+def check_width(name: str) -> None:
+    """Raise `UserError` unless the width of the network `name` can be chosen."""
+    _of_width(name)
+
+
+def _of_width(name: str) -> Callable[..., Network]:
+    if not name.startswith("convnet"):
+        raise UserError(f"{name} has widths of its own; only ConvNets (convnet3, …) can be made narrower or wider.")
+    return _NETWORKS[name].make
+
+
 def build(
     name: str,
     *,
@@ -112,6 +123,7 @@ def build(
     num_classes: int,
     seed: int,
     device: torch.device | str = "cpu",
+    width: int | None = None,
 ) -> Network:
     """A fresh network, torch's default initialisation drawn from `seed` alone.
 
@@ -122,17 +134,19 @@ def build(
         num_classes: length c of the logits.
         seed: equal seeds give equal weights; the global random state is neither read nor changed.
         device: where it is made; the weights of one seed are others on a GPU than on the CPU.
+        width: channels of each layer of a ConvNet; its own, 128, when None.
 
     Raises:
-        UserError: the name is unknown, or the images do not suit the network.
+        UserError: the name is unknown, the images do not suit the network, or a width is asked of no ConvNet.
     """
     check_fits(name, image_size)
+    make = _NETWORKS[name].make if width is None else partial(_of_width(name), width=width)
     device = torch.device(device)
     if device.type == "cpu":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which reseeds every GPU too
-            return _NETWORKS[name].make(in_channels, image_size, num_classes)
+            return make(in_channels, image_size, num_classes)
     gpu = torch.get_device_module(device)
     with torch.random.fork_rng(devices=[gpu.current_device()], device_type=device.type), device:
         gpu.manual_seed(seed)
-        return _NETWORKS[name].make(in_channels, image_size, num_classes)
+        return make(in_channels, image_size, num_classes)

@@ -267,7 +267,7 @@ def _test_folders(path: Path) -> dict[str, list[Path]]:
     return class_folders(folder) if folder else {}
 
 
-def _test_rows(rows: Sequence[labels_csv.Row]) -> dict[str, list[Path]]:
+def _test_rows(rows: Sequence[labels_csv.LabelRow]) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     for row in rows:
         if len(row.labels) != 1:

@@ -3,13 +3,14 @@
 Shared by `dmis`, `vanilla`, `tdsm` and `cad`, which differ in how their generator is trained. How images are drawn from
 it is no part of that: a second network that only draws, prototypes to start from, a pool, an agreement filter and a
 choice are the same for all four (`drawn: alike`), or none of them has any of these, as in the papers (`drawn:
-as-published`).
+as-published`). What was chosen may be the start of images learned by ridge regression on beliefs (`refine`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
@@ -25,6 +26,9 @@ from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions, check_top_k
 from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device
+from condense.methods._believed import believed_members
+from condense.methods._pixels import UNIT_RANGE, RealImages, check_square
+from condense.methods._ridge import RidgeOptions, learn
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
 from condense.preprocessing import CONSTANT, planes
@@ -33,6 +37,7 @@ from condense.sets.assemble import assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
 MAX_ROUNDS = 4
+REFINED = "refine"  # folder
 SURE = 0.9  # least belief in a class of an image that stands for it
 
 Drawn: TypeAlias = Literal["alike", "as-published"]
@@ -85,6 +90,9 @@ class GeneratorOptions(Options):
         None, description="a network that only draws, trained on what the first one believes; none when empty"
     )
     draw: DrawOptions = DrawOptions()
+    refine: RidgeOptions | None = Field(
+        None, description="learn the images further, as frepo does, from those chosen; they stay as drawn when empty"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -129,12 +137,14 @@ def condense_with_generator(
         generator = _reused(home, method)
     generator.check_data(train.images)
     before, started = generator.evaluations, time.perf_counter()
-    prototypes = None
-    if options.draw.prototype_sigma is not None:
+    prototypes, believing = None, train
+    if options.draw.prototype_sigma is not None or (options.refine is not None and train.beliefs is None):
         known = beliefs(generator, train, home).posterior
+        believing = train if train.beliefs is not None else replace(train, beliefs=known)
+    if options.draw.prototype_sigma is not None:
         prototypes = class_prototypes(train.images.images, known, pool_size(ipc, options.draw), seed)
     images, notes = draw_and_choose(generator, ipc, options.draw, seed, run, prototypes)
-    return assemble(
+    made = assemble(
         train,
         images,
         ipc,
@@ -145,6 +155,20 @@ def condense_with_generator(
         notes={**notes, "generator": dict(generator.meta)}
         | ({"second_stage": dict(generator.second.meta)} if generator.second else {}),
     )
+    if options.refine is None:
+        return made
+    return _refined(made, believing, options.refine, seed, run.within(REFINED))
+
+
+def _refined(made: CondensedSet, train: TrainingSet, options: RidgeOptions, seed: int, run: Run) -> CondensedSet:
+    """The images of a set learned further on what `train` believes; its record with what that took."""
+    check_square(train)
+    told, preprocessing = made.provenance, made.preprocessing
+    reals = RealImages(train, preprocessing, 1, best_device(), believed_members(train.believed(), made.classes, 1))
+    start = preprocessing.normalise(planes(made.images).float() / 255).to(reals.device)
+    learned = learn(train, reals, start, made.ipc, options, seed, run, told.method)
+    record = replace(told, cost=told.cost + learned.cost, notes={**told.notes, "refined": learned.notes})
+    return replace(made, images=learned.pixels, value_range=UNIT_RANGE, provenance=record)
 
 
 def _reused(folder: Run, method: str) -> Generator:

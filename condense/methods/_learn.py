@@ -1,6 +1,6 @@
 """The loop that learns images: progress, checkpoints, resuming, Ctrl-C and cost, whatever a step does.
 
-Shared by `dc`, `dsa`, `dm` and `mtt`; each brings a `Task`.
+Shared by `dc`, `dsa`, `dm`, `mtt` and `frepo`; each brings a `StepwiseMethod`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from condense.classifiers import networks
 from condense.data.types import TrainingSet
 from condense.errors import RunFailed, UserError
 from condense.options import Options
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
 from condense.sets.condensed_set import Cost
 
@@ -51,7 +51,13 @@ class Diverged(RunFailed):
 
 
 class Synthetic:
-    """The learned images with their optimiser, SGD with momentum 0.5, and what learning them has taken.
+    """The learned images with their optimiser, and what learning them has taken.
+
+    Args:
+        initial: where they start, float32 [c * ipc, C, H, W], normalised, class-major.
+        ipc: images per class.
+        learning_rate: of the images.
+        optimizer: SGD with momentum 0.5, or Adam.
 
     Attributes:
         images: float32 [c * ipc, C, H, W], normalised, class-major; a leaf that gathers gradients.
@@ -60,11 +66,17 @@ class Synthetic:
         evaluations: images passed through any network so far, forward passes counted.
     """
 
-    def __init__(self, initial: Tensor, ipc: int, learning_rate: float) -> None:
+    def __init__(
+        self, initial: Tensor, ipc: int, learning_rate: float, *, optimizer: Literal["sgd", "adam"] = "sgd"
+    ) -> None:
         self.images = initial.detach().clone().requires_grad_()
         self.ipc = ipc
         self.labels = torch.arange(len(initial) // ipc, device=initial.device).repeat_interleave(ipc)
-        self.optimizer = torch.optim.SGD([self.images], lr=learning_rate, momentum=MOMENTUM)
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.Adam([self.images], lr=learning_rate)
+            if optimizer == "adam"
+            else torch.optim.SGD([self.images], lr=learning_rate, momentum=MOMENTUM)
+        )
         self.images_seen = self.evaluations = 0
 
     def of_class(self, y: int) -> Tensor:
@@ -86,7 +98,7 @@ class Synthetic:
         self.evaluations += real + learned
 
 
-class Task(Protocol):
+class StepwiseMethod(Protocol):
     """What a method does in a step."""
 
     def step(self, step: int) -> dict[str, float]:
@@ -141,14 +153,14 @@ class Learning:
         run: Run,
         whose: Mapping[str, JSON],
         synthetic: Synthetic,
-        task: Task,
+        task: StepwiseMethod,
         *,
         steps: int,
         checkpoint_every: int,
     ) -> None:
         self.run, self.synthetic, self.task, self.steps = run, synthetic, task, steps
         self._peak = 0
-        self._loop = Loop(run, Plan("learning images", steps, checkpoint_every, METRIC_EVERY))
+        self._loop = Loop(run, LoopPlan("learning images", steps, checkpoint_every, METRIC_EVERY))
         self.fresh = not self._loop.resume(CHECKPOINT, self, whose)
         self._saved = self._loop.done
         if self.fresh:

@@ -81,10 +81,14 @@ def mean_features(network: Network, batches: Sequence[Tensor], *, bf16: bool = F
 
     The batches pass together: batch norm takes the statistics of all of them.
     """
-    x = torch.cat(list(batches))
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        features = torch.cat([network.features(part).to(x.dtype) for part in _parts(network, x)])
+    features = features_of(network, torch.cat(list(batches)), bf16=bf16)
     return torch.stack([own.mean(0) for own in torch.split(features, [len(batch) for batch in batches])])
+
+
+def features_of(network: Network, x: Tensor, *, bf16: bool = False) -> Tensor:
+    """What the last layer sees of images [B, C, H, W]: [B, F] of the type of `x`."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+        return torch.cat([network.features(part).to(x.dtype) for part in _parts(network, x)])
 
 
 def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:

@@ -6,6 +6,7 @@ and 1 white, which its stored preprocessing normalises again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.networks import Network
-from condense.data.types import ImageData, TrainingSet
+from condense.data.types import ImageData, Labels, TrainingSet
 from condense.errors import UserError
 from condense.methods._members import class_members, refuse_partial
 from condense.preprocessing import Preprocessing, planes
@@ -29,23 +30,29 @@ class RealImages:
     """The training images on the device, normalised as they are taken, and which class each was observed to be.
 
     Args:
-        train: every image has one label, see `check_single_labels`.
+        train: every image has one label, see `check_single_labels`, unless `members` says which is of which class.
         preprocessing: how pixels are normalised.
         least: how many images every class must have, e.g. ipc where learning starts from them.
         device: where images are needed.
+        members: indices of each class's images; those observed to be of it when None.
 
     Raises:
         UserError: a class has fewer.
     """
 
     def __init__(
-        self, train: TrainingSet, preprocessing: Preprocessing, least: int, device: torch.device | str = "cpu"
+        self,
+        train: TrainingSet,
+        preprocessing: Preprocessing,
+        least: int,
+        device: torch.device | str = "cpu",
+        members: Sequence[Labels] | None = None,
     ) -> None:
         self.preprocessing = preprocessing
         self.num_classes = train.images.num_classes
         self.labels = torch.from_numpy(train.supervision.observed).to(device)
         self._pixels = planes(train.images.images).to(device)
-        self._members = [torch.from_numpy(own) for own in class_members(train, least)]
+        self._members = [torch.from_numpy(own) for own in members or class_members(train, least)]
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -64,8 +71,8 @@ class RealImages:
         """Normalised float32 [B, C, H, W]."""
         return self.preprocessing.normalise(self._pixels[indices].float() / 255)
 
-    def network(self, name: str, seed: int) -> Network:
-        """An untrained network for these images and classes, on their device."""
+    def network(self, name: str, seed: int, width: int | None = None) -> Network:
+        """An untrained network for these images and classes, on their device; `width` as in `networks.build`."""
         channels, size, _ = self.image_shape
         return networks.build(
             name,
@@ -74,6 +81,7 @@ class RealImages:
             num_classes=self.num_classes,
             seed=seed,
             device=self.device,
+            width=width,
         )
 
     def choose(self, y: int, count: int, generator: torch.Generator) -> Tensor:
@@ -97,6 +105,11 @@ def check_single_labels(train: TrainingSet) -> None:
             f"{unlabelled} of {len(train)} images have no label, but this method compares learned images of a class "
             "with real ones of that class; label them first (--clean-first dmis), leave them out, or use dmis."
         )
+    check_square(train)
+
+
+def check_square(train: TrainingSet) -> None:
+    """Raise `UserError` unless the images are square."""
     _, height, width = train.images.image_shape
     if height != width:
         raise UserError(f"The networks need square images, found {height}x{width}; give --image-size.")

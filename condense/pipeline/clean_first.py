@@ -102,7 +102,7 @@ def labeller_seed(seed: int) -> int:
 
 def labeller_run(plan: Plan, run: Run) -> Run:
     """Where a run keeps who repairs the labels: a folder of its own in the run's, or none for nobody."""
-    return Run(None if run.path is None or plan.labeller is None else run.path / FOLDER, progress=run.progress)
+    return run.within(FOLDER) if plan.labeller is not None else Run(None, progress=run.progress)
 
 
 def _labeller(plan: Plan, options: GeneratorOptions, run: Run) -> Generator:

@@ -14,9 +14,10 @@ from condense.generator.labels.second_opinion import counted_labels
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
-from condense.generator.training.trainer import cold_steps
+from condense.generator.training.schedules import cold_steps
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
+from condense.methods._ridge import evaluations_of
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.plan import Plan
 from condense.run import Run
@@ -154,10 +155,18 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
     if options is plan.labeller:
         cost += belief_evaluations(networks[0], plan.train, options.train.objective, views)
     if draws:
-        if options.draw.prototype_sigma is not None and not known:
+        if asks_beliefs(options, plan) and not known:
             cost += belief_evaluations(networks[0], plan.train, options.train.objective, views)
         cost += drawing_evaluations(networks[0], networks[-1], options.draw, plan.recipe.ipc, num_classes)
+        if options.refine is not None:
+            cost += evaluations_of(plan.train, plan.recipe.ipc, options.refine)
     return networks, cost
+
+
+def asks_beliefs(options: GeneratorOptions, plan: Plan) -> bool:
+    """Whether the generator is asked about every image before or after drawing."""
+    refining = options.refine is not None and not plan.beliefs_are_given
+    return options.draw.prototype_sigma is not None or refining
 
 
 def _views(generator: Generator) -> int:

@@ -10,7 +10,7 @@ from condense.pipeline.clean_first import Repaired, check_repair, labeller_run, 
 from condense.pipeline.data import places
 from condense.pipeline.plan import Plan
 from condense.run import Run
-from condense.sets.condensed_set import CondensedSet, Cost
+from condense.sets.condensed_set import CondensedSet
 
 
 def check_plan(plan: Plan) -> None:
@@ -46,13 +46,7 @@ def with_teacher(made: CondensedSet, plan: Plan, run: Run, out: Path) -> Condens
 
 def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:
     told = made.provenance
-    cost, before = told.cost, repaired.cost
-    whole = Cost(
-        seconds=cost.seconds + before.seconds,
-        network_evaluations=cost.network_evaluations + before.network_evaluations,
-        peak_memory_bytes=max(cost.peak_memory_bytes, before.peak_memory_bytes),
-        images_seen=cost.images_seen + before.images_seen,
-    )
+    whole = repaired.cost + told.cost
     notes = {**told.notes, **repaired.notes, **places(plan.recipe.data)}
     return dataclasses.replace(
         made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)

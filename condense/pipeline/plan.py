@@ -18,7 +18,7 @@ from condense import methods
 from condense.classifiers.cross import FoldOptions
 from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
-from condense.generator.model import FILE
+from condense.generator.generator_file import FILE
 from condense.generator.options import ObjectiveName
 from condense.methods._generate import PLAIN, GeneratorOptions
 from condense.notices import tell
@@ -41,6 +41,7 @@ from condense.text import shortened
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
 DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size; a labeller draws nothing
+BELIEVERS = ("dmis",)  # who hands on beliefs beside the labels they repair
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 
 
@@ -78,6 +79,11 @@ class Plan:
     method: methods.Method
     options: Options
     labeller: GeneratorOptions | FoldOptions | None
+
+    @property
+    def beliefs_are_given(self) -> bool:
+        """Whether the method gets somebody's beliefs beside the labels."""
+        return self.train.beliefs is not None or self.recipe.clean_first in BELIEVERS
 
     def written(self) -> dict[str, Any]:
         """The resolved recipe as a recipe file has it: plain values, the method's options on the top level."""
@@ -179,7 +185,7 @@ def resolve_options(
         labeller = parse(GeneratorOptions, asked_labeller, "recipe section 'labeller'")
     filled = {
         "options": options.model_dump(mode="json"),
-        "labeller": {} if labeller is None else labeller.model_dump(mode="json", exclude={"drawn", "draw"}),
+        "labeller": {} if labeller is None else labeller.model_dump(mode="json", exclude={"drawn", "draw", "refine"}),
     }
     return recipe.model_copy(update=filled), options, labeller
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from condense.errors import UserError
 from condense.files import check_name, sweep
-from condense.generator.model import FILE as GENERATOR
-from condense.generator.model import SECOND
+from condense.generator.generator_file import FILE as GENERATOR
+from condense.generator.generator_file import SECOND
 from condense.machine import is_worker
+from condense.methods._generate import REFINED
 from condense.pipeline.clean_first import FOLDER as LABELLER
 from condense.pipeline.plan import Plan
 from condense.run import Run, atomic_write_text, locked
@@ -109,7 +110,7 @@ def _results(path: Path) -> list[Path]:
 
 
 def _folders(path: Path) -> tuple[Path, ...]:
-    return path, path / SECOND, path / LABELLER
+    return path, path / SECOND, path / LABELLER, path / REFINED
 
 
 def _clear(path: Path) -> None:

@@ -23,8 +23,9 @@ from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.methods._generate import GeneratorOptions
+from condense.methods._ridge import evaluations_of
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
-from condense.pipeline.cost import belief_evaluations, drawing_evaluations, training_evaluations
+from condense.pipeline.cost import asks_beliefs, belief_evaluations, drawing_evaluations, training_evaluations
 from condense.pipeline.plan import Plan
 from condense.run import Run
 from condense.watch import Stage
@@ -119,9 +120,13 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
         generator = Generator.load(Run(options.generator))
         judge, drawer = generator.network, (generator.second or generator).network
         known = (options.generator / f"{BELIEFS}.safetensors").exists()
-    asked = options.draw.prototype_sigma is not None and not known and options.train.objective != "vanilla"
+    asked = asks_beliefs(options, plan) and not known and options.train.objective != "vanilla"
     images = drawing_evaluations(judge, drawer, options.draw, plan.recipe.ipc, plan.train.images.num_classes)
-    return [*([_labelling(plan, options)] if asked else []), Part("sampling", drawer, images)]
+    parts = [*([_labelling(plan, options)] if asked else []), Part("sampling", drawer, images)]
+    if options.refine is not None:
+        seen = evaluations_of(plan.train, plan.recipe.ipc, options.refine)
+        parts.append(Part("learning images", options.refine.backbone, seen, learns=True))
+    return parts
 
 
 def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = None) -> list[Part]:

@@ -35,6 +35,15 @@ class Cost:
     peak_memory_bytes: int = 0
     images_seen: int = 0
 
+    def __add__(self, other: Cost) -> Cost:
+        """What one thing after the other takes: the larger peak, the sum of all else."""
+        return Cost(
+            self.seconds + other.seconds,
+            self.network_evaluations + other.network_evaluations,
+            max(self.peak_memory_bytes, other.peak_memory_bytes),
+            self.images_seen + other.images_seen,
+        )
+
 
 @dataclass(frozen=True)
 class Provenance:

@@ -112,9 +112,14 @@ SECOND = ("--set", "second_stage={network: {kind: conditional, channels: 8, mult
     ],
 )
 def test_dry_run_foretells_the_cost_and_writes_nothing(
-    changed: tuple[str, ...], dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], tmp_path: Path
+    changed: tuple[str, ...],
+    dmis: Dmis,
+    tiny: tuple[str, ...],
+    drawn: tuple[str, ...],
+    tmp_path: Path,
+    few_digits: Path,
 ) -> None:
-    shared = ("condense", "--noise", "sym:0.4", *tiny, *drawn, "--set", "train.steps=5")
+    shared = ("condense", "--data", few_digits, "--noise", "sym:0.4", *tiny, *drawn, "--set", "train.steps=5")
     arguments = (*shared, "--ipc", 1, *changed, "--json")
     foretold = json.loads(dmis(*arguments, "--dry-run").out)
     assert listing(tmp_path) == []
@@ -128,9 +133,9 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(
     "changed",
     [
         ("herding", "teacher.epochs=1"),
-        ("rded", "teacher.epochs=1", "pool=200"),  # more than some classes have
+        ("rded", "teacher.epochs=1", "pool=25"),  # more than some classes have
         ("sre2l", "teacher.network=convnet3-bn", "teacher.epochs=1", "recover.iterations=2", "recover.joint=15"),
-        ("dm", "iterations=2", "real_batch=128"),  # as many as some classes have
+        ("dm", "iterations=2", "real_batch=20"),  # as many as some classes have
         ("dc", "iterations=1", "outer=2", "inner=2", "real_batch=4", "backbone=convnet3-bn"),
         ("dsa", "iterations=2", "outer=1", "inner=2", "real_batch=4"),
         ("mtt", "iterations=2", "experts=1", "student_steps=2", "start_epochs=1", "expert_gap=1", "student_batch=7"),
@@ -139,14 +144,17 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(
     ],
     ids=lambda changed: changed[0],
 )
-def test_dry_run_foretells_the_cost_of_every_kind_of_method(changed: tuple[str, ...], dmis: Dmis) -> None:
+def test_dry_run_foretells_the_cost_of_every_kind_of_method(
+    changed: tuple[str, ...], dmis: Dmis, few_digits: Path
+) -> None:
     method, *settings = changed
-    arguments = ["condense", "--noise", "sym:0.4", "--method", method, "--ipc", 2, "--json"]
+    arguments = ["condense", "--data", few_digits, "--noise", "sym:0.4", "--method", method, "--ipc", 2, "--json"]
     arguments += [word for setting in settings for word in ("--set", setting)]
     foretold = json.loads(dmis(*arguments, "--dry-run").out)["network_evaluations"]
     assert foretold == json.loads(dmis(*arguments).out)["cost"]["network_evaluations"] > 0
 
 
+@pytest.mark.usefixtures("measuring")
 def test_dry_run_for_people_is_a_recipe(dmis: Dmis, tmp_path: Path) -> None:
     answer = dmis("train", "--dry-run", "--set", "train.steps=7")
     assert "steps: 7\n" in answer.out and "parameters" in answer.out

@@ -44,11 +44,11 @@ def test_deterministic_training_on_the_gpu_repeats_itself_bit_for_bit():
 
 def test_a_resumed_training_on_the_gpu_sees_the_same_numbers():
     whole = Trainer(training_set(), NETWORK, train_options(precision="fp32"), 0)
-    losses = [step.loss for step in whole.steps()]
+    losses = [step.losses.loss for step in whole.steps()]
     begun = Trainer(training_set(), NETWORK, train_options(precision="fp32"), 0)
     steps = begun.steps()
     for _ in range(7):
         next(steps)
     resumed = Trainer(training_set(), NETWORK, train_options(precision="fp32"), 0)
     resumed.restore(*begun.state())
-    assert [step.loss for step in resumed.steps()][-1] == pytest.approx(losses[-1], rel=1e-3)
+    assert [step.losses.loss for step in resumed.steps()][-1] == pytest.approx(losses[-1], rel=1e-3)

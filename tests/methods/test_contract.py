@@ -26,6 +26,7 @@ BUDGETS = {
     "dc": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 4},
     "dm": {"iterations": 2, "real_batch": 4},
     "dsa": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 4},
+    "frepo": {"iterations": 3, "real_batch": 16, "pool": 2, "width": 4, "max_age": 1},
     "sre2l": {"teacher": {"network": "convnet3-bn", "epochs": 1}, "recover": {"iterations": 3, "joint": 20}},
     "mtt": {"iterations": 1, "experts": 1, "student_steps": 1, "start_epochs": 1, "expert_gap": 1},
     "dmis": {
@@ -57,13 +58,13 @@ def budget(name):
 
 
 def training_set(name="sym:0.4", truth_seed=None):
-    """The first 500 digits with their truth: time goes into networks trained on them."""
+    """The first 200 digits with their truth: time goes into networks trained on them."""
     source = digits.load()
     truth = source.truth
     given, corruption = corrupt.apply(name, truth, source.train, 0)
     if truth_seed is not None:  # another truth beside the same given labels
         truth = Truth(np.random.default_rng(truth_seed).permutation(truth.labels))
-    few = np.arange(500)
+    few = np.arange(200)
     return TrainingSet(source.train, given, corruption).take(few), Truth(truth.labels[few])
 
 

@@ -1,5 +1,6 @@
 """From a generator to a set: pools, agreement, filling up, and generators that do not fit."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,9 @@ from tiny import CLASSES, NETWORK, pictures, train_options, training_set
 from condense import methods
 from condense.data.types import ImageData, Supervision, TrainingSet, Truth
 from condense.errors import UserError
+from condense.generator.model import DEFAULT_SCHEDULE
 from condense.generator.training.session import train_generator
-from condense.methods import dmis, vanilla
+from condense.methods import _generate, dmis, vanilla
 from condense.methods._generate import MAX_ROUNDS, DrawOptions, _choose_class, class_prototypes, draw_and_choose, embed
 from condense.pipeline.relabel import repaired_by, repaired_by_oracle
 from condense.run import Run
@@ -239,3 +241,41 @@ def test_samples_stay_near_their_prototypes_where_these_are_hardly_noised():
     assert np.abs(near.astype(int) - 200).max() < 8
     far = generator.sample(np.zeros(5, np.int64), 0)
     assert np.abs(far.astype(int) - 200).mean() > 20
+
+
+# refining what was drawn
+
+REFINE = {"iterations": 2, "real_batch": 16, "pool": 1, "width": 4}
+DRAW = {"pool": 1, "agree": False, "choose": "none", "sampler_steps": 2, "features": "pixels"}
+
+
+def refined(folder, run, train=None, **changed):
+    options = dmis.Options.model_validate({"generator": folder, "draw": DRAW, "refine": {**REFINE, **changed}})
+    return dmis.condense(train or training_set("noisy", per_class=40), 2, options, 0, run)
+
+
+def test_images_are_refined_from_those_drawn_on_what_the_generator_believes(folder, tmp_path):
+    plain = dmis.condense(
+        training_set("noisy", per_class=40), 2, dmis.Options(generator=folder, draw=DrawOptions(**DRAW)), 0, Run(None)
+    )
+    made = refined(folder, Run(tmp_path))
+    assert made.images.dtype == np.float32 and made.value_range == (0.0, 1.0)
+    moved = np.abs(made.images - plain.images / 255).max() / made.preprocessing.std[0]
+    assert 0.001 < moved < 0.03, "two steps of Adam of 0.01 at most, in normalised pixels"
+    cost, before = made.provenance.cost, plain.provenance.cost
+    asked = 120 * 2 * len(DEFAULT_SCHEDULE.sigmas)  # about every training image
+    assert cost.network_evaluations - before.network_evaluations == 2 * (16 + 2 * 6) + asked
+    assert made.provenance.notes["refined"]["believed"] is True
+    assert (tmp_path / "refine" / "checkpoint.safetensors").exists()
+    again = refined(folder, Run(tmp_path))
+    np.testing.assert_array_equal(again.images, made.images)
+    with pytest.raises(UserError, match=r"lr_img 0\.01, now 0\.02"):
+        refined(folder, Run(tmp_path), lr_img=0.02)
+
+
+def test_beliefs_handed_on_are_taken_and_the_generator_is_not_asked(folder, monkeypatch):
+    train = training_set("noisy", per_class=40)
+    monkeypatch.setattr(_generate, "beliefs", None)
+    one_hot = refined(folder, Run(None), replace(train, beliefs=train.supervision.as_beliefs()))
+    other = replace(train, beliefs=np.roll(train.supervision.as_beliefs(), 1, 1))
+    assert not np.array_equal(refined(folder, Run(None), other).images, one_hot.images)

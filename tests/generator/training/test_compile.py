@@ -46,7 +46,7 @@ def test_no_graph_is_made_anew_step_by_step(graphs, network, options, most):
 def test_a_compiled_network_learns_what_it_would_learn_and_counts_alike(graphs):
     def trained(compiled):
         trainer = Trainer(training_set("noisy"), NETWORK, train_options(steps=6, compile=compiled), 0)
-        return [(step.loss, step.evaluations) for step in trainer.steps()], trainer.state()[0].keys()
+        return [(step.losses.loss, step.evaluations) for step in trainer.steps()], trainer.state()[0].keys()
 
     plain, names = trained(False)
     quick, same_names = trained(True)

@@ -14,8 +14,9 @@ from condense.data.types import Supervision, TrainingSet
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.training import session
 from condense.generator.training.prerequisites import given_transition
+from condense.generator.training.schedules import cold_steps, ema_decay, learning_rate
 from condense.generator.training.session import train_generator
-from condense.generator.training.trainer import Trainer, cold_steps
+from condense.generator.training.trainer import Trainer
 from condense.run import Run
 
 
@@ -61,7 +62,7 @@ def test_the_conditional_network_and_the_other_forms_learn_too(form, top_k):
 
 def test_cold_start_takes_labels_as_given():
     trainer = trainer_of("mixture", cold_start=1.0)
-    batch = trainer._batch(torch.arange(60), torch.Generator().manual_seed(0))
+    batch = trainer.batch(torch.arange(60), torch.Generator().manual_seed(0))
     candidates = torch.from_numpy(training_set("mixture").supervision.candidates)
     torch.testing.assert_close(batch.pi, candidates / candidates.sum(1, keepdim=True))
     torch.testing.assert_close(batch.likelihood, candidates.float())
@@ -70,30 +71,30 @@ def test_cold_start_takes_labels_as_given():
 def test_after_the_cold_start_the_matrix_is_believed():
     matrix = ((0.6, 0.4, 0.0), (0.4, 0.6, 0.0), (0.0, 0.0, 1.0))
     trainer = trainer_of("noisy", cold_start=0.0, transition=matrix)
-    batch = trainer._batch(torch.arange(60), torch.Generator().manual_seed(0))
+    batch = trainer.batch(torch.arange(60), torch.Generator().manual_seed(0))
     torch.testing.assert_close(batch.likelihood, torch.tensor(matrix).T[batch.candidates.long().argmax(1)])
 
 
 def test_beliefs_about_trusted_labels_begin_after_the_cold_start():
     trainer = trainer_of("mixture", cold_start=0.5, steps=40, batch_size=30)
-    candidates, trusted = trainer.candidates.float(), trainer.trusted
+    candidates, trusted = trainer.labels.candidates.float(), trainer.labels.trusted
     steps = trainer.steps()
     for _ in range(cold_steps(trainer.options)):
         next(steps)
-    visited = trainer.bank.visited
+    visited = trainer.labels.bank.visited
     assert visited[~trusted].any() and not visited[trusted].any()
     next(steps)
-    assert trainer.bank.visited[trusted].any()
+    assert trainer.labels.bank.visited[trusted].any()
     uniform = (candidates / candidates.sum(1, keepdim=True)).half()
-    unseen = trusted & ~trainer.bank.visited
-    torch.testing.assert_close(trainer.bank.posterior[unseen], uniform[unseen])
+    unseen = trusted & ~trainer.labels.bank.visited
+    torch.testing.assert_close(trainer.labels.bank.posterior[unseen], uniform[unseen])
 
 
 def test_data_without_any_label_starts_uniform():
     images, _ = pictures()
     nothing = Supervision(np.ones((60, 3), dtype=np.bool_), np.ones(60, dtype=np.bool_))
     trainer = Trainer(TrainingSet(images, nothing), NETWORK, train_options(cold_start=1.0), 0)
-    batch = trainer._batch(torch.arange(5), torch.Generator().manual_seed(0))
+    batch = trainer.batch(torch.arange(5), torch.Generator().manual_seed(0))
     torch.testing.assert_close(batch.pi, torch.full((5, 3), 1 / 3))
     with pytest.raises(UserError, match="every image is unlabelled"):
         Trainer(TrainingSet(images, nothing), NETWORK, train_options(objective="vanilla"), 0)
@@ -109,8 +110,8 @@ def test_a_short_run_has_a_cold_start_long_enough_for_beliefs(share, steps, cold
 def test_after_the_cold_start_pi_is_the_bank_given_the_label():
     trainer = trainer_of("mixture", cold_start=0.0)
     finish(trainer)
-    batch = trainer._batch(torch.arange(60), torch.Generator().manual_seed(0))
-    joint = trainer.bank[torch.arange(60)].clamp_min(1e-8) * batch.likelihood
+    batch = trainer.batch(torch.arange(60), torch.Generator().manual_seed(0))
+    joint = trainer.labels.bank[torch.arange(60)].clamp_min(1e-8) * batch.likelihood
     torch.testing.assert_close(batch.pi, joint / joint.sum(1, keepdim=True))
     assert (batch.pi[batch.trusted] * ~batch.candidates[batch.trusted] == 0).all()
 
@@ -119,10 +120,10 @@ def test_vanilla_trains_on_labels_as_given_and_on_the_labelled_only():
     trainer = trainer_of("unlabelled", objective="vanilla")
     given = trainer.data.supervision
     assert not given.unlabelled[trainer.train_indices.numpy()].any()
-    batch = trainer._batch(trainer.train_indices, torch.Generator().manual_seed(0))
+    batch = trainer.batch(trainer.train_indices, torch.Generator().manual_seed(0))
     assert torch.equal(batch.pi, torch.from_numpy(given.candidates).float()[trainer.train_indices])
-    assert not finish(trainer).classification
-    assert not trainer.bank.visited.any()
+    assert not finish(trainer).losses.classification
+    assert not trainer.labels.bank.visited.any()
 
 
 def test_held_out_images_are_never_trained_on():
@@ -145,7 +146,7 @@ def test_a_given_transition_matrix_is_kept_and_checked():
     matrix = [[0.8, 0.1, 0.1], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]]
     trainer = trainer_of(transition=matrix, steps=8)
     finish(trainer)
-    torch.testing.assert_close(trainer.transition, torch.tensor(matrix))
+    torch.testing.assert_close(trainer.labels.transition, torch.tensor(matrix))
     for wrong in ([[1.0, 0.0], [0.0, 1.0]], [[0.8, 0.1, 0.0], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]]):
         with pytest.raises(UserError, match="3x3 with rows that sum to 1"):
             trainer_of(transition=wrong)
@@ -169,37 +170,31 @@ def test_classes_are_chosen_for_conditional_networks_alone():
 
 
 def test_learning_rate_rises_holds_and_falls():
-    trainer = trainer_of(steps=100, warmup=0.1, cooldown=0.2, learning_rate=0.01)
-    rate = [trainer._learning_rate(step) / 0.01 for step in range(100)]
+    options = train_options(steps=100, warmup=0.1, cooldown=0.2, learning_rate=0.01)
+    rate = [learning_rate(options, step) / 0.01 for step in range(100)]
     assert rate[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
     assert rate[10:80] == pytest.approx([1.0] * 70)
     assert rate[89] == pytest.approx(0.5, abs=0.002)
     assert 0 < rate[99] < 0.002
-    flat = trainer_of(steps=10, warmup=0.0, cooldown=0.0, learning_rate=0.01)
-    assert [flat._learning_rate(step) for step in range(10)] == [0.01] * 10
+    flat = train_options(steps=10, warmup=0.0, cooldown=0.0, learning_rate=0.01)
+    assert [learning_rate(flat, step) for step in range(10)] == [0.01] * 10
 
 
 def test_the_rate_of_the_schedule_reaches_the_optimiser():
     trainer = trainer_of(steps=10, warmup=1.0, cooldown=0.0)
     for step in trainer.steps():
-        assert trainer.optimizer.param_groups[0]["lr"] == trainer._learning_rate(step.step - 1)
+        assert trainer.optimizer.param_groups[0]["lr"] == learning_rate(trainer.options, step.step - 1)
 
 
 def test_half_life_images_halve_the_weight_of_the_past():
-    trainer = trainer_of(batch_size=16, ema_half_life=160, ema_share=1.0)
-    trainer.step = 100  # 1616 images seen: the half-life is no longer a share of them
-    average, current = torch.ones(1), torch.zeros(1)
-    for _ in range(10):
-        trainer._average([average], [current], 0)
-    assert float(average) == pytest.approx(0.5, rel=1e-5)
+    options = train_options(batch_size=16, ema_half_life=160, ema_share=1.0)
+    # after 1616 images the half-life is no longer a share of them
+    assert ema_decay(options, 100) ** 10 == pytest.approx(0.5, rel=1e-9)
 
 
 def test_half_life_is_a_share_of_the_images_seen_at_first():
-    trainer = trainer_of(batch_size=16, ema_half_life=10**6, ema_share=0.05)
-    trainer.step = 199  # 3200 images seen with this step, half-life 160
-    average = torch.ones(1)
-    trainer._average([average], [torch.zeros(1)], 0)
-    assert float(average) == pytest.approx(0.5**0.1, rel=1e-5)
+    options = train_options(batch_size=16, ema_half_life=10**6, ema_share=0.05)
+    assert ema_decay(options, 199) == pytest.approx(0.5**0.1, rel=1e-9), "3200 images seen with this step"
 
 
 def test_the_generator_is_the_average_not_the_last_weights():
@@ -261,7 +256,7 @@ def test_labelled_images_are_favoured_by_a_network_that_learns_the_classes_alone
     trainer = Trainer(training_set("unlabelled"), NETWORK, options, 0, beliefs=beliefs)
     unlabelled = trainer.data.supervision.unlabelled
     seen = []
-    trainer._batch = lambda indices, random, look=trainer._batch: seen.append(indices) or look(indices, random)
+    trainer.batch = lambda indices, random, look=trainer.batch: seen.append(indices) or look(indices, random)
     finish(trainer)
     shares = [1 - unlabelled[indices].mean() for indices in seen]
     if beliefs is None:

@@ -1,0 +1,48 @@
+"""Which run a checkpoint is of: what all sittings of a training have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from condense.changes import changes
+from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.generator.options import NetworkOptions, TrainOptions
+from condense.run import JSON
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def identity(
+    data: TrainingSet, network: NetworkOptions, options: TrainOptions, seed: int, beliefs: Tensor | None
+) -> dict[str, JSON]:
+    """Options, seed, data, labels and given beliefs [n, c] of a training, as its checkpoints name them."""
+    return {
+        "options": options.model_dump(mode="json"),
+        "network": network.model_dump(mode="json"),
+        "seed": seed,
+        "data": data.images.fingerprint(),
+        "labels": data.supervision.fingerprint(),
+        "beliefs": None if beliefs is None else sha256(beliefs.cpu().numpy().tobytes()).hexdigest(),
+    }
+
+
+def check_identity(meta: Mapping[str, JSON], mine: Mapping[str, JSON]) -> None:
+    """Raise `UserError` where a checkpoint's `meta` names another run than `mine`, with what differs."""
+    changed = changes({**meta, **_completed(meta)}, mine)
+    if changed:
+        raise UserError(f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh.")
+
+
+def _completed(meta: Mapping[str, JSON]) -> dict[str, JSON]:
+    """A checkpoint's options, those that came after it at their defaults; nothing where they cannot be read."""
+    try:
+        return {
+            "options": TrainOptions.model_validate(meta["options"]).model_dump(mode="json"),
+            "network": NetworkOptions.model_validate(meta["network"]).model_dump(mode="json"),
+        }
+    except (KeyError, ValueError):
+        return {}

@@ -1,0 +1,40 @@
+"""Which real images stand for a class by what is believed of them, whatever their labels say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from condense.data.types import Beliefs, Labels
+from condense.errors import UserError
+
+SURE = 0.95
+"""Least belief in a class of an image that stands for it, where the class has enough of them."""
+
+
+def believed_members(beliefs: Beliefs, classes: Sequence[str], ipc: int) -> list[Labels]:
+    """Indices of each class's images: int64 each, ascending.
+
+    Those believed to be of the class with more than `SURE`; where there are fewer than `ipc`, the `ipc` likeliest ones
+    and all that are as likely as the last of them.
+
+    Args:
+        beliefs: p(y | x, z), float32 [n, c].
+        classes: their names.
+        ipc: images wanted of each class.
+
+    Raises:
+        UserError: fewer than `ipc` images can be of a class at all.
+    """
+    members = []
+    for y, name in enumerate(classes):
+        own = beliefs[:, y]
+        least = np.sort(own)[-ipc] if ipc <= len(own) else np.float32(0)
+        if least <= 0:
+            raise UserError(
+                f"Too few images may be of the class {name!r}: {int((own > 0).sum())}, ipc is {ipc}; lower ipc, or "
+                "drop the class."
+            )
+        members.append(np.flatnonzero(own > SURE if least > SURE else own >= least))
+    return members

@@ -1,0 +1,297 @@
+"""FRePo: learned images from which ridge regression on a network's features foretells the classes of real ones.
+
+With φ the features of a network θ, F of them, S the learned images with centred one-hot targets Y (1 - 1/c, -1/c), and
+X a batch of real images with what is believed of them, q = p(y | x, z), one step of Adam on S goes along
+
+    ½ mean ‖ K_XS (K_SS + λ I)⁻¹ Y - (q - 1/c) ‖²,   K_AB = φ(A) φ(B)ᵀ / F,   λ = ridge · tr(K_SS) / m.
+
+θ comes from a pool of networks in training on S: after each use one takes a step of Adam on ½ ‖f(S) - Y‖², and at a
+random age of at most `max_age` steps a fresh one takes its place. Source: Zhou, Nezhadarya & Ba (2022), "Dataset
+Distillation using Neural Feature Regression", Eq. 6 and Algorithm 1, https://arxiv.org/abs/2206.00719.
+
+Other than there: targets of real images are beliefs in place of labels, so wrong, partial and missing labels enter
+alike; the learned images keep hard labels; networks are ConvNets with instance norm, all layers of one width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from torch import Tensor
+
+from condense import augment, rng
+from condense.classifiers import networks
+from condense.classifiers.networks import Network
+from condense.data.types import Beliefs, TrainingSet
+from condense.errors import UserError
+from condense.methods._augmentation import NONE, augmentation_for, check_augmentation
+from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
+from condense.methods._matching import features_of
+from condense.methods._pairs import check_finite
+from condense.methods._pixels import RealImages, to_unit_pixels
+from condense.precision import arithmetic, wants_bf16
+from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
+from condense.sets.condensed_set import Cost, Floats
+
+
+class RidgeOptions(LearnOptions):
+    """Options of learning images by ridge regression on beliefs."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 20, "real_batch": 64, "pool": 2, "width": 16}
+    FREE: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})  # the rate falls with the share of steps done
+
+    iterations: int = Field(400, ge=1, description="steps on the images")
+    lr_img: float = Field(0.01, gt=0, description="learning rate of Adam on normalised images; falls along a cosine")
+    real_batch: int = Field(256, ge=1, description="real images per step")
+    ridge: float = Field(1e-3, gt=0, description="strength of the ridge, as a multiple of the kernel's mean diagonal")
+    pool: int = Field(8, ge=1, description="networks in training on the learned images, used in turn")
+    max_age: int = Field(80, ge=1, description="most steps of such a network before a fresh one takes its place")
+    lr_net: float = Field(1e-3, gt=0, description="learning rate of Adam on the networks")
+    width: int | None = Field(64, ge=1, description="channels of the backbone's layers; its own, 128, when empty")
+    augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
+        NONE, description="operations of which one is drawn a step, alike for real and learned images, joined by _"
+    )
+
+    @field_validator("backbone")
+    @classmethod
+    def _features_of_one_image(cls, name: str) -> str:
+        if name.endswith("-bn"):
+            raise UserError(
+                f"With batch norm the features of an image depend on the others of its batch, which a kernel cannot "
+                f"have; choose {name.removesuffix('-bn')}."
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _width_can_be_chosen(self) -> RidgeOptions:
+        if self.width is not None:
+            networks.check_width(self.backbone)
+        return self
+
+
+def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: float) -> Tensor:
+    """K_XS (K_SS + λ I)⁻¹ Y, differentiable; solved in float64, for the kernel of images alike is near singular.
+
+    Args:
+        real: features of real images, float [B, F].
+        learned: features of learned ones, float [m, F].
+        targets: Y, float [m, c].
+        ridge: λ as a multiple of the mean diagonal of K_SS.
+
+    Returns:
+        [B, c] of the type of `learned`.
+    """
+    exact = torch.float32 if learned.device.type == "mps" else torch.float64  # which Apple's GPUs lack
+    count = learned.shape[1]
+    own = (learned @ learned.T).to(exact) / count  # [m, m]
+    strength = ridge * own.diagonal().mean()
+    weights = torch.linalg.solve(
+        own + strength * torch.eye(len(own), dtype=exact, device=own.device), targets.to(exact)
+    )
+    predicted: Tensor = (real @ learned.T).to(exact) / count @ weights
+    return predicted.to(learned.dtype)
+
+
+def evaluations_of(train: TrainingSet, ipc: int, options: RidgeOptions) -> int:
+    """Images that will pass through networks: real ones, and learned ones once as support and once as a lesson."""
+    batch = min(options.real_batch, len(_known(train.believed())))
+    return options.iterations * (batch + 2 * train.images.num_classes * ipc)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What came of it: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), what it took, notes for the record."""
+
+    pixels: Floats
+    cost: Cost
+    notes: dict[str, JSON]
+
+
+def learn(
+    train: TrainingSet,
+    reals: RealImages,
+    start: Tensor,
+    ipc: int,
+    options: RidgeOptions,
+    seed: int,
+    run: Run,
+    method: str,
+) -> Learned:
+    """Learn images by ridge regression on what `train` believes, or on its labels where nobody was asked.
+
+    Args:
+        train: images, labels, beliefs.
+        reals: the same images on the device.
+        start: the learned images at first, normalised, class-major, [c * ipc, C, H, W] on the device.
+        ipc: images per class.
+        options: of the regression.
+        seed: of batches and networks.
+        run: keeps checkpoints.
+        method: whose checkpoints these are.
+
+    Raises:
+        UserError: the checkpoint is another run's, or nothing is known of any image.
+        RunFailed: the loss is no longer finite.
+        Interrupted: stopped by Ctrl-C after saving.
+    """
+    synthetic = Synthetic(start, ipc, options.lr_img, optimizer="adam")
+    beliefs, strategy = train.believed(), augmentation_for(options.augment, train.images)
+    whose = {
+        **identity(train, ipc, options, seed, method),
+        "beliefs": _sha256(beliefs),
+        "start": _sha256(start.cpu().numpy()),
+    }
+    learning = Learning(
+        run,
+        whose,
+        synthetic,
+        RidgeRegression(reals, synthetic, beliefs, options, strategy, seed),
+        steps=options.iterations,
+        checkpoint_every=options.checkpoint_every,
+    )
+    learning.finish()
+    computed = arithmetic(options.precision, reals.device)
+    notes: dict[str, JSON] = {
+        "believed": train.beliefs is not None,
+        "augmentation": strategy,
+        "arithmetic": computed.to_json(),
+    }
+    return Learned(to_unit_pixels(synthetic.images, reals.preprocessing), learning.cost(), notes)
+
+
+class RidgeRegression:
+    """One step: a batch of real images, a network of the pool, a step on the images, a step of the network on them."""
+
+    def __init__(
+        self,
+        reals: RealImages,
+        synthetic: Synthetic,
+        beliefs: Beliefs,
+        options: RidgeOptions,
+        strategy: str | None,
+        seed: int,
+    ) -> None:
+        self.reals, self.synthetic, self.options = reals, synthetic, options
+        self.strategy, self.seed = strategy, seed
+        self.known = torch.from_numpy(_known(beliefs))
+        share = 1 / reals.num_classes
+        self.beliefs = (torch.from_numpy(beliefs) - share).to(reals.device)  # [n, c]
+        self.targets = F.one_hot(synthetic.labels, reals.num_classes).float() - share  # Y [m, c]
+        self.pool = Pool(reals, options, seed)
+        self.bf16 = wants_bf16(options.precision, reals.device)
+
+    def step(self, step: int) -> dict[str, float]:
+        """Step `step`: the loss before it."""
+        network = self.pool.at(step)
+        places = self.batch(step)
+        real, learned = self.reals[places], self.synthetic.images
+        if self.strategy is not None:
+            change = augment.draw(self.strategy, 1, rng.generator(self.seed, "siamese", step))
+            real, learned = change(real), change(learned)
+        network.requires_grad_(False)
+        with torch.no_grad():
+            seen = features_of(network, real, bf16=self.bf16)
+        predicted = ridge_prediction(seen, network.features(learned), self.targets, self.options.ridge)
+        loss = 0.5 * (predicted - self.beliefs[places]).square().sum(1).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        check_finite(value := loss.item(), self.synthetic, step)
+        self.synthetic.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
+        self.synthetic.update()
+        self.pool.train(step, self.synthetic.images.detach(), self.targets)
+        self.synthetic.count(len(places), 2 * len(self.targets))
+        return {"loss": value}
+
+    def batch(self, step: int) -> Tensor:
+        """Indices of the real images of a step, without replacement, on their device."""
+        drawn = torch.randperm(len(self.known), generator=rng.generator(self.seed, "real batch", step))
+        return self.known[drawn[: self.options.real_batch]].to(self.reals.device)
+
+    def learning_rate(self, step: int) -> float:
+        """That of the images, from `lr_img` down to 0 along half a cosine."""
+        return self.options.lr_img * 0.5 * (1 + math.cos(math.pi * step / self.options.iterations))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+        """The pool."""
+        return self.pool.state()
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+        """Go on with the pool as it was."""
+        self.pool.restore(tensors, meta)
+
+
+class Pool:
+    """Networks of all ages up to `max_age` steps, in training on the learned images."""
+
+    def __init__(self, reals: RealImages, options: RidgeOptions, seed: int) -> None:
+        self.reals, self.options, self.seed = reals, options, seed
+        self.generations = [0] * options.pool
+        self.ages = [0] * options.pool
+        made = [self._fresh(slot) for slot in range(options.pool)]
+        self.networks, self.optimizers = [network for network, _ in made], [optimizer for _, optimizer in made]
+
+    def at(self, step: int) -> Network:
+        """The network of a step."""
+        return self.networks[step % len(self.networks)]
+
+    def train(self, step: int, images: Tensor, targets: Tensor) -> None:
+        """One step of the network of `step` on learned images [m, C, H, W] with targets [m, c], or a fresh one."""
+        slot = step % len(self.networks)
+        if self.ages[slot] >= self.limit(slot):
+            self.generations[slot] += 1
+            self.ages[slot] = 0
+            self.networks[slot], self.optimizers[slot] = self._fresh(slot)
+            return
+        network, optimizer = self.networks[slot].requires_grad_(True), self.optimizers[slot]
+        loss = 0.5 * (network(images) - targets).square().sum(1).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        self.ages[slot] += 1
+
+    def limit(self, slot: int) -> int:
+        """The age in [0, max_age] at which the network in `slot` makes room: random, so that there are all ages."""
+        purpose = rng.derive(self.seed, "age of a network", slot, self.generations[slot])
+        return purpose % (self.options.max_age + 1)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+        """Weights, optimisers, ages and generations."""
+        tensors: dict[str, Tensor] = {}
+        packed: list[JSON] = []
+        for slot, (network, optimizer) in enumerate(zip(self.networks, self.optimizers, strict=True)):
+            moments, rest = pack_optimizer(optimizer.state_dict())
+            tensors |= {f"{slot}.weights.{name}": weight for name, weight in network.state_dict().items()}
+            tensors |= {f"{slot}.optimizer.{name}": moment for name, moment in moments.items()}
+            packed.append(rest)
+        return tensors, {"ages": list(self.ages), "generations": list(self.generations), "optimizers": packed}
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.ages, self.generations = list(meta["ages"]), list(meta["generations"])
+        for slot, (network, optimizer) in enumerate(zip(self.networks, self.optimizers, strict=True)):
+            network.load_state_dict(part_of(tensors, f"{slot}.weights"))
+            optimizer.load_state_dict(unpack_optimizer(part_of(tensors, f"{slot}.optimizer"), meta["optimizers"][slot]))
+
+    def _fresh(self, slot: int) -> tuple[Network, torch.optim.Optimizer]:
+        options, seed = self.options, rng.derive(self.seed, "network", slot, self.generations[slot])
+        network = self.reals.network(options.backbone, seed, options.width)
+        return network, torch.optim.Adam(network.parameters(), lr=options.lr_net)
+
+
+def _known(beliefs: Beliefs) -> np.ndarray:
+    """Indices of the images of which anything is known, int64."""
+    known = np.flatnonzero(beliefs.max(1) - beliefs.min(1) > 1e-6)
+    if not len(known):
+        raise UserError("Nothing is known of the class of any image; label some, or repair labels first.")
+    return known
+
+
+def _sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -1,0 +1,64 @@
+"""FRePo: images learned so that ridge regression on them foretells what is believed of real images.
+
+They start from real ones that are believed to be of their class, drawn at random. What is believed of the images is
+told by `--clean-first`; without it their labels are taken at their word. See `_ridge.py` for the equations.
+Source: Zhou, Nezhadarya & Ba (2022), "Dataset Distillation using Neural Feature Regression",
+https://arxiv.org/abs/2206.00719.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from condense.data.types import TrainingSet
+from condense.machine import best_device
+from condense.methods._believed import believed_members
+from condense.methods._pixels import UNIT_RANGE, RealImages, check_square, initial_images
+from condense.methods._ridge import RidgeOptions, evaluations_of, learn
+from condense.preprocessing import standardisation
+from condense.run import Run
+from condense.sets.assemble import assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
+
+
+class Options(RidgeOptions):
+    """Options of ridge regression, and where images start."""
+
+    init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
+
+
+def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
+    """Images that will pass through networks, real and learned."""
+    return evaluations_of(train, ipc, options)
+
+
+def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
+    """Learn `ipc` images per class.
+
+    Raises:
+        UserError: images are not square, too few of them may be of a class, or the checkpoint is another run's.
+        RunFailed: the loss is no longer finite.
+        Interrupted: stopped by Ctrl-C after saving.
+    """
+    check_ipc(ipc)
+    check_square(train)
+    preprocessing = standardisation(train.images.images)
+    least = ipc if options.init == "real" else 1
+    members = believed_members(train.believed(), train.images.classes, least)
+    reals = RealImages(train, preprocessing, least, best_device(), members)
+    start = initial_images(reals, ipc, options.init, seed)
+    learned = learn(train, reals, start, ipc, options, seed, run, "frepo")
+    return assemble(
+        train,
+        learned.pixels,
+        ipc,
+        method="frepo",
+        options=options,
+        seed=seed,
+        cost=learned.cost,
+        notes=learned.notes,
+        preprocessing=preprocessing,
+        value_range=UNIT_RANGE,
+    )
