@@ -198,7 +198,7 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
         if not folder.is_dir():
             raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
         generator = Generator.load(Run(folder), best_device())
-        objective = str(generator.meta["objective"])
+        objective = generator.meta["objective"]
         if objective not in OBJECTIVES or objective in found:
             raise UserError(
                 f"{folder} holds a generator trained as {objective!r}; give at most one of {' and '.join(OBJECTIVES)}."
