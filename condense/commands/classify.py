@@ -101,7 +101,7 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
     Args:
         request: of the recipe the data and, for generators, the options of the method dmis are used.
         asked: what is to be compared.
-        out: keeps a result an arm and seed, and the generators; what is there already is not done again.
+        out: keeps one result per arm and seed, and the generators; what is there already is not done again.
         progress: whether bars are drawn on stderr.
 
     Returns:

@@ -47,7 +47,7 @@ Drawn: TypeAlias = Literal["alike", "as-published"]
 class DrawOptions(Options):
     """How images are drawn from a trained generator and chosen."""
 
-    pool: float = Field(5.0, ge=1, description="samples drawn a class, as a multiple of ipc")
+    pool: float = Field(5.0, ge=1, description="samples drawn per class, as a multiple of ipc")
     sampler_steps: int = Field(18, ge=2, description="steps N of Heun's sampler (2N-1 evaluations)")
     guidance: float = Field(0.0, ge=0, description="strength of class guidance; 0 is plain conditional sampling")
     prototype_sigma: float | None = Field(
@@ -195,7 +195,7 @@ def _cost(generator: Generator, drawn: int, seconds: float) -> Cost:
 
 
 def pool_size(ipc: int, options: DrawOptions) -> int:
-    """Samples drawn a class in one round."""
+    """Samples drawn per class in one round."""
     return max(ipc, round(options.pool * ipc))
 
 
