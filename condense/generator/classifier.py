@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from condense.errors import UserError
@@ -48,7 +48,7 @@ def centred_interval(width: float, noise: NoiseDistribution = EDM_NOISE) -> tupl
 
     def imbalance(left: float) -> float:
         z_left, z_right = ((math.log(s) - noise.mean) / noise.std for s in (left, left + width))
-        return float(norm.cdf(z_left) - norm.sf(z_right))
+        return float(ndtr(z_left) - ndtr(-z_right))
 
     left = float(brentq(imbalance, 1e-12 * median, median, xtol=1e-15, rtol=1e-12))
     return left, left + width
@@ -61,9 +61,9 @@ def centred_schedule(steps: int, width: float = 6.4, noise: NoiseDistribution = 
     """
     _check_steps(steps)
     left, right = centred_interval(width, noise)
-    low, high = (float(norm.cdf((math.log(s) - noise.mean) / noise.std)) for s in (left, right))
+    low, high = (float(ndtr((math.log(s) - noise.mean) / noise.std)) for s in (left, right))
     quantiles = [low + (high - low) * (j + 0.5) / steps for j in range(steps)]
-    sigmas = tuple(math.exp(noise.mean + noise.std * float(norm.ppf(q))) for q in quantiles)
+    sigmas = tuple(math.exp(noise.mean + noise.std * float(ndtri(q))) for q in quantiles)
     return Schedule(sigmas, (1 / steps,) * steps)
 
 
