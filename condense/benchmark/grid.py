@@ -25,7 +25,6 @@ from pydantic import Field
 
 from condense import methods, rng
 from condense.classifiers.arms._training import ArmTraining
-from condense.classifiers.cross import FoldOptions
 from condense.data import sources
 from condense.errors import UserError
 from condense.evaluate.features import FULL
@@ -37,7 +36,7 @@ from condense.methods._generate import GeneratorOptions
 from condense.options import Options
 from condense.pipeline import classify
 from condense.pipeline.feature_space import check_space
-from condense.pipeline.plan import GENERATOR_SECTIONS, read_config
+from condense.pipeline.plan import CLASSIFIERS, GENERATOR_SECTIONS, read_config
 from condense.recipe import DataRecipe, EvaluateRecipe, Recipe, merge, parse
 
 CELLS, SHARED = "cells", "shared"
@@ -45,7 +44,7 @@ GENERATION, CLASSIFIER, WHOLE = "generation", "classifier", "whole"  # sections 
 EXTENDS = "extends"
 Trained = Literal["generator", "teacher"]  # options of methods that take the run folder of one
 # who repairs labels by something trained, and its options
-LABELLERS: dict[str, type[Options]] = {"dmis": GeneratorOptions, "cleanlab": FoldOptions}
+LABELLERS: dict[str, type[Options]] = {"dmis": GeneratorOptions, **CLASSIFIERS}
 
 
 class Column(Options):
