@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,17 @@ DEVICE = "DMIS_DEVICE"
 """Environment variable that names the device to compute on; `--device` sets it for its command."""
 
 
+@cache
 def git_revision() -> str | None:
-    """Commit of this package's own checkout, "-dirty" appended when tracked files differ; None without one.
+    """`revision_of` this package, as it was when first asked for: what is running was loaded by then."""
+    return revision_of(Path(__file__).resolve().parents[1])
+
+
+def revision_of(root: Path) -> str | None:
+    """Commit of a checkout, "-dirty" appended when tracked files differ; None where `root` is none.
 
     A package installed into an environment inside some other project's checkout is not mistaken for it.
     """
-    root = Path(__file__).resolve().parents[1]
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root:
         return None

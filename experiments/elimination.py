@@ -1,13 +1,15 @@
 """Early elimination of classes: how often the winner stays, and how many evaluations are saved, margin by margin.
 
     python experiments/elimination.py RUN [--data digits] [--noise sym:0.4] [--images 500] [--levels 4]
-    python experiments/elimination.py --mixture 100 [--images 500]
+    python experiments/elimination.py --mixture 100 [--partial 0.5] [--images 500]
 
 With RUN: images that the generator's training held out, labels as given. With --mixture: exact denoisers of a Gaussian
 mixture with so many classes in 64 dimensions. Every class is looked at once at every level, and the races are run on
 what was seen; the temperature is fitted on the same labels. Prints for several orders of the levels: evaluations in
-percent of all, images in percent whose argmax p(y | x) and argmax p(y | x, z) stay, and the mean total variation
-between the posteriors with and without elimination.
+percent of all, images in percent whose argmax p(y | x) and argmax p(y | x, z) stay, the mean total variation between
+p(y | x) with and without elimination, likewise p(y | x, z), and the bias: by how much the mean p(y | x, z) of all
+images changes, for the class for which it changes most. With --partial each wrong class joins the label's candidate
+set with that probability.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from torch import Tensor
 
 from condense.data.batches import to_unit
 from condense.data.splits import held_out
-from condense.generator.classifier import Look, centred_schedule, draw_looks, fit_temperature
+from condense.generator.classifier import NoisyView, centred_schedule, draw_views, fit_temperature
 from condense.generator.denoiser import Denoiser, squared_errors
 from condense.generator.elimination import Race
 from condense.generator.labels.posterior import given_label, supervision_likelihood
@@ -44,7 +46,7 @@ ORDERS: dict[str, Callable[[float], float]] = {
 class Seen:
     """Weighted errors of every look [looks, n, c], what the labels allow and say [n, c], and the log prior [c]."""
 
-    looks: list[Look]
+    looks: list[NoisyView]
     errors: Tensor
     candidates: Tensor
     likelihood: Tensor
@@ -53,7 +55,7 @@ class Seen:
 
 
 @torch.no_grad()
-def look_errors(denoiser: Denoiser, x_0: Tensor, looks: list[Look], batch: int = 200) -> Tensor:
+def look_errors(denoiser: Denoiser, x_0: Tensor, looks: list[NoisyView], batch: int = 200) -> Tensor:
     """Weighted squared errors of every class in every look, [looks, n, c]."""
     rows = []
     for look in looks:
@@ -73,7 +75,7 @@ def of_generator(arguments: argparse.Namespace) -> Seen:
     _, held = held_out(plan.train.supervision, arguments.held_out, arguments.seed)
     part = plan.train.take(held[: arguments.images])
     x_0 = to_unit(torch.from_numpy(part.images.images).permute(0, 3, 1, 2))
-    looks = draw_looks(x_0, centred_schedule(arguments.levels), torch.Generator().manual_seed(arguments.seed), 1)
+    looks = draw_views(x_0, centred_schedule(arguments.levels), torch.Generator().manual_seed(arguments.seed), 1)
     candidates = torch.from_numpy(part.supervision.candidates)
     likelihood = supervision_likelihood(part.supervision, generator.transition)
     errors = look_errors(generator.denoiser, x_0, looks, 200 if generator.denoiser.one_pass else 20)
@@ -91,9 +93,12 @@ def of_mixture(arguments: argparse.Namespace) -> Seen:
     )
     labels = torch.arange(arguments.images) % c
     x_0 = oracle.draw(labels, random)
-    looks = draw_looks(x_0, centred_schedule(arguments.levels), random, 1)
-    likelihood = torch.ones(len(labels), c)
+    looks = draw_views(x_0, centred_schedule(arguments.levels), random, 1)
     candidates = torch.ones(len(labels), c, dtype=torch.bool)
+    if arguments.partial is not None:
+        candidates = torch.rand(len(labels), c, generator=random) < arguments.partial
+        candidates[torch.arange(len(labels)), labels] = True
+    likelihood = candidates.float()
     bayes = oracle.posterior(x_0, torch.full((c,), 1 / c)).argmax(1)
     print(f"Bayes is right about {100 * float((bayes == labels).float().mean()):.1f} %")
     known = torch.nn.functional.one_hot(labels, c).float()
@@ -120,6 +125,7 @@ def main() -> None:
     parser.add_argument("--noise", default="sym:0.4")
     parser.add_argument("--held-out", type=float, default=0.05, help="train.held_out of the run")
     parser.add_argument("--mixture", type=int, metavar="CLASSES")
+    parser.add_argument("--partial", type=float, metavar="RATE", help="of the mixture; no labels when left out")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--levels", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
@@ -130,19 +136,25 @@ def main() -> None:
     if arguments.run is not None:
         temperature = fit_temperature(whole, seen.likelihood, seen.log_prior, seen.guess)
     exact = (seen.log_prior - whole / temperature).softmax(1)
-    weighed = given_label(exact, seen.likelihood).argmax(1)
+    belief = given_label(exact, seen.likelihood)
     sure = float(exact.max(1).values.mean())
     print(f"{list(seen.errors.shape)} errors, temperature {temperature:.3g}, mean largest posterior {sure:.2f}")
-    print(f"{'levels':18} {'margin':>7} {'evaluations':>12} {'argmax':>8} {'with label':>11} {'variation':>10}")
+    print(
+        f"{'levels':18} {'margin':>7} {'evaluations':>12} {'argmax':>8} {'with label':>11} {'variation':>10} "
+        f"{'with label':>11} {'bias':>8}"
+    )
     for name, order in ORDERS.items():
         for margin in MARGINS:
             posterior, share = raced(seen, temperature, margin, order)
             stays = float((posterior.argmax(1) == exact.argmax(1)).float().mean())
-            labelled = float((given_label(posterior, seen.likelihood).argmax(1) == weighed).float().mean())
+            weighed = given_label(posterior, seen.likelihood)
+            labelled = float((weighed.argmax(1) == belief.argmax(1)).float().mean())
             variation = float((posterior - exact).abs().sum(1).mean() / 2)
+            with_label = float((weighed - belief).abs().sum(1).mean() / 2)
+            bias = float((weighed - belief).mean(0).abs().max())
             print(
                 f"{name:18} {margin:7.1f} {100 * share:11.1f}% {100 * stays:7.2f}% {100 * labelled:10.2f}% "
-                f"{variation:10.4f}"
+                f"{variation:10.4f} {with_label:11.4f} {bias:8.5f}"
             )
 
 

@@ -30,21 +30,22 @@ from condense.run import Run
 
 CONDITIONAL = "network.kind=conditional"
 ONE_STAGE = "second_stage="
+ELR = "train.noisy_loss=elr"
+MIXTURE = "train.form=mixture"
+TWO_DRAWN = "train.top_k=2"
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Conditional, vanilla": ("vanilla", (CONDITIONAL,)),
     "AllClass, expected": ("dmis", (ONE_STAGE,)),
+    "AllClass, expected, ELR": ("dmis", (ONE_STAGE, ELR)),
     "AllClass, sampled": ("dmis", (ONE_STAGE, "train.form=sampled")),
-    "AllClass, mixture": ("dmis", (ONE_STAGE, "train.form=mixture")),
+    "AllClass, mixture": ("dmis", (ONE_STAGE, MIXTURE)),
+    "AllClass, mixture, ELR": ("dmis", (ONE_STAGE, MIXTURE, ELR)),
     "AllClass, then Conditional": ("dmis", ("second_stage.network.kind=conditional",)),
-    "Conditional, expected, 2 drawn": ("dmis", (ONE_STAGE, CONDITIONAL, "train.top_k=2")),
-    "Conditional, sampled, 2 drawn": ("dmis", (ONE_STAGE, CONDITIONAL, "train.form=sampled", "train.top_k=2")),
-    "Conditional, mixture, 2 drawn": ("dmis", (ONE_STAGE, CONDITIONAL, "train.form=mixture", "train.top_k=2")),
-    "Conditional, mixture, 3 drawn": ("dmis", (ONE_STAGE, CONDITIONAL, "train.form=mixture", "train.top_k=3")),
-    "Conditional, mixture, forward, 2 drawn": (
-        "dmis",
-        (ONE_STAGE, CONDITIONAL, "train.form=mixture", "train.noisy_loss=forward", "train.top_k=2"),
-    ),
-    "Conditional, mixture, all": ("dmis", (ONE_STAGE, CONDITIONAL, "train.form=mixture")),
+    "Conditional, expected, 2 drawn": ("dmis", (ONE_STAGE, CONDITIONAL, TWO_DRAWN)),
+    "Conditional, sampled, 2 drawn": ("dmis", (ONE_STAGE, CONDITIONAL, "train.form=sampled", TWO_DRAWN)),
+    "Conditional, mixture, 2 drawn": ("dmis", (ONE_STAGE, CONDITIONAL, MIXTURE, TWO_DRAWN)),
+    "Conditional, mixture, 2 drawn, ELR": ("dmis", (ONE_STAGE, CONDITIONAL, MIXTURE, TWO_DRAWN, ELR)),
+    "Conditional, mixture, all": ("dmis", (ONE_STAGE, CONDITIONAL, MIXTURE)),
 }
 SAMPLES = 100  # per class
 

@@ -1,12 +1,12 @@
 """What several folders of tests share: the command line in this process, and one tiny trained generator."""
 
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker, also in the processes tests start
@@ -32,11 +32,27 @@ class Answer:
     err: str
 
 
+@pytest.fixture
+def measuring() -> None:
+    """`--dry-run` measures in earnest, if for an instant."""
+
+
 @pytest.fixture(autouse=True)
-def short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--dry-run` measures for an instant."""
-    if (timing := sys.modules.get("condense.pipeline.timing")) is not None:
-        monkeypatch.setattr(timing, "SECONDS", 0.01)
+def quick_dry_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--dry-run` foretells no time, for it would have to train: only where `measuring` is asked for."""
+    from condense.pipeline import timing
+
+    monkeypatch.setattr(timing, "SECONDS", 0.01)
+    if "measuring" not in request.fixturenames:
+        monkeypatch.setattr(timing, "measured", lambda plan, parts: [0.0 for _ in parts])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_disk() -> Iterator[None]:
+    """Files need not survive a power cut while tests run."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture
@@ -64,6 +80,27 @@ def tiny() -> tuple[str, ...]:
 def drawn() -> tuple[str, ...]:
     """Options that make drawing quick."""
     return DRAWN
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of twenty digits per class to train on and five to test on. Not to be written to."""
+    from condense.data import digits
+
+    file, source = tmp_path_factory.mktemp("digits") / "few.npz", digits.load()
+    assert source.test is not None and source.test_truth is not None
+    train, test = (
+        np.concatenate([np.flatnonzero(labels == y)[:count] for y in range(10)])
+        for labels, count in ((source.truth.labels, 20), (source.test_truth.labels, 5))
+    )
+    np.savez(
+        file,
+        images=source.train.images[train],
+        labels=source.truth.labels[train],
+        test_images=source.test.images[test],
+        test_labels=source.test_truth.labels[test],
+    )
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -77,9 +77,9 @@ class TrainOptions(Options):
     )
     classification_weight: float = Field(1.0, ge=0, description="weight of the classification term")
     noisy_loss: Literal["elr", "forward"] = Field(
-        "elr",
-        description="classification term of labels that may be wrong: early-learning regularisation, or the likelihood "
-        "of the label under the transition matrix",
+        "forward",
+        description="classification term of labels that may be wrong: the likelihood of the label under the transition "
+        "matrix, or early-learning regularisation, which knows a few more labels and spoils drawing",
     )
     elr_strength: float = Field(
         1.0,

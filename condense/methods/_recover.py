@@ -22,7 +22,7 @@ from condense.data.types import Images
 from condense.errors import RunFailed
 from condense.methods._statistics import watched_statistics
 from condense.options import Options
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, unpack_optimizer
 
 CHECKPOINT = "checkpoint"
@@ -170,7 +170,7 @@ def recover(
         UserError: the checkpoint is of another run.
     """
     recovery = Recovery(teacher, ipc, options, seed)
-    loop = Loop(run, Plan("recover", recovery.total, options.checkpoint_every, METRIC_EVERY))
+    loop = Loop(run, LoopPlan("recover", recovery.total, options.checkpoint_every, METRIC_EVERY))
     loop.resume(CHECKPOINT, recovery, identity, "checkpoint in this run folder")
     loop.finish(_told(step, options) for step in recovery.steps())
     return Recovered(recovery.images(), loop.seconds, recovery.total * len(recovery.labels))

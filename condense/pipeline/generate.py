@@ -17,7 +17,8 @@ import torch
 from condense import rng
 from condense.data.types import Images, Labels
 from condense.errors import Interrupted, RunFailed, UserError
-from condense.generator.model import FILE, Generator
+from condense.generator.generator_file import FILE
+from condense.generator.model import Generator
 from condense.machine import best_device
 from condense.pipeline.image_files import writer_of
 from condense.run import Run, Tracker, as_described, interrupt_guard, locked, prepare_folder, prepare_output

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from condense.data.corrupt import imprecise_share
 from condense.data.label_cells import write_candidates
-from condense.data.types import Labels, Mask, Source, Supervision, Truth
+from condense.data.types import Beliefs, Labels, Mask, Source, Supervision, Truth
 from condense.errors import UserError
 from condense.generator.labels.suggestions import Suggestions, suggest
 from condense.generator.model import Generator
@@ -31,8 +31,6 @@ COLUMNS = (
     *("file", "given_label", "predicted_label", "label_quality", "is_label_issue"),  # cleanlab's names
     *("suggested", "confidence"),
 )
-
-Beliefs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

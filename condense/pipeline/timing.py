@@ -20,7 +20,7 @@ from condense.errors import UserError
 from condense.generator.labels.noisy_classifier import NoisyClassifier
 from condense.generator.model import build_denoiser
 from condense.generator.options import NetworkOptions
-from condense.generator.training.prerequisites import Aids
+from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps
 from condense.generator.training.trainer import Trainer, default_accelerator
 from condense.machine import best_device, peak_memory_bytes
@@ -43,7 +43,7 @@ def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
         this process has held while measuring, as the work itself will.
     """
     minutes: dict[str, float] = {}
-    for part, seconds in zip(parts, _seconds(plan, parts), strict=True):
+    for part, seconds in zip(parts, measured(plan, parts), strict=True):
         minutes[part.name] = minutes.get(part.name, 0.0) + seconds / 60
     return {
         "minutes": round(sum(minutes.values()), 2),
@@ -52,16 +52,16 @@ def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
     }
 
 
-def _seconds(plan: Plan, parts: Sequence[Part]) -> list[float]:
-    """Of each part."""
+def measured(plan: Plan, parts: Sequence[Part]) -> list[float]:
+    """Seconds of each part on this machine."""
     own = [part for part in parts if part.by_method]
     bar, took = _first_bar(plan) if own else ("", 0.0)
-    measured = sum(part.images for part in own if part.name == bar)
+    tried = sum(part.images for part in own if part.name == bar)
     per_image: dict[tuple[Passed, bool], float] = {}
     found = []
     for part in parts:
-        if part.by_method and measured:
-            found.append(took if part.name == bar else took * part.images / measured)
+        if part.by_method and tried:
+            found.append(took if part.name == bar else took * part.images / tried)
         elif part.options is not None:
             found.append(part.steps * _step_seconds(plan.train, part))
         else:
@@ -86,16 +86,16 @@ def _step_seconds(data: TrainingSet, part: Part) -> float:
     return _each(lambda: next(going))
 
 
-def _stand_ins(data: TrainingSet, part: Part) -> Aids:
+def _stand_ins(data: TrainingSet, part: Part) -> Prerequisites:
     """What an objective needs beforehand, untrained: it takes as long."""
     assert part.options is not None and isinstance(part.network, NetworkOptions)
     num_classes, channels, device = data.images.num_classes, data.images.channels, best_device()
     if part.options.objective == "cad":
-        return Aids(coherence=torch.ones(len(data), num_classes, device=device))
+        return Prerequisites(coherence=torch.ones(len(data), num_classes, device=device))
     if part.options.objective == "tdsm" and not part.believed:
         classifier = NoisyClassifier(part.network.shape(), channels, num_classes).to(device).eval()
-        return Aids(transition=0.8 * torch.eye(num_classes) + 0.2 / num_classes, classifier=classifier)
-    return Aids()
+        return Prerequisites(transition=0.8 * torch.eye(num_classes) + 0.2 / num_classes, classifier=classifier)
+    return Prerequisites()
 
 
 def _image_seconds(data: TrainingSet, network: Passed, learns: bool) -> float:

@@ -112,9 +112,14 @@ SECOND = ("--set", "second_stage={network: {kind: conditional, channels: 8, mult
     ],
 )
 def test_dry_run_foretells_the_cost_and_writes_nothing(
-    changed: tuple[str, ...], dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], tmp_path: Path
+    changed: tuple[str, ...],
+    dmis: Dmis,
+    tiny: tuple[str, ...],
+    drawn: tuple[str, ...],
+    tmp_path: Path,
+    few_digits: Path,
 ) -> None:
-    shared = ("condense", "--noise", "sym:0.4", *tiny, *drawn, "--set", "train.steps=5")
+    shared = ("condense", "--data", few_digits, "--noise", "sym:0.4", *tiny, *drawn, "--set", "train.steps=5")
     arguments = (*shared, "--ipc", 1, *changed, "--json")
     foretold = json.loads(dmis(*arguments, "--dry-run").out)
     assert listing(tmp_path) == []
@@ -128,9 +133,9 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(
     "changed",
     [
         ("herding", "teacher.epochs=1"),
-        ("rded", "teacher.epochs=1", "pool=200"),  # more than some classes have
+        ("rded", "teacher.epochs=1", "pool=25"),  # more than some classes have
         ("sre2l", "teacher.network=convnet3-bn", "teacher.epochs=1", "recover.iterations=2", "recover.joint=15"),
-        ("dm", "iterations=2", "real_batch=128"),  # as many as some classes have
+        ("dm", "iterations=2", "real_batch=20"),  # as many as some classes have
         ("dc", "iterations=1", "outer=2", "inner=2", "real_batch=4", "backbone=convnet3-bn"),
         ("dsa", "iterations=2", "outer=1", "inner=2", "real_batch=4"),
         ("mtt", "iterations=2", "experts=1", "student_steps=2", "start_epochs=1", "expert_gap=1", "student_batch=7"),
@@ -139,14 +144,17 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(
     ],
     ids=lambda changed: changed[0],
 )
-def test_dry_run_foretells_the_cost_of_every_kind_of_method(changed: tuple[str, ...], dmis: Dmis) -> None:
+def test_dry_run_foretells_the_cost_of_every_kind_of_method(
+    changed: tuple[str, ...], dmis: Dmis, few_digits: Path
+) -> None:
     method, *settings = changed
-    arguments = ["condense", "--noise", "sym:0.4", "--method", method, "--ipc", 2, "--json"]
+    arguments = ["condense", "--data", few_digits, "--noise", "sym:0.4", "--method", method, "--ipc", 2, "--json"]
     arguments += [word for setting in settings for word in ("--set", setting)]
     foretold = json.loads(dmis(*arguments, "--dry-run").out)["network_evaluations"]
     assert foretold == json.loads(dmis(*arguments).out)["cost"]["network_evaluations"] > 0
 
 
+@pytest.mark.usefixtures("measuring")
 def test_dry_run_for_people_is_a_recipe(dmis: Dmis, tmp_path: Path) -> None:
     answer = dmis("train", "--dry-run", "--set", "train.steps=7")
     assert "steps: 7\n" in answer.out and "parameters" in answer.out
@@ -432,7 +440,7 @@ def test_a_second_stage_and_prototypes_are_the_default_of_every_generator(method
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, dmis: Dmis, monkeypatch) -> None:
-    """faults.md, cases 12 and 27: `--out` a folder, names too long, seeds of 2^64 failed after the work."""
+    """`--out` a folder, names too long, seeds of 2^64 failed after the work."""
     monkeypatch.setattr("condense.commands.condense.make_set", lambda *_: pytest.fail("work was begun"))
     (tmp_path / "folder.h5").mkdir()
     command = ("condense", "--method", "random", "--ipc", 1)
@@ -451,7 +459,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, dmis:
 
 
 def test_two_seeds_share_no_run_folder(tmp_path: Path, dmis: Dmis) -> None:
-    """faults.md, case 28: two `condense` with seeds 0 and 1 shared runs/digits-dmis-ipc1."""
+    """Two `condense` with seeds 0 and 1 shared runs/digits-dmis-ipc1."""
     for seed in (0, 1):
         assert dmis("condense", "--method", "random", "--ipc", 1, "--seed", seed, "--out", f"{seed}.h5").code == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
@@ -461,7 +469,7 @@ def test_two_seeds_share_no_run_folder(tmp_path: Path, dmis: Dmis) -> None:
 
 
 def test_a_run_folder_at_work_is_left_alone(tmp_path: Path, dmis: Dmis) -> None:
-    """faults.md, case 28: no lock on run folders."""
+    """No lock on run folders."""
     with locked(tmp_path / "run", "run"):
         for more in ((), ("--force",), ("--resume",)):
             answer = dmis("condense", "--method", "random", "--ipc", 1, "--out", "a.h5", "--run", "run", *more)
@@ -471,7 +479,7 @@ def test_a_run_folder_at_work_is_left_alone(tmp_path: Path, dmis: Dmis) -> None:
 
 @pytest.mark.parametrize("content", ['{"data": null}', "[]", "null", '{"data": [1]}', "{", "[" * 100_000])
 def test_a_damaged_recipe_of_a_run_is_a_sentence(tmp_path: Path, dmis: Dmis, trained: Path, content: str) -> None:
-    """faults.md, case 32: recipe.json with `data: null`."""
+    """A recipe.json with `data: null`."""
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "run" / "recipe.json").write_text(content)
     answer = dmis("train", "--noise", "sym:0.4", "--run", "run", "--resume")

@@ -114,6 +114,9 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(kind: str, dmis: Dmis, tr
     told = json.loads(dmis(*relabel).out)
     assert foretold["network_evaluations"] == told["network_evaluations"] > 8 * told["images"] - 1
     assert (foretold["images"], foretold["classes"]) == (told["images"], 10) and foretold["parameters"] > 1000
+
+
+def test_dry_run_for_people_is_a_recipe(dmis: Dmis) -> None:
     people = dmis("relabel", "digits", "--set", "train.steps=7", "--dry-run").out
     assert "steps: 7\n" in people and "network evaluations" in people
     assert "repaired by the method dmis" in dmis("relabel", "digits", "--set", "method=random", "--dry-run").err

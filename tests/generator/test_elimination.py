@@ -12,6 +12,7 @@ from torch import nn
 from condense.generator.classifier import Schedule, centred_schedule, class_errors, logits_from_errors
 from condense.generator.denoiser import Denoiser, loss_weight
 from condense.generator.elimination import class_logits, surviving_logits
+from condense.generator.labels.posterior import given_label
 from condense.generator.model import Generator
 from condense.generator.networks import AllClass, Conditional, UNetShape
 from condense.generator.training.session import train_generator
@@ -231,3 +232,17 @@ def test_the_margin_changes_nothing_of_a_network_that_needs_none():
         list(trainer.steps())
         weights.append(torch.cat([weight.flatten() for weight in trainer.denoiser.parameters()]))
     assert torch.equal(*weights)
+
+
+def test_under_candidate_sets_the_mean_belief_of_no_class_moves():
+    oracle, prior, random = many_classes(), prior_of(CLASSES), torch.Generator().manual_seed(5)
+    labels = torch.arange(CLASSES).repeat(20)
+    x = oracle.draw(labels, random)
+    candidates = torch.rand(len(x), CLASSES, generator=random) < 0.5
+    candidates[torch.arange(len(x)), labels] = True
+    logits, alive = raced(oracle, x, prior, 3.0, candidates=candidates)
+    exact = given_label(whole(oracle, x, prior).softmax(1), candidates.float())
+    found = given_label(logits.softmax(1), candidates.float())
+    assert (~alive).sum() > 0.5 * alive.numel()
+    assert (found - exact).mean(0).abs().max() < 1e-3
+    assert torch.equal(found.argmax(1), exact.argmax(1))

@@ -59,13 +59,13 @@ def budget(name):
 
 
 def training_set(name="sym:0.4", truth_seed=None):
-    """The first 500 digits with their truth: time goes into networks trained on them."""
+    """The first 200 digits with their truth: time goes into networks trained on them."""
     source = digits.load()
     truth = source.truth
     given, corruption = corrupt.apply(name, truth, source.train, 0)
     if truth_seed is not None:  # another truth beside the same given labels
         truth = Truth(np.random.default_rng(truth_seed).permutation(truth.labels))
-    few = np.arange(500)
+    few = np.arange(200)
     return TrainingSet(source.train, given, corruption).take(few), Truth(truth.labels[few])
 
 
@@ -291,7 +291,7 @@ def mark(folder, name):
 
 
 def test_a_recipe_runs_no_code(tmp_path, monkeypatch, dmis):
-    """faults.md, case 26: `method: mine` of a stranger's recipe imported mine.py, even with --dry-run."""
+    """`method: mine` of a stranger's recipe imported mine.py, even with --dry-run."""
     mark(tmp_path, "stranger_1")
     (tmp_path / "recipe.yaml").write_text("method: stranger_1\ndata: {name: digits}\n")
     for command in ("condense", "train", "relabel digits"):
@@ -306,7 +306,7 @@ def test_a_recipe_runs_no_code(tmp_path, monkeypatch, dmis):
 
 
 def test_a_benchmark_of_others_and_its_report_run_no_code(tmp_path, dmis):
-    """faults.md, case 26: `dmis report DIR` imported what benchmark.json names."""
+    """`dmis report DIR` imported what benchmark.json names."""
     mark(tmp_path, "stranger_2")
     recipe = {"methods": ["random", "stranger_2"], "settings": [{"name": "digits", "noise": "sym:0.4"}]}
     (tmp_path / "grid.yaml").write_text(json.dumps(recipe))

@@ -88,6 +88,7 @@ def key(plan):
     return condensing(plan)[0].network, plan.train.images.image_shape, plan.train.images.num_classes
 
 
+@pytest.mark.usefixtures("measuring")
 def test_what_takes_twice_as_long_is_foretold_so(monkeypatch):
     """The clock ticks once a step: what is foretold is the number of steps."""
     monkeypatch.setattr(timing, "SECONDS", 0.01)
@@ -96,6 +97,7 @@ def test_what_takes_twice_as_long_is_foretold_so(monkeypatch):
     assert 1.2 < b / a < 3.4  # measured twice, on a machine that may be busy
 
 
+@pytest.mark.usefixtures("measuring")
 @pytest.mark.parametrize("name", ["random", "dm", "herding", "el2n"])
 def test_a_method_without_generator_is_tried_itself(name, monkeypatch):
     monkeypatch.setattr(timing, "SECONDS", 0.05)
