@@ -40,7 +40,7 @@ from condense.generator.labels.posterior import (
 from condense.generator.labels.suggestions import Suggestions
 from condense.precision import autocast, wants_bf16
 from condense.preprocessing import Preprocessing, standardisation
-from condense.resumable import Loop, Plan
+from condense.resumable import Loop, LoopPlan
 from condense.run import JSON, Run, check_same_run
 
 LOOKS = "labeller-looks"
@@ -186,7 +186,9 @@ class _Fitting:
         )
         passes = training.budget.epochs
         place = f"of {passes} in fold {number + 1} of {folds} of the {NAME}"
-        loop = Loop(run, Plan(NAME, passes, counter=f"pass{number}", place=lambda done: f"after pass {done} {place}"))
+        loop = Loop(
+            run, LoopPlan(NAME, passes, counter=f"pass{number}", place=lambda done: f"after pass {done} {place}")
+        )
         loop.resume(f"{NAME}-{number}", training, self.identity, what)
         loop.finish(training.passes())
         network = training.network.eval().requires_grad_(False)
