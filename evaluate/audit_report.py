@@ -28,7 +28,7 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class FramedPictures:
-    """FramedPictures to show, uint8 [n, H, W, C], `columns` a row; those `marked` (bool [n]) are framed in red."""
+    """FramedPictures to show, uint8 [n, H, W, C], `columns` per row; those `marked` (bool [n]) are framed in red."""
 
     caption: str
     images: Images

@@ -101,7 +101,7 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
     Args:
         request: of the recipe the data and, for generators, the options of the method dmis are used.
         asked: what is to be compared.
-        out: keeps a result an arm and seed, and the generators; what is there already is not done again.
+        out: keeps one result per arm and seed, and the generators; what is there already is not done again.
         progress: whether bars are drawn on stderr.
 
     Returns:
@@ -198,7 +198,7 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
         if not folder.is_dir():
             raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
         generator = Generator.load(Run(folder), best_device())
-        objective = str(generator.meta["objective"])
+        objective = generator.meta["objective"]
         if objective not in OBJECTIVES or objective in found:
             raise UserError(
                 f"{folder} holds a generator trained as {objective!r}; give at most one of {' and '.join(OBJECTIVES)}."

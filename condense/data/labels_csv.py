@@ -66,7 +66,6 @@ def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> l
             listed before or outside the folder, an empty candidate, or an unknown split.
     """
     table = delimited.read(path).without_blank_rows()
-    _refuse_headless(table, path, pictures)
     label = label_column(("label", "labels"), ("suggested", "predicted_label"), table.columns, str(path))
     files, key = _key(table, path, pictures, others, label)
     file_column = key.column if key is not None else called(("file", "filename", "path", "image"), table.columns)
@@ -129,15 +128,6 @@ def supervision(rows: Sequence[LabelRow], classes: Sequence[str]) -> Supervision
         named = [place for place in places.values() if place is not None]
         candidates[number, named or slice(None)] = True
     return Supervision(candidates, trusted)
-
-
-def _refuse_headless(table: TextTable, path: Path, pictures: Sequence[Path]) -> None:
-    names = {file.relative_to(path.parent).as_posix() for file in pictures}
-    first = next((cell for cell in table.columns if cell.replace("\\", "/").removeprefix("./") in names), None)
-    if first is not None:
-        raise UserError(
-            f"{path} begins with {first!r}, an image; its first line must name the columns, e.g. file,label."
-        )
 
 
 def respelled(rows: Sequence[LabelRow], classes: Sequence[str]) -> list[LabelRow]:

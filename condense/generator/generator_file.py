@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from condense.generator.labels.noisy_classifier import NoisyClassifier
 from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions
+from condense.generator.record import TrainingRecord, as_json
 from condense.run import Run, part_of
 from condense.tensor_file import check_finite
 
@@ -50,7 +51,7 @@ def write(generator: Generator, run: Run) -> None:
             "coherent": generator.denoiser.coherent,
             "eliminate": generator.eliminate,
             "opinion": None if generator.opinion is None else generator.opinion.numbers(),
-            "meta": generator.meta,
+            "meta": as_json(generator.meta),
         },
     )
 
@@ -87,7 +88,7 @@ def _described(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], device: t
         tensors["transition"].to(device),
         float(meta["temperature"]),
         bool(meta["bf16"]),
-        dict(meta["meta"]),
+        cast(TrainingRecord, dict(meta["meta"])),
         None if meta.get("eliminate") is None else float(meta["eliminate"]),
     )
     if meta.get("opinion") is not None:

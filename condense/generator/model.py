@@ -24,10 +24,11 @@ from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.networks import AllClass, Conditional
 from condense.generator.options import NetworkOptions
 from condense.generator.passes import in_parts, rows_at_once
+from condense.generator.record import TrainingRecord
 from condense.generator.sampler import heun
 from condense.precision import frozen_autocast
 from condense.preprocessing import planes
-from condense.run import JSON, Run
+from condense.run import Run
 
 DEFAULT_SCHEDULE = centred_schedule(4)
 
@@ -93,7 +94,7 @@ class Generator:
     transition: Tensor
     temperature: float
     bf16: bool
-    meta: dict[str, JSON]
+    meta: TrainingRecord
     eliminate: float | None = None
     second: Generator | None = None
     opinion: SecondOpinion | None = None

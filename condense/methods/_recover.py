@@ -111,7 +111,7 @@ class Recovery:
                 yield RecoveryStep(self.step, float(cross_entropy.detach()), float(statistics.detach()))
 
     def images(self) -> Images:
-        """The images made, `ipc` a class in class-major order: uint8 [c * ipc, H, W, C]."""
+        """The images made, `ipc` per class in class-major order: uint8 [c * ipc, H, W, C]."""
         groups = [made.reshape(-1, self.per_class, *self.teacher.image_shape) for made in self.made]
         x = torch.cat(groups, dim=1)[:, : self.ipc].flatten(0, 1)  # from [c, groups * per_class, C, H, W]
         pixels = (self.teacher.preprocessing.denormalise(x) * 255).round().clamp(0, 255)

@@ -87,7 +87,7 @@ class Options(LearnOptions):
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA,
-        description="operations of which one is drawn a batch, joined by _; flip only as data.flip allows",
+        description="operations, joined by _, of which one is drawn per batch; flip only as data.flip allows",
     )
 
     def row(self, ipc: int, values: int) -> tuple[int, TrajectoryLengths]:

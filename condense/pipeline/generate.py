@@ -71,7 +71,7 @@ def generate(
     Args:
         generator_folder: run folder of a trained generator.
         wanted: what to draw.
-        out: an .h5, .hdf5 or .npz file that `--data` reads, or (without an ending) a folder with a folder a class.
+        out: an .h5, .hdf5 or .npz file that `--data` reads, or (without an ending) a folder with one folder per class.
         resume: whether to go on with the parts drawn before a stop.
         force: whether an existing file, or what was drawn before, is replaced.
         progress: whether a bar is drawn on stderr.

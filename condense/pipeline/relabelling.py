@@ -7,7 +7,6 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -204,7 +203,7 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
         return ask(Generator.load(Run(options.generator), best_device()), plan, run)
     generator = train_stages(plan.train, options.network, options.train, None, plan.recipe.seed, run)
     found = ask(generator, plan, run)
-    spent = cast(int, generator.meta["evaluations"]) + found.network_evaluations
+    spent = generator.meta["evaluations"] + found.network_evaluations
     return dataclasses.replace(found, network_evaluations=spent, seconds=time.perf_counter() - started)
 
 

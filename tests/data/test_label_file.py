@@ -348,3 +348,13 @@ def test_a_named_pipe_is_no_label_file(tmp_path, source, ending):
     os.mkfifo(tmp_path / f"a{ending}")
     with pytest.raises(UserError):
         label_file.read(str(tmp_path / f"a{ending}"), source)
+
+
+def test_a_table_without_a_header_is_refused(tmp_path):
+    """Its first row was taken for the names of the columns, and the blame laid on a missing row."""
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (6, 6)).save(tmp_path / "photos" / name / "0.png")
+    (tmp_path / "l.csv").write_text("a/0.png,a\nb/0.png,b\n")
+    with pytest.raises(UserError, match=r"begins with 'a/0\.png', an image; its first line must name the columns"):
+        label_file.read(str(tmp_path / "l.csv"), sources.load(tmp_path / "photos"))

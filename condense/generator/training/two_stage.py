@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -83,8 +82,8 @@ def _train_second(
     drawer = train_generator(
         data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known, prepared=prepared
     )
-    drawer.meta["seconds"] = cast(float, drawer.meta["seconds"]) + believed.seconds
-    drawer.meta["evaluations"] = cast(int, drawer.meta["evaluations"]) + believed.evaluations
+    drawer.meta["seconds"] += believed.seconds
+    drawer.meta["evaluations"] += believed.evaluations
     if not is_worker():
         drawer.save(folder)
     return drawer
