@@ -10,7 +10,6 @@ from pydantic import Field
 
 from condense import methods
 from condense.classifiers.arms._training import ArmTraining
-from condense.classifiers.cross import FoldOptions
 from condense.errors import UserError
 from condense.evaluate.features import FULL
 from condense.evaluate.judge import STEPS
@@ -20,12 +19,12 @@ from condense.methods._generate import GeneratorOptions
 from condense.options import Options
 from condense.pipeline import classify
 from condense.pipeline.feature_space import check_space
-from condense.pipeline.plan import read_config
+from condense.pipeline.plan import CLASSIFIERS, read_config
 from condense.recipe import DataRecipe, EvaluateRecipe, merge, parse
 
 EXTENDS = "extends"
 # who repairs labels by something trained, and its options
-LABELLERS: dict[str, type[Options]] = {"dmis": GeneratorOptions, "cleanlab": FoldOptions}
+LABELLERS: dict[str, type[Options]] = {"dmis": GeneratorOptions, **CLASSIFIERS}
 
 
 class Column(Options):
