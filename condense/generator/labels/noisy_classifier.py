@@ -7,6 +7,8 @@ generator's whose c output maps are averaged, in place of a U-Net's encoder.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +53,40 @@ class NoisyClassifier(nn.Module):
         return logits.softmax(1)
 
 
+@dataclass(frozen=True)
+class _NoisyLoss:
+    """The forward-corrected loss of h on images by number, each at a noise level drawn anew.
+
+    Attributes:
+        module: h.
+        parts: the images and their labels.
+        transition: T [c, c], rows = true class, on the images' device.
+        options: noise levels, augmentation, precision.
+        may_flip: whether augmentation may mirror the images.
+    """
+
+    module: NoisyClassifier
+    parts: HelperData
+    transition: Tensor
+    options: TrainOptions
+    may_flip: bool
+
+    def __call__(self, indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
+        """The mean over the images `indices`, int64 [B]."""
+        x, labels, device = self.parts.images[indices], None, self.transition.device
+        if augmented:
+            x, labels = augment(x, self.options.augment(may_flip=self.may_flip), random)
+        noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, self.options.high_noise_share)
+        sigma = noise.sample(len(x), random, device)
+        eps = torch.randn(x.shape, generator=random, device=random.device).to(device)
+        x_t = x + sigma[:, None, None, None] * eps
+        with autocast(device, wants_bf16(self.options.precision, device)):
+            logits = self.module(x_t, sigma, labels)
+        candidates, trusted = self.parts.candidates[indices], self.parts.trusted[indices]
+        likelihood = label_likelihood(candidates, trusted, self.transition, has_sets=self.parts.has_sets)
+        return forward_loss(logits, likelihood).mean()
+
+
 def train_noisy_classifier(
     data: TrainingSet,
     transition: Tensor,
@@ -85,22 +121,8 @@ def train_noisy_classifier(
         torch.manual_seed(rng.derive(seed, NAME))
         module = NoisyClassifier(network.shape(), channels, num_classes).to(device)
     parts = HelperData(data, used, options, seed, device)
-    noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
-    transition, bf16 = transition.to(device), wants_bf16(options.precision, device)
-
-    def loss_of(indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
-        x, labels = parts.images[indices], None
-        if augmented:
-            x, labels = augment(x, options.augment(may_flip=data.images.may_flip), random)
-        sigma = noise.sample(len(x), random, device)
-        eps = torch.randn(x.shape, generator=random, device=random.device).to(device)
-        x_t = x + sigma[:, None, None, None] * eps
-        with autocast(device, bf16):
-            logits = module(x_t, sigma, labels)
-        likelihood = label_likelihood(
-            parts.candidates[indices], parts.trusted[indices], transition, has_sets=parts.has_sets
-        )
-        return forward_loss(logits, likelihood).mean()
+    transition = transition.to(device)
+    loss_of = _NoisyLoss(module, parts, transition, options, may_flip=data.images.may_flip)
 
     def step_loss(step: int) -> Tensor:
         torch.manual_seed(rng.derive(seed, f"{NAME}-dropout", step))
