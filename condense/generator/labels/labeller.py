@@ -5,11 +5,11 @@ A `Whitened` network f and a transition matrix T learn together to foretell the 
     - log Σ_y f_y(x) p(z | y) + λ log det T,   p(z | y) = T[y, z], 1 on a candidate set, 1 for no label,
 
 with alternating flips and shifts, one pair for each fold of the images, which judges the images of that fold alone: so
-no label learned by heart speaks for itself. The labels of all images decide how sure the networks may be, p(y | x) ∝
-f_y(x)^b; T is counted anew, and p(y | x, z) ∝ p(y | x) p(z | y) as for a generator. Sources: Li et al. (2021),
-https://arxiv.org/abs/2102.02400, for the objective; Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, for the
-folds; Jordan (2024), https://arxiv.org/abs/2404.00498, for the network and its training; Guo et al. (2017),
-https://arxiv.org/abs/1706.04599, Sec. 4.2, for the exponent b, an inverse temperature.
+no label learned by heart speaks for itself. How sure the networks may be, p(y | x) ∝ f_y(x)^b, and T are then those
+under which the labels of all images are most probable, and p(y | x, z) ∝ p(y | x) p(z | y) as for a generator.
+Sources: Li et al. (2021), https://arxiv.org/abs/2102.02400, for the objective; Northcutt et al. (2021),
+https://arxiv.org/abs/1911.00068, for the folds; Jordan (2024), https://arxiv.org/abs/2404.00498, for the network and
+its training; Guo et al. (2017), https://arxiv.org/abs/1706.04599, Sec. 4.2, for the exponent b, an inverse temperature.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from condense import rng
 from condense.classifiers.cross import fold_of
 from condense.classifiers.whitened import SMALLEST, Whitened, stretched
-from condense.data.types import Beliefs, Images, Labels, TrainingSet
+from condense.data.types import Beliefs, Images, Labels, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import held_out_loss
 from condense.generator.labels.labeller_training import NAME, LabellerOptions, Training, budget, normalised
@@ -44,11 +45,11 @@ from condense.resumable import Loop, LoopPlan
 from condense.run import JSON, Run, check_same_run
 
 LOOKS = "labeller-looks"
-EXPONENTS = tuple(i / 20 for i in range(6, 81))
+EXPONENTS = (math.log(0.3), math.log(6))  # bounds of the exponent's logarithm
 SPREAD = 0.5  # of the exponent's logarithm before an image is seen
 
 _FEW = 10_000  # labelled images, below which a half of them teaches too little
-_ROUNDS = 3  # of counting and fitting
+_TURNS = 30  # of expectation and maximisation
 _AT_ONCE = 500  # images in one look
 
 
@@ -218,35 +219,55 @@ def _divided(train: TrainingSet, folds: int, seed: int) -> list[tuple[Labels, La
 def weigh(train: TrainingSet, logits: Tensor, transition: Tensor) -> tuple[Suggestions, float]:
     """What logits [n, c] of networks that did not learn from the image come to, and their exponent.
 
+    The exponent is the one under which, with the likeliest T beside it, the labels given are most probable. A normal
+    prior of its logarithm around 0 decides where there are few images and fades with hundreds. The T of the training
+    does not: a network that learns its labels by heart needs no noise to explain them, and leaves it too clean.
+
     Args:
         train: the images and their labels.
         logits: float32 [n, c].
-        transition: T [c, c], before it is counted anew. Networks that learned their labels by heart need no noise to
-            explain them, and with too clean a matrix the likeliest exponent is far too low: so T is counted before.
+        transition: T [c, c] to start from.
     """
-    exponent, counted = 1.0, transition
-    for _ in range(_ROUNDS):
-        from_image = (exponent * logits).softmax(1)
-        sure = self_confidence(from_image, train.supervision)
-        counted = estimate_transition(from_image, train.supervision, transition, sure)
-        exponent = fit_exponent(logits, supervision_likelihood(train.supervision, counted))
-    from_image = (exponent * logits).softmax(1)
-    posterior = given_label(from_image, supervision_likelihood(train.supervision, counted))
-    arrays = (np.asarray(part.numpy(), dtype=np.float32) for part in (from_image, posterior, counted))
-    return Suggestions(train.supervision, *arrays), exponent
+    labels = train.supervision
+
+    def found(logarithm: float) -> tuple[Tensor, Tensor]:
+        from_image = (math.exp(logarithm) * logits).softmax(1)
+        return from_image, likeliest_transition(from_image, labels, transition)
+
+    def cost(logarithm: float) -> float:
+        likelihood = supervision_likelihood(labels, found(logarithm)[1])
+        misfit = len(logits) * held_out_loss(math.exp(logarithm) * logits, likelihood)
+        return misfit + logarithm**2 / (2 * SPREAD**2)
+
+    best = float(minimize_scalar(cost, bounds=EXPONENTS, method="bounded", options={"xatol": 0.02}).x)
+    from_image, likeliest = found(best)
+    posterior = given_label(from_image, supervision_likelihood(labels, likeliest))
+    arrays = (np.asarray(part.numpy(), dtype=np.float32) for part in (from_image, posterior, likeliest))
+    return Suggestions(labels, *arrays), math.exp(best)
 
 
-def fit_exponent(logits: Tensor, likelihood: Tensor) -> float:
-    """The one of `EXPONENTS` under which the labels are most probable: logits and p(z | y), both [m, c].
+def likeliest_transition(from_image: Tensor, labels: Supervision, start: Tensor) -> Tensor:
+    """The T [c, c] under which single labels that may be wrong are most probable, by expectation maximisation.
 
-    A normal prior of its logarithm around 0 decides where there are few images and fades with hundreds.
+    T[y, z] ∝ Σ p(y | x, z) over the images labelled z, in turns with p(y | x, z) ∝ f_y(x) T[y, z]; `start` counts as
+    one image a class. Where there are sets of candidates that may miss the truth, they are counted as a generator
+    counts them (`estimate_transition`).
+
+    Args:
+        from_image: f(x) [n, c] of networks that did not learn from these labels; others would find too little noise.
+        labels: of the n images.
+        start: T to start from.
     """
-
-    def cost(exponent: float) -> float:
-        misfit = len(logits) * held_out_loss(exponent * logits, likelihood) if len(logits) else 0.0
-        return misfit + math.log(exponent) ** 2 / (2 * SPREAD**2)
-
-    return min(EXPONENTS, key=cost)
+    if (labels.doubtful & ~labels.single).any():
+        return estimate_transition(from_image, labels, start, self_confidence(from_image, labels))
+    noisy = np.flatnonzero(labels.noisy)
+    f, z = from_image[noisy], torch.from_numpy(labels.observed[noisy])
+    transition = start
+    for _ in range(_TURNS if len(noisy) else 0):
+        believed = given_label(f, transition.T[z])
+        counts = start.clone().index_add_(1, z, believed.T)
+        transition = counts / counts.sum(1, keepdim=True)
+    return transition
 
 
 @torch.no_grad()

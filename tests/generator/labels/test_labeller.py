@@ -10,12 +10,16 @@ from condense.data import corrupt, digits
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.labels import labeller
-from condense.generator.labels.labeller import fit, fit_exponent, foreseen, num_folds, weigh
+from condense.generator.labels.labeller import fit, foreseen, num_folds, weigh
 from condense.generator.labels.labeller_training import LabellerOptions, budget
-from condense.generator.labels.posterior import supervision_likelihood
 from condense.run import Run
 
 SMALL = LabellerOptions(folds=2, epochs=3, width=4, crops=False)
+
+
+def blank(n):
+    """So many images that say nothing."""
+    return ImageData(np.zeros((n, 4, 4, 1), np.uint8), tuple("abcde"), "blank", "train")
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +61,32 @@ def test_images_nobody_learned_from_are_judged_and_cost_is_foretold(judged):
     assert found.features(source.train.images[rest]).shape == (197, 64)
 
 
-def test_the_exponent_is_the_one_that_labels_were_drawn_from():
-    """Logits three times too flat under sym-40 labels: 3."""
+def test_exponent_and_matrix_are_those_that_labels_were_drawn_from():
+    """Logits three times too flat, labels wrong for two in five of one class and none of the others."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (20_000, 5))
     clean = np.array([random.choice(5, p=p) for p in np.exp(logits) / np.exp(logits).sum(1, keepdims=True)])
-    given = np.where(random.random(20_000) < 0.4, (clean + random.integers(1, 5, 20_000)) % 5, clean)
-    transition = torch.full((5, 5), 0.1).fill_diagonal_(0.6)
-    likelihood = supervision_likelihood(Supervision.from_labels(given, 5, trusted=False), transition)
-    assert fit_exponent(torch.from_numpy(logits / 3).float(), likelihood) == pytest.approx(3, abs=0.2)
-    assert fit_exponent(torch.zeros(0, 5), likelihood[:0]) == 1
+    given = np.where((random.random(20_000) < 0.4) & (clean == 2), 3, clean)
+    train = TrainingSet(blank(20_000), Supervision.from_labels(given, 5, trusted=False))
+    found, exponent = weigh(train, torch.from_numpy(logits / 3).float(), torch.full((5, 5), 0.1).fill_diagonal_(0.6))
+    assert exponent == pytest.approx(3, abs=0.15)
+    wanted = np.eye(5)
+    wanted[2] = [0, 0, 0.6, 0.4, 0]
+    np.testing.assert_allclose(found.transition, wanted, atol=0.03)
+
+
+def test_nothing_known_leaves_the_exponent_at_one():
+    train = TrainingSet(blank(40), Supervision(np.ones((40, 5), np.bool_), np.ones(40, np.bool_)))
+    assert weigh(train, torch.randn(40, 5), torch.eye(5))[1] == pytest.approx(1, abs=0.03)
 
 
 def test_too_clean_a_matrix_of_the_training_does_not_decide():
-    """A network that learned its labels by heart leaves T near one; p(y | x, z) is that of the counted one."""
+    """A network that learned its labels by heart leaves T near one; p(y | x, z) is that of the likeliest one."""
     random = np.random.default_rng(1)
     clean = random.integers(0, 5, 5000)
     logits = torch.from_numpy(np.eye(5)[clean] * 3 + random.normal(0, 1, (5000, 5))).float()
     given = np.where(random.random(5000) < 0.4, (clean + random.integers(1, 5, 5000)) % 5, clean)
-    images = ImageData(np.zeros((5000, 4, 4, 1), np.uint8), tuple("abcde"), "x", "train")
-    train = TrainingSet(images, Supervision.from_labels(given, 5, trusted=False))
+    train = TrainingSet(blank(5000), Supervision.from_labels(given, 5, trusted=False))
     found, exponent = weigh(train, logits, torch.full((5, 5), 0.01).fill_diagonal_(0.96))
     assert found.transition.diagonal().mean() == pytest.approx(0.6, abs=0.05) and exponent > 2
     assert (found.posterior.argmax(1) == clean).mean() > (logits.argmax(1).numpy() == clean).mean()
