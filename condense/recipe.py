@@ -133,7 +133,8 @@ def _from_yaml(text: str, what: str) -> JSON:
     try:
         found = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError, AttributeError) as error:
-        raise UserError(f"{what} is not YAML: {in_short(error)}.") from error
+        told = "it holds a number of too many digits" if "int_max_str_digits" in str(error) else in_short(error)
+        raise UserError(f"{what} is not YAML: {told}.") from error
     return _plain(found, what, [_MOST_VALUES])
 
 
@@ -223,7 +224,12 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 merged[key] = merge(below, value)
                 continue
             if None not in (below, value) and isinstance(below, dict) != isinstance(value, Mapping):
-                _refuse_value(key, below if isinstance(value, Mapping) else value)
+                if isinstance(below, dict):
+                    _refuse_value(key, value)
+                raise UserError(
+                    f"The recipe key {key!r} is {shortened(repr(below), 80)} in one place (a recipe or the defaults), "
+                    f"and {shortened(repr(value), 80)} in another; it is either one value or names with values."
+                )
             merged[key] = value
     return merged
 

@@ -48,7 +48,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoopPlan:
     """How long a loop is, and how often it writes.
 
     Attributes:
@@ -82,7 +82,7 @@ class Loop:
         saved: the state as last written, empty before.
     """
 
-    def __init__(self, run: Run, plan: Plan) -> None:
+    def __init__(self, run: Run, plan: LoopPlan) -> None:
         self.run, self.plan, self.done = run, plan, 0
         self.saved: State = {}, {}
         self._before = 0.0

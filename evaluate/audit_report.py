@@ -27,8 +27,8 @@ class Matrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pictures to show, uint8 [n, H, W, C], `columns` a row; those `marked` (bool [n]) are framed in red."""
+class FramedPictures:
+    """FramedPictures to show, uint8 [n, H, W, C], `columns` per row; those `marked` (bool [n]) are framed in red."""
 
     caption: str
     images: Images
@@ -67,7 +67,7 @@ class AuditReport:
     classes: Sequence[str]
     result: Mapping[str, JSON]
     matrices: Sequence[Matrix]
-    pictures: Sequence[Pictures]
+    pictures: Sequence[FramedPictures]
     doubted: tuple[str, Sequence[Doubted]] = ("", ())
 
 

@@ -32,7 +32,7 @@ HTML, MARKDOWN, LATEX = "report.html", "report.md", "table.tex"
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class SetPictures:
     """Images of one condensed set, or samples of a generator (`ipc` None): uint8 [c·k, H, W, 1 or 3], class-major."""
 
     setting: str
@@ -73,7 +73,7 @@ class BenchmarkReport:
     title: str
     settings: Sequence[tuple[str, str]]
     results: Sequence[Result]
-    pictures: Sequence[Pictures]
+    pictures: Sequence[SetPictures]
     confusions: Sequence[Confusion]
     recipe: str
     commands: Sequence[str]

@@ -29,7 +29,7 @@ REFERENCE = "all images"
 Status = Literal["done", "failed", "missing"]
 Over = Literal["noise", "sets", "networks"]
 Column = tuple[str, str, int | None]  # setting, how judged, images per class
-Task = Literal["condensation", "generation", "weak-supervision"]
+TaskName = Literal["condensation", "generation", "weak-supervision"]
 """What a cell did: made a set and scored it, measured a generator's samples, tested a classifier."""
 
 
@@ -110,7 +110,7 @@ class Result:
     labels_recovered: float | None = None
     classifier_accuracy: float | None = None
     error: str = ""
-    task: Task = "condensation"
+    task: TaskName = "condensation"
     measured: tuple[Measured, ...] = ()
     published_data: str = ""
     published_noise: str = ""
@@ -256,7 +256,7 @@ class Entry:
     published: Published | None
 
 
-def entries(results: Sequence[Result], task: Task = "condensation") -> list[Entry]:
+def entries(results: Sequence[Result], task: TaskName = "condensation") -> list[Entry]:
     """One entry for each method, setting, way of judging and size of a task's cells, in the order of the results."""
     groups: dict[tuple[str, Column], list[Result]] = {}
     alike = as_judged([result for result in results if result.task == task])
@@ -398,7 +398,7 @@ def _summary(done: Sequence[Result]) -> tuple[Summary | None, Over]:
     return Summary(nested.mean, nested.std_between, nested.ci95), "noise" if len(draws) > 1 else "sets"
 
 
-def beside(result: Result, task: Task | None = None, metric: str = "accuracy") -> Published | None:
+def beside(result: Result, task: TaskName | None = None, metric: str = "accuracy") -> Published | None:
     """A paper's number to stand beside a cell: of the same network where there is one; None where there is none.
 
     Args:

@@ -166,7 +166,7 @@ def worst_of_classes(right: Tensor, labels: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class _FitInputs:
     """Targets of the images; augmentation, mixing and loss as `fit` takes them; and what kind of labels that is."""
 
     targets: Tensor
@@ -178,7 +178,7 @@ def _trained(
     models: Sequence[Network],
     condensed: CondensedSet,
     protocol: Protocol,
-    lesson: _Lesson,
+    lesson: _FitInputs,
     seeds: Sequence[int],
     device: torch.device,
     on_epoch: OnEpoch | None,
@@ -202,20 +202,20 @@ def _trained(
         yield model
 
 
-def _lesson(condensed: CondensedSet, protocol: Protocol, teacher: Teacher | None) -> _Lesson:
+def _lesson(condensed: CondensedSet, protocol: Protocol, teacher: Teacher | None) -> _FitInputs:
     augment, mix = protocol.augment(), cutmix if protocol.mixing == "cutmix" else None
     how: dict[str, Any]
     if protocol.labels == "hard":
         how = {"augment": augment, "mix": mix, "loss": F.cross_entropy}
-        return _Lesson(torch.from_numpy(condensed.labels), how, "hard")
+        return _FitInputs(torch.from_numpy(condensed.labels), how, "hard")
     assert protocol.temperature is not None
     loss = soft_loss(protocol.temperature)
     if protocol.labels == "soft" or teacher is None:
         how = {"augment": augment, "mix": mix, "loss": loss}
-        return _Lesson(soft_targets(condensed, protocol.temperature), how, "soft")
+        return _FitInputs(soft_targets(condensed, protocol.temperature), how, "soft")
     asked = asked_online(teacher, condensed.preprocessing, protocol.temperature, mix)
     none = torch.zeros(len(condensed), condensed.num_classes)  # the teacher's answers take their place
-    return _Lesson(none, {"augment": augment, "mix": asked, "loss": loss}, "online")
+    return _FitInputs(none, {"augment": augment, "mix": asked, "loss": loss}, "online")
 
 
 def may_flip(condensed: CondensedSet, images: ImageData) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from condense.errors import UserError
 
@@ -48,7 +48,7 @@ def summarise(values: Sequence[float]) -> Summary:
 
 @functools.cache
 def _critical_t(freedom: int) -> float:
-    return float(stats.t.ppf(0.975, freedom))
+    return float(stdtrit(freedom, 0.975))
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     if summary.std == 0:  # t is infinite, or 0 / 0 where all are equal
         p_t = 0.0 if summary.mean else 1.0
     else:
-        p_t = float(2 * stats.t.sf(abs(summary.mean) * len(a) ** 0.5 / summary.std, len(a) - 1))
+        p_t = float(2 * stdtr(len(a) - 1, -abs(summary.mean) * len(a) ** 0.5 / summary.std))
     return Paired(summary.mean, summary.ci95, p_t, _p_of_signs(differences), len(a))
 
 
@@ -205,6 +205,8 @@ def p_of_range(difference: float, num_seeds: int, residual: Residual) -> float:
     if residual.std == 0:
         return 0.0 if difference else 1.0
     q = abs(difference) * num_seeds**0.5 / residual.std
+    from scipy import stats  # half a second to import
+
     return float(stats.studentized_range.sf(q, residual.num_methods, residual.freedom))
 
 
@@ -215,6 +217,8 @@ def half_width_of_range(num_seeds: int, residual: Residual) -> float:
 
 @functools.cache
 def _critical_range(num_methods: int, freedom: int) -> float:
+    from scipy import stats
+
     return float(stats.studentized_range.ppf(0.95, num_methods, freedom))
 
 

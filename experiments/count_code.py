@@ -45,7 +45,7 @@ def counts(root: Path) -> dict[str, int]:
     whole = "\n".join(texts.values())
     sizes = [num_lines(node) for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     classes = [node.name for tree in trees.values() for node in tree.body if isinstance(node, ast.ClassDef)]
-    public = [name for name in classes if not name.startswith("_") and name not in ("Options",)]
+    public = [name for name in classes if not name.startswith("_") and name != "Options"]
     tests = sorted((root / "tests").rglob("*.py"))
     return {
         "files": len(files),
@@ -54,6 +54,12 @@ def counts(root: Path) -> dict[str, int]:
         "lines of the longest class": max(sizes),
         f"functions over {LONG} lines": sum(num_lines(function) > LONG for function in found),
         f"functions of over {MANY} parameters": sum(num_parameters(function) > MANY for function in found),
+        "of them commands (an option each)": sum(
+            num_parameters(function) > MANY
+            for file, tree in trees.items()
+            for function in functions(tree)
+            if "cli" in file.parts or file.name == "cli.py"
+        ),
         "`dict[str, Any]`": whole.count("dict[str, Any]"),
         "`cast(`": len(re.findall(r"\bcast\(", whole)),
         '`meta["…"]`': len(re.findall(r'meta\["', whole)),

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from condense.data.batches import to_unit
 from condense.data.splits import held_out
-from condense.generator.classifier import Look, centred_schedule, draw_looks, fit_temperature
+from condense.generator.classifier import NoisyView, centred_schedule, draw_views, fit_temperature
 from condense.generator.denoiser import Denoiser, squared_errors
 from condense.generator.elimination import Race
 from condense.generator.labels.posterior import given_label, supervision_likelihood
@@ -46,7 +46,7 @@ ORDERS: dict[str, Callable[[float], float]] = {
 class Seen:
     """Weighted errors of every look [looks, n, c], what the labels allow and say [n, c], and the log prior [c]."""
 
-    looks: list[Look]
+    looks: list[NoisyView]
     errors: Tensor
     candidates: Tensor
     likelihood: Tensor
@@ -55,7 +55,7 @@ class Seen:
 
 
 @torch.no_grad()
-def look_errors(denoiser: Denoiser, x_0: Tensor, looks: list[Look], batch: int = 200) -> Tensor:
+def look_errors(denoiser: Denoiser, x_0: Tensor, looks: list[NoisyView], batch: int = 200) -> Tensor:
     """Weighted squared errors of every class in every look, [looks, n, c]."""
     rows = []
     for look in looks:
@@ -75,7 +75,7 @@ def of_generator(arguments: argparse.Namespace) -> Seen:
     _, held = held_out(plan.train.supervision, arguments.held_out, arguments.seed)
     part = plan.train.take(held[: arguments.images])
     x_0 = to_unit(torch.from_numpy(part.images.images).permute(0, 3, 1, 2))
-    looks = draw_looks(x_0, centred_schedule(arguments.levels), torch.Generator().manual_seed(arguments.seed), 1)
+    looks = draw_views(x_0, centred_schedule(arguments.levels), torch.Generator().manual_seed(arguments.seed), 1)
     candidates = torch.from_numpy(part.supervision.candidates)
     likelihood = supervision_likelihood(part.supervision, generator.transition)
     errors = look_errors(generator.denoiser, x_0, looks, 200 if generator.denoiser.one_pass else 20)
@@ -93,7 +93,7 @@ def of_mixture(arguments: argparse.Namespace) -> Seen:
     )
     labels = torch.arange(arguments.images) % c
     x_0 = oracle.draw(labels, random)
-    looks = draw_looks(x_0, centred_schedule(arguments.levels), random, 1)
+    looks = draw_views(x_0, centred_schedule(arguments.levels), random, 1)
     candidates = torch.ones(len(labels), c, dtype=torch.bool)
     if arguments.partial is not None:
         candidates = torch.rand(len(labels), c, generator=random) < arguments.partial

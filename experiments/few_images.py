@@ -56,8 +56,8 @@ def main() -> None:
     given = 100 * (train.supervision.observed == truth).mean()
     print(f"{machine()}  {len(train)} digits of {asked.size} pixels, seed {asked.seed}, {given:.1f} % of labels right")
     device = best_device()
-    aids = prepare(train, options.network, options.train, asked.seed, Run(None), device)
-    trainer = Trainer(train, options.network, options.train, asked.seed, None, None, aids)
+    prepared = prepare(train, options.network, options.train, asked.seed, Run(None), device)
+    trainer = Trainer(train, options.network, options.train, asked.seed, None, None, prepared)
     print(f"{'step':>5} {'passes':>6} {'held out':>8} {'repaired':>8} {'alone':>6} {'test':>6}")
     last = min(asked.until or asked.steps, asked.steps)
     looks = {look for look in asked.looks if look < last} | {last}

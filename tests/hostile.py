@@ -40,7 +40,7 @@ from condense.errors import DmisError
 from condense.evaluate import results
 from condense.generator.model import Generator
 from condense.generator.training import session
-from condense.generator.training.prerequisites import Aids
+from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.session import CHECKPOINT, train_generator
 from condense.generator.training.trainer import Trainer, default_accelerator
 from condense.pipeline.decisions import identity, read_decisions
@@ -253,7 +253,7 @@ def _runs(folder: Path) -> Iterator[Kind]:
     options = tiny.train_options(steps=6, checkpoint_every=3, second_opinion=False)
     train_generator(data, tiny.NETWORK, options, 0, run)
     teacher_for(data, TeacherOptions(network="convnet1", epochs=1), 0, run)
-    trainer = Trainer(data, tiny.NETWORK, options, 0, default_accelerator(), None, Aids())
+    trainer = Trainer(data, tiny.NETWORK, options, 0, default_accelerator(), None, Prerequisites())
     readers: dict[str, Callable[[Run], Any]] = {
         "generator": lambda found: Generator.load(found).meta,
         CHECKPOINT: lambda found: session.taken_up(trainer, found).seconds,

@@ -47,7 +47,7 @@ def budget():
         found[f"generator, {name}"] = counted_steps(trainer)
     mixed = Trainer(tiny.training_set("mixture", 200), tiny.CONDITIONAL, tiny.train_options(top_k=2, steps=100), 0)
     found["generator, conditional, top 2"] = counted_steps(mixed)
-    found["generator, label model, once an epoch"] = counted(lambda: mixed._update_label_model(), 1)
+    found["generator, label model, once an epoch"] = counted(lambda: mixed.labels.update(mixed.epoch_steps), 1)
     found |= learned()
     found |= fitted()
     return found

@@ -40,21 +40,21 @@ def probe(stdout: str, encoding: str = "utf-8", *arguments: str) -> subprocess.C
     [("ascii", b"92.5 +/- 0.4 % - done\n"), ("latin-1", "92.5 ± 0.4 % - done\n".encode("latin-1")), ("utf-8", None)],
 )
 def test_a_plain_stdout_costs_no_result(encoding: str, expected: bytes | None) -> None:
-    """faults.md, case 10: `evaluate` ended with rc 1 at ± and the accuracy was lost."""
+    """`evaluate` ended with rc 1 at ± and the accuracy was lost."""
     done = probe("", encoding)
     assert (done.returncode, done.stdout, done.stderr) == (0, expected or "92.5 ± 0.4 % – done\n".encode(), b"")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a Unix shell")
 def test_a_closed_stdout_costs_no_result() -> None:
-    """faults.md, cases 10 and 30: AttributeError, rc 1."""
+    """AttributeError, rc 1."""
     done = probe(">&-")
     assert done.returncode == 0 and b"92.5" in done.stderr and b"rror" not in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_stdout_costs_no_result() -> None:
-    """faults.md, case 30: what stdout cannot take is told on stderr."""
+    """What stdout cannot take is told on stderr."""
     done = probe(">/dev/full")
     assert done.returncode == 1 and b"92.5" in done.stderr and b"no space left" in done.stderr
 
@@ -70,7 +70,6 @@ def test_a_full_stdout_costs_no_result() -> None:
 def test_letters_that_an_encoding_lacks_are_told_plainly(
     monkeypatch: pytest.MonkeyPatch, name: bytes, shown: bytes
 ) -> None:
-    """faults.md, case 10."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, name.decode(), newline="\n"))
     console.prepare()
@@ -79,7 +78,7 @@ def test_letters_that_an_encoding_lacks_are_told_plainly(
 
 
 def test_a_terminal_obeys_no_name(capsys: pytest.CaptureFixture[str]) -> None:
-    """faults.md, case 34: escapes of a class name were printed raw by `inspect`."""
+    """Escapes of a class name were printed raw by `inspect`."""
     answer(lambda: "cat\x1b]0;title\x07", False, lambda name: print(name, "\nnext"))
     assert capsys.readouterr().out == "cat\\x1b]0;title\\x07 \nnext\n"
     console.complain("x\x1b[2J" + "y" * 600_000)
@@ -99,7 +98,7 @@ def test_a_terminal_obeys_no_name(capsys: pytest.CaptureFixture[str]) -> None:
 def test_too_little_memory_is_one_sentence(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """faults.md, case 30: torch's "enforce fail" was shown."""
+    """Torch's "enforce fail" was shown."""
 
     def fail(*_: object, **__: object) -> None:
         raise error

@@ -149,14 +149,14 @@ def test_prepare_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_is_no_place_for_a_file(tmp_path: Path, force: bool) -> None:
-    """faults.md, case 27: `--out` an existing folder was noticed after the work."""
+    """`--out` an existing folder was noticed after the work."""
     (tmp_path / "set.h5").mkdir()
     with pytest.raises(UserError, match="is a folder, and a file is to be written"):
         prepare_output(tmp_path / "set.h5", force=force)
 
 
 def test_names_up_to_the_systems_limit_can_be_written(tmp_path: Path) -> None:
-    """faults.md, case 27: names of 238 bytes and more failed after the work."""
+    """Names of 238 bytes and more failed after the work."""
     longest = tmp_path / ("n" * 252 + ".h5")
     prepare_output(longest, force=False)
     atomic_write_text(longest, "x")
@@ -170,7 +170,7 @@ def test_names_up_to_the_systems_limit_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are not looked up there")
 def test_leftovers_of_killed_writes_are_removed(tmp_path: Path) -> None:
-    """faults.md, case 31: `.partial-*` files of killed writes stayed for ever."""
+    """`.partial-*` files of killed writes stayed for ever."""
     script = f"""
 import os, signal
 from pathlib import Path

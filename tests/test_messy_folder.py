@@ -35,7 +35,8 @@ def test_inspect_tells_everything(small: messy.Messy, dmis: Dmis) -> None:
     assert told["changed"]["turned as EXIF says"] >= small.forms["rotated by EXIF"]
     transparent = small.forms["shape in alpha"] + small.forms["grey with alpha"]
     assert told["changed"]["transparent, laid on white"] >= transparent
-    assert len(told["sizes"]) > 1 and Path("grid.png").stat().st_size > 1000
+    assert len(told["sizes"]) == 11 and sum(told["sizes"].values()) == told["images"] + told["test_images"]
+    assert Path("grid.png").stat().st_size > 1000
 
 
 def test_every_form_shows_its_shape(small: messy.Messy) -> None:

@@ -220,7 +220,7 @@ def test_the_recipes_that_ship_are_those_in_the_repository_and_all_resolve():
     ],
 )
 def test_yaml_of_all_sorts_is_a_sentence(tmp_path, text):
-    """faults.md, case 32: dates that are none, 5,000 digits, deep nesting, cycles."""
+    """Dates that are none, 5,000 digits, deep nesting, cycles."""
     file = tmp_path / "r.yaml"
     file.write_text(text)
     with pytest.raises(UserError, match=r"r\.yaml") as caught:
@@ -229,7 +229,7 @@ def test_yaml_of_all_sorts_is_a_sentence(tmp_path, text):
 
 
 def test_dates_are_text(tmp_path):
-    """faults.md, case 32: `2024-99-99` was a traceback."""
+    """`2024-99-99` was a traceback."""
     (tmp_path / "r.yaml").write_text("a: 2024-01-01\nb: 2024-99-99\n")
     assert read_yaml(tmp_path / "r.yaml") == {"a": "2024-01-01", "b": "2024-99-99"}
 
@@ -237,7 +237,7 @@ def test_dates_are_text(tmp_path):
 @pytest.mark.parametrize("value", ["2000", "[1]", "text", "null", "true"])
 @pytest.mark.parametrize("section", ["train", "network", "data", "evaluate", "labeller"])
 def test_a_value_where_a_section_is_due_is_refused(section, value):
-    """faults.md, case 24: `train: 2000` was dropped in silence and defaults changed."""
+    """`train: 2000` was dropped in silence and defaults changed."""
     file = {"method": "dmis", **parse_overrides([f"{section}={value}"])}
     for method in ("dmis", "random"):
         for given in ({**file, "method": method}, {**file, "method": method, "clean_first": "dmis"}):
@@ -246,16 +246,23 @@ def test_a_value_where_a_section_is_due_is_refused(section, value):
 
 
 def test_sections_that_may_be_left_out_can_be(tmp_path):
-    """faults.md, case 24: null takes away what may lack, and nothing else."""
+    """Null takes away what may lack, and nothing else."""
     options = resolve_options({"method": "dmis", "second_stage": None}, {}, methods.load("dmis"), 28)[1]
     assert options.second_stage is None
     with pytest.raises(UserError, match="'second_stage' is 3"):
         resolve_options({"method": "dmis", "second_stage": 3}, {}, methods.load("dmis"), 28)
 
 
+def test_a_section_where_a_value_is_due_is_refused_with_both():
+    with pytest.raises(UserError, match=r"'steps' is 600 in one place .*, and \{'a': 1\} in another"):
+        merge({"train": {"steps": 600}}, {"train": {"steps": {"a": 1}}})
+    with pytest.raises(UserError, match="section 'train' is 2000"):
+        merge({"train": {"steps": 600}}, {"train": 2000})
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 10**30])
 def test_seeds_that_no_library_takes_are_refused_beforehand(seed):
-    """faults.md, cases 12 and 27: a seed of 2^64 was a TypeError after the work."""
+    """A seed of 2^64 was a TypeError after the work."""
     for values in ({"seed": seed}, {"data": {"noise_seed": seed}}):
         with pytest.raises(UserError, match="seed"):
             resolve(values)

@@ -1,5 +1,6 @@
 """Every recipe that ships can be read, and all of them ship."""
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -29,8 +30,10 @@ def test_all_are_found_and_ship() -> None:
     assert len(RECIPES) == len(found) - 3 > 0
 
 
-def grid(name: str) -> list[Cell]:
-    return expand(read_benchmark(layers_of(name)))
+@cache
+def grid(name: str) -> tuple[Cell, ...]:
+    """The cells of a shipped benchmark, read and expanded once."""
+    return tuple(expand(read_benchmark(layers_of(name))))
 
 
 def comments(name: str) -> str:

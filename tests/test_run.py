@@ -85,7 +85,7 @@ def rewritten(file: Path, tensors: dict[str, torch.Tensor], **header: str) -> No
 
 
 def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    """faults.md, case 21: 974 of 1,485 edited checkpoints were accepted."""
+    """974 of 1,485 edited checkpoints were accepted."""
     run = Run(tmp_path)
     run.save("state", {"w": torch.linspace(-1, 1, 12), "flags": torch.tensor([True, False])}, {"step": 1})
     file = tmp_path / "state.safetensors"
@@ -106,7 +106,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
 
 
 def test_files_from_before_the_seal_are_read_where_they_are_finite(tmp_path: Path) -> None:
-    """faults.md, case 21: NaN weights were taken."""
+    """NaN weights were taken."""
     rewritten(tmp_path / "old.safetensors", {"w": torch.ones(3)}, meta='{"step": 7}')
     loaded = Run(tmp_path).load("old")
     assert loaded is not None and loaded[1] == {"step": 7}
@@ -117,7 +117,6 @@ def test_files_from_before_the_seal_are_read_where_they_are_finite(tmp_path: Pat
 
 @pytest.mark.parametrize("header", ["[1]", "null", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
 def test_a_header_of_another_kind_is_a_sentence(tmp_path: Path, header: str) -> None:
-    """faults.md, case 32."""
     rewritten(tmp_path / "state.safetensors", {"w": torch.ones(3)}, meta=header)
     with pytest.raises(UserError, match="not a readable checkpoint") as caught:
         Run(tmp_path).load("state")
@@ -126,14 +125,14 @@ def test_a_header_of_another_kind_is_a_sentence(tmp_path: Path, header: str) -> 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
 def test_a_named_pipe_is_no_checkpoint(tmp_path: Path) -> None:
-    """faults.md, case 23, of another file: opening a pipe hung for ever."""
+    """Opening a pipe hung for ever."""
     os.mkfifo(tmp_path / "state.safetensors")
     with pytest.raises(UserError, match="no plain file"):
         Run(tmp_path).load("state")
 
 
 def test_what_a_file_does_not_hold_is_a_sentence(tmp_path: Path) -> None:
-    """faults.md, case 21: 424 tracebacks."""
+    """424 tracebacks."""
     for error in (KeyError("step"), TypeError("x"), IndexError("y"), ValueError("z"), RuntimeError("size mismatch")):
         with pytest.raises(UserError, match=r"state\.safetensors does not hold what it should \("):
             with as_described(Run(tmp_path).file("state")):
@@ -369,7 +368,7 @@ def test_importing_run_does_not_import_torch() -> None:
 
 
 def test_a_run_folder_has_one_process_at_a_time(tmp_path: Path) -> None:
-    """faults.md, case 28: two runs shared a folder; one generator was overwritten, metrics doubled."""
+    """Two runs shared a folder; one generator was overwritten, metrics doubled."""
     with locked(tmp_path / "run", "run"):
         (tmp_path / "run" / ".partial-0123abcd-x.safetensors").write_bytes(b"of a process that was killed")
         with pytest.raises(UserError, match=r"Another run is at work in .*run; wait for it, or choose another folder"):
@@ -384,7 +383,7 @@ def test_a_run_folder_has_one_process_at_a_time(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
 def test_a_closed_connection_saves_like_sigterm() -> None:
-    """faults.md, case 30: SIGHUP lost everything since the last checkpoint."""
+    """SIGHUP lost everything since the last checkpoint."""
     for number in (signal.SIGHUP, signal.SIGTERM):
         with interrupt_guard() as guard:
             os.kill(os.getpid(), number)

@@ -6,7 +6,7 @@ from condense.text import from_cell, literal, shortened, to_cell, visible
 
 
 def test_what_a_terminal_would_obey_is_written_out() -> None:
-    """faults.md, case 34: escapes printed raw by `inspect`."""
+    """Escapes printed raw by `inspect`."""
     assert visible("a\x1b[31mred\x07\r\n\x9b1m") == r"a\x1b[31mred\x07\x0d\x0a\x9b1m"
     assert visible("abc\u202egnp.exe") == r"abc\u202egnp.exe"  # turns the reading direction
     assert visible("\udcff") == r"\udcff"
@@ -19,14 +19,14 @@ def test_names_in_any_script_stay(name: str) -> None:
 
 
 def test_long_messages_are_cut_in_the_middle() -> None:
-    """faults.md, case 34: error messages of up to 600 kB."""
+    """Error messages of up to 600 kB."""
     told = shortened("begin " + "x" * 600_000 + " end")
     assert len(told) <= 2000 and told.startswith("begin ") and told.endswith(" end")
     assert shortened("short") == "short"
 
 
 def test_plots_take_no_name_for_mathematics() -> None:
-    """faults.md, case 29: `$\\frac{$` broke the figure."""
+    """`$\\frac{$` broke the figure."""
     from matplotlib.figure import Figure
 
     for name in (r"$\frac{$", "$a$", "a$b", r"\$", r"\\$x$", "$", "$$"):
@@ -41,7 +41,7 @@ def test_plots_take_no_name_for_mathematics() -> None:
     ["=1+1", "+cmd", "@SUM(A1)", "-x", "\tcell", "'=x", "''=x", "-1", "+2.5e3", "1", "", "'", "'quoted'", "a=b", "-"],
 )
 def test_cells_come_back_and_run_nothing(text: str) -> None:
-    """faults.md, case 34: formula cells in relabel's table."""
+    """Formula cells in relabel's table."""
     cell = to_cell(text)
     assert from_cell(cell) == text
     assert cell[:1] not in ("=", "@", "\t") and (cell[:1] not in ("+", "-") or cell in ("-1", "+2.5e3"))

@@ -49,23 +49,17 @@ def torchrun(tmp_path):
     return call
 
 
-def test_two_processes_train_one_generator(torchrun, tmp_path):
-    tiny = ["--set", "network.channels=8", "--set", "train.steps=6", "--set", "train.batch_size=32"]
-    done = torchrun("train", "--data", "digits", "--noise", "sym:0.4", "--run", "out", "--json", "-q", *tiny)
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout)
-    assert result["run"] == "out"
-    assert (tmp_path / "out" / "generator.safetensors").exists()
-    steps = [json.loads(line)["step"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [6]
-
-
 def test_two_processes_train_two_stages_and_one_draws(torchrun, tmp_path):
     tiny = ["network.channels=8", "train.steps=4", "train.batch_size=32", "second_stage={}", "draw.sampler_steps=3"]
     tiny += ["second_stage.network.channels=8", "second_stage.train.steps=3", "draw.pool=1"]
     told = [argument for setting in tiny for argument in ("--set", setting)]
-    done = torchrun("condense", "--noise", "sym:0.4", "--ipc", "1", "--run", "out", "--out", "set.h5", "-q", *told)
+    done = torchrun(
+        "condense", "--noise", "sym:0.4", "--ipc", "1", "--run", "out", "--out", "set.h5", "--json", "-q", *told
+    )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["path"] == "set.h5", "one of them answers"
+    steps = [json.loads(line)["step"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [4], "and one of them writes"
     with safe_open(tmp_path / "out" / "beliefs.safetensors", "pt") as file:
         believed = file.get_tensor("beliefs")
     generator = Generator.load(Run(tmp_path / "out"))

@@ -31,7 +31,7 @@ def run_classifier_cell(out: Path, cell: Cell) -> None:
     def generator(objective: str) -> Generator:
         nonlocal started, earlier
         found, _ = shared_generator(out, cell, plan)
-        started, earlier = time.perf_counter(), float(str(found.meta["seconds"]))
+        started, earlier = time.perf_counter(), found.meta["seconds"]
         return found
 
     print(f"{now()} training and testing the classifier {asked['name']}")

@@ -32,7 +32,7 @@ from condense.evaluate.features import FULL
 from condense.evaluate.judge import STEPS
 from condense.evaluate.protocols import protocol
 from condense.evaluate.quality import KS
-from condense.evaluate.results import REFERENCE, Result, Task
+from condense.evaluate.results import REFERENCE, Result, TaskName
 from condense.methods._generate import GeneratorOptions
 from condense.options import Options
 from condense.pipeline import classify
@@ -74,7 +74,7 @@ class GenerationRecipe(Options):
     steps: int = Field(STEPS, ge=1, description="batches the classifier of the space convnet is trained for")
 
 
-class Row(Options):
+class MethodRow(Options):
     """A further row of the tables: a method with options or judges of its own."""
 
     method: str = Field(description="name of the method")
@@ -108,7 +108,9 @@ class BenchmarkRecipe(Options):
     judged: dict[str, EvaluateRecipe] = Field(
         default_factory=dict, description="methods scored in another way, by their name, e.g. on soft labels"
     )
-    rows: dict[str, Row] = Field(default_factory=dict, description="further methods with other options, by a name")
+    rows: dict[str, MethodRow] = Field(
+        default_factory=dict, description="further methods with other options, by a name"
+    )
     also: list[EvaluateRecipe] = Field([], description="further ways in which every set is scored")
     sets: int = Field(1, ge=1, description="sets made under each seed's noise, with seeds of their own")
     whole: list[int | Literal["equal"]] = Field(
@@ -139,7 +141,7 @@ class Cell:
 
     name: str
     setting: str
-    task: Task
+    task: TaskName
     recipe: Mapping[str, Any]
     shared: str | None
     trains: Trained | None
@@ -447,7 +449,7 @@ def _other_cell(
     data: Setting,
     method: str,
     name: str,
-    task: Task,
+    task: TaskName,
     section: Mapping[str, Any],
     seed: int,
 ) -> Cell:

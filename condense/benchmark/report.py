@@ -12,7 +12,7 @@ from condense.benchmark.cell import learner_folder, read_labels, whole_set
 from condense.benchmark.grid import WHOLE, BenchmarkRecipe, Cell, GenerationRecipe
 from condense.benchmark.samples_cell import first_samples
 from condense.data.types import Images
-from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, Pictures
+from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, SetPictures
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
 from condense.machine import machine
@@ -89,7 +89,7 @@ def _judge(wanted: EvaluateRecipe) -> str:
     return f"{wanted.repeats} x {network} a set, protocol {rules.name}, version {rules.version}: {rules.source}"
 
 
-def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Pictures]:
+def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[SetPictures]:
     """Of each method and setting the first seed's set: the largest that is shown whole, else the smallest."""
     for setting, label in dict.fromkeys((cell.setting, result.label) for cell, result in done):
         own = [both for both in done if (both[0].setting, both[1].label) == (setting, label)]
@@ -98,16 +98,16 @@ def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Pictur
         cell = next(cell for cell, result in own if result.ipc == shown)
         condensed = whole_set(out, cell)
         if condensed is not None and condensed.images.shape[3] in (1, 3):
-            yield Pictures(setting, label, shown, condensed.classes, _first_of_each_class(condensed))
+            yield SetPictures(setting, label, shown, condensed.classes, _first_of_each_class(condensed))
 
 
-def _samples(out: Path, drawn: Sequence[tuple[Cell, Result]]) -> Iterator[Pictures]:
+def _samples(out: Path, drawn: Sequence[tuple[Cell, Result]]) -> Iterator[SetPictures]:
     """Of each generator and setting the first samples of the first seed."""
     for setting, label in dict.fromkeys((cell.setting, result.label) for cell, result in drawn):
         cell = next(cell for cell, result in drawn if (cell.setting, result.label) == (setting, label))
         found = first_samples(cell.folder(out), MOST_SHOWN)
         if found is not None and found[0].shape[3] in (1, 3):
-            yield Pictures(setting, label, None, found[1], found[0])
+            yield SetPictures(setting, label, None, found[1], found[0])
 
 
 def _first_of_each_class(condensed: CondensedSet) -> Images:

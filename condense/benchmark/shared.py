@@ -13,7 +13,7 @@ from condense.benchmark.grid import SHARED, Cell, Trained
 from condense.classifiers.teacher import load_teacher
 from condense.errors import UserError
 from condense.files import atomic_write_text
-from condense.generator.model import FILE as GENERATOR
+from condense.generator.generator_file import FILE as GENERATOR
 from condense.generator.model import Generator
 from condense.generator.options import ObjectiveName
 from condense.generator.training.two_stage import train_stages

@@ -23,7 +23,7 @@ from condense.errors import UserError
 from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run
 
 FILE = "out-of-fold"
@@ -80,7 +80,7 @@ def out_of_fold(
         "data": _fingerprint(images, targets),
     }
     judging = _Judging(images, targets, options, seed, device)
-    plan = Plan(
+    plan = LoopPlan(
         BAR,
         options.folds * options.epochs,
         options.epochs,

@@ -23,54 +23,54 @@ __all__ = ["CROSS", "NAMES", "Network", "build", "check_fits", "check_name", "fi
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Architecture:
     make: Callable[[int, int, int], Network]  # (in_channels, image_size, num_classes)
     smallest: int = 1  # image size below which a map would vanish, or the last norm would see a single pixel
     multiple_of: int = 1  # what the image size must be a multiple of
 
 
-def _convnet(depth: int, norm: Norm) -> _Entry:
-    return _Entry(partial(convnet, depth=depth, norm=norm), 2**depth)
+def _convnet(depth: int, norm: Norm) -> _Architecture:
+    return _Architecture(partial(convnet, depth=depth, norm=norm), 2**depth)
 
 
-def _vgg11(norm: Norm) -> _Entry:
+def _vgg11(norm: Norm) -> _Architecture:
     # Five halvings, the last norm before the last of them; 28 to 31 pixels are padded to 32.
-    return _Entry(partial(vgg11, norm=norm), 28)
+    return _Architecture(partial(vgg11, norm=norm), 28)
 
 
-def _resnet(num_blocks: tuple[int, ...], norm: Norm) -> _Entry:
+def _resnet(num_blocks: tuple[int, ...], norm: Norm) -> _Architecture:
     def make(in_channels: int, image_size: int, num_classes: int) -> Network:
         return resnet(in_channels, num_classes, num_blocks, norm)
 
     # Three halvings, rounded up, leave 1x1 up to size 8; the instance norm of one pixel is 0.
-    return _Entry(make, 9 if norm is instance_norm else 1)
+    return _Architecture(make, 9 if norm is instance_norm else 1)
 
 
-def _wide_resnet(depth: int, widening: int, norm: Norm) -> _Entry:
+def _wide_resnet(depth: int, widening: int, norm: Norm) -> _Architecture:
     def make(in_channels: int, image_size: int, num_classes: int) -> Network:
         return wide_resnet(in_channels, num_classes, depth, widening, norm)
 
-    return _Entry(make, 5 if norm is instance_norm else 1)  # two halvings
+    return _Architecture(make, 5 if norm is instance_norm else 1)  # two halvings
 
 
-def _with_norms(name: str, entry: Callable[[Norm], _Entry]) -> dict[str, _Entry]:
+def _with_norms(name: str, entry: Callable[[Norm], _Architecture]) -> dict[str, _Architecture]:
     return {name: entry(instance_norm), f"{name}-bn": entry(batch_norm)}
 
 
-_NETWORKS: dict[str, _Entry] = {
-    "mlp": _Entry(mlp),
+_NETWORKS: dict[str, _Architecture] = {
+    "mlp": _Architecture(mlp),
     **_with_norms("convnet1", partial(_convnet, 1)),
     **_with_norms("convnet2", partial(_convnet, 2)),
     **_with_norms("convnet3", partial(_convnet, 3)),
     **_with_norms("convnet4", partial(_convnet, 4)),
-    "lenet": _Entry(lenet, 12),
-    "alexnet": _Entry(alexnet, 8),
+    "lenet": _Architecture(lenet, 12),
+    "alexnet": _Architecture(alexnet, 8),
     **_with_norms("vgg11", _vgg11),
     **_with_norms("resnet18", partial(_resnet, (2, 2, 2, 2))),
     **_with_norms("resnet34", partial(_resnet, (3, 4, 6, 3))),
     **_with_norms("wrn16-4", partial(_wide_resnet, 16, 4)),
     **_with_norms("wrn40-10", partial(_wide_resnet, 40, 10)),
-    "vit-tiny": _Entry(vit_tiny, PATCH, multiple_of=PATCH),
+    "vit-tiny": _Architecture(vit_tiny, PATCH, multiple_of=PATCH),
 }
 NAMES: tuple[str, ...] = tuple(_NETWORKS)
 CROSS: tuple[str, ...] = ("mlp", "convnet3", "lenet", "alexnet", "vgg11", "resnet18", "vit-tiny")

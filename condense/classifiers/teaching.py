@@ -29,7 +29,7 @@ from condense.errors import UserError
 from condense.machine import best_device
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, as_described, check_same_run, pack_optimizer, unpack_optimizer
 
 
@@ -61,12 +61,12 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
     with as_described(run.file(FILE)):
         finished = found is not None and int(found[1]["epoch"]) >= options.epochs
     if found is None or not finished:
-        found = _train(_Training(train, options, seed), run, identity)
+        found = _train(_TeacherTraining(train, options, seed), run, identity)
     with as_described(run.file(FILE)):
         return restored(*found)
 
 
-class _Training:
+class _TeacherTraining:
     """Network, optimiser and data of a teacher in training, and how they are kept."""
 
     def __init__(self, train: TrainingSet, options: TeacherOptions, seed: int) -> None:
@@ -131,10 +131,12 @@ class _Training:
         return tensors if finished else tensors | packed, meta
 
 
-def _train(training: _Training, run: Run, identity: Mapping[str, JSON]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _train(
+    training: _TeacherTraining, run: Run, identity: Mapping[str, JSON]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Train to the last epoch, from the state in the folder or afresh; returns the last state as saved."""
     total = training.options.epochs
-    plan = Plan(
+    plan = LoopPlan(
         "teacher",
         total,
         training.options.checkpoint_every,

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from condense.pipeline.plan import Request
 
 
+QuickScore = Annotated[bool, typer.Option("--quick", help="Smallest budget, for a first try: the protocol hard-quick.")]
+Html = Annotated[
+    Path | None, typer.Option("-o", "--out", "--html", metavar="FILE.html", help="Write a report to this file.")
+]
+
+
 def evaluate(
     paths: Annotated[list[Path], typer.Argument(metavar="SET …", help="Condensed sets (.h5) of one method.")],
     config: Config = None,
@@ -53,10 +59,7 @@ def evaluate(
             autocompletion=complete.protocols,
         ),
     ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Use the protocol hard-quick: a first look in less than a third of the time."),
-    ] = False,
+    quick: QuickScore = False,
     network: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,7 +120,7 @@ def rank(
             autocompletion=complete.protocols,
         ),
     ] = "hard",
-    quick: Annotated[bool, typer.Option("--quick", help="Use the protocol hard-quick.")] = False,
+    quick: QuickScore = False,
     network: Annotated[
         str | None,
         typer.Option(
@@ -260,7 +263,7 @@ def audit(
     steps: Annotated[
         int | None, typer.Option("--steps", help="Training steps of the classifier, batches of 128. [default: 400]")
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report to this file.")] = None,
+    html: Html = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed.")] = 0,
     root: Root = None,
     image_size: ImageSize = None,

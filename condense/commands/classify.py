@@ -84,7 +84,7 @@ class Asked:
 
 
 @dataclass
-class _Bench:
+class _SeedRun:
     """What one seed works with."""
 
     plan: Plan
@@ -101,7 +101,7 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
     Args:
         request: of the recipe the data and, for generators, the options of the method dmis are used.
         asked: what is to be compared.
-        out: keeps a result an arm and seed, and the generators; what is there already is not done again.
+        out: keeps one result per arm and seed, and the generators; what is there already is not done again.
         progress: whether bars are drawn on stderr.
 
     Returns:
@@ -125,7 +125,7 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
         plan = _plan(request, of_generators, seed)
         if not chosen:
             chosen, refused = _chosen(asked.arms, plan.train.supervision)
-        bench = _Bench(plan, options, Run(None if out is None else out), given, progress)
+        bench = _SeedRun(plan, options, Run(None if out is None else out), given, progress)
         for name in chosen:
             found = _result(name, bench)
             accuracies.setdefault(name, []).append(found["accuracy"])
@@ -198,7 +198,7 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
         if not folder.is_dir():
             raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
         generator = Generator.load(Run(folder), best_device())
-        objective = str(generator.meta["objective"])
+        objective = generator.meta["objective"]
         if objective not in OBJECTIVES or objective in found:
             raise UserError(
                 f"{folder} holds a generator trained as {objective!r}; give at most one of {' and '.join(OBJECTIVES)}."
@@ -237,7 +237,7 @@ def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) ->
     }
 
 
-def _result(name: str, bench: _Bench) -> dict[str, Any]:
+def _result(name: str, bench: _SeedRun) -> dict[str, Any]:
     """The accuracy of an arm and the seconds it took, from the folder where it is there."""
     request = _identity(name, bench)
     folder, file = bench.folder.path, _file(name, bench.plan.recipe.seed)
@@ -256,7 +256,7 @@ def _file(name: str, seed: int) -> str:
     return f"{name}-{seed}.json"
 
 
-def _identity(name: str, bench: _Bench) -> dict[str, Any]:
+def _identity(name: str, bench: _SeedRun) -> dict[str, Any]:
     """All that the accuracy of an arm depends on, as JSON."""
     plan = bench.plan
     identity: dict[str, Any] = {
@@ -291,14 +291,14 @@ def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _accuracy(name: str, bench: _Bench) -> float:
+def _accuracy(name: str, bench: _SeedRun) -> float:
     """Test accuracy in percent."""
     return arm_accuracy(
         name, bench.plan, bench.options, lambda objective: _generator(objective, bench), progress=bench.progress
     )
 
 
-def _generator(objective: str, bench: _Bench) -> Generator:
+def _generator(objective: str, bench: _SeedRun) -> Generator:
     """The generator of that objective: given, trained for another arm of this seed, or trained now."""
     if objective in bench.given:
         bench.given[objective].check_data(bench.plan.train.images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -112,9 +113,7 @@ def _describe_data(source: Source, corruption: Corruption) -> dict[str, Any]:
         "wrong_labels": _wrong_share(supervision, source.truth),
         "may_flip": train.may_flip,
         "duplicates": _duplicates(source),
-        "sizes": {
-            f"{width}x{height}": count for (width, height), count in source.reading.sizes.most_common(_MOST_SIZES)
-        },
+        "sizes": _sizes(source.reading.sizes),
         "changed": dict(source.reading.changed),
         "skipped": {why: _some(files) for why, files in source.reading.skipped.items()},
         "notes": list(source.reading.notes),
@@ -131,6 +130,13 @@ def _mean_candidates(supervision: Supervision) -> float | None:
 
 def _some(files: Sequence[str]) -> dict[str, Any]:
     return {"files": len(files), "which": list(files[:_MOST_NAMED])}
+
+
+def _sizes(found: Counter[tuple[int, int]]) -> dict[str, int]:
+    """How many pictures have the most frequent sizes, and how many have others."""
+    told = {f"{width}x{height}": count for (width, height), count in found.most_common(_MOST_SIZES)}
+    others = found.total() - sum(told.values())
+    return {**told, "others": others} if others else told
 
 
 def _duplicates(source: Source) -> dict[str, int]:

@@ -69,7 +69,7 @@ class MetricsOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class _Bench:
+class _Yardstick:
     """What all sets are measured against."""
 
     given: LoadedData
@@ -147,7 +147,7 @@ def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: Loa
             )
 
 
-def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: Run) -> tuple[_Bench, Labels]:
+def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: Run) -> tuple[_Yardstick, Labels]:
     """The reference in its feature space, and the real images that stand in for a set."""
     source = given.source
     if options.cas is not None and (source.test is None or source.test_truth is None):
@@ -164,10 +164,10 @@ def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: 
         given, options.space, options.inception_weights, steps=options.steps, seed=options.seed, run=run
     )
     real = embedded(space, source.train.images[reference], labels[reference], run)
-    return _Bench(given, space, labels, real, options, run), stand_in
+    return _Yardstick(given, space, labels, real, options, run), stand_in
 
 
-def _measured(path: Path, made: CondensedSet, bench: _Bench) -> dict[str, Any]:
+def _measured(path: Path, made: CondensedSet, bench: _Yardstick) -> dict[str, Any]:
     started = time.perf_counter()
     found = bench.measure(made.pictures(), made.labels)
     if bench.options.cas is not None:
@@ -184,7 +184,7 @@ def _measured(path: Path, made: CondensedSet, bench: _Bench) -> dict[str, Any]:
     }
 
 
-def _floor(made: CondensedSet, stand_in: Labels, bench: _Bench) -> Metrics:
+def _floor(made: CondensedSet, stand_in: Labels, bench: _Yardstick) -> Metrics:
     """The metrics of real images; their CAS too where every class could give as many as the set has."""
     chosen = stand_in[np.argsort(bench.labels[stand_in], kind="stable")]
     found = bench.measure(bench.images[chosen], bench.labels[chosen])
@@ -204,7 +204,7 @@ def _floor(made: CondensedSet, stand_in: Labels, bench: _Bench) -> Metrics:
     return found
 
 
-def _cas(made: CondensedSet, bench: _Bench) -> float:
+def _cas(made: CondensedSet, bench: _Yardstick) -> float:
     """Classification accuracy score: train on the set, test on real images; percent.
 
     Source: Ravuri & Vinyals (2019), https://arxiv.org/abs/1905.10887.

@@ -78,7 +78,7 @@ class RankOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class _Bench:
+class _Comparisons:
     """Trains what sets are compared with, each once for the same labels."""
 
     options: RankOptions
@@ -171,7 +171,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     networks.check_fits(options.network or protocol(options.protocol).network, sets[0].images.shape[1])
     everyone = [real_data(made, data, options.seed) for made in sets]
     _check_one_data_set(paths, sets, everyone)
-    bench = _Bench(options, Run(None, progress=progress))
+    bench = _Comparisons(options, Run(None, progress=progress))
     entries = [_ranked(*each, bench) for each in zip(paths, sets, everyone, strict=True)]
     return {
         "data": everyone[0].source.train.name,
@@ -184,7 +184,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     }
 
 
-def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Bench) -> dict[str, Any]:
+def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Comparisons) -> dict[str, Any]:
     rules = protocol(bench.options.protocol)
     soft = made.soft_labels is not None and not bench.options.hard_labels
     own = SOFT_STORED if soft else rules

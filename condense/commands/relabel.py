@@ -78,6 +78,8 @@ def relabel_data(
     given = None if pred_probs is None else read_probabilities(pred_probs, plan.source)
     seen = None if features is None else read_features(features, plan.source)
     out = out or Path(f"{plan.source.train.name}-relabelled")
+    _refuse_within_data(plan, out)
+    _refuse_given_labels(plan, out / TABLE)
     prepare_folder(out, force=force)
     for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
         prepare_output(out / name, force=True)
@@ -143,6 +145,15 @@ def apply_decisions(
     prepare_output(out, force=force)
     write_labels(out, plan.source, applied(found, plan.source.supervision))
     return {"labels": str(out), "images": len(plan.source.train), **counted(found)}
+
+
+def _refuse_within_data(plan: Plan, out: Path) -> None:
+    """Raise `UserError` where a table in `out` would be read as one of the data, next time."""
+    data = Path(plan.recipe.data.name).resolve()
+    if data.is_dir() and out.resolve().is_relative_to(data):
+        raise UserError(
+            f"{out} lies in the folder of the data, as whose labels the table would be read; choose another."
+        )
 
 
 def _refuse_given_labels(plan: Plan, out: Path) -> None:

@@ -232,9 +232,12 @@ def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
             raise UserError(f"class_names must be UTF-8, found {error.object[:40]!r}; write them again.") from error
     if "candidates" in arrays and arrays["candidates"].ndim == 2:
         return class_names(arrays["candidates"].shape[1])
-    labels = [arrays[key] for key in ("train_labels", "test_labels", "clean_labels") if key in arrays]
-    labels += [given] if given is not None else []
-    numbers = np.concatenate([array.ravel() for array in labels])
+    labels = {key: arrays[key] for key in ("train_labels", "test_labels", "clean_labels") if key in arrays}
+    labels |= {"given labels": given} if given is not None else {}
+    for key, array in labels.items():
+        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+            check_labels(array, 0, key)
+    numbers = np.concatenate(list(labels.values()))
     _check_counted(numbers)
     return class_names(int(numbers.max()) + 1 if numbers.size else 0)
 
@@ -242,8 +245,7 @@ def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
 def _check_counted(numbers: npt.NDArray[Any]) -> None:
     """Refuse numbers that do not count classes from 0; a wild one must not become a billion class names."""
     values = np.unique(numbers).tolist()
-    if not values or not np.issubdtype(numbers.dtype, np.integer):
-        check_labels(numbers, 0, "labels")
+    if not values:
         return
     if values == list(range(1, len(values) + 1)):
         raise UserError(

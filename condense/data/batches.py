@@ -41,7 +41,7 @@ class EpochBatches:
 
     Args:
         n: images to choose from.
-        batch_size: indices a batch; may exceed n.
+        batch_size: indices per batch; may exceed n.
         seed: seed of the permutations.
     """
 
@@ -75,7 +75,7 @@ class LabelledBatches:
 
     Args:
         labelled: bool [n], which of the images to choose from have a label.
-        batch_size: indices a batch.
+        batch_size: indices per batch.
         share: least share of labelled images in it, 0..1.
         seed: seed of the permutations.
     """

@@ -64,7 +64,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Look:
+class PictureHeader:
     """A picture's header.
 
     Attributes:
@@ -84,7 +84,7 @@ class Look:
     frames: bool
 
 
-def look(file: Path) -> Look:
+def look(file: Path) -> PictureHeader:
     """What a picture's header says; of a picture of 16 bits the pixels are read too. Raises `Unreadable`."""
     with _opened(file) as image:
         frames = image.format not in ("JPEG", "MPO") and bool(getattr(image, "is_animated", False))
@@ -95,7 +95,7 @@ def look(file: Path) -> Look:
             width, height = height, width
         deepest = _deepest(image) if image.mode.startswith(_DEEP) else None
         grey = image.mode in ("1", "L") or deepest is not None
-        return Look((width, height), grey, orientation in _TURNS, image.has_transparency_data, deepest, frames)
+        return PictureHeader((width, height), grey, orientation in _TURNS, image.has_transparency_data, deepest, frames)
 
 
 def decode(file: Path, grey: bool, background: int, white: int, *, turned: bool = True) -> Image.Image:

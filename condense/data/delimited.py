@@ -6,8 +6,9 @@ import csv
 import io
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from condense.data.decode import SUFFIXES
 from condense.errors import UserError
 from condense.text import from_cell, shortened
 
@@ -48,8 +49,8 @@ def read(path: Path) -> TextTable:
     Unicode's form C, so that `café` is one word however it is composed.
 
     Raises:
-        UserError: the file cannot be read as text, two columns have one name, or a row has not as many cells as there
-            are columns.
+        UserError: the file cannot be read as text, its first line names a picture and no columns, two columns have one
+            name, or a row has not as many cells as there are columns.
     """
     lines = _text(path).splitlines(keepends=True)
     skipped = 0
@@ -64,6 +65,11 @@ def read(path: Path) -> TextTable:
         read_rows = [(tuple(map(from_cell, row)), reader.line_num + skipped) for row in reader if row]
     except csv.Error as error:
         raise UserError(f"{path} cannot be read as a table ({error}); write it again.") from error
+    image = next((name for name in columns if PurePosixPath(name).suffix.lower() in SUFFIXES), None)
+    if image is not None:
+        raise UserError(
+            f"{path} begins with {image!r}, an image; its first line must name the columns, e.g. file,label."
+        )
     repeated = next((name for name in columns if columns.count(name) > 1), None)
     if repeated is not None:
         raise UserError(f"{path} has two columns {repeated!r}; rename or remove one.")

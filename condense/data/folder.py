@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from condense.data import labels_csv, pictures, split_folders
+from condense.data.decode import LEVELS
 from condense.data.directory import Found, subfolders, walk
-from condense.data.pictures import Handling, Survey
+from condense.data.pictures import Form, Handling, Survey
 from condense.data.reading import Reading, in_list
 from condense.data.reading import files as files_are
 from condense.data.types import (
@@ -47,6 +48,7 @@ class _Listing:
     Attributes:
         unused: folder or file, and why what lies there is not used.
         otherwise: why pictures that lie elsewhere and are no part of it are not used.
+        notes: whole sentences about the folders.
     """
 
     train_files: list[Path]
@@ -56,6 +58,7 @@ class _Listing:
     classes: tuple[str, ...]
     unused: Mapping[Path, str] = field(default_factory=dict)
     otherwise: str = LOOSE
+    notes: tuple[str, ...] = ()
 
 
 def load(path: Path, handling: Handling) -> Source:
@@ -88,8 +91,24 @@ def load(path: Path, handling: Handling) -> Source:
         if why not in (HIDDEN, OTHER)
     )
     read = found.without(unreadable)
-    reading = Reading(read.sizes, read.changed(form), skipped, (*notes, *told))
+    blank = _blank(path, read, images, files, form)
+    reading = Reading(read.sizes, read.changed(form), skipped, (*listing.notes, *notes, *told, *blank))
     return _source(path, listing, images, readable, reading)
+
+
+def _blank(path: Path, found: Survey, images: Images, files: Sequence[Path], form: Form) -> tuple[str, ...]:
+    """A note where transparent pictures show one colour only, as white shapes do on white."""
+    lost = [
+        file.relative_to(path).as_posix()
+        for file, image in zip(files, images, strict=True)
+        if file in found.looks and found.looks[file].transparent and not np.ptp(image, axis=(0, 1)).any()
+    ]
+    if not lost:
+        return ()
+    shown = "1 transparent picture shows" if len(lost) == 1 else f"{len(lost)} transparent pictures show"
+    background = next(name for name, level in LEVELS.items() if level == form.background)
+    others = " or ".join(name for name in LEVELS if name != background)
+    return (f"{shown} one colour only, laid on {background}: {in_list(lost)}; try --background {others}.",)
 
 
 def _refuse_unreadable(path: Path, files: Sequence[Path], found: Survey, handling: Handling) -> None:
@@ -149,6 +168,8 @@ def _refuse_inner_splits(folder: Path) -> None:
     """Refuse splits within a class: training and test images would be thrown together."""
     splits = [inner.name for inner in subfolders(folder) if split_folders.split_of(inner.name) is not None]
     if len({split_folders.split_of(name) for name in splits}) > 1:
+        if len(subfolders(folder.parent)) == 1:
+            raise UserError(f"{folder.parent} holds only the folder {folder.name}, and that the splits; give {folder}.")
         raise UserError(
             f"{folder} has the folders {in_list(splits)} within a class, so training and test images would be thrown "
             f"together; put the splits above the classes: {splits[0]}/{folder.name}/…"
@@ -205,7 +226,21 @@ def _list_folders(path: Path) -> _Listing:
     files, labels = flatten(train, classes)
     given = Supervision.from_labels(labels, len(classes), trusted=False)
     unused = {folder: f"in {folder.name}/, beside {splits.test.name}/" for folder in splits.unused if splits.test}
-    return _Listing(files, given, *(flatten(test, classes) if test else _nothing()), classes, unused)
+    notes = _alike_inside(splits.train) if splits.test is None else ()
+    return _Listing(files, given, *(flatten(test, classes) if test else _nothing()), classes, unused, notes=notes)
+
+
+def _alike_inside(path: Path) -> tuple[str, ...]:
+    """A note where all class folders hold the same folders of pictures, and so may be splits of an unusual name."""
+    folders = subfolders(path)
+    inside = {tuple(inner.name for inner in subfolders(folder) if walk(inner).pictures) for folder in folders}
+    if len(inside) != 1 or len(names := inside.pop()) < 2:
+        return ()
+    told = in_list([folder.name for folder in folders])
+    return (
+        f"{told} all hold the folders {in_list(names)}, and are taken for the classes; if they are splits, call them "
+        "train and test.",
+    )
 
 
 def _list_table(path: Path, table: Path, everything: Found) -> _Listing:
@@ -232,7 +267,7 @@ def _test_folders(path: Path) -> dict[str, list[Path]]:
     return class_folders(folder) if folder else {}
 
 
-def _test_rows(rows: Sequence[labels_csv.Row]) -> dict[str, list[Path]]:
+def _test_rows(rows: Sequence[labels_csv.LabelRow]) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     for row in rows:
         if len(row.labels) != 1:

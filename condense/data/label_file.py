@@ -177,7 +177,7 @@ def _renumbered(sets: npt.NDArray[Any], classes: Sequence[str], what: str) -> np
 def _votes(columns: Sequence[npt.NDArray[Any]], names: Sequence[str], path: Path) -> Labels:
     for column, name in zip(columns, names, strict=True):
         if column.ndim != 1 or not np.issubdtype(column.dtype, np.integer):
-            raise UserError(f"{path}: {name!r} must hold one class an image to be an annotator's answers.")
+            raise UserError(f"{path}: {name!r} must hold one class per image to be an annotator's answers.")
     return np.stack([column.astype(np.int64) for column in columns], axis=1)
 
 

@@ -35,7 +35,7 @@ NAMES = ("labels.csv", "labels.tsv")
 
 
 @dataclass(frozen=True)
-class Row:
+class LabelRow:
     """One line: the image file, its candidate labels (none: unknown), their trust, the split, and the line number."""
 
     file: Path
@@ -53,7 +53,7 @@ def find(folder: Path) -> Path | None:
     return files[0] if files else None
 
 
-def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> list[Row]:
+def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> list[LabelRow]:
     """All rows of the table at `path`, each matched with one of the files below its folder.
 
     Args:
@@ -66,7 +66,6 @@ def read(path: Path, pictures: Sequence[Path], others: Sequence[Path] = ()) -> l
             listed before or outside the folder, an empty candidate, or an unknown split.
     """
     table = delimited.read(path).without_blank_rows()
-    _refuse_headless(table, path, pictures)
     label = label_column(("label", "labels"), ("suggested", "predicted_label"), table.columns, str(path))
     files, key = _key(table, path, pictures, others, label)
     file_column = key.column if key is not None else called(("file", "filename", "path", "image"), table.columns)
@@ -108,7 +107,7 @@ def _refuse_missing(table: TextTable, column: str, images: Sequence[int | None],
         raise UserError(told if not more else f"{told} So it is with {len(more)} more lines: {in_list(more, 20)}.")
 
 
-def supervision(rows: Sequence[Row], classes: Sequence[str]) -> Supervision:
+def supervision(rows: Sequence[LabelRow], classes: Sequence[str]) -> Supervision:
     """Rows as knowledge; no label means all classes.
 
     Raises:
@@ -131,16 +130,7 @@ def supervision(rows: Sequence[Row], classes: Sequence[str]) -> Supervision:
     return Supervision(candidates, trusted)
 
 
-def _refuse_headless(table: TextTable, path: Path, pictures: Sequence[Path]) -> None:
-    names = {file.relative_to(path.parent).as_posix() for file in pictures}
-    first = next((cell for cell in table.columns if cell.replace("\\", "/").removeprefix("./") in names), None)
-    if first is not None:
-        raise UserError(
-            f"{path} begins with {first!r}, an image; its first line must name the columns, e.g. file,label."
-        )
-
-
-def respelled(rows: Sequence[Row], classes: Sequence[str]) -> list[Row]:
+def respelled(rows: Sequence[LabelRow], classes: Sequence[str]) -> list[LabelRow]:
     """The rows with labels spelled as the `classes` are, where they are one name (`1` and `01`, see `index_of`)."""
     index = index_of(classes)
     places = {label: find_class(index, label) for row in rows for label in row.labels}
@@ -148,7 +138,7 @@ def respelled(rows: Sequence[Row], classes: Sequence[str]) -> list[Row]:
     return [replace(row, labels=tuple(dict.fromkeys(spelling[label] for label in row.labels))) for row in rows]
 
 
-def _rows(table: TextTable, files: Sequence[Path], label_column: str, path: Path) -> list[Row]:
+def _rows(table: TextTable, files: Sequence[Path], label_column: str, path: Path) -> list[LabelRow]:
     columns = {name.casefold(): table.column(name) for name in table.columns}
     blank = [""] * len(files)
     splits, trusts = columns.get(SPLIT, blank), columns.get(TRUSTED, blank)
@@ -161,7 +151,7 @@ def _rows(table: TextTable, files: Sequence[Path], label_column: str, path: Path
     for file, labels, split, trust, line, place in zip(files, written, splits, trusts, table.lines, where, strict=True):
         known = tuple(dict.fromkeys(spelling[plain(label)] for label in labels if plain(label) in spelling))
         stated = parse_trust(np.array([trust.strip()]), path)[0] if trust.strip() else len(known) != 1
-        rows.append(Row(file, known, bool(stated), _split(split, place), line))
+        rows.append(LabelRow(file, known, bool(stated), _split(split, place), line))
     return rows
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from condense.data.decode import LEVELS, Background, Look, Unreadable, decode, look
+from condense.data.decode import LEVELS, Background, PictureHeader, Unreadable, decode, look
 from condense.data.fit import Fit, chosen_side, fitted
 from condense.data.memory import check_fits
 from condense.data.reading import in_list
@@ -63,7 +63,7 @@ class Form:
 class Survey:
     """The headers of some files: of each what it says, or why it cannot be read."""
 
-    looks: Mapping[Path, Look]
+    looks: Mapping[Path, PictureHeader]
     unreadable: Mapping[Path, str] = field(default_factory=dict)
 
     @property
@@ -92,8 +92,8 @@ class Survey:
 
 
 def survey(files: Sequence[Path]) -> Survey:
-    """Look at the headers of all files."""
-    looks: dict[Path, Look] = {}
+    """PictureHeader at the headers of all files."""
+    looks: dict[Path, PictureHeader] = {}
     unreadable: dict[Path, str] = {}
     for file in files:
         try:
@@ -128,7 +128,7 @@ def common_form(found: Survey, handling: Handling) -> tuple[Form, tuple[str, ...
     return form, notes
 
 
-def full_scale(looks: Sequence[Look]) -> int:
+def full_scale(looks: Sequence[PictureHeader]) -> int:
     """The value of white in pictures of 16 bits a channel: the largest of as many bits as are used in all of them."""
     deepest = max((each.deepest for each in looks if each.deepest is not None), default=65535)
     return next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if deepest < 2**bits)

@@ -118,8 +118,8 @@ def _load_path(text: str, handling: Handling) -> Source:
             f"{', '.join(arrays.READERS)}, or one of {', '.join(NAMES)}."
         )
     near = difflib.get_close_matches(text.casefold(), NAMES, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"there is no data set and no path {text!r}; {hint}Known names: {', '.join(NAMES)}.")
+    known = f"did you mean {near[0]!r}? Known names" if near else "known names"
+    raise UserError(f"there is no data set and no path {text!r}; {known}: {', '.join(NAMES)}.")
 
 
 def _array_file(text: str) -> tuple[Path, str | None] | None:

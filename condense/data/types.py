@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -366,7 +366,9 @@ def check_beliefs(beliefs: Beliefs, n: int, num_classes: int, what: str = "belie
 def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = "labels") -> None:
     """Raise `UserError` unless `labels` are whole numbers [n] in [0, num_classes)."""
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{what} must be whole numbers [n], found {labels.dtype} {list(labels.shape)}.")
+        raise UserError(
+            f"{what} must be whole numbers [n], found {labels.dtype} {list(labels.shape)}{_numbering_hint(labels)}."
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
         hint = counting_hint(np.unique(labels).tolist(), num_classes)
@@ -374,6 +376,17 @@ def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = 
             f"{what}: entry {int(wrong[0])} is {int(labels[wrong[0]])}, outside 0..{num_classes - 1} "
             f"({wrong.size} such entries){hint}."
         )
+
+
+def _numbering_hint(labels: npt.NDArray[Any]) -> str:
+    """How labels [n] that are no whole numbers become such; empty where it is not known."""
+    if labels.dtype.kind in "SU" and labels.ndim == 1:
+        return "; number them by class_names, labels = numpy.unique(labels, return_inverse=True), and store both"
+    if labels.dtype.kind == "f" and labels.ndim == 1 and (np.isfinite(labels) & (labels == np.round(labels))).all():
+        return "; store labels.astype(int)"
+    if labels.dtype.kind == "f" and labels.ndim == 2:
+        return "; probabilities are for relabel's --pred-probs"
+    return ""
 
 
 def counting_hint(values: Sequence[int], num_classes: int) -> str:

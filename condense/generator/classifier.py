@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from condense.errors import UserError
@@ -48,7 +48,7 @@ def centred_interval(width: float, noise: NoiseDistribution = EDM_NOISE) -> tupl
 
     def imbalance(left: float) -> float:
         z_left, z_right = ((math.log(s) - noise.mean) / noise.std for s in (left, left + width))
-        return float(norm.cdf(z_left) - norm.sf(z_right))
+        return float(ndtr(z_left) - ndtr(-z_right))
 
     left = float(brentq(imbalance, 1e-12 * median, median, xtol=1e-15, rtol=1e-12))
     return left, left + width
@@ -61,9 +61,9 @@ def centred_schedule(steps: int, width: float = 6.4, noise: NoiseDistribution = 
     """
     _check_steps(steps)
     left, right = centred_interval(width, noise)
-    low, high = (float(norm.cdf((math.log(s) - noise.mean) / noise.std)) for s in (left, right))
+    low, high = (float(ndtr((math.log(s) - noise.mean) / noise.std)) for s in (left, right))
     quantiles = [low + (high - low) * (j + 0.5) / steps for j in range(steps)]
-    sigmas = tuple(math.exp(noise.mean + noise.std * float(norm.ppf(q))) for q in quantiles)
+    sigmas = tuple(math.exp(noise.mean + noise.std * float(ndtri(q))) for q in quantiles)
     return Schedule(sigmas, (1 / steps,) * steps)
 
 
@@ -80,7 +80,7 @@ def _check_steps(steps: int) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class NoisyView:
     """One noisy view of the images: its level, its weight in the error, and sigma eps [C, H, W], the same for all."""
 
     sigma: float
@@ -88,7 +88,7 @@ class Look:
     noise: Tensor
 
 
-def draw_looks(x_0: Tensor, schedule: Schedule, generator: torch.Generator, pairs: int) -> list[Look]:
+def draw_views(x_0: Tensor, schedule: Schedule, generator: torch.Generator, pairs: int) -> list[NoisyView]:
     """2 * T * `pairs` looks, level by level; each look with noise +eps is followed by the one with -eps."""
     looks = []
     for sigma, mass in schedule:
@@ -96,7 +96,7 @@ def draw_looks(x_0: Tensor, schedule: Schedule, generator: torch.Generator, pair
         for _ in range(pairs):
             noise = torch.randn(x_0.shape[1:], generator=generator, device=generator.device)
             noise = sigma * noise.to(x_0.device)
-            looks += [Look(sigma, weight, noise), Look(sigma, weight, -noise)]
+            looks += [NoisyView(sigma, weight, noise), NoisyView(sigma, weight, -noise)]
     return looks
 
 
@@ -117,7 +117,7 @@ def class_errors(
     Returns:
         float32 [B, c].
     """
-    looks = draw_looks(x_0, schedule, generator, pairs)
+    looks = draw_views(x_0, schedule, generator, pairs)
     # all looks in one batch: small batches leave the device idle
     x_t = torch.cat([x_0 + look.noise for look in looks])
     sigmas = torch.cat([torch.full((len(x_0),), look.sigma, device=x_0.device) for look in looks])

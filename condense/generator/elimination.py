@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from condense.generator.classifier import Look, Schedule, class_errors, draw_looks, logits_from_errors
+from condense.generator.classifier import NoisyView, Schedule, class_errors, draw_views, logits_from_errors
 from condense.generator.denoiser import Denoiser, squared_errors
 
 CERTAINTY = 1.0
@@ -88,7 +88,7 @@ def surviving_logits(
     Returns:
         Logits, float32 [B, c], up to a constant an image, and which classes survived, bool [B, c].
     """
-    looks = draw_looks(x_0, schedule, generator, pairs)
+    looks = draw_views(x_0, schedule, generator, pairs)
     race = Race(len(x_0), log_prior.to(x_0.device), margin, candidates)
     for both in sorted((looks[i : i + 2] for i in range(0, len(looks), 2)), key=lambda both: -both[0].sigma):
         rows, classes = race.to_run()
@@ -99,7 +99,7 @@ def surviving_logits(
     return race.logits(), race.alive
 
 
-def _errors(denoiser: Denoiser, x_0: Tensor, look: Look, rows: Tensor, classes: Tensor) -> Tensor:
+def _errors(denoiser: Denoiser, x_0: Tensor, look: NoisyView, rows: Tensor, classes: Tensor) -> Tensor:
     """Weighted squared errors [m] of image `rows` [m] under `classes` [m]."""
     sigma = torch.full((len(rows),), look.sigma, device=x_0.device)
     denoised = denoiser.one_class((x_0 + look.noise)[rows], sigma, classes)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +14,7 @@ from torch import Tensor
 from condense import rng
 from condense.data.batches import to_pixels, to_unit
 from condense.data.types import ImageData, Images, Mask, Supervision
-from condense.errors import RunFailed, UserError, in_short
+from condense.errors import RunFailed, UserError
 from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors
 from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
@@ -27,15 +24,12 @@ from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.networks import AllClass, Conditional
 from condense.generator.options import NetworkOptions
 from condense.generator.passes import in_parts, rows_at_once
+from condense.generator.record import TrainingRecord
 from condense.generator.sampler import heun
 from condense.precision import frozen_autocast
 from condense.preprocessing import planes
-from condense.run import JSON, Run, part_of
-from condense.tensor_file import check_finite
+from condense.run import Run
 
-FILE = "generator"
-SECOND = "second-stage"
-_MOST_SIDE = 4096  # of images a file may describe
 DEFAULT_SCHEDULE = centred_schedule(4)
 
 
@@ -52,21 +46,6 @@ def build_denoiser(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.derive(seed, "network"))
         return Denoiser(kind(network.shape(), image_shape[0], num_classes, coherent))
-
-
-def _check_described(
-    image_shape: tuple[int, int, int], classes: tuple[str, ...], tensors: Mapping[str, Tensor], temperature: float
-) -> None:
-    """Raise `ValueError` where a file describes what no generator is."""
-    if not all(1 <= size <= _MOST_SIDE for size in image_shape):
-        raise ValueError(f"images of {list(image_shape)} are none")
-    if len(classes) < 2 or len(set(classes)) != len(classes):
-        raise ValueError("it needs two class names or more, all different")
-    count = len(classes)
-    if tensors["log_prior"].shape != (count,) or tensors["transition"].shape != (count, count):
-        raise ValueError(f"prior and transition matrix are not of {count} classes")
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"the temperature is {temperature}")
 
 
 def _finite(values: Tensor, what: str) -> Tensor:
@@ -115,7 +94,7 @@ class Generator:
     transition: Tensor
     temperature: float
     bf16: bool
-    meta: dict[str, JSON]
+    meta: TrainingRecord
     eliminate: float | None = None
     second: Generator | None = None
     opinion: SecondOpinion | None = None
@@ -307,79 +286,15 @@ class Generator:
 
     def save(self, run: Run | str | Path) -> None:
         """Write generator.safetensors into a run folder, and that of a second stage into the folder below it."""
-        run = _run_of(run)
-        if self.second is not None and run.path is not None:
-            self.second.save(run.path / SECOND)
-        tensors = {f"network.{name}": tensor for name, tensor in self.denoiser.network.state_dict().items()}
-        tensors |= {"log_prior": self.log_prior, "transition": self.transition}
-        if self.opinion is not None:
-            tensors |= {f"opinion.{name}": tensor for name, tensor in self.opinion.tensors().items()}
-        if self.noisy_classifier is not None:
-            tensors |= {f"noisy.{name}": tensor for name, tensor in self.noisy_classifier.state_dict().items()}
-        run.save(
-            FILE,
-            tensors,
-            {
-                "network": json.loads(self.network.model_dump_json()),
-                "image_shape": list(self.image_shape),
-                "classes": list(self.classes),
-                "temperature": self.temperature,
-                "bf16": self.bf16,
-                "coherent": self.denoiser.coherent,
-                "eliminate": self.eliminate,
-                "opinion": None if self.opinion is None else self.opinion.numbers(),
-                "meta": self.meta,
-            },
-        )
+        from condense.generator import generator_file
+
+        generator_file.write(self, _run_of(run))
 
     @classmethod
     def load(cls, run: Run | str | Path, device: torch.device | str = "cpu") -> Generator:
         """Read what `save` wrote. Raises `UserError` where there is no generator or it does not fit its description."""
+        from condense.generator import generator_file
+
         if not isinstance(run, Run) and not Path(run).is_dir():
             raise UserError(f"There is no run folder {run}; make one with `dmis train` or `condense.train(…, run=…)`.")
-        run = _run_of(run)
-        found = run.load(FILE)
-        if found is None:
-            raise UserError(f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`.")
-        tensors, meta = found
-        check_finite(tensors, run.file(FILE))
-        try:
-            network = NetworkOptions.model_validate(meta["network"])
-            channels, height, width = (int(size) for size in meta["image_shape"])
-            classes = tuple(str(name) for name in meta["classes"])
-            _check_described((channels, height, width), classes, tensors, float(meta["temperature"]))
-            coherent = bool(meta.get("coherent", False))
-            weights = part_of(tensors, "network")
-            with torch.device("meta"):  # a wild number in the description must not become a huge network
-                sketch = build_denoiser(network, (channels, height, width), len(classes), 0, coherent=coherent)
-            expected = {name: tensor.shape for name, tensor in sketch.network.state_dict().items()}
-            if expected != {name: tensor.shape for name, tensor in weights.items()}:
-                raise ValueError("its weights are of another network than the one described")
-            denoiser = build_denoiser(network, (channels, height, width), len(classes), 0, coherent=coherent)
-            denoiser.network.load_state_dict(weights)
-            generator = cls(
-                denoiser.to(device).eval().requires_grad_(False),
-                network,
-                (channels, height, width),
-                classes,
-                tensors["log_prior"].to(device),
-                tensors["transition"].to(device),
-                float(meta["temperature"]),
-                bool(meta["bf16"]),
-                dict(meta["meta"]),
-                None if meta.get("eliminate") is None else float(meta["eliminate"]),
-            )
-            if meta.get("opinion") is not None:
-                of_opinion = part_of(tensors, "opinion")
-                generator.opinion = SecondOpinion.of(of_opinion, meta["opinion"], generator.image_shape).to(device)
-            if of_noisy := part_of(tensors, "noisy"):
-                classifier = NoisyClassifier(network.shape(), channels, len(classes))
-                classifier.load_state_dict(of_noisy)
-                generator.noisy_classifier = classifier.to(device).eval().requires_grad_(False)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
-            raise UserError(
-                f"{run.path}: {FILE}.safetensors does not describe a generator ({in_short(error)})."
-            ) from error
-        if run.path is not None and (run.path / SECOND / f"{FILE}.safetensors").is_file():
-            generator.second = cls.load(Run(run.path / SECOND), device)
-        return generator
+        return generator_file.read(_run_of(run), device)

@@ -1,4 +1,4 @@
-"""The two networks a generator can have: `AllClass` (every class in one pass) and `Conditional` (one class a pass).
+"""The two networks a generator can have: `AllClass` (every class in one pass) and `Conditional` (one class per pass).
 
 Both share `UNet`, the DDPM++ architecture: residual blocks with GroupNorm and SiLU, nearest/average resampling,
 self-attention at chosen levels, a noise embedding added after the first convolution, skip scale 1/sqrt(2).

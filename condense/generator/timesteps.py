@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from condense.errors import UserError
@@ -55,9 +55,9 @@ def edm_steps(left: float, right: float, steps: int, noise: NoiseDistribution = 
     Raises `UserError` unless 0 < left < right and steps >= 1.
     """
     _check(left, right, steps)
-    low, high = (float(norm.cdf((math.log(tau) - noise.mean) / noise.std)) for tau in (left, right))
+    low, high = (float(ndtr((math.log(tau) - noise.mean) / noise.std)) for tau in (left, right))
     middles = (low + (high - low) * (j + 0.5) / steps for j in range(steps))
-    return tuple(math.exp(noise.mean + noise.std * float(norm.ppf(q))) for q in middles)
+    return tuple(math.exp(noise.mean + noise.std * float(ndtri(q))) for q in middles)
 
 
 def ddpm_steps(left: float, right: float, steps: int) -> tuple[float, ...]:

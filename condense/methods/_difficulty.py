@@ -29,7 +29,7 @@ from condense.methods._members import class_members
 from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
 from condense.sets.assemble import assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
@@ -191,7 +191,7 @@ class Watch:
         ).to(self._device)
         self._optimizer = make_optimizer(self._network, self.fit_options())
 
-    def plan(self, title: str) -> Plan:
+    def plan(self, title: str) -> LoopPlan:
         """How long all networks are trained."""
         epochs, count = self._options.epochs, self._options.networks
 
@@ -199,7 +199,7 @@ class Watch:
             network, before = divmod(done - 1, epochs)
             return f"at epoch {before + 1} of {epochs}" + (f" of network {network + 1} of {count}" if count > 1 else "")
 
-        return Plan(title, count * epochs, SAVE_EVERY, place=place)
+        return LoopPlan(title, count * epochs, SAVE_EVERY, place=place)
 
     def epochs(self) -> Iterator[Step]:
         """Train the networks that are left, yielding after every epoch."""

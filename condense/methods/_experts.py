@@ -23,7 +23,7 @@ from condense import rng
 from condense.classifiers.fit import Augment, Epoch, FitOptions, fit
 from condense.classifiers.networks import Network
 from condense.errors import RunFailed
-from condense.resumable import Loop, Plan, Step
+from condense.resumable import Loop, LoopPlan, Step
 from condense.run import JSON, Run
 
 FOLDER = "experts"
@@ -158,7 +158,7 @@ def train_experts(experts: Experts, snapshots: Snapshots, run: Run) -> float:
         expert, before = divmod(done - 1, epochs)
         return f"at epoch {before + 1} of expert {expert + 1} of {experts.count}"
 
-    plan = Plan("experts", experts.count * epochs, counter=None, place=place, kept="what there is is")
+    plan = LoopPlan("experts", experts.count * epochs, counter=None, place=place, kept="what there is is")
     spent = _Stopwatch()
     Loop(run, plan).finish(_missing_epochs(experts, snapshots, spent))
     return spent.seconds

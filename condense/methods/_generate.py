@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions, check_top_k
+from condense.generator.record import as_json
 from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device
 from condense.methods._believed import believed_members
@@ -46,7 +47,7 @@ Drawn: TypeAlias = Literal["alike", "as-published"]
 class DrawOptions(Options):
     """How images are drawn from a trained generator and chosen."""
 
-    pool: float = Field(5.0, ge=1, description="samples drawn a class, as a multiple of ipc")
+    pool: float = Field(5.0, ge=1, description="samples drawn per class, as a multiple of ipc")
     sampler_steps: int = Field(18, ge=2, description="steps N of Heun's sampler (2N-1 evaluations)")
     guidance: float = Field(0.0, ge=0, description="strength of class guidance; 0 is plain conditional sampling")
     prototype_sigma: float | None = Field(
@@ -152,8 +153,8 @@ def condense_with_generator(
         options=options,
         seed=seed,
         cost=_cost(generator, generator.evaluations - before, time.perf_counter() - started),
-        notes={**notes, "generator": dict(generator.meta)}
-        | ({"second_stage": dict(generator.second.meta)} if generator.second else {}),
+        notes={**notes, "generator": as_json(generator.meta)}
+        | ({"second_stage": as_json(generator.second.meta)} if generator.second else {}),
     )
     if options.refine is None:
         return made
@@ -184,7 +185,7 @@ def _reused(folder: Run, method: str) -> Generator:
 def _cost(generator: Generator, drawn: int, seconds: float) -> Cost:
     """What drawing took plus the generator's training, also when that was reused or done in several sittings."""
     stages = [generator] if generator.second is None else [generator, generator.second]
-    trainings = [cast(Mapping[str, float], stage.meta) for stage in stages]
+    trainings = [stage.meta for stage in stages]
     return Cost(
         seconds=sum(training["seconds"] for training in trainings) + seconds,
         network_evaluations=int(sum(training["evaluations"] for training in trainings)) + drawn,
@@ -194,7 +195,7 @@ def _cost(generator: Generator, drawn: int, seconds: float) -> Cost:
 
 
 def pool_size(ipc: int, options: DrawOptions) -> int:
-    """Samples drawn a class in one round."""
+    """Samples drawn per class in one round."""
     return max(ipc, round(options.pool * ipc))
 
 

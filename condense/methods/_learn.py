@@ -1,6 +1,6 @@
 """The loop that learns images: progress, checkpoints, resuming, Ctrl-C and cost, whatever a step does.
 
-Shared by `dc`, `dsa`, `dm`, `mtt` and `frepo`; each brings a `Task`.
+Shared by `dc`, `dsa`, `dm`, `mtt` and `frepo`; each brings a `StepwiseMethod`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from condense.classifiers import networks
 from condense.data.types import TrainingSet
 from condense.errors import RunFailed, UserError
 from condense.options import Options
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
 from condense.sets.condensed_set import Cost
 
@@ -98,7 +98,7 @@ class Synthetic:
         self.evaluations += real + learned
 
 
-class Task(Protocol):
+class StepwiseMethod(Protocol):
     """What a method does in a step."""
 
     def step(self, step: int) -> dict[str, float]:
@@ -153,14 +153,14 @@ class Learning:
         run: Run,
         whose: Mapping[str, JSON],
         synthetic: Synthetic,
-        task: Task,
+        task: StepwiseMethod,
         *,
         steps: int,
         checkpoint_every: int,
     ) -> None:
         self.run, self.synthetic, self.task, self.steps = run, synthetic, task, steps
         self._peak = 0
-        self._loop = Loop(run, Plan("learning images", steps, checkpoint_every, METRIC_EVERY))
+        self._loop = Loop(run, LoopPlan("learning images", steps, checkpoint_every, METRIC_EVERY))
         self.fresh = not self._loop.resume(CHECKPOINT, self, whose)
         self._saved = self._loop.done
         if self.fresh:

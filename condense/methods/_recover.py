@@ -22,7 +22,7 @@ from condense.data.types import Images
 from condense.errors import RunFailed
 from condense.methods._statistics import watched_statistics
 from condense.options import Options
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, unpack_optimizer
 
 CHECKPOINT = "checkpoint"
@@ -111,7 +111,7 @@ class Recovery:
                 yield RecoveryStep(self.step, float(cross_entropy.detach()), float(statistics.detach()))
 
     def images(self) -> Images:
-        """The images made, `ipc` a class in class-major order: uint8 [c * ipc, H, W, C]."""
+        """The images made, `ipc` per class in class-major order: uint8 [c * ipc, H, W, C]."""
         groups = [made.reshape(-1, self.per_class, *self.teacher.image_shape) for made in self.made]
         x = torch.cat(groups, dim=1)[:, : self.ipc].flatten(0, 1)  # from [c, groups * per_class, C, H, W]
         pixels = (self.teacher.preprocessing.denormalise(x) * 255).round().clamp(0, 255)
@@ -170,7 +170,7 @@ def recover(
         UserError: the checkpoint is of another run.
     """
     recovery = Recovery(teacher, ipc, options, seed)
-    loop = Loop(run, Plan("recover", recovery.total, options.checkpoint_every, METRIC_EVERY))
+    loop = Loop(run, LoopPlan("recover", recovery.total, options.checkpoint_every, METRIC_EVERY))
     loop.resume(CHECKPOINT, recovery, identity, "checkpoint in this run folder")
     loop.finish(_told(step, options) for step in recovery.steps())
     return Recovered(recovery.images(), loop.seconds, recovery.total * len(recovery.labels))

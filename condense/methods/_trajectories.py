@@ -24,7 +24,7 @@ from condense.run import JSON
 
 
 @dataclass(frozen=True)
-class Row:
+class TrajectoryLengths:
     """What goes by the number of images per class; the names are those of `Options`."""
 
     student_steps: int
@@ -60,7 +60,7 @@ class TrajectoryMatching:
         reals: RealImages,
         synthetic: Synthetic,
         snapshots: Snapshots,
-        row: Row,
+        row: TrajectoryLengths,
         *,
         backbone: str,
         experts: int,

@@ -51,7 +51,7 @@ class Options(LearnOptions):
     real_batch: int = Field(256, ge=1, description="real images per class and step")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA,
-        description="operations of which one is drawn a class and step, joined by _; flip only as data.flip allows",
+        description="operations, joined by _, of which one is drawn per class and step; flip only as data.flip allows",
     )
 
 

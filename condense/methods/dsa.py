@@ -37,7 +37,7 @@ class Options(GradientMatchingOptions):
     init: Start = Field("real", description="where images start: noise or real")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA,
-        description="operations of which one is drawn a class and step, joined by _; flip only as data.flip allows",
+        description="operations, joined by _, of which one is drawn per class and step; flip only as data.flip allows",
     )
 
 

@@ -40,7 +40,7 @@ from condense.methods._pixels import (
     to_unit_pixels,
     whitening,
 )
-from condense.methods._trajectories import Row, TrajectoryMatching
+from condense.methods._trajectories import TrajectoryLengths, TrajectoryMatching
 from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
@@ -51,9 +51,9 @@ LARGEST_WHITENED = 32 * 32 * 3  # values per image; ZCA's matrices hold the squa
 
 
 ROWS = {
-    1: Row(50, 2, 2, 100.0, 1e-7, 0.01, True),
-    10: Row(30, 2, 20, 100.0, 1e-5, 0.001, True),
-    50: Row(30, 2, 40, 1000.0, 1e-5, 0.001, False),
+    1: TrajectoryLengths(50, 2, 2, 100.0, 1e-7, 0.01, True),
+    10: TrajectoryLengths(30, 2, 20, 100.0, 1e-5, 0.001, True),
+    50: TrajectoryLengths(30, 2, 40, 1000.0, 1e-5, 0.001, False),
 }
 
 
@@ -87,10 +87,10 @@ class Options(LearnOptions):
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA,
-        description="operations of which one is drawn a batch, joined by _; flip only as data.flip allows",
+        description="operations, joined by _, of which one is drawn per batch; flip only as data.flip allows",
     )
 
-    def row(self, ipc: int, values: int) -> tuple[int, Row]:
+    def row(self, ipc: int, values: int) -> tuple[int, TrajectoryLengths]:
         """What is asked for, filled up from the table for images of so many values; and the table's ipc."""
         known, row = nearest_row(ROWS, ipc)
         row = replace(row, zca=row.zca and values <= LARGEST_WHITENED)
@@ -191,13 +191,13 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     )
 
 
-def _expert_epochs(row: Row) -> int:
+def _expert_epochs(row: TrajectoryLengths) -> int:
     """The last epoch a student is ever matched with."""
     return row.start_epochs - 1 + row.expert_gap
 
 
 def _expert_identity(
-    train: TrainingSet, options: Options, row: Row, how: FitOptions, strategy: str | None, seed: int
+    train: TrainingSet, options: Options, row: TrajectoryLengths, how: FitOptions, strategy: str | None, seed: int
 ) -> dict[str, JSON]:
     """All that an expert's snapshots depend on; not how many epochs or experts there are."""
     return {
@@ -213,7 +213,7 @@ def _expert_identity(
     }
 
 
-def _expert_options(options: Options, row: Row, device: torch.device) -> FitOptions:
+def _expert_options(options: Options, row: TrajectoryLengths, device: torch.device) -> FitOptions:
     return FitOptions(
         epochs=_expert_epochs(row),
         batch_size=options.expert_batch,

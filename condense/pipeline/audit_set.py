@@ -11,7 +11,7 @@ import numpy as np
 
 from condense.data.types import Images, Labels
 from condense.evaluate.audit import Agreement, agreement
-from condense.evaluate.audit_report import AuditReport, Matrix, Pictures
+from condense.evaluate.audit_report import AuditReport, FramedPictures, Matrix
 from condense.evaluate.ddranking import compression_ratio, set_bytes
 from condense.evaluate.memorisation import AVERAGED_REAL, Memorisation, memorisation
 from condense.evaluate.neighbours import first_copies
@@ -145,11 +145,11 @@ def _told_of_averages(near: Memorisation) -> dict[str, Any]:
     }
 
 
-def _pairs(pictures: Images, train: Images, near: Memorisation) -> Pictures:
+def _pairs(pictures: Images, train: Images, near: Memorisation) -> FramedPictures:
     """The images nearest to the training data, each with its neighbour on the right."""
     order = np.argsort(near.distance, kind="stable")[:_SHOWN_PAIRS]
     both = np.stack([pictures[order], train[near.neighbour[order]]], axis=1).reshape(-1, *train.shape[1:])
-    return Pictures(
+    return FramedPictures(
         "The images nearest to the training data, each with its nearest training image; copies are framed",
         both,
         8,
@@ -157,13 +157,13 @@ def _pairs(pictures: Images, train: Images, near: Memorisation) -> Pictures:
     )
 
 
-def _triples(pictures: Images, train: Images, near: Memorisation) -> Pictures:
+def _triples(pictures: Images, train: Images, near: Memorisation) -> FramedPictures:
     """The images nearest to an average of two training images, each with those two on the right."""
     part = near.average_distance / np.maximum(near.distance, 1e-12)
     order = np.argsort(np.where(near.copied, np.inf, part), kind="stable")[:_SHOWN_TRIPLES]
     pair = near.average_pair[order]
     three = np.stack([pictures[order], train[pair[:, 0]], train[pair[:, 1]]], axis=1).reshape(-1, *train.shape[1:])
-    return Pictures(
+    return FramedPictures(
         "The images nearest to an average of two training images, each with those two; averages are framed",
         three,
         9,

@@ -45,7 +45,7 @@ class Regeneration(Options):
     """Options of `dmis-ce`."""
 
     per_class: int | None = Field(
-        None, ge=1, description="images drawn a class; as many in all as the training set has when empty"
+        None, ge=1, description="images drawn per class; as many in all as the training set has when empty"
     )
 
 

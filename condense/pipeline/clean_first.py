@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from condense import rng
 from condense.classifiers.cross import FoldOptions
 from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.generator.model import Generator
+from condense.generator.record import as_json
 from condense.generator.training.session import train_generator
 from condense.machine import best_device, num_processes
 from condense.methods._generate import GeneratorOptions
@@ -82,16 +81,16 @@ def _repaired_by_generator(plan: Plan, options: GeneratorOptions, run: Run) -> R
     generator = _labeller(plan, options, run)
     home = run if options.generator is None else Run(options.generator, progress=run.progress)
     train, believed = repaired_by(generator, plan.train, home)
-    meta = cast(Mapping[str, float], generator.meta)
+    meta = generator.meta
     return Repaired(
         train,
         Cost(
             seconds=meta["seconds"] + believed.seconds,
-            network_evaluations=int(meta["evaluations"]) + believed.evaluations,
-            peak_memory_bytes=int(meta["peak_memory_bytes"]),
-            images_seen=int(meta["images_seen"]),
+            network_evaluations=meta["evaluations"] + believed.evaluations,
+            peak_memory_bytes=meta["peak_memory_bytes"],
+            images_seen=meta["images_seen"],
         ),
-        {"labeller": generator.meta, **_notes(plan, train)},
+        {"labeller": as_json(meta), **_notes(plan, train)},
     )
 
 

@@ -15,11 +15,10 @@ import numpy.typing as npt
 from condense import rng
 from condense.classifiers.cross import fold_of
 from condense.data.fit import resize
-from condense.data.types import Images, Source, TrainingSet
+from condense.data.types import Beliefs, Images, Source, TrainingSet
 from condense.errors import UserError
 from condense.pipeline import own_numbers
 
-Beliefs = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 
 FOLDS = 5

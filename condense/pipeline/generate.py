@@ -17,7 +17,8 @@ import torch
 from condense import rng
 from condense.data.types import Images, Labels
 from condense.errors import Interrupted, RunFailed, UserError
-from condense.generator.model import FILE, Generator
+from condense.generator.generator_file import FILE
+from condense.generator.model import Generator
 from condense.machine import best_device
 from condense.pipeline.image_files import writer_of
 from condense.run import Run, Tracker, as_described, interrupt_guard, locked, prepare_folder, prepare_output
@@ -70,7 +71,7 @@ def generate(
     Args:
         generator_folder: run folder of a trained generator.
         wanted: what to draw.
-        out: an .h5, .hdf5 or .npz file that `--data` reads, or (without an ending) a folder with a folder a class.
+        out: an .h5, .hdf5 or .npz file that `--data` reads, or (without an ending) a folder with one folder per class.
         resume: whether to go on with the parts drawn before a stop.
         force: whether an existing file, or what was drawn before, is replaced.
         progress: whether a bar is drawn on stderr.

@@ -51,7 +51,7 @@ def _write_arrays(
 def _write_pictures(
     path: Path, pieces: Pieces, total: int, image_shape: tuple[int, int, int], classes: tuple[str, ...]
 ) -> None:
-    """A folder a class, as torchvision's ImageFolder and `--data` read it; see `condense.sets.export.to_folder`."""
+    """One folder per class, as torchvision's ImageFolder and `--data` read it; see `condense.sets.export.to_folder`."""
     folders, digits = folder_names(classes), len(str(total // len(classes) - 1))
     places = [0] * len(classes)
     with atomic_path(path) as temporary:

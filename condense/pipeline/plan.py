@@ -18,7 +18,7 @@ from condense import methods
 from condense.classifiers.cross import FoldOptions
 from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
-from condense.generator.model import FILE
+from condense.generator.generator_file import FILE
 from condense.generator.options import ObjectiveName
 from condense.methods._generate import PLAIN, GeneratorOptions
 from condense.notices import tell

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condense.data.reading import in_list
-from condense.data.types import Source, TrainingSet
+from condense.data.types import Beliefs, Source, TrainingSet
 from condense.errors import UserError
 from condense.generator.labels.posterior import (
     estimate_transition,
@@ -20,8 +20,6 @@ from condense.generator.labels.posterior import (
 )
 from condense.generator.labels.suggestions import Suggestions
 from condense.pipeline import own_numbers
-
-Beliefs = npt.NDArray[np.float32]
 
 LEFT_OUT = (
     "probabilities from a file: no network is trained and no image looked at. The answer is as good as they are; they "

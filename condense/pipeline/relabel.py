@@ -10,15 +10,14 @@ import numpy.typing as npt
 import torch
 
 from condense.classifiers.cross import FoldOptions, out_of_fold
-from condense.data.types import Beliefs as Believed
-from condense.data.types import Corruption, Labels, Mask, Supervision, TrainingSet, Truth
+from condense.data.types import Beliefs, Corruption, Labels, Mask, Supervision, TrainingSet, Truth
 from condense.errors import UserError
 from condense.generator.model import Generator
-from condense.generator.training.two_stage import Beliefs, beliefs
+from condense.generator.training.two_stage import KeptBeliefs, beliefs
 from condense.run import Run
 
 
-def repaired_by(generator: Generator, train: TrainingSet, run: Run) -> tuple[TrainingSet, Beliefs]:
+def repaired_by(generator: Generator, train: TrainingSet, run: Run) -> tuple[TrainingSet, KeptBeliefs]:
     """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z).
 
     Returns the relabelled data, which carries these beliefs for methods that learn from them, and the beliefs with what
@@ -98,7 +97,7 @@ def check_cleanlab(supervision: Supervision) -> None:
         )
 
 
-def relabelled(train: TrainingSet, labels: Labels, by: str, beliefs: Believed | None = None) -> TrainingSet:
+def relabelled(train: TrainingSet, labels: Labels, by: str, beliefs: Beliefs | None = None) -> TrainingSet:
     """The same images with one label each, int64 [n], that may be wrong, and what the one who gave them believes."""
     supervision = Supervision.from_labels(labels, train.images.num_classes, trusted=False)
     corruption = Corruption(f"{train.corruption.spec}, labels repaired by {by}", train.corruption.seed, None)

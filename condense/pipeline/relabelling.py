@@ -7,14 +7,13 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from condense.data.corrupt import imprecise_share
 from condense.data.label_cells import write_candidates
-from condense.data.types import Labels, Mask, Source, Supervision, Truth
+from condense.data.types import Beliefs, Labels, Mask, Source, Supervision, Truth
 from condense.errors import UserError
 from condense.generator.labels.suggestions import Suggestions, suggest
 from condense.generator.model import Generator
@@ -31,8 +30,6 @@ COLUMNS = (
     *("file", "given_label", "predicted_label", "label_quality", "is_label_issue"),  # cleanlab's names
     *("suggested", "confidence"),
 )
-
-Beliefs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +203,7 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
         return ask(Generator.load(Run(options.generator), best_device()), plan, run)
     generator = train_stages(plan.train, options.network, options.train, None, plan.recipe.seed, run)
     found = ask(generator, plan, run)
-    spent = cast(int, generator.meta["evaluations"]) + found.network_evaluations
+    spent = generator.meta["evaluations"] + found.network_evaluations
     return dataclasses.replace(found, network_evaluations=spent, seconds=time.perf_counter() - started)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from condense.errors import UserError
 from condense.files import check_name, sweep
-from condense.generator.model import FILE as GENERATOR
-from condense.generator.model import SECOND
+from condense.generator.generator_file import FILE as GENERATOR
+from condense.generator.generator_file import SECOND
 from condense.machine import is_worker
 from condense.methods._generate import REFINED
 from condense.pipeline.clean_first import FOLDER as LABELLER

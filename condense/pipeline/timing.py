@@ -21,7 +21,7 @@ from condense.errors import UserError
 from condense.generator.labels.noisy_classifier import NoisyClassifier
 from condense.generator.model import build_denoiser
 from condense.generator.options import NetworkOptions
-from condense.generator.training.prerequisites import Aids
+from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps
 from condense.generator.training.trainer import Trainer, default_accelerator
 from condense.machine import best_device, peak_memory_bytes
@@ -87,16 +87,16 @@ def _step_seconds(data: TrainingSet, part: Part) -> float:
     return _each(lambda: next(going))
 
 
-def _stand_ins(data: TrainingSet, part: Part) -> Aids:
+def _stand_ins(data: TrainingSet, part: Part) -> Prerequisites:
     """What an objective needs beforehand, untrained: it takes as long."""
     assert part.options is not None and isinstance(part.network, NetworkOptions)
     num_classes, channels, device = data.images.num_classes, data.images.channels, best_device()
     if part.options.objective == "cad":
-        return Aids(coherence=torch.ones(len(data), num_classes, device=device))
+        return Prerequisites(coherence=torch.ones(len(data), num_classes, device=device))
     if part.options.objective == "tdsm" and not part.believed:
         classifier = NoisyClassifier(part.network.shape(), channels, num_classes).to(device).eval()
-        return Aids(transition=0.8 * torch.eye(num_classes) + 0.2 / num_classes, classifier=classifier)
-    return Aids()
+        return Prerequisites(transition=0.8 * torch.eye(num_classes) + 0.2 / num_classes, classifier=classifier)
+    return Prerequisites()
 
 
 def _image_seconds(data: TrainingSet, network: NetworkOptions | str, learns: bool) -> float:

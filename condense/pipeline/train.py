@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from condense.errors import UserError
 from condense.generator.model import Generator
@@ -73,8 +72,8 @@ def describe_training(generator: Generator, plan: Plan, run: Path | None) -> Tra
     stages = [generator] if generator.second is None else [generator, generator.second]
     return Training(
         run,
-        sum(cast(float, stage.meta["seconds"]) for stage in stages),
-        sum(cast(int, stage.meta["evaluations"]) for stage in stages),
+        sum(stage.meta["seconds"] for stage in stages),
+        sum(stage.meta["evaluations"] for stage in stages),
         generator.temperature,
         test_accuracy(generator, plan),
         labels_recovered(generator, plan),

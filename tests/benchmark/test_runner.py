@@ -476,7 +476,7 @@ def test_a_job_by_way_of_submitit(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_of_a_cell_stops_nothing(copy: Path, name: str, content: str) -> None:
-    """faults.md, case 32: contents of another kind stopped the whole benchmark."""
+    """Contents of another kind stopped the whole benchmark."""
     for file in (copy / "out").rglob(name):
         file.write_text(content)
     if name == "recipe.json" and content.startswith("{"):
@@ -488,7 +488,7 @@ def test_a_damaged_file_of_a_cell_stops_nothing(copy: Path, name: str, content: 
 
 
 def test_a_score_that_lacks_a_key_is_missing(copy: Path) -> None:
-    """faults.md, case 32: score.json lacking a key stopped the whole benchmark."""
+    """A score.json lacking a key stopped the whole benchmark."""
     files_of_scores = sorted((copy / "out").rglob("score.json"))
     for file, key in zip(files_of_scores, ("sha256", "network", "accuracies", "mean", "std", "ci95"), strict=False):
         score = json.loads(file.read_text())

@@ -214,7 +214,7 @@ def test_batch_norm_sees_the_whole_batch(monkeypatch):
 
 @pytest.mark.parametrize("name", ["convnet3-bn", "resnet18-bn"])
 def test_a_last_batch_of_one_image_joins_the_one_before_under_batch_norm(name):
-    """faults.md, case 11: 33 images in batches of 16 were a traceback with resnet18-bn."""
+    """33 images in batches of 16 were a traceback with resnet18-bn."""
     x, y = digits_like(33)
     network = networks.build(name, in_channels=1, image_size=8, num_classes=3, seed=0)
     seen = []
@@ -226,7 +226,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before_under_batch_norm(name):
 
 
 def test_a_last_batch_of_one_image_stays_without_batch_norm():
-    """faults.md, case 11: nothing changes where nothing was wrong."""
+    """Nothing changes where nothing was wrong."""
     network = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=0)
     seen = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))

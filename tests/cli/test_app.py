@@ -84,7 +84,7 @@ def test_a_process_answers_on_stdout_with_json_alone_and_bars_go_to_stderr(
 def test_a_process_that_is_told_to_end_saves(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C has a test of its own below; a logout sends SIGHUP, a cluster SIGTERM."""
     method = ["--method", "dm", "--ipc", "1", "--set", "iterations=100000", "--set", "real_batch=8", "--quiet"]
-    command = [*DMIS, "condense", *method, "--set", "checkpoint_every=100000", "--run", "run", "--log", "tensorboard"]
+    command = [*DMIS, "condense", *method, "--set", "checkpoint_every=100000", "--run", "run"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "metrics.jsonl").exists() and process.poll() is None:
@@ -97,15 +97,11 @@ def test_a_process_that_is_told_to_end_saves(number: signal.Signals, tmp_path: P
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".partial-")]
 
 
-def test_a_run_computes_where_it_is_told_to_and_logs_to_tensorboard(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own
+def test_a_run_computes_where_it_is_told_to_and_logs_to_tensorboard(tmp_path: Path, dmis: Dmis) -> None:
     short = ["--set", "train.steps=20", "--set", "train.second_opinion=false", "--quiet"]
-    done = subprocess.run(
-        [*DMIS, *TRAIN, *short, "--device", "cpu", "--log", "tensorboard", "--run", "run"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
+    done = dmis(*TRAIN, *short, "--device", "cpu", "--log", "tensorboard", "--run", "run")
+    assert done.code == 0, done.err
     (events,) = (tmp_path / "run" / "tensorboard").iterdir()
     assert events.name.startswith("events.out.tfevents") and b"dmis/loss" in events.read_bytes()
 

@@ -32,6 +32,7 @@ def test_every_output_can_be_given_as_o():
         "classify",
         "generate",
         "export",
+        "audit",
     ):
         assert {"-o", "--out"} <= found[name], name
     assert {"--run", "--out"} <= found["train"], "what training writes is its run folder"

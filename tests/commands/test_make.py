@@ -440,7 +440,7 @@ def test_a_second_stage_and_prototypes_are_the_default_of_every_generator(method
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, dmis: Dmis, monkeypatch) -> None:
-    """faults.md, cases 12 and 27: `--out` a folder, names too long, seeds of 2^64 failed after the work."""
+    """`--out` a folder, names too long, seeds of 2^64 failed after the work."""
     monkeypatch.setattr("condense.commands.condense.make_set", lambda *_: pytest.fail("work was begun"))
     (tmp_path / "folder.h5").mkdir()
     command = ("condense", "--method", "random", "--ipc", 1)
@@ -459,7 +459,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, dmis:
 
 
 def test_two_seeds_share_no_run_folder(tmp_path: Path, dmis: Dmis) -> None:
-    """faults.md, case 28: two `condense` with seeds 0 and 1 shared runs/digits-dmis-ipc1."""
+    """Two `condense` with seeds 0 and 1 shared runs/digits-dmis-ipc1."""
     for seed in (0, 1):
         assert dmis("condense", "--method", "random", "--ipc", 1, "--seed", seed, "--out", f"{seed}.h5").code == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
@@ -469,7 +469,7 @@ def test_two_seeds_share_no_run_folder(tmp_path: Path, dmis: Dmis) -> None:
 
 
 def test_a_run_folder_at_work_is_left_alone(tmp_path: Path, dmis: Dmis) -> None:
-    """faults.md, case 28: no lock on run folders."""
+    """No lock on run folders."""
     with locked(tmp_path / "run", "run"):
         for more in ((), ("--force",), ("--resume",)):
             answer = dmis("condense", "--method", "random", "--ipc", 1, "--out", "a.h5", "--run", "run", *more)
@@ -479,7 +479,7 @@ def test_a_run_folder_at_work_is_left_alone(tmp_path: Path, dmis: Dmis) -> None:
 
 @pytest.mark.parametrize("content", ['{"data": null}', "[]", "null", '{"data": [1]}', "{", "[" * 100_000])
 def test_a_damaged_recipe_of_a_run_is_a_sentence(tmp_path: Path, dmis: Dmis, trained: Path, content: str) -> None:
-    """faults.md, case 32: recipe.json with `data: null`."""
+    """A recipe.json with `data: null`."""
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "run" / "recipe.json").write_text(content)
     answer = dmis("train", "--noise", "sym:0.4", "--run", "run", "--resume")

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,6 @@ from condense.evaluate import protocols
 from condense.evaluate.ddranking import label_robust_score
 from condense.sets.hdf5 import read, write
 
-DMIS = [sys.executable, "-P", "-m", "condense"]
 BRIEF = ("--network", "mlp", "--repeats", "2", "--steps", "20", "-q", "--json")
 
 
@@ -39,11 +36,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condense.commands.rank.SOFT_STORED", dataclasses.replace(protocols.SOFT_STORED, epochs=1))
 
 
-def test_a_process_ranks_sets_by_fractions(sets: dict[str, Path], tmp_path: Path) -> None:
-    command = [*DMIS, "rank", *map(str, sets.values()), "--protocol", "quick", *BRIEF]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (answer,) = done.stdout.splitlines()
+def test_sets_are_ranked_by_fractions(sets: dict[str, Path], dmis: Dmis, tmp_path: Path) -> None:
+    done = dmis("rank", *sets.values(), "--protocol", "quick", *BRIEF)
+    assert done.code == 0, done.err
+    (answer,) = done.out.splitlines()
     told = json.loads(answer)
     assert (told["data"], told["protocol"]["name"], told["soft_protocol"]) == ("digits", "quick", None)
     found = {Path(entry["path"]).stem: entry for entry in told["sets"]}

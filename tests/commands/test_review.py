@@ -88,7 +88,7 @@ def test_the_page_holds_originals_twins_outliers_and_the_classes(dmis: Dmis, fol
     assert [state["items"][twin]["file"] for twin in again["twins"]] == ["standing/03.png"]
     assert [file for file, item in items.items() if item["outlier"]] == ["standing/odd.png"]
     assert [len(state["rows"]), len(state["items"])] == [62, len(items)] and len(items) < 12
-    assert "This is what it leaves out" in html and "near-duplicates that disagree" in html.lower()
+    assert "What this leaves out" in html and "near-duplicates that disagree" in html.lower()
     assert "dmis relabel pictures --image-size 32 --apply decisions.json" in html
     cells = [" ".join(text.split()) for text in page.texts]
     assert cells[cells.index("most often really") :].count("lying") >= 2
@@ -149,8 +149,17 @@ def test_given_labels_are_never_written_over(dmis: Dmis, folder: Path) -> None:
         answer = dmis("relabel", "pictures", "--image-size", 32, "--apply", file, "--out", place, *more)
         assert answer.code == 2 and "holds the labels given, which are never written over" in answer.err
     assert (folder / "labels.csv").read_bytes() == before
+    for out in ("pictures", "pictures/lying", "./pictures/../pictures"):
+        answer = dmis(*ASK, "--out", out, "--force")
+        assert answer.code == 2 and "lies in the folder of the data" in answer.err
+    assert (folder / "labels.csv").read_bytes() == before and not list(folder.rglob("review.html"))
     (folder / "labels.csv").rename("mine.csv")
     assert dmis("relabel", "pictures", "--image-size", 32, "--labels", "mine.csv", "--apply", file).code == 2  # no twin
+    assert dmis(*ASK, "--out", "out").code == 0
+    before = Path("out/labels.csv").read_bytes()
+    answer = dmis(*ASK, "--labels", "out/labels.csv", "--out", "out", "--force")
+    assert answer.code == 2 and "never written over" in answer.err
+    assert Path("out/labels.csv").read_bytes() == before
 
 
 GOOD = {"file": "lying/40.png", "decision": "accepted", "label": "standing"}

@@ -255,7 +255,6 @@ def test_condensed_sets_are_no_data(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
 def test_class_names_that_are_no_utf8_are_a_sentence(tmp_path, suffix):
-    """faults.md, case 13."""
     arrays = {
         "images": np.zeros((2, 4, 4), np.uint8),
         "labels": np.arange(2),
@@ -272,7 +271,7 @@ def test_class_names_that_are_no_utf8_are_a_sentence(tmp_path, suffix):
 
 
 def test_our_own_hdf5_has_checksums_and_no_text_of_variable_length(tmp_path):
-    """faults.md, case 22: one flipped bit of our own file hung for ever."""
+    """One flipped bit of our own file hung for ever."""
     hdf5_data.write(
         tmp_path / "own.h5", [(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2))], (2, 4, 4, 1), ("große Eule", "")
     )
@@ -284,7 +283,7 @@ def test_our_own_hdf5_has_checksums_and_no_text_of_variable_length(tmp_path):
 
 @pytest.mark.parametrize("name", ["condensed_98.h5", "plain_110_h5new.h5", "plain_283_h5own.h5"])
 def test_files_that_hang_or_crash_the_hdf5_library_are_a_sentence(name, monkeypatch):
-    """faults.md, cases 22 and 23: kept files that hung for ever or ended the process by SIGSEGV."""
+    """Kept files that hung for ever or ended the process by SIGSEGV."""
     monkeypatch.setattr(hdf5_file, "SECONDS", 3.0)
     file = Path(__file__).parents[1] / "damaged" / name
     for read in (lambda: sources.load(str(file)), lambda: condensed.read(file)):
@@ -308,7 +307,7 @@ def virtual(file: h5py.File, name: str, target: Path) -> None:
 
 @pytest.mark.parametrize("place", [linked, stored_outside, virtual])
 def test_nothing_outside_the_file_is_read(tmp_path, place):
-    """faults.md, case 22: a private file's bytes came back as pixels."""
+    """A private file's bytes came back as pixels."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"private!" * 2)
     with h5py.File(tmp_path / "some.h5", "w") as file:
@@ -321,7 +320,7 @@ def test_nothing_outside_the_file_is_read(tmp_path, place):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", ["images", "soft_labels", "preprocessing"])
 def test_a_link_to_a_named_pipe_is_never_opened(tmp_path, name):
-    """faults.md, case 23: `/preprocessing` as an external link to a pipe hung for ever."""
+    """`/preprocessing` as an external link to a pipe hung for ever."""
     os.mkfifo(tmp_path / "pipe")
     with h5py.File(tmp_path / "some.h5", "w", libver=("v110", "v110")) as file:
         file.attrs["schema"] = np.bytes_("condensed-set/1")
@@ -339,7 +338,7 @@ def test_a_link_to_a_named_pipe_is_never_opened(tmp_path, name):
 
 
 def test_little_that_claims_much_is_refused_before_memory_is_taken(tmp_path):
-    """faults.md, case 22: a file of 22 kB took 2.8 GB."""
+    """A file of 22 kB took 2.8 GB."""
     with h5py.File(tmp_path / "some.h5", "w") as file:
         file.create_dataset("images", (3 * 2**20, 32, 32), np.uint8, chunks=(2**10, 32, 32), compression="gzip")
         file["labels"] = np.zeros(3 * 2**20, np.uint8)
@@ -348,7 +347,7 @@ def test_little_that_claims_much_is_refused_before_memory_is_taken(tmp_path):
 
 
 def test_a_file_open_for_writing_elsewhere_is_told_as_such(tmp_path):
-    """faults.md, case 36: it was called damaged."""
+    """It was called damaged."""
     with h5py.File(tmp_path / "some.h5", "w", libver="latest") as file:
         file["images"] = np.zeros((2, 4, 4), np.uint8)
         file.flush()
@@ -357,7 +356,7 @@ def test_a_file_open_for_writing_elsewhere_is_told_as_such(tmp_path):
 
 
 def test_a_packed_file_that_would_unpack_beyond_all_measure_is_refused(tmp_path):
-    """faults.md, case 33, of another format: a zip of nothing but zeros."""
+    """A zip of nothing but zeros."""
     with zipfile.ZipFile(tmp_path / "some.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         with archive.open("images.npy", "w", force_zip64=True) as stream:
             np.lib.format.write_array_header_1_0(
@@ -369,3 +368,18 @@ def test_a_packed_file_that_would_unpack_beyond_all_measure_is_refused(tmp_path)
             np.lib.format.write_array(stream, np.arange(300) % 2)
     with pytest.raises(UserError, match="would unpack"):
         sources.load(str(tmp_path / "some.npz"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.array(["cat", "dog", "cat"]), r"train_labels must be whole numbers \[n\], found <U3 \[3\]; number them by"),
+        (np.array([0.0, 1.0, 0.0]), r"found float64 \[3\]; store labels.astype\(int\)"),
+        (np.array([0.5, 1.0, 0.0]), r"found float64 \[3\]\.$"),
+        (np.array([[0.5, 0.5], [0.2, 0.8], [1, 0]]), r"found float64 \[3, 2\]; probabilities are for .* --pred-probs"),
+    ],
+)
+def test_labels_of_another_kind_are_refused_with_the_remedy(tmp_path, labels, said):
+    np.savez(tmp_path / "d.npz", train_images=np.zeros((3, 4, 4), np.uint8), train_labels=labels)
+    with pytest.raises(UserError, match=said):
+        sources.load(tmp_path / "d.npz")

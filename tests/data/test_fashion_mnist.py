@@ -121,7 +121,7 @@ def test_a_failed_download_is_one_sentence():
 
 
 def test_a_bomb_takes_no_memory(tmp_path):
-    """faults.md, case 33: a gzip bomb as IDX took 6.3 GB."""
+    """A gzip bomb as IDX took 6.3 GB."""
     count = 400_000
     with gzip.open(tmp_path / "bomb.gz", "wb", compresslevel=1) as stream:
         stream.write(bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28)))

@@ -261,3 +261,34 @@ def test_a_table_of_relabel_gives_the_suggested_labels(tmp_path):
     source = load(tmp_path)
     assert source.supervision.observed.tolist() == [1, 0] and source.supervision.kind == "noisy"
     assert source.files == ("0.png", "1.png")
+
+
+def test_splits_of_unusual_names_are_told_of(tmp_path):
+    for split in ("trn", "tst"):
+        for value, kind in enumerate(("cat", "dog")):
+            paint(tmp_path / split / kind / "1.png", value)
+    source = load(tmp_path)
+    (note,) = source.reading.notes
+    assert source.train.classes == ("trn", "tst") and "trn, tst all hold the folders cat, dog" in note
+    paint(tmp_path / "trn" / "eel" / "1.png")
+    assert not load(tmp_path).reading.notes, "folders within classes are none of our business where they differ"
+    whole = tmp_path / "whole" / "photos"
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        paint(whole / name / "1.png")
+    with pytest.raises(UserError, match=r"holds only the folder photos, and that the splits; give .*photos"):
+        load(tmp_path / "whole")
+
+
+def test_shapes_that_vanish_on_the_background_are_told_of(tmp_path):
+    """A white shape whose ground is transparent is white on white."""
+    paint(tmp_path / "a" / "1.png", 7)
+    paint(tmp_path / "b" / "1.png", 9)
+    shape = Image.new("LA", (6, 6), (255, 0))
+    shape.paste((255, 255), (2, 2, 4, 4))
+    shape.save(tmp_path / "a" / "logo.png")
+    (note,) = load(tmp_path).reading.notes
+    assert note == (
+        "1 transparent picture shows one colour only, laid on white: a/logo.png; try --background grey or black."
+    )
+    dark = load(tmp_path, background="black")
+    assert not dark.reading.notes and np.ptp(dark.train.images[1]) == 255

@@ -259,7 +259,7 @@ def test_object_arrays_inside_a_checkpoint_are_no_labels(tmp_path, source):
 
 
 def test_a_pickle_takes_no_memory_for_nothing(tmp_path, source):
-    """faults.md, case 33: eight bytes asked for 4.6 GB by a number in the memo."""
+    """Eight bytes asked for 4.6 GB by a number in the memo."""
     (tmp_path / "a.pkl").write_bytes(b"\x80\x04]r\xff\xff\xff\x0f.")
     with pytest.raises(UserError, match="numbers what it holds beyond its length"):
         label_file.read(str(tmp_path / "a.pkl"), source)
@@ -275,14 +275,14 @@ def test_a_pickle_takes_no_memory_for_nothing(tmp_path, source):
 
 @pytest.mark.parametrize("wrap", [lambda tensor: tensor, lambda tensor: {"noisy_label": tensor}])
 def test_a_tensor_of_stride_zero_takes_no_memory(tmp_path, source, wrap):
-    """faults.md, case 33: a stride-0 .pt tried 44 GB."""
+    """A stride-0 .pt tried 44 GB."""
     torch.save(wrap(torch.zeros(1, dtype=torch.int64).expand(6, 10**9)), tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"claims 48,000,000,000 bytes and stores fewer"):
         label_file.read(str(tmp_path / "a.pt"), source)
 
 
 def test_a_packed_torch_file_is_refused(tmp_path, source):
-    """faults.md, case 33: what a zip would unpack is looked at first."""
+    """What a zip would unpack is looked at first."""
     torch.save({"noisy_label": torch.zeros(10**6, dtype=torch.int64)}, tmp_path / "plain.pt")
     with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "a.pt", "w", 8) as packed:
         for name in plain.namelist():
@@ -292,14 +292,14 @@ def test_a_packed_torch_file_is_refused(tmp_path, source):
 
 
 def test_the_largest_number_is_no_word_for_unknown(tmp_path, source):
-    """faults.md, case 29: uint64 2^64 - 1 became "unknown"."""
+    """A uint64 of 2^64 - 1 became "unknown"."""
     np.save(tmp_path / "a.npy", np.array([0, 1, 2, 0, 1, 2**64 - 1], dtype=np.uint64))
     with pytest.raises(UserError, match="18446744073709551615"):
         label_file.read(str(tmp_path / "a.npy"), source)
 
 
 def test_of_two_columns_of_one_name_none_wins(tmp_path, source):
-    """faults.md, case 29: the last one won."""
+    """The last one won."""
     (tmp_path / "a.csv").write_text("label,label\n" + "ant,bee\n" * 6)
     with pytest.raises(UserError, match="has two columns 'label'"):
         label_file.read(str(tmp_path / "a.csv"), source)
@@ -330,7 +330,7 @@ def npy_of(header: str) -> bytes:
 )
 @pytest.mark.parametrize("ending", ["npy", "npz"])
 def test_headers_of_all_sorts_are_a_sentence(tmp_path, source, header, ending):
-    """faults.md, case 32: TokenError, SyntaxError, TypeError, NotImplementedError."""
+    """TokenError, SyntaxError, TypeError, NotImplementedError."""
     file = tmp_path / f"a.{ending}"
     if ending == "npy":
         file.write_bytes(npy_of(header))
@@ -344,7 +344,17 @@ def test_headers_of_all_sorts_are_a_sentence(tmp_path, source, header, ending):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("ending", sorted(label_tables.READERS))
 def test_a_named_pipe_is_no_label_file(tmp_path, source, ending):
-    """faults.md, case 23, of other files: opening a pipe hangs."""
+    """Opening a pipe hangs."""
     os.mkfifo(tmp_path / f"a{ending}")
     with pytest.raises(UserError):
         label_file.read(str(tmp_path / f"a{ending}"), source)
+
+
+def test_a_table_without_a_header_is_refused(tmp_path):
+    """Its first row was taken for the names of the columns, and the blame laid on a missing row."""
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (6, 6)).save(tmp_path / "photos" / name / "0.png")
+    (tmp_path / "l.csv").write_text("a/0.png,a\nb/0.png,b\n")
+    with pytest.raises(UserError, match=r"begins with 'a/0\.png', an image; its first line must name the columns"):
+        label_file.read(str(tmp_path / "l.csv"), sources.load(tmp_path / "photos"))

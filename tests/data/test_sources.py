@@ -13,7 +13,7 @@ from condense.errors import UserError
         ("digit", "did you mean 'digits'"),
         ("CIFAR-10", "did you mean 'cifar10'"),
         ("fashion_mnist", "did you mean 'fashion-mnist'"),
-        ("no/such/folder", "no path 'no/such/folder'.*Known names: digits, fashion-mnist"),
+        ("no/such/folder", "no path 'no/such/folder'; known names: digits, fashion-mnist"),
         ("missing.npz", "no path 'missing.npz'"),
     ],
 )

@@ -132,7 +132,7 @@ def test_report_to_an_impossible_place_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", [r"$\frac{$", "$a$", "a$b", "\x1b[31m", "", "|", "$" * 300, "\udcff"])
 def test_figures_take_any_class_name(name):
-    """faults.md, case 29: `$\\frac{$` broke the figure."""
+    """`$\\frac{$` broke the figure."""
     line = figures.Line(name, name, False, [(1, 50.0, None), (10, 60.0, 2.0)])
     for figure in (
         figures.confusion(np.eye(2, dtype=np.int64), (name, "b"), across="given label"),

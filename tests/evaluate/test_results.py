@@ -226,7 +226,7 @@ def test_every_pair_goes_into_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["=1+1", "@SUM(A1)", "+x", "-cmd|' /C calc'!A0", "'=x", "-1"])
 def test_no_cell_is_a_formula(tmp_path: Path, name: str) -> None:
-    """faults.md, case 34, of another table: names of data and errors come from elsewhere."""
+    """Names of data and errors come from elsewhere."""
     write_csv(tmp_path / "results.csv", [line(data=name, error=name)])
     assert read_csv(tmp_path / "results.csv") == [line(data=name, error=name)]
     cells = (tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()[1].split(",")
@@ -235,7 +235,6 @@ def test_no_cell_is_a_formula(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("row", ["a", "a,b", "x," * 30, '"', "\0"])
 def test_rows_of_another_width_are_a_sentence(tmp_path: Path, row: str) -> None:
-    """faults.md, case 32."""
     (tmp_path / "results.csv").write_text(",".join(COLUMNS) + f"\n{row}\n")
     with pytest.raises(UserError, match="make it anew"):
         read_csv(tmp_path / "results.csv")

@@ -69,7 +69,7 @@ def test_missing_foreign_or_damaged_generators_are_refused(tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_generator_that_is_no_number_draws_and_judges_nothing(tmp_path, value):
-    """faults.md, case 21: a NaN weight wrote an all-black set with a valid checksum."""
+    """A NaN weight wrote an all-black set with a valid checksum."""
     generator = generator_of()
     generator.denoiser.network.unet.conv_out.bias.data.fill_(value)
     with pytest.raises(RunFailed, match="gave NaN or infinity for a drawn image"):
@@ -84,7 +84,7 @@ def test_a_generator_that_is_no_number_draws_and_judges_nothing(tmp_path, value)
 
 
 def test_a_flipped_exponent_bit_is_found_on_loading(tmp_path):
-    """faults.md, case 21: of 12 such files 12 were accepted and 7 drew constant images."""
+    """Of 12 such files 12 were accepted and 7 drew constant images."""
     generator_of().save(Run(tmp_path))
     file = tmp_path / "generator.safetensors"
     content = bytearray(file.read_bytes())
@@ -118,7 +118,7 @@ def test_a_flipped_exponent_bit_is_found_on_loading(tmp_path):
     ],
 )
 def test_a_description_of_something_else_is_a_sentence_at_once(tmp_path, change):
-    """faults.md, cases 32 and 33: contents of another kind were tracebacks, a million blocks hung."""
+    """Contents of another kind were tracebacks, a million blocks hung."""
     generator_of().save(Run(tmp_path))
     tensors, meta = Run(tmp_path).load("generator")
     changed = {**meta, **change}

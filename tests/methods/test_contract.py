@@ -290,7 +290,7 @@ def mark(folder, name):
 
 
 def test_a_recipe_runs_no_code(tmp_path, monkeypatch, dmis):
-    """faults.md, case 26: `method: mine` of a stranger's recipe imported mine.py, even with --dry-run."""
+    """`method: mine` of a stranger's recipe imported mine.py, even with --dry-run."""
     mark(tmp_path, "stranger_1")
     (tmp_path / "recipe.yaml").write_text("method: stranger_1\ndata: {name: digits}\n")
     for command in ("condense", "train", "relabel digits"):
@@ -305,7 +305,7 @@ def test_a_recipe_runs_no_code(tmp_path, monkeypatch, dmis):
 
 
 def test_a_benchmark_of_others_and_its_report_run_no_code(tmp_path, dmis):
-    """faults.md, case 26: `dmis report DIR` imported what benchmark.json names."""
+    """`dmis report DIR` imported what benchmark.json names."""
     mark(tmp_path, "stranger_2")
     recipe = {"methods": ["random", "stranger_2"], "settings": [{"name": "digits", "noise": "sym:0.4"}]}
     (tmp_path / "grid.yaml").write_text(json.dumps(recipe))

@@ -157,7 +157,7 @@ def test_a_failure_saves_the_state_before_it(tmp_path):
 
 @pytest.mark.parametrize("method", ["dm", "dc"])
 def test_images_that_diverge_are_reported_and_never_saved(tmp_path, method):
-    """faults.md, case 16: the resume that was advised failed again; DC blamed the network's rate."""
+    """The resume that was advised failed again; DC blamed the network's rate."""
     told = (
         r"(loss became (nan|inf)|left all bounds) in step \d; lower lr_img \(now 1e\+30\) and start over with --force"
     )
@@ -169,7 +169,6 @@ def test_images_that_diverge_are_reported_and_never_saved(tmp_path, method):
 
 
 def test_a_network_that_diverges_on_good_images_blames_its_own_rate(tmp_path):
-    """faults.md, case 16."""
     with pytest.raises(RunFailed, match=r"lower lr_net \(now 1e\+30\)"):
         make("dc", Run(tmp_path), lr_net=1e30)
 

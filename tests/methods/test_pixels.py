@@ -213,10 +213,10 @@ def test_rows_of_mtt():
         100: (30, 2, 40, 1000, 1e-5, 0.001, False),
     }
     for ipc, row in wanted.items():
-        assert mtt.Options().row(ipc, small)[1] == mtt.Row(*row)
+        assert mtt.Options().row(ipc, small)[1] == mtt.TrajectoryLengths(*row)
     assert not mtt.Options().row(1, large)[1].zca and mtt.Options(zca=True).row(1, large)[1].zca
     changed = mtt.Options(student_steps=7, zca=False, lr_lr=0).row(10, small)
-    assert changed == (10, mtt.Row(7, 2, 20, 100, 0, 0.001, False))
+    assert changed == (10, mtt.TrajectoryLengths(7, 2, 20, 100, 0, 0.001, False))
 
 
 def test_experts_are_trained_plainly_and_as_far_as_is_ever_looked_at():

@@ -235,7 +235,7 @@ def test_a_resumed_recovery_equals_an_unbroken_one(tmp_path: Path, monkeypatch: 
 
 
 def test_a_loss_that_is_no_number_is_told():
-    """faults.md, case 16: the wrong rate was blamed."""
+    """The wrong rate was blamed."""
     asked = untrained(8, 1)
     asked.network.head.weight.data.fill_(float("nan"))
     with pytest.raises(RunFailed, match=r"its training has diverged; lower teacher.learning_rate and start over"):
@@ -243,7 +243,7 @@ def test_a_loss_that_is_no_number_is_told():
 
 
 def test_a_rate_too_high_for_the_images_is_told():
-    """faults.md, case 16: who is to blame for a NaN."""
+    """Who is to blame for a NaN."""
     asked, seen = untrained(8, 1), []
 
     def from_the_second_on(module, inputs, logits):

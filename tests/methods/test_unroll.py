@@ -11,7 +11,7 @@ from condense.errors import RunFailed
 from condense.methods._experts import Snapshots
 from condense.methods._learn import Synthetic
 from condense.methods._pixels import RealImages, initial_images
-from condense.methods._trajectories import Row, TrajectoryMatching
+from condense.methods._trajectories import TrajectoryLengths, TrajectoryMatching
 from condense.methods._unroll import match_trajectory, squared_distance
 from condense.preprocessing import standardisation
 
@@ -114,7 +114,7 @@ def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05, strategy=None, student_steps=
                 for p in net.parameters():
                     p.mul_(1 + 0.1 * epoch)
             snapshots.put(expert, epoch, net, 0.0)
-    row = Row(student_steps, 2, 2, lr_img, lr_lr, lr_init, zca=False)
+    row = TrajectoryLengths(student_steps, 2, 2, lr_img, lr_lr, lr_init, zca=False)
     return TrajectoryMatching(
         reals,
         synthetic,

@@ -284,7 +284,6 @@ def test_foreign_folder_is_never_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", sorted(ENDINGS))
 def test_a_folder_is_no_place_for_a_file(tmp_path: Path, format: str) -> None:
-    """faults.md, case 27."""
     (tmp_path / f"out{ENDINGS[format]}").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         export(make(), tmp_path / f"out{ENDINGS[format]}", format, force=True)
@@ -295,7 +294,7 @@ def test_a_folder_is_no_place_for_a_file(tmp_path: Path, format: str) -> None:
 def test_an_export_that_was_killed_blocks_no_later_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool, replaced: bool
 ) -> None:
-    """faults.md, case 31: a leftover `.replaced-X` made every later `export --force` fail."""
+    """A leftover `.replaced-X` made every later `export --force` fail."""
     out = tmp_path / "out"
     export(make(), out, "folder")
     before = (out / "cat" / "0.png").read_bytes()
@@ -314,21 +313,19 @@ def test_an_export_that_was_killed_blocks_no_later_one(
 
 
 def test_nothing_is_left_out_without_a_word() -> None:
-    """faults.md, case 37: exports lost soft labels, mean and std in silence."""
+    """Exports lost soft labels, mean and std in silence."""
     assert left_out(make(), "folder") == ("soft_labels",) == left_out(make(), "vico")
     assert left_out(make(), "npz") == left_out(make(), "parquet") == left_out(make(), "ddranking") == ()
     assert left_out(dataclasses.replace(make(floats=True), soft_labels=None), "parquet") != ()
 
 
 def test_npz_has_the_normalisation(tmp_path: Path) -> None:
-    """faults.md, case 37."""
     export(make(), tmp_path / "set.npz", "npz")
     with np.load(tmp_path / "set.npz") as arrays:
         assert arrays["mean"].tolist() == [0.5] * 3 and arrays["std"].tolist() == [0.25] * 3
 
 
 def test_parquet_has_soft_labels_and_the_normalisation(tmp_path: Path) -> None:
-    """faults.md, case 37."""
     parquet = pytest.importorskip("pyarrow.parquet")
     condensed = dataclasses.replace(make(), source_index=np.arange(12), weights=np.ones(12, np.float32))
     export(condensed, tmp_path / "set.parquet", "parquet")

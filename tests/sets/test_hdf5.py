@@ -496,7 +496,7 @@ def test_dataset_equals_tensors(file: Path) -> None:
 
 
 def test_a_file_that_is_replaced_never_gets_the_labels_of_the_old_one(file: Path) -> None:
-    """faults.md, cases 9 and 23: the file was opened anew by its path: new pixels with old labels."""
+    """The file was opened anew by its path: new pixels with old labels."""
     x, targets = read(file).tensors()
     dataset = CondensedDataset(str(file))
     write(str(file), dataclasses.replace(make(ipc=3), images=255 - make(ipc=3).images), force=True)
@@ -513,7 +513,7 @@ def edited(path: Path, name: str, value: str) -> None:
 
 
 def test_an_oracle_mark_cannot_be_taken_away_unnoticed(file: Path) -> None:
-    """faults.md, case 23: the provenance was not hashed."""
+    """The provenance was not hashed."""
     marked = make(ipc=3)
     told = dataclasses.replace(marked.provenance, notes={"uses_true_labels": True})
     write(file, dataclasses.replace(marked, provenance=told), force=True)
@@ -552,7 +552,7 @@ def test_an_oracle_mark_cannot_be_taken_away_unnoticed(file: Path) -> None:
     ],
 )
 def test_provenance_of_another_type_is_a_sentence(file: Path, name: str, value: str, message: str | None) -> None:
-    """faults.md, case 23: `notes=null` was a traceback."""
+    """`notes=null` was a traceback."""
     with h5py.File(file, "r+") as h5:
         del h5.attrs["provenance_sha256"]
     try:
@@ -568,7 +568,7 @@ def test_provenance_of_another_type_is_a_sentence(file: Path, name: str, value: 
 
 
 def test_every_text_of_the_provenance_is_under_the_seal(file: Path) -> None:
-    """faults.md, case 23: each attribute edited in turn."""
+    """Each attribute edited in turn."""
     whole = file.read_bytes()
     for name in ("method", "data_name", "data_fingerprint", "supervision", "corruption", "created", "package_version"):
         file.write_bytes(whole)

@@ -43,7 +43,7 @@ def lesson(given: Given, options: Options) -> Lesson:
     """A network and its average, each with a view of its own of every image."""
     student, images = given.build(0), mixed(given.supervision, options.ratio)
     teacher = copy.deepcopy(student).requires_grad_(False)
-    loss = Agreement(images.share, options.weight, options.ramp * given.epochs)
+    loss = ConsistencyLoss(images.share, options.weight, options.ramp * given.epochs)
     return Lesson(
         OfViews(student, teacher),
         teacher,
@@ -56,7 +56,7 @@ def lesson(given: Given, options: Options) -> Lesson:
     )
 
 
-class Agreement:
+class ConsistencyLoss:
     """The loss and its weight w(t)."""
 
     def __init__(self, share: float, weight: float, ramp_epochs: float) -> None:

@@ -21,7 +21,7 @@ from condense.data.types import Mask, TrainingSet
 from condense.errors import RunFailed
 from condense.generator.options import TrainOptions
 from condense.generator.selection import BestWeights
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
 
 HELD_PART = 256  # held-out images in one pass
@@ -121,8 +121,8 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
         RunFailed: the loss is no longer finite.
         UserError: the folder's file is of another run.
     """
-    training, steps = _Training(helper, options), num_steps(options)
-    plan = Plan(
+    training, steps = _HelperTraining(helper, options), num_steps(options)
+    plan = LoopPlan(
         helper.name,
         steps,
         options.helper.look_every,
@@ -138,7 +138,7 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
     return loop.seconds
 
 
-class _Training:
+class _HelperTraining:
     """A helper in training: its step and the best weights so far."""
 
     def __init__(self, helper: Helper, options: TrainOptions) -> None:

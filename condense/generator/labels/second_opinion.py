@@ -66,7 +66,7 @@ class SecondOpinion:
 
     @property
     def num_views(self) -> int:
-        """Passes through it an image."""
+        """Passes through it per image."""
         return num_views(self.mirrored)
 
     @torch.no_grad()

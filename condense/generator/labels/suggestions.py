@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 import torch
@@ -96,7 +95,7 @@ def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gathe
 def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Beliefs:
     """f(x) [n, c], what the generator, or TDSM's classifier in its place, makes of every image; as `suggest`."""
     generator.check_data(train.images)
-    seed = cast(int, generator.meta["seed"])
+    seed = generator.meta["seed"]
     share, sharers = (0, 1) if of_all is None else (process_index(), num_processes())
     starts = range(share * _AT_ONCE, len(train), sharers * _AT_ONCE)
     parts: list[Part] = []
@@ -123,7 +122,7 @@ def learned(generator: Generator, train: TrainingSet) -> Mask:
     same = meta.get("data_fingerprint") == train.images.fingerprint()
     if not same or meta.get("labels_fingerprint") != train.supervision.fingerprint():
         return np.zeros_like(train.supervision.candidates)
-    _, held = held_out(train.supervision, cast(float, meta["held_out"]), cast(int, meta["seed"]))
+    _, held = held_out(train.supervision, meta["held_out"], meta["seed"])
     return labels_learned(train.supervision, held)
 
 

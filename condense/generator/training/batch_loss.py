@@ -86,7 +86,7 @@ def drawn_label_losses(
 
 
 def draw(pi: Tensor, random: torch.Generator) -> Tensor:
-    """One class an image from pi [B, c] by inverting its cumulative sum: int64 [B]."""
+    """One class per image from pi [B, c] by inverting its cumulative sum: int64 [B]."""
     uniform = torch.rand(len(pi), 1, generator=random, device=random.device).to(pi.device)
     return (cumulated(pi) < uniform * pi.sum(1, keepdim=True)).sum(1).clamp_max(pi.shape[1] - 1)
 
@@ -113,7 +113,7 @@ def dmis_losses(
       expected gradient is that of all classes; the classification's value is that of the surrogate.
     - mixture form: the classes that were not drawn stay in the sum without gradient. Where the D_y are right every
       drawn class's gradient vanishes on average, whichever others were drawn. Dividing would be right too, but would
-      push one unlikely class an image as hard as the likeliest.
+      push one unlikely class per image as hard as the likeliest.
 
     The mixture form's gradient goes along the conditioned directions of `conditioning`, drawn classes or all.
 

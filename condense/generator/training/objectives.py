@@ -20,7 +20,7 @@ from condense.generator.training.batch_loss import (
     drawn_label_losses,
     transition_aware_losses,
 )
-from condense.generator.training.prerequisites import Aids
+from condense.generator.training.prerequisites import Prerequisites
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ class Cad:
         return drawn_label_losses(at.model, at.batch, at.random, self.coherence[at.batch.indices])
 
 
-def objective_of(options: TrainOptions, aids: Aids, *, believed: bool = False) -> Objective:
+def objective_of(options: TrainOptions, prepared: Prerequisites, *, believed: bool = False) -> Objective:
     """The objective that `options` names, with what was prepared for it.
 
     Where labels are drawn from beliefs known beforehand (`believed`), objectives that learn what to believe have
@@ -157,8 +157,8 @@ def objective_of(options: TrainOptions, aids: Aids, *, believed: bool = False) -
         return Dmis(options)
     if options.objective == "vanilla":
         return Vanilla()
-    if options.objective == "tdsm" and aids.classifier is not None:
-        return Tdsm(aids.classifier, options.top_k)
-    if options.objective == "cad" and aids.coherence is not None:
-        return Cad(aids.coherence)
+    if options.objective == "tdsm" and prepared.classifier is not None:
+        return Tdsm(prepared.classifier, options.top_k)
+    if options.objective == "cad" and prepared.coherence is not None:
+        return Cad(prepared.coherence)
     raise UserError(f"The objective {options.objective!r} needs `prepare` first; use `train_generator`.")

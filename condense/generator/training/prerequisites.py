@@ -26,7 +26,7 @@ FILES = (volminnet.NAME, noisy_classifier.NAME, cross.FILE)
 
 
 @dataclass(frozen=True)
-class Aids:
+class Prerequisites:
     """What was prepared; None for what the objective does without.
 
     Attributes:
@@ -48,7 +48,7 @@ class Aids:
 
 def prepare(
     data: TrainingSet, network: NetworkOptions, options: TrainOptions, seed: int, run: Run, device: torch.device
-) -> Aids:
+) -> Prerequisites:
     """Train, go on with or load what the objective needs beforehand; the run folder keeps it.
 
     VolMinNet learns from single labels that may be wrong; without any, DMIS does without its matrix.
@@ -60,7 +60,7 @@ def prepare(
     if options.objective == "cad":
         return _coherent(data, options, seed, run, device)
     if options.objective == "vanilla":
-        return Aids()
+        return Prerequisites()
     seconds: dict[str, float] = {}
     transition = clean_classifier = None
     if _finds_volume(data, options):
@@ -72,7 +72,7 @@ def prepare(
         classifier, seconds[noisy_classifier.NAME] = train_noisy_classifier(
             data, known, network, options, seed, run, device
         )
-    return Aids(
+    return Prerequisites(
         transition,
         classifier,
         clean_classifier=clean_classifier if opinion_views(data, options) else None,
@@ -144,7 +144,7 @@ def _known_transition(options: TrainOptions, supervision: Supervision) -> Tensor
     return given_transition(options.transition, supervision)
 
 
-def _coherent(data: TrainingSet, options: TrainOptions, seed: int, run: Run, device: torch.device) -> Aids:
+def _coherent(data: TrainingSet, options: TrainOptions, seed: int, run: Run, device: torch.device) -> Prerequisites:
     coherence, seconds = estimate_coherence(data, options.coherence, seed, run, device)
     seen = foreseen_images(data, options)
-    return Aids(coherence=coherence.to(device), seconds={cross.FILE: seconds}, images_seen=seen)
+    return Prerequisites(coherence=coherence.to(device), seconds={cross.FILE: seconds}, images_seen=seen)

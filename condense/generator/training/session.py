@@ -15,11 +15,11 @@ from condense.data.types import TrainingSet
 from condense.errors import WorkerDone
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.training.prerequisites import Aids, prepare
+from condense.generator.training.prerequisites import Prerequisites, prepare
 from condense.generator.training.trainer import Trainer, default_accelerator
 from condense.machine import is_worker, num_processes
 from condense.precision import deterministic, float32_settings
-from condense.resumable import Loop, Plan, State, Step
+from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import METRIC_EVERY, Run, peak_memory_bytes
 
 Part = TypeVar("Part")
@@ -35,11 +35,11 @@ def train_generator(
     run: Run,
     accelerator: Accelerator | None = None,
     beliefs: Tensor | None = None,
-    aids: Aids | None = None,
+    prepared: Prerequisites | None = None,
 ) -> Generator:
     """Train a generator to its last step; the main process saves it in the run folder.
 
-    What its objective needs beforehand is trained first (see `prepare`), unless it is given as `aids`. A checkpoint
+    What its objective needs beforehand is trained first (see `prepare`), unless it is given as `prepared`. A checkpoint
     already in the folder is continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`.
     Under torchrun every process returns the generator; commands use `train_stages`, after which only the main one
     goes on.
@@ -50,7 +50,9 @@ def train_generator(
         UserError: the checkpoint belongs to other options or data.
     """
     with deterministic(options.deterministic):
-        return _train_generator(data, network, options, seed, run, accelerator or default_accelerator(), beliefs, aids)
+        return _train_generator(
+            data, network, options, seed, run, accelerator or default_accelerator(), beliefs, prepared
+        )
 
 
 def _train_generator(
@@ -61,21 +63,23 @@ def _train_generator(
     run: Run,
     accelerator: Accelerator,
     beliefs: Tensor | None,
-    aids: Aids | None,
+    prepared: Prerequisites | None,
 ) -> Generator:
     accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
-    if aids is None:
-        aids = prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Aids()
-    trainer = Trainer(data, network, options, seed, accelerator, beliefs, aids)
+    if prepared is None:
+        prepared = (
+            prepare(data, network, options, seed, run, accelerator.device) if beliefs is None else Prerequisites()
+        )
+    trainer = Trainer(data, network, options, seed, accelerator, beliefs, prepared)
     loop = taken_up(trainer, run)
     loop.finish(_told(trainer), agree=lambda requested: _any_process(trainer, requested))
     generator = trainer.finish()
-    generator.noisy_classifier = aids.classifier
+    generator.noisy_classifier = prepared.classifier
     asked = generator.opinion.evaluations if generator.opinion else 0
     generator.meta |= {
-        "seconds": sum(aids.seconds.values()) + loop.seconds,
+        "seconds": sum(prepared.seconds.values()) + loop.seconds,
         "evaluations": sum(of_all_processes([trainer.evaluations + asked])),
-        "images_seen": aids.images_seen + options.steps * options.batch_size,
+        "images_seen": prepared.images_seen + options.steps * options.batch_size,
         "peak_memory_bytes": peak_memory_bytes(),
         "data": data.images.name,
         "data_fingerprint": data.images.fingerprint(),
@@ -84,8 +88,8 @@ def _train_generator(
         "corruption": data.corruption.spec,
         "arithmetic": {**trainer.arithmetic.to_json(), **float32_settings()},
     }
-    if aids.seconds:
-        generator.meta["prepared_seconds"] = aids.seconds
+    if prepared.seconds:
+        generator.meta["prepared_seconds"] = prepared.seconds
     if trainer.accelerator.is_main_process:
         generator.save(run)
     return generator
@@ -94,7 +98,7 @@ def _train_generator(
 def taken_up(trainer: Trainer, run: Run) -> Loop:
     """The loop of a trainer, which goes on from the folder's checkpoint, if there is one."""
     options = trainer.options
-    loop = Loop(run, Plan(options.objective, options.steps, options.checkpoint_every, METRIC_EVERY))
+    loop = Loop(run, LoopPlan(options.objective, options.steps, options.checkpoint_every, METRIC_EVERY))
     loop.resume(CHECKPOINT, _Checked(trainer))
     return loop
 

@@ -34,7 +34,7 @@ from condense.generator.training.identity import check_identity, identity
 from condense.generator.training.label_model import LabelModel
 from condense.generator.training.loss_reader import LossReader, ReadLosses
 from condense.generator.training.objectives import TrainingStep, objective_of
-from condense.generator.training.prerequisites import Aids
+from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps, ema_decay, learning_rate
 from condense.machine import best_device, num_processes
 from condense.precision import arithmetic, autocast
@@ -75,7 +75,7 @@ class Trainer:
         accelerator: device and processes; made when None.
         beliefs: p(y | x, z) of every image [n, c], known and kept: labels are drawn from them and nothing is learnt
             about the classes. None to learn them on the way.
-        aids: what was prepared for the objective (see `prepare`).
+        prepared: what was prepared for the objective (see `prepare`).
 
     Raises:
         UserError: the options do not fit the data, the network or the processes.
@@ -89,13 +89,13 @@ class Trainer:
         seed: int,
         accelerator: Accelerator | None = None,
         beliefs: Tensor | None = None,
-        aids: Aids | None = None,
+        prepared: Prerequisites | None = None,
     ) -> None:
         self.accelerator = accelerator or default_accelerator()
         self.device = self.accelerator.device
         self.data, self.options, self.network, self.seed = data, options, network, seed
-        self.aids = aids or Aids()
-        self.objective = objective_of(options, self.aids, believed=beliefs is not None)
+        self.prepared = prepared or Prerequisites()
+        self.objective = objective_of(options, self.prepared, believed=beliefs is not None)
         self.arithmetic = arithmetic(options.precision, self.device)
         self.bf16 = self.arithmetic.bf16
         _check(network, options, self.accelerator)
@@ -105,7 +105,7 @@ class Trainer:
             train_indices = _with_label(train_indices, data.supervision, options.objective)
         self.train_indices = torch.from_numpy(train_indices)
         self.images = ResidentImages(data.images, self.device)
-        self.labels = LabelModel(data.supervision, options, self.aids.transition, self.device)
+        self.labels = LabelModel(data.supervision, options, self.prepared.transition, self.device)
         self.beliefs = None if beliefs is None else beliefs.to(self.device)
         labelled = torch.from_numpy(~data.supervision.unlabelled[train_indices])
         share = options.labelled_share if self.objective.uses_beliefs else 0.0
@@ -147,8 +147,8 @@ class Trainer:
     @property
     def evaluations(self) -> int:
         """Images passed so far through either network by this process, and through those that help it."""
-        helped = 0 if self.aids.classifier is None else self.step * self.options.batch_size
-        return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.aids.images_seen + helped
+        helped = 0 if self.prepared.classifier is None else self.step * self.options.batch_size
+        return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.prepared.images_seen + helped
 
     @property
     def cold(self) -> bool:
@@ -283,9 +283,11 @@ class Trainer:
             self.ema_denoiser.network.load_state_dict(self.best.weights)
         generator, logits = self._fitted()
         generator.meta["selected_step"] = self.best.step if self.best.weights else self.step
-        if self.aids.clean_classifier is not None:
+        if self.prepared.clean_classifier is not None:
             mirrored = self.augment_options.mirrors
-            ask_beside(generator, self.aids.clean_classifier, self.data, self.held_indices, logits, mirrored=mirrored)
+            ask_beside(
+                generator, self.prepared.clean_classifier, self.data, self.held_indices, logits, mirrored=mirrored
+            )
         return generator
 
     def generator(self) -> Generator:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,11 @@ import torch
 
 from condense import rng
 from condense.data.types import TrainingSet
+from condense.generator.generator_file import SECOND
 from condense.generator.labels.suggestions import suggest
-from condense.generator.model import SECOND, Generator
+from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
-from condense.generator.training.prerequisites import Aids, prepare
+from condense.generator.training.prerequisites import Prerequisites, prepare
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
 from condense.generator.training.trainer import default_accelerator
 from condense.machine import is_worker, process_index
@@ -53,10 +53,12 @@ def train_stages(
     accelerator = default_accelerator()
     accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
     with deterministic(options.deterministic):
-        aids = prepare(data, network, options, seed, run, accelerator.device)
-    generator = train_generator(data, network, options, seed, run, aids=aids)
+        prepared = prepare(data, network, options, seed, run, accelerator.device)
+    generator = train_generator(data, network, options, seed, run, prepared=prepared)
     if second is not None:
-        generator.second = _train_second(data, generator, options, second, seed, run, Aids(coherence=aids.coherence))
+        generator.second = _train_second(
+            data, generator, options, second, seed, run, Prerequisites(coherence=prepared.coherence)
+        )
     leave_processes()
     return generator
 
@@ -68,25 +70,27 @@ def _train_second(
     second: SecondStage,
     seed: int,
     run: Run,
-    aids: Aids,
+    prepared: Prerequisites,
 ) -> Generator:
     if options.objective in BELIEVE_LABELS:
-        believed = Beliefs(data.supervision.as_beliefs())
+        believed = KeptBeliefs(data.supervision.as_beliefs())
     else:
         believed = beliefs(first, data, run, together=True)
     folder = run.within(SECOND)
     train = second.train.model_copy(update={"objective": options.objective})
     known = torch.from_numpy(believed.posterior)
-    drawer = train_generator(data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known, aids=aids)
-    drawer.meta["seconds"] = cast(float, drawer.meta["seconds"]) + believed.seconds
-    drawer.meta["evaluations"] = cast(int, drawer.meta["evaluations"]) + believed.evaluations
+    drawer = train_generator(
+        data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known, prepared=prepared
+    )
+    drawer.meta["seconds"] += believed.seconds
+    drawer.meta["evaluations"] += believed.evaluations
     if not is_worker():
         drawer.save(folder)
     return drawer
 
 
 @dataclass(frozen=True, eq=False)
-class Beliefs:
+class KeptBeliefs:
     """What a generator believes of each training image.
 
     Attributes:
@@ -100,7 +104,7 @@ class Beliefs:
     seconds: float = 0.0
 
 
-def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> Beliefs:
+def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> KeptBeliefs:
     """What `generator` believes of each training image, see `suggest`; found once and kept in the run folder.
 
     A vanilla generator believes the labels as given; TDSM's classifier h is asked in its generator's place.
@@ -116,7 +120,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
     """
     generator.check_data(data.images)
     if generator.meta["objective"] == "vanilla":
-        return Beliefs(data.supervision.as_beliefs())
+        return KeptBeliefs(data.supervision.as_beliefs())
     asked = None if generator.opinion is None else generator.opinion.numbers()
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
     found = run.load(BELIEFS)
@@ -126,7 +130,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
             wanted = data.supervision.candidates.shape
             if posterior.shape != wanted or not np.isfinite(posterior).all():
                 raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
-            return Beliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
+            return KeptBeliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
     before, started = generator.evaluations, time.perf_counter()
     posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
     evaluations = generator.evaluations - before
@@ -136,4 +140,4 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
     if not together or process_index() == 0:
         tensors = {BELIEFS: torch.from_numpy(posterior)}
         run.save(BELIEFS, tensors, {**of, "evaluations": evaluations, "seconds": seconds})
-    return Beliefs(posterior, evaluations, seconds)
+    return KeptBeliefs(posterior, evaluations, seconds)

@@ -87,8 +87,8 @@ def test_volminnet_needs_labels_that_may_be_wrong():
 @pytest.mark.parametrize("kind", ["labelled", "partial", "unlabelled"])
 def test_dmis_does_without_volminnet_where_no_label_may_be_wrong(kind):
     data, options = training_set(kind), train_options(steps=2, transition="volmin")
-    aids = prepare(data, NETWORK, options, 0, Run(None), CPU)
-    assert aids.transition is None and aids.images_seen == 0
+    prepared = prepare(data, NETWORK, options, 0, Run(None), CPU)
+    assert prepared.transition is None and prepared.images_seen == 0
     assert "prepared_seconds" not in train_generator(data, NETWORK, options, 0, Run(None)).meta
     with pytest.raises(UserError, match="none here"):
         prepare(data, NETWORK, options.model_copy(update={"objective": "tdsm"}), 0, Run(None), CPU)

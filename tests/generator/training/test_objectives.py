@@ -19,7 +19,7 @@ from condense.generator.model import build_denoiser
 from condense.generator.networks import AllClass, Conditional, UNetShape
 from condense.generator.training.batch_loss import Batch, drawn_label_losses, transition_aware_losses
 from condense.generator.training.objectives import Cad, Tdsm, TrainingStep, objective_of
-from condense.generator.training.prerequisites import Aids, prepare
+from condense.generator.training.prerequisites import Prerequisites, prepare
 from condense.generator.training.session import train_generator
 from condense.generator.training.trainer import Trainer
 from condense.run import Run
@@ -178,7 +178,7 @@ def test_tdsm_needs_a_transition_matrix(options, complaint):
 @pytest.mark.parametrize("name", ["tdsm", "cad"])
 def test_an_objective_without_what_it_needs_is_refused(name):
     with pytest.raises(UserError, match=f"'{name}' needs `prepare` first"):
-        objective_of(train_options(objective=name), Aids())
+        objective_of(train_options(objective=name), Prerequisites())
 
 
 # CAD
@@ -262,7 +262,7 @@ def test_coherence_is_the_confidence_in_a_label_beside_that_in_the_best_possible
 def test_cad_learns_from_labelled_images_alone():
     options = train_options(objective="cad", coherence={"folds": 2, "epochs": 1})
     train = training_set("unlabelled")
-    aids = prepare(train, NETWORK, options, 0, Run(None), torch.device("cpu"))
-    trainer = Trainer(train, NETWORK, options, 0, aids=aids)
+    prepared = prepare(train, NETWORK, options, 0, Run(None), torch.device("cpu"))
+    trainer = Trainer(train, NETWORK, options, 0, prepared=prepared)
     assert not train.supervision.unlabelled[trainer.train_indices.numpy()].any()
-    assert aids.images_seen == 1 * int((~train.supervision.unlabelled).sum())  # two folds, each sees the other
+    assert prepared.images_seen == 1 * int((~train.supervision.unlabelled).sum())  # two folds, each sees the other

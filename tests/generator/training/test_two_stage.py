@@ -9,11 +9,12 @@ from condense import rng
 from condense.data.batches import to_unit
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
+from condense.generator.generator_file import SECOND
 from condense.generator.labels.coherence import estimate_coherence
-from condense.generator.model import SECOND, Generator
+from condense.generator.model import Generator
 from condense.generator.options import SecondStage
 from condense.generator.training import two_stage
-from condense.generator.training.prerequisites import Aids
+from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.session import train_generator
 from condense.generator.training.trainer import Trainer
 from condense.generator.training.two_stage import beliefs, train_stages
@@ -79,14 +80,14 @@ def test_a_stopped_second_stage_goes_on_to_the_same_weights(tmp_path, monkeypatc
     whole = two_stages(Run(None))
     real = two_stage.train_generator
 
-    def stops(data, network, options, seed, run, beliefs=None, aids=None):
+    def stops(data, network, options, seed, run, beliefs=None, prepared=None):
         if beliefs is not None:
             options = options.model_copy(update={"checkpoint_every": 2})
             trainer = Trainer(data, network, STAGE.train, seed, None, beliefs)
             next(iter(trainer.steps()))
             run.save("checkpoint", trainer.state()[0], {**trainer.state()[1], "seconds": 0.0})
             raise KeyboardInterrupt
-        return real(data, network, options, seed, run, aids=aids)
+        return real(data, network, options, seed, run, prepared=prepared)
 
     monkeypatch.setattr(two_stage, "train_generator", stops)
     with pytest.raises(KeyboardInterrupt):
@@ -116,9 +117,11 @@ def test_the_second_network_of_cad_is_told_the_same_coherence_and_draws_at_one()
     coherence, _ = estimate_coherence(data, options.coherence, 0, Run(None), torch.device("cpu"))
     drawing = STAGE.train.model_copy(update={"objective": "cad"})
     seed = rng.derive(0, SECOND)
-    alone = train_generator(data, CONDITIONAL, drawing, seed, Run(None), aids=Aids(coherence=coherence))
+    alone = train_generator(data, CONDITIONAL, drawing, seed, Run(None), prepared=Prerequisites(coherence=coherence))
     assert made.second.denoiser.coherent and torch.equal(weights(made.second), weights(alone))
-    blind = train_generator(data, CONDITIONAL, drawing, seed, Run(None), aids=Aids(coherence=torch.ones(60, 3)))
+    blind = train_generator(
+        data, CONDITIONAL, drawing, seed, Run(None), prepared=Prerequisites(coherence=torch.ones(60, 3))
+    )
     assert not torch.equal(weights(alone), weights(blind))
     assert "prepared_seconds" in made.meta and "prepared_seconds" not in made.second.meta, "it is paid for once"
     x_t, sigma, labels = torch.randn(3, 1, 8, 8), torch.ones(3), torch.arange(3)[:, None]
