@@ -166,7 +166,8 @@ def condense(
         ipc: images per class; the recipe's, else 10.
         seed: random seed; the recipe's, else 0.
         quick: whether defaults are the smallest budget that runs every stage, for a first try.
-        clean_first: how the labels are repaired beforehand: none, dmis, cleanlab or oracle (the truth).
+        clean_first: how the labels are repaired beforehand: none, dmis, labeller (quick classifiers), cleanlab or
+            oracle (the truth).
         recipe: what differs from the method's defaults for images of this size.
         run: folder for checkpoints and metrics.
         progress: whether bars are drawn on stderr.

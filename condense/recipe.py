@@ -91,12 +91,12 @@ class Recipe(Options):
     ipc: int = Field(10, ge=1, description="images per class")
     seed: int = Field(0, ge=0, lt=MOST_SEEDS, description="seed of everything")
     quick: bool = Field(False, description="whether every default is the method's smallest budget, for first tries")
-    clean_first: Literal["none", "dmis", "cleanlab", "oracle"] = Field(
+    clean_first: Literal["none", "dmis", "labeller", "cleanlab", "oracle"] = Field(
         "none", description="who repairs the labels beforehand; oracle: the truth"
     )
     labeller: dict[str, Any] = Field(
         default_factory=dict,
-        description="the generator that repairs them: generator, network, train; of cleanlab: folds, epochs, …",
+        description="options of who repairs them: generator, network, train of dmis; folds, epochs, … of others",
     )
     evaluate: EvaluateRecipe = EvaluateRecipe()
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")

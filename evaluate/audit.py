@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from condense.classifiers.confident_learning import Counts, Matrix, confident_classes, confusion, shares
 from condense.data.types import Labels, Mask, Supervision, Truth
-
-Counts = npt.NDArray[np.int64]
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +55,6 @@ class NoiseAudit:
     recall: float | None
 
 
-def confusion(rows: Labels, columns: Labels, num_classes: int) -> Counts:
-    """Counts [c, c] of pairs of labels; pairs with a -1 are left out."""
-    counts = np.zeros((num_classes, num_classes), dtype=np.int64)
-    known = (rows >= 0) & (columns >= 0)
-    np.add.at(counts, (rows[known], columns[known]), 1)
-    return counts
-
-
-def shares(counts: npt.NDArray[np.integer] | Matrix) -> Matrix:
-    """Each row divided by its sum; empty rows stay 0."""
-    return np.asarray(counts / np.maximum(counts.sum(1, keepdims=True), np.finfo(np.float64).tiny))
-
-
 def agreement(labels: Labels, authority: Labels, num_classes: int) -> Agreement:
     """How far `labels` int64 [n] are those of an authority int64 [n]; images with a -1 in either are left out."""
     counts = confusion(labels, authority, num_classes)
@@ -79,25 +64,6 @@ def agreement(labels: Labels, authority: Labels, num_classes: int) -> Agreement:
 def matrix_gap(first: Matrix, second: Matrix) -> float:
     """Mean over rows of the total variation ½ Σ|a - b| between two row-stochastic matrices [c, c]."""
     return float(0.5 * abs(first - second).sum(1).mean())
-
-
-def confident_classes(probabilities: npt.NDArray[np.floating], given: Labels) -> Labels:
-    """The class each image confidently has: int64 [n], -1 for none.
-
-    The likeliest among the classes y with p_y at least the mean of p_y over the images labelled y.
-    Source: confident learning, Northcutt et al. (2021), Section 3.1, https://arxiv.org/abs/1911.00068.
-
-    Args:
-        probabilities: out-of-fold p(y | x) [n, c].
-        given: int64 [n], -1 for images without a single label.
-    """
-    num_classes = probabilities.shape[1]
-    thresholds = np.full(num_classes, np.inf)
-    for y in np.unique(given[given >= 0]):
-        thresholds[y] = probabilities[given == y, y].mean()
-    confident = probabilities >= thresholds - 1e-6
-    best = np.where(confident, probabilities, -1.0).argmax(1)
-    return np.where(confident.any(1), best, -1).astype(np.int64)
 
 
 def estimated_transition(confident: Labels, given: Labels, num_classes: int) -> Matrix:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from condense.evaluate.audit import Counts, shares
+from condense.classifiers.confident_learning import Counts, shares
 from condense.run import JSON
 
 MOST_TOLD = 10

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from condense import rng
 from condense.classifiers import networks
+from condense.classifiers.confident_learning import confusion
 from condense.classifiers.fit import Epoch, fit, predict
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.networks import Network
@@ -21,7 +22,6 @@ from condense.classifiers.stacked import fit_stacked, stacking_pays
 from condense.classifiers.teacher import Teacher
 from condense.data.types import ImageData, Truth, check_labels
 from condense.errors import UserError
-from condense.evaluate.audit import confusion
 from condense.evaluate.mistakes import Mistakes
 from condense.evaluate.protocols import Protocol
 from condense.evaluate.soft import asked_online, soft_loss, soft_targets

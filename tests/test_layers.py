@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,19 +60,19 @@ def modules():
             yield ".".join([package, *parts]).removesuffix(".__init__"), file
 
 
+@cache
 def imports(name, file):
-    """Dotted names of what a module imports of the package, anywhere in the file."""
+    """Dotted names of what a module imports of the package, anywhere in the file; read once."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
-            if source == "condense":
-                yield from (f"condense.{alias.name}" for alias in node.names)
-            else:
-                yield source
+            found += [f"condense.{alias.name}" for alias in node.names] if source == "condense" else [source]
+    return found
 
 
 def part(name):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from condense import methods
-from condense.benchmark.grid import Cell, expand, layers_of, read_benchmark
+from condense.benchmark.grid import Cell, expand
+from condense.benchmark.grid_recipe import layers_of, read_benchmark
 from condense.data import corrupt, sources
 from condense.data.noise_spec import parse_noise
 from condense.evaluate.reference import Published, published

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from condense.benchmark.cell import learner_folder, read_labels, whole_set
-from condense.benchmark.grid import WHOLE, BenchmarkRecipe, Cell, GenerationRecipe
+from condense.benchmark.grid import WHOLE, Cell
+from condense.benchmark.grid_recipe import BenchmarkRecipe, GenerationRecipe
 from condense.benchmark.samples_cell import first_samples
 from condense.data.types import Images
 from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, SetPictures

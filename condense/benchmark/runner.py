@@ -23,7 +23,8 @@ from condense.benchmark.cell import (
     whole_set,
 )
 from condense.benchmark.executors import Executor, Job, LocalExecutor
-from condense.benchmark.grid import SHARED, BenchmarkRecipe, Cell, expand, layers_of, read_benchmark
+from condense.benchmark.grid import SHARED, Cell, expand
+from condense.benchmark.grid_recipe import BenchmarkRecipe, layers_of, read_benchmark
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
 from condense.benchmark.shard import Shard

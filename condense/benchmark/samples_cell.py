@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from condense import rng
-from condense.benchmark.grid import GENERATION, Cell, GenerationRecipe
+from condense.benchmark.grid import GENERATION, Cell
+from condense.benchmark.grid_recipe import GenerationRecipe
 from condense.benchmark.shared import now, read_json, shared_generator, write_json
 from condense.data import sources
 from condense.data.types import Images, Labels

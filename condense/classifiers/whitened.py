@@ -101,3 +101,18 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=MOMENTUM)
     norm.weight.requires_grad_(False)
     return norm
+
+
+def stretched(x: Tensor, by: int, *, mirrored: bool) -> list[tuple[float, Tensor]]:
+    """Views of images [B, C, H, W] and their weights, which sum to 1: themselves, and shifted by `by` pixels.
+
+    The images weigh one half, what is shifted up and left, and down and right, the rest; with `mirrored` each is seen
+    from both sides. `by` 0 leaves the shifted out. Source: airbench's "multicrop", Jordan (2024), Sec. 3.5.
+    """
+    side = x.shape[2]
+    padded = nn.functional.pad(x, (by,) * 4, mode="reflect") if by else x
+    places = ((0.5, by), (0.25, 0), (0.25, 2 * by)) if by else ((1.0, 0),)
+    views = [(weight, padded[:, :, at : at + side, at : at + side]) for weight, at in places]
+    if not mirrored:
+        return views
+    return [(weight / 2, seen) for weight, view in views for seen in (view, view.flip(3))]

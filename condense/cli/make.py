@@ -116,9 +116,10 @@ def condense(
         str | None,
         typer.Option(
             "--clean-first",
-            metavar="none|dmis|cleanlab|oracle",
-            help="Repair the labels first: by DMIS (--generator, or a new one), by cleanlab, or by the truth.",
-            autocompletion=complete.one_of("none", "dmis", "cleanlab", "oracle"),
+            metavar="none|dmis|labeller|cleanlab|oracle",
+            help="Repair the labels first: by DMIS (--generator, or a new one), by quick classifiers (labeller), by "
+            "cleanlab, or by the truth.",
+            autocompletion=complete.one_of("none", "dmis", "labeller", "cleanlab", "oracle"),
         ),
     ] = None,
     quick: Quick = False,

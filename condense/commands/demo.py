@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from condense.classifiers.confident_learning import confusion
 from condense.data.types import Images, Labels, Mask
-from condense.evaluate.audit import confusion
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import Score

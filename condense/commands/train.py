@@ -10,7 +10,7 @@ from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.run_folder import RUNS, open_run, run_name
 from condense.pipeline.stages import stages, training
 from condense.pipeline.timing import foretold
-from condense.pipeline.train import Training, describe_training, train_plan, training_options
+from condense.pipeline.train import TrainingOutcome, describe_training, train_plan, training_options
 from condense.watch import expected
 
 
@@ -22,7 +22,7 @@ def train(
     force: bool = False,
     progress: bool = False,
     log: str | None = None,
-) -> Training:
+) -> TrainingOutcome:
     """Train a generator into a run folder and score it where the truth is known.
 
     Args:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from condense.data.hdf5_file import dataset, fixed_text, opened, texts_of
+from condense.data.hdf5_file import NOT_UTF8, dataset, fixed_text, opened, texts_of
 from condense.data.types import Images, Labels
 from condense.errors import UserError
 
@@ -50,7 +50,10 @@ def _array(file: h5py.File, name: str, texts: dict[str, list[str]]) -> npt.NDArr
         return found if file[name].ndim else found.reshape(())
     stored = dataset(file, name)
     if h5py.check_string_dtype(stored.dtype) is not None:
-        return np.asarray(stored.asstr("utf-8")[()], dtype=np.str_)
+        try:
+            return np.asarray(stored.asstr("utf-8")[()], dtype=np.str_)
+        except UnicodeDecodeError as error:
+            raise UserError(NOT_UTF8.format(name)) from error
     return np.asarray(stored[()])
 
 

@@ -67,7 +67,10 @@ def _read(dataset: h5py.Dataset) -> list[str] | None:
         texts = [bytes(text) for text in (found.tolist() if dataset.ndim else [found])]
         if any(len(text) > _LONGEST_TEXT for text in texts):
             raise ValueError("it holds too long a text")
-        return [text.decode() for text in texts]
+        try:
+            return [text.decode() for text in texts]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not UTF-8: {dataset.name.lstrip('/')}") from error
     if dataset.dtype.hasobject or dataset.shape is None or not dataset.size:
         return None
     if dataset.size * dataset.dtype.itemsize > max(_MOST_EXPANSION * dataset.id.get_storage_size(), _PIECE_BYTES):

@@ -31,6 +31,7 @@ from condense.data.file_lock import refuse_being_written
 from condense.data.memory import check_expansion, check_fits
 from condense.errors import UserError, in_short
 
+NOT_UTF8 = "/{} holds text that is not UTF-8; write it again in UTF-8."
 SECONDS = 10.0  # of processor time; a small file is examined in hundredths of one
 _BUSY = 12  # times as long by the clock, where the machine is busy or knows no limit of processor time
 _SECONDS_PER_BYTE = 1 / 20e6
@@ -123,6 +124,8 @@ def texts_of(path: Path) -> dict[str, list[str]]:
     if "error" in answer:
         if "already open" in answer["error"]:
             raise UserError("it is open for writing in another program; close it there, or clear it with h5clear -s.")
+        if answer["error"].startswith("not UTF-8: "):
+            raise UserError(NOT_UTF8.format(answer["error"].removeprefix("not UTF-8: ")))
         told = " ".join(answer["error"].split())
         raise UserError(
             f"it is no readable HDF5 file: cut short, damaged or of another kind ({told}). Fetch or make it again."

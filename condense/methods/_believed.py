@@ -8,9 +8,17 @@ import numpy as np
 
 from condense.data.types import Beliefs, Labels
 from condense.errors import UserError
+from condense.generator.labels.labeller import Labeller
+from condense.run import peak_memory_bytes
+from condense.sets.condensed_set import Cost
 
 SURE = 0.95
 """Least belief in a class of an image that stands for it, where the class has enough of them."""
+
+
+def labelling_cost(fitted: Labeller) -> Cost:
+    """What a labeller took to train and to ask."""
+    return Cost(fitted.seconds, fitted.network_evaluations, peak_memory_bytes(), fitted.images_seen)
 
 
 def believed_members(beliefs: Beliefs, classes: Sequence[str], ipc: int) -> list[Labels]:

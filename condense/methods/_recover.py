@@ -97,7 +97,7 @@ class Recovery:
                 for group in self.optimizer.param_groups:
                     cosine = math.cos(math.pi * iteration / self.options.iterations)
                     group["lr"] = self.options.learning_rate * 0.5 * (1 + cosine)
-                logits = self.teacher.network(self._jittered())
+                logits = self.teacher.network(self.jittered())
                 cross_entropy, statistics = F.cross_entropy(logits, self.labels), distance()
                 self.optimizer.zero_grad(set_to_none=True)
                 (cross_entropy + self.options.statistics_weight * statistics).backward()  # type: ignore[no-untyped-call]
@@ -139,7 +139,7 @@ class Recovery:
         self.x = x.to(self.teacher.device).requires_grad_()
         self.optimizer = torch.optim.Adam([self.x], self.options.learning_rate, betas=(0.5, 0.9))
 
-    def _jittered(self) -> Tensor:
+    def jittered(self) -> Tensor:
         largest = min(self.options.jitter, self.x.shape[2] // _JITTER_SHARE)
         by = torch.randint(largest + 1, (2,), generator=rng.generator(self.seed, "jitter", self.step))
         return self.x.roll(by.tolist(), (2, 3))

@@ -77,8 +77,8 @@ class TrajectoryMatching:
 
     def step(self, step: int) -> dict[str, float]:
         """Step `step`: the normalised distance to the expert as "loss", and the student's "rate" after it."""
-        start, target = self._ends(step)
-        batch, steps = self._batches(step), self.row.student_steps
+        start, target = self.ends(step)
+        batch, steps = self.batches(step), self.row.student_steps
         matched = match_trajectory(self.network, start, target, self.synthetic.images, self.rate, batch, steps)
         velocity = MOMENTUM * self.velocity + matched.rate
         rate = self.rate - self.row.lr_lr * velocity
@@ -103,7 +103,7 @@ class TrajectoryMatching:
         if self.rates[-1][1:] != now[1:]:
             self.rates.append([step, *now[1:]])
 
-    def _ends(self, step: int) -> tuple[Parameters, Parameters]:
+    def ends(self, step: int) -> tuple[Parameters, Parameters]:
         """Parameters of a random expert at a random epoch, and `expert_gap` epochs later."""
         generator, device = rng.generator(self.seed, "expert and epoch", step), self.rate.device
         expert = int(torch.randint(self.experts, (), generator=generator))
@@ -111,7 +111,7 @@ class TrajectoryMatching:
         target = self.snapshots.parameters(expert, epoch + self.row.expert_gap, device)
         return self.snapshots.parameters(expert, epoch, device), target
 
-    def _batches(self, step: int) -> Batch:
+    def batches(self, step: int) -> Batch:
         """What a student sees in its steps; all orders and parameters by one copy each."""
         order = EpochBatches(len(self.synthetic.images), self.batch_size, rng.derive(self.seed, "student", step))
         steps, device = range(self.row.student_steps), self.synthetic.images.device

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from condense import rng
+from condense.classifiers.confident_learning import confusion, shares
 from condense.classifiers.cross import FoldOptions, out_of_fold
 from condense.data.types import Labels, Source
-from condense.evaluate.audit import NoiseAudit, audit_noise, confusion, shares
+from condense.evaluate.audit import NoiseAudit, audit_noise
 from condense.evaluate.audit_report import AuditReport, Doubted, Matrix
 from condense.evaluate.judge import BATCH, targets_of
 from condense.evaluate.neighbours import first_copies, nearest

@@ -8,13 +8,16 @@ from condense import rng
 from condense.classifiers.cross import FoldOptions
 from condense.data.types import TrainingSet
 from condense.errors import UserError
+from condense.generator.labels import labeller
+from condense.generator.labels.labeller_training import LabellerOptions
 from condense.generator.model import Generator
 from condense.generator.record import as_json
 from condense.generator.training.session import train_generator
 from condense.machine import best_device, num_processes
+from condense.methods._believed import labelling_cost
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.plan import Plan
-from condense.pipeline.relabel import check_cleanlab, repaired_by, repaired_by_cleanlab, repaired_by_oracle
+from condense.pipeline.relabel import check_cleanlab, relabelled, repaired_by, repaired_by_cleanlab, repaired_by_oracle
 from condense.run import JSON, Run, peak_memory_bytes
 from condense.sets.condensed_set import Cost
 
@@ -39,12 +42,14 @@ def check_repair(plan: Plan) -> None:
         )
     if plan.recipe.clean_first == "cleanlab":
         check_cleanlab(plan.train.supervision)
+    if isinstance(plan.labeller, LabellerOptions):
+        labeller.check(plan.train, plan.labeller)
 
 
 def repair(plan: Plan, run: Run) -> Repaired:
     """The plan's training data, its labels repaired as the plan wants; who repairs them is kept in `run`.
 
-    Raises as `check_repair`, `train_generator` and `repaired_by_cleanlab`.
+    Raises as `check_repair`, `train_generator`, `labeller.fit` and `repaired_by_cleanlab`.
     """
     check_repair(plan)
     if plan.recipe.clean_first == "oracle":
@@ -53,6 +58,8 @@ def repair(plan: Plan, run: Run) -> Repaired:
         return Repaired(train, notes={**_notes(plan, train), "uses_true_labels": True})
     if isinstance(plan.labeller, FoldOptions):
         return _repaired_by_cleanlab(plan, plan.labeller, run)
+    if isinstance(plan.labeller, LabellerOptions):
+        return _repaired_by_labeller(plan, plan.labeller, run)
     if isinstance(plan.labeller, GeneratorOptions):
         return _repaired_by_generator(plan, plan.labeller, run)
     return Repaired(plan.train)
@@ -70,6 +77,13 @@ def _repaired_by_cleanlab(plan: Plan, options: FoldOptions, run: Run) -> Repaire
     seen = evaluations - len(plan.train)
     cost = Cost(seconds, network_evaluations=evaluations, peak_memory_bytes=peak_memory_bytes(), images_seen=seen)
     return Repaired(train, cost, _notes(plan, train))
+
+
+def _repaired_by_labeller(plan: Plan, options: LabellerOptions, run: Run) -> Repaired:
+    fitted = labeller.fit(plan.train, options, labeller_seed(plan.recipe.seed), run, device=best_device())
+    found = fitted.suggestions
+    train = relabelled(plan.train, found.suggested, "labeller", found.posterior)
+    return Repaired(train, labelling_cost(fitted), _notes(plan, train))
 
 
 def fold_evaluations(options: FoldOptions, images: int) -> int:

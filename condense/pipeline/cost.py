@@ -10,6 +10,8 @@ import torch
 from condense.classifiers.cross import FoldOptions
 from condense.data.splits import held_out
 from condense.data.types import TrainingSet
+from condense.generator.labels import labeller
+from condense.generator.labels.labeller_training import LabellerOptions
 from condense.generator.labels.second_opinion import counted_labels
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
@@ -45,6 +47,8 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
             coherent = options.train.objective == "cad"
             parameters = sum(num_parameters(network, plan.train, coherent=coherent) for network in networks)
             costs.append(cost)
+        elif isinstance(options, LabellerOptions):
+            costs.append(labeller.foreseen(plan.train, options))
         elif isinstance(options, FoldOptions):
             costs.append(fold_evaluations(options, len(plan.train)))
         elif options is plan.options:

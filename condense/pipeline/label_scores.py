@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from condense import rng
+from condense.classifiers.confident_learning import confusion
 from condense.data.types import Labels, TrainingSet
-from condense.evaluate.audit import confusion
 from condense.generator.model import Generator
 from condense.pipeline.plan import Plan
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import yaml
 
@@ -19,6 +19,7 @@ from condense.classifiers.cross import FoldOptions
 from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
 from condense.generator.generator_file import FILE
+from condense.generator.labels.labeller_training import LabellerOptions
 from condense.generator.options import ObjectiveName
 from condense.methods._generate import PLAIN, GeneratorOptions
 from condense.notices import tell
@@ -41,7 +42,13 @@ from condense.text import shortened
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
 DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size; a labeller draws nothing
-BELIEVERS = ("dmis",)  # who hands on beliefs beside the labels they repair
+BELIEVERS = ("dmis", "labeller")  # who hands on beliefs beside the labels they repair
+CLASSIFIERS: Mapping[str, type[LabellerOptions] | type[FoldOptions]] = {
+    "labeller": LabellerOptions,
+    "cleanlab": FoldOptions,
+}
+"""Options of the classifiers that repair labels, by what `clean_first` calls them."""
+Repairer: TypeAlias = GeneratorOptions | LabellerOptions | FoldOptions
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 
 
@@ -70,7 +77,7 @@ class Plan:
         train: what training gets.
         method: the method's module.
         options: its options.
-        labeller: options of the generator or of the classifiers that repair the labels first, if some do.
+        labeller: options of the generator, the labeller or the classifiers that repair the labels first, if some do.
     """
 
     recipe: Recipe
@@ -78,7 +85,7 @@ class Plan:
     train: TrainingSet
     method: methods.Method
     options: Options
-    labeller: GeneratorOptions | FoldOptions | None
+    labeller: Repairer | None
 
     @property
     def beliefs_are_given(self) -> bool:
@@ -133,7 +140,7 @@ def resolve_options(
     method: methods.Method,
     image_side: int,
     images: int | None = None,
-) -> tuple[Recipe, Options, GeneratorOptions | FoldOptions | None]:
+) -> tuple[Recipe, Options, Repairer | None]:
     """The recipe with every option filled in, for images of `image_side` pixels.
 
     Sections about generators that a method does not have are used for the labeller alone; in a recipe file they
@@ -147,7 +154,7 @@ def resolve_options(
         images: how many there are for training; as many as the defaults like when None.
 
     Returns:
-        Recipe, options of the method, options of the labeller where `clean_first` is "dmis" or "cleanlab".
+        Recipe, options of the method, options of who repairs the labels where `clean_first` names one who is trained.
 
     Raises:
         UserError: an unknown key or a value out of range.
@@ -174,10 +181,10 @@ def resolve_options(
     if recipe.method in OBJECTIVES:
         recipe = recipe.model_copy(update={"options": merge(recipe.options, {"train": {"objective": recipe.method}})})
     options = parse(method.Options, recipe.options, f"recipe for method {recipe.method!r}")
-    labeller: GeneratorOptions | FoldOptions | None = None
-    if recipe.clean_first == "cleanlab":
-        asked_folds = merge(FoldOptions.QUICK if quick else {}, recipe.labeller)
-        labeller = parse(FoldOptions, asked_folds, "recipe section 'labeller'")
+    labeller: Repairer | None = None
+    if recipe.clean_first in CLASSIFIERS:
+        kind = CLASSIFIERS[recipe.clean_first]
+        labeller = parse(kind, merge(kind.QUICK if quick else {}, recipe.labeller), "recipe section 'labeller'")
     if labelled_by_generator:
         budget = GeneratorOptions.QUICK if quick else {}
         learning = {key: value for key, value in sizes.items() if key not in DRAWING_SECTIONS}

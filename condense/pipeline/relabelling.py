@@ -249,8 +249,24 @@ def ask(generator: Generator, plan: Plan, run: Run) -> Relabelling:
 
 
 def judged(found: Suggestions, truth: Truth) -> dict[str, float | None]:
-    """How well wrong labels were found, where the truth is known; see `label_scores`."""
-    return label_scores(found.supervision, truth, found.suggested, found.likely_wrong, found.suspicion)
+    """How well wrong labels were found, see `label_scores`, and as "ece" how far confidence is from being right."""
+    scores = label_scores(found.supervision, truth, found.suggested, found.likely_wrong, found.suspicion)
+    return {**scores, "ece": calibration_error(found.confidence, found.suggested == truth.labels)}
+
+
+def calibration_error(confidence: Beliefs, right: Mask, bins: int = 15) -> float:
+    """Expected calibration error, Σ_b n_b/n |mean confidence - share right|, in [0, 1], over bins of equal width.
+
+    Source: Naeini, Cooper & Hauskrecht (2015); with 15 bins as Guo et al. (2017), https://arxiv.org/abs/1706.04599.
+
+    Args:
+        confidence: p of the class suggested, float [n] in [0, 1].
+        right: whether that is the true one, bool [n].
+        bins: how many.
+    """
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(place, weights=confidence.astype(np.float64) - right, minlength=bins)
+    return float(np.abs(gap).sum() / len(right))
 
 
 def label_scores(

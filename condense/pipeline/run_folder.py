@@ -25,7 +25,13 @@ RUNS = Path("runs")
 
 def derived_name(plan: Plan) -> str:
     """A name that tells data, method and whose labels, e.g. "digits-dmis"; safe as a file name."""
-    repaired = {"none": "", "dmis": "-relabelled", "cleanlab": "-cleanlab", "oracle": "-true-labels"}
+    repaired = {
+        "none": "",
+        "dmis": "-relabelled",
+        "labeller": "-labelled",
+        "cleanlab": "-cleanlab",
+        "oracle": "-true-labels",
+    }
     by = repaired[plan.recipe.clean_first]
     return re.sub(r"[^\w.-]+", "-", f"{plan.source.train.name}-{plan.recipe.method}{by}").strip("-.")
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from condense.classifiers import cross, networks
 from condense.classifiers.cross import FoldOptions
+from condense.classifiers.whitened import Whitened
 from condense.evaluate.protocols import Protocol
 from condense.generator.denoiser import Denoiser
-from condense.generator.labels import noisy_classifier, volminnet
+from condense.generator.labels import labeller, noisy_classifier, volminnet
+from condense.generator.labels.labeller_training import NAME, LabellerOptions
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
@@ -30,6 +33,7 @@ from condense.pipeline.plan import Plan
 from condense.run import Run
 from condense.watch import Stage
 
+Passed: TypeAlias = NetworkOptions | LabellerOptions | str
 LEARNT = 3  # passes that one forwards and one backwards cost
 CLASSIFIER = "convnet3"  # what a method that names no network is taken to use
 
@@ -40,7 +44,7 @@ class Part:
 
     Attributes:
         name: of its bar.
-        network: what the images pass through: a generator's, or the name of a classifier.
+        network: what the images pass through: a generator's, a labeller's, or the name of a classifier.
         images: how many pass through it.
         learns: whether they are learnt from, not just looked at.
         steps: optimiser steps of a generator; 0 for anything else.
@@ -50,7 +54,7 @@ class Part:
     """
 
     name: str
-    network: NetworkOptions | str
+    network: Passed
     images: int
     learns: bool = False
     steps: int = 0
@@ -74,6 +78,12 @@ def condensing(plan: Plan) -> list[Part]:
     if isinstance(plan.labeller, FoldOptions):
         images = fold_evaluations(plan.labeller, len(plan.train))
         parts.append(Part(cross.BAR, plan.labeller.network, images, learns=True))
+    elif isinstance(plan.labeller, LabellerOptions):
+        looks = len(plan.train) * labeller.num_views(plan.train, plan.labeller)
+        learned = labeller.foreseen(plan.train, plan.labeller) - looks
+        folds = labeller.num_folds(plan.train, plan.labeller)
+        of_one = Part(NAME, plan.labeller, learned // folds, learns=True)
+        parts += [of_one, Part("labelling", plan.labeller, looks // folds)] * folds
     elif isinstance(plan.labeller, GeneratorOptions):
         parts += relabelling(plan, plan.labeller, seed=labeller_seed(plan.recipe.seed))
     if isinstance(plan.options, GeneratorOptions):
@@ -168,11 +178,11 @@ def _labelling(plan: Plan, options: GeneratorOptions) -> Part:
 
 
 @cache
-def operations(network: NetworkOptions | str, shape: tuple[int, int, int], num_classes: int) -> float:
+def operations(network: Passed, shape: tuple[int, int, int], num_classes: int) -> float:
     """10^9 operations of one image's way through the layers of a network: 2 for each weight at each place it is used.
 
     Args:
-        network: a generator's, or the name of a classifier.
+        network: a generator's, a labeller's, or the name of a classifier.
         shape: of the image, (C, H, W).
         num_classes: which an `all-class` network gives at once.
     """
@@ -184,19 +194,22 @@ def operations(network: NetworkOptions | str, shape: tuple[int, int, int], num_c
         places = out[0].numel() // layer.weight.shape[0]
         counted += 2 * layer.weight.numel() * places
 
-    x, built = torch.zeros(1, *shape), _built(network, shape, num_classes)
-    for layer in built.modules():
+    x, model = torch.zeros(1, *shape), built(network, shape, num_classes)
+    for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count)
     with torch.no_grad():
-        if isinstance(built, Denoiser):
-            built.one_class(x, torch.ones(1), torch.zeros(1, dtype=torch.int64))
+        if isinstance(model, Denoiser):
+            model.one_class(x, torch.ones(1), torch.zeros(1, dtype=torch.int64))
         else:
-            built(x)
+            model(x)
     return counted / 1e9
 
 
-def _built(network: NetworkOptions | str, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+def built(network: Passed, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """An untrained network for images of `shape` (C, H, W), in eval mode."""
+    if isinstance(network, LabellerOptions):
+        return Whitened(shape[0], shape[1], num_classes, network.width).eval()
     if isinstance(network, NetworkOptions):
         return build_denoiser(network, shape, num_classes, 0).eval()
     return networks.build(network, in_channels=shape[0], image_size=shape[1], num_classes=num_classes, seed=0).eval()

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from condense.classifiers import networks
 from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.generator.labels.noisy_classifier import NoisyClassifier
@@ -26,7 +25,7 @@ from condense.generator.training.schedules import cold_steps
 from condense.generator.training.trainer import Trainer, default_accelerator
 from condense.machine import best_device, peak_memory_bytes
 from condense.pipeline.plan import Plan
-from condense.pipeline.stages import LEARNT, Part
+from condense.pipeline.stages import LEARNT, Part, Passed, built
 from condense.precision import autocast, frozen_autocast, wants_bf16
 from condense.run import Run
 from condense.watch import Tracker
@@ -58,7 +57,7 @@ def measured(plan: Plan, parts: Sequence[Part]) -> list[float]:
     own = [part for part in parts if part.by_method]
     bar, took = _first_bar(plan) if own else ("", 0.0)
     tried = sum(part.images for part in own if part.name == bar)
-    per_image: dict[tuple[NetworkOptions | str, bool], float] = {}
+    per_image: dict[tuple[Passed, bool], float] = {}
     found = []
     for part in parts:
         if part.by_method and tried:
@@ -99,7 +98,7 @@ def _stand_ins(data: TrainingSet, part: Part) -> Prerequisites:
     return Prerequisites()
 
 
-def _image_seconds(data: TrainingSet, network: NetworkOptions | str, learns: bool) -> float:
+def _image_seconds(data: TrainingSet, network: Passed, learns: bool) -> float:
     """Of one image's way through a network, and back where it learns."""
     device, shape, num_classes = best_device(), data.images.image_shape, data.images.num_classes
     bf16 = wants_bf16("auto", device)
@@ -110,8 +109,7 @@ def _image_seconds(data: TrainingSet, network: NetworkOptions | str, learns: boo
         with frozen_autocast(denoiser, device, bf16):
             look = _each(lambda: denoiser.one_class(x, sigma, classes)) / len(x)
         return LEARNT * look if learns else look
-    built = networks.build(network, in_channels=shape[0], image_size=shape[1], num_classes=num_classes, seed=0)
-    classifier = built.to(device)
+    classifier = built(network, shape, num_classes).train().to(device)
     optimizer = torch.optim.AdamW(classifier.parameters())
     labels = torch.zeros(len(x), dtype=torch.int64, device=device)
 

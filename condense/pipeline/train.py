@@ -15,7 +15,7 @@ from condense.run import JSON, Run
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingOutcome:
     """A training that is over.
 
     Attributes:
@@ -67,10 +67,10 @@ def train_plan(plan: Plan, run: Run) -> Generator:
     return train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
 
 
-def describe_training(generator: Generator, plan: Plan, run: Path | None) -> Training:
+def describe_training(generator: Generator, plan: Plan, run: Path | None) -> TrainingOutcome:
     """What the training took and, where the truth is known, what it taught."""
     stages = [generator] if generator.second is None else [generator, generator.second]
-    return Training(
+    return TrainingOutcome(
         run,
         sum(stage.meta["seconds"] for stage in stages),
         sum(stage.meta["evaluations"] for stage in stages),

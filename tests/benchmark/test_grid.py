@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from condense import methods
-from condense.benchmark.grid import Cell, expand, layers_of, read_benchmark
+from condense.benchmark.grid import Cell, expand
+from condense.benchmark.grid_recipe import layers_of, read_benchmark
 from condense.benchmark.runner import dry_run
 from condense.classifiers import arms
 from condense.data.digits import load as digits

@@ -13,7 +13,8 @@ import yaml
 from conftest import Dmis
 from tiny import pictures
 
-from condense.benchmark.grid import Cell, expand, read_benchmark
+from condense.benchmark.grid import Cell, expand
+from condense.benchmark.grid_recipe import read_benchmark
 from condense.benchmark.runner import benchmark
 from condense.benchmark.shard import Shard, parse_shard
 from condense.data import sources

@@ -18,7 +18,8 @@ from pages import Page
 from tiny import pictures
 
 from condense.benchmark.executors import SubmititExecutor
-from condense.benchmark.grid import Cell, expand, read_benchmark
+from condense.benchmark.grid import Cell, expand
+from condense.benchmark.grid_recipe import read_benchmark
 from condense.benchmark.runner import benchmark, dry_run, report
 from condense.benchmark.schedule import Task, run_tasks
 from condense.data import sources

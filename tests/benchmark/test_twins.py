@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from condense.benchmark.grid import expand, layers_of, read_benchmark
+from condense.benchmark.grid import expand
+from condense.benchmark.grid_recipe import layers_of, read_benchmark
 from condense.benchmark.runner import benchmark
 from condense.evaluate.reference import Published, published
 from condense.evaluate.results import Result, beside, read_csv

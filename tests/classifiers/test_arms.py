@@ -29,6 +29,7 @@ from condense.classifiers.arms._lesson import Both, OfViews, side_by_side
 from condense.classifiers.arms._training import ArmTraining, train_arm
 from condense.classifiers.arms.elr import EarlyLearning, elr_loss
 from condense.classifiers.arms.proden import Proden
+from condense.classifiers.confident_learning import confident_joint
 from condense.classifiers.mixing import mixup
 from condense.classifiers.teacher import candidate_losses
 from condense.data import digits
@@ -375,7 +376,7 @@ def test_the_confident_joint_is_cleanlabs():
     theirs = count.compute_confident_joint(labels, probabilities, calibrate=False)
     own = np.bincount(labels, minlength=4)
     calibrated = theirs / theirs.sum(1, keepdims=True) * own[:, None]
-    ours = _noise_rate.confident_joint(probabilities, labels)
+    ours = confident_joint(probabilities, labels)
     np.testing.assert_allclose(ours, calibrated / calibrated.sum(), atol=0.01)
     assert 1 - np.trace(ours) == pytest.approx((labels != truth).mean(), abs=0.04)
 

@@ -15,7 +15,7 @@ from condense.data.types import Supervision, Truth
 from condense.generator.labels.suggestions import Suggestions
 from condense.generator.model import Generator
 from condense.pipeline.plan import Request, make_plan
-from condense.pipeline.relabelling import COLUMNS, judged
+from condense.pipeline.relabelling import COLUMNS, calibration_error, judged
 from condense.run import Run
 
 FEW = "longtail:1000+sym:0.4"  # 240 of the digits
@@ -202,6 +202,14 @@ def test_judgement_by_hand() -> None:
     # suspicions .067 .967 .067 .967 .067 .067: pairs (wrong, right) won 3 + 0, tied 1 + 3 of 8
     assert told["auroc"] == pytest.approx((3 + 0.5 * 1 + 0 + 0.5 * 3) / 8)
     assert told["right_before"] == pytest.approx(4 / 6) and told["right_after"] == pytest.approx(4 / 6)
+    assert told["ece"] == pytest.approx(abs(beliefs.max() - 4 / 6)), "as sure of each, and four of six are right"
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two bins: confidence 0.9 and 0.9 with one right, 0.3 with one right."""
+    found = calibration_error(np.float32([0.9, 0.9, 0.3]), np.array([True, False, True]), bins=2)
+    assert found == pytest.approx((abs(1.8 - 1) + abs(0.3 - 1)) / 3)
+    assert calibration_error(np.float32([1, 1]), np.array([True, True])) == 0
 
 
 def test_as_many_labels_are_likely_wrong_as_are_expected_to_be_the_most_doubtful_first() -> None:
@@ -218,7 +226,7 @@ def test_labels_that_are_surely_right_are_never_suspected() -> None:
     told = judged(Suggestions(trusted, certain([2, 2]), beliefs, np.eye(3)), Truth(np.array([0, 1])))
     assert told == {
         **{"wrong": 0.0, "precision": None, "recall": None, "auroc": None},
-        **{"right_before": 1.0, "right_after": 1.0},
+        **{"right_before": 1.0, "right_after": 1.0, "ece": 0.0},
     }
 
 

@@ -253,21 +253,25 @@ def test_condensed_sets_are_no_data(tmp_path):
         sources.load(path)
 
 
-@pytest.mark.parametrize("suffix", ["npz", "h5"])
+@pytest.mark.parametrize("suffix", ["npz", "h5", "h5 of others"])
 def test_class_names_that_are_no_utf8_are_a_sentence(tmp_path, suffix):
     arrays = {
         "images": np.zeros((2, 4, 4), np.uint8),
         "labels": np.arange(2),
         "class_names": np.array([b"caf\xe9", b"tea"]),
     }
+    place = tmp_path / f"some.{suffix.split()[0]}"
     if suffix == "npz":
-        np.savez(tmp_path / "some.npz", **arrays)
+        np.savez(place, **arrays)
     else:
-        with h5py.File(tmp_path / "some.h5", "w") as file:
+        with h5py.File(place, "w") as file:
             for key, array in arrays.items():
                 file[key] = array
-    with pytest.raises(UserError, match=r"UTF-8|utf-8"):
-        sources.load(str(tmp_path / f"some.{suffix}"))
+            if suffix == "h5 of others":
+                del file["class_names"]
+                file.create_dataset("class_names", data=[b"caf\xe9", b"tea"], dtype=h5py.string_dtype())
+    with pytest.raises(UserError, match=r"class_names (must be UTF-8|holds text that is not UTF-8)"):
+        sources.load(place)
 
 
 def test_our_own_hdf5_has_checksums_and_no_text_of_variable_length(tmp_path):

@@ -2,16 +2,9 @@ import numpy as np
 import pytest
 import tiny
 
+from condense.classifiers.confident_learning import confident_classes, confusion, shares
 from condense.data.types import Supervision, Truth
-from condense.evaluate.audit import (
-    agreement,
-    audit_noise,
-    confident_classes,
-    confusion,
-    estimated_transition,
-    matrix_gap,
-    shares,
-)
+from condense.evaluate.audit import agreement, audit_noise, estimated_transition, matrix_gap
 
 
 def noisy_labels(n=6000, seed=0):

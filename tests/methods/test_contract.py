@@ -23,6 +23,7 @@ from condense.sets.hdf5 import read
 
 IPC = 2
 BUDGETS = {
+    "chosen": {"asked": {"folds": 2, "epochs": 1, "width": 4, "crops": False}},
     "dc": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 4},
     "dm": {"iterations": 2, "real_batch": 4},
     "dsa": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 4},

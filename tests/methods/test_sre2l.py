@@ -153,7 +153,7 @@ def test_jitter_rolls_every_image_alike_by_at_most_a_seventh(side, largest):
     recovery = Recovery(untrained(side, 1), 1, RecoverOptions(joint=3), 0)
     x, seen = recovery.x.detach(), set()
     for recovery.step in range(200):
-        rolled = recovery._jittered().detach()
+        rolled = recovery.jittered().detach()
         seen |= {(a, b) for a in range(5) for b in range(5) if torch.equal(rolled, x.roll((a, b), (2, 3)))}
     assert seen == {(a, b) for a in range(largest + 1) for b in range(largest + 1)}
 

@@ -133,9 +133,9 @@ def test_a_step_moves_images_and_rate_along_their_gradients_with_momentum():
     s, v = task.synthetic.images.detach().clone(), torch.zeros(6, 1, 8, 8)
     rate, velocity = torch.tensor(0.05), torch.zeros(())
     for step in range(2):
-        start, target = task._ends(step)
+        start, target = task.ends(step)
         net = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=0)
-        matched = match_trajectory(net, start, target, s, rate, task._batches(step), 3)
+        matched = match_trajectory(net, start, target, s, rate, task.batches(step), 3)
         shown = task.step(step)
         v, velocity = 0.5 * v + matched.images, 0.5 * velocity + matched.rate
         s, rate = s - 1.0 * v, rate - 1e-3 * velocity
@@ -147,7 +147,7 @@ def test_a_step_moves_images_and_rate_along_their_gradients_with_momentum():
 def test_starts_and_targets_are_snapshots_a_gap_apart():
     task, seen = matching(), set()
     for step in range(40):
-        start, target = task._ends(step)
+        start, target = task.ends(step)
         weight = start["head.weight"]
         for expert in range(2):
             for epoch in range(4):
@@ -160,7 +160,7 @@ def test_starts_and_targets_are_snapshots_a_gap_apart():
 
 def test_a_student_sees_every_image_with_its_label_in_an_order_of_its_own():
     task = matching(student_steps=6)
-    batch, images = task._batches(0), task.synthetic.images.detach()
+    batch, images = task.batches(0), task.synthetic.images.detach()
     orders = []
     for n in range(6):
         x, y = batch(images, n)
@@ -172,12 +172,12 @@ def test_a_student_sees_every_image_with_its_label_in_an_order_of_its_own():
 
 def test_a_students_augmentation_is_the_same_on_the_way_back_but_not_for_all_images_or_steps():
     task = matching(strategy="crop_scale", student_steps=5)
-    batch, alike = task._batches(0), task.synthetic.images.detach()[:1].expand(6, -1, -1, -1)
+    batch, alike = task.batches(0), task.synthetic.images.detach()[:1].expand(6, -1, -1, -1)
     for n in range(5):
         assert torch.equal(batch(alike, n)[0], batch(alike, n)[0])
         assert len(batch(alike, n)[0].unique(dim=0)) > 1
     assert not torch.equal(batch(alike, 0)[0], batch(alike, 1)[0])
-    assert not torch.equal(batch(alike, 0)[0], task._batches(1)(alike, 0)[0])
+    assert not torch.equal(batch(alike, 0)[0], task.batches(1)(alike, 0)[0])
 
 
 @pytest.mark.parametrize(

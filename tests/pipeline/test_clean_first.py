@@ -122,3 +122,26 @@ def test_the_oracle_is_marked_wherever_its_set_is_told_of(dmis: Dmis) -> None:
     plain = dmis("evaluate", "plain.h5", *scored)
     assert plain.code == 0 and "oracle" not in plain.out
     assert dmis("evaluate", file, "plain.h5", *scored).code == 2, "a bound and a rival have no common mean"
+
+
+def test_quick_classifiers_hand_on_beliefs_are_recorded_and_resumed(dmis: Dmis) -> None:
+    asked = ("--set", "labeller.folds=2", "--set", "labeller.epochs=1", "--set", "labeller.width=4")
+    shared = ("condense", "--noise", "sym:0.4", "--method", "frepo", "--ipc", 1, "--clean-first", "labeller")
+    few = ("--set", "iterations=2", "--set", "width=4", "--set", "pool=1", "--set", "real_batch=16")
+    arguments = (*shared, *asked, *few, "--run", "run")
+    foretold = json.loads(dmis(*arguments, "--dry-run", "--json").out)
+    assert foretold["minutes_by_stage"].keys() == {"labeller", "labelling", "learning images"}
+    answer = dmis(*arguments)
+    assert answer.code == 0, answer.err
+    made = read(Path("digits-frepo-labelled-ipc1.h5"))
+    told = made.provenance
+    assert told.corruption == "sym:0.4, labels repaired by labeller"
+    assert told.notes["labels_repaired_by"] == "labeller" and 0.05 < told.notes["labels_changed"] < 1
+    assert told.notes["believed"] is True, "frepo learned from the beliefs, not from the labels they come to"
+    assert told.recipe["labeller"]["folds"] == 2 and told.recipe["clean_first"] == "labeller"
+    assert told.cost.network_evaluations == foretold["network_evaluations"]
+    assert Path("run/labeller/labeller-1.safetensors").exists()
+    assert dmis(*arguments, "--resume", "--out", "again.h5").code == 0
+    assert read(Path("again.h5")).sha256() == made.sha256()
+    answer = dmis(*shared, "--set", "labeller.fold=2")
+    assert answer.code == 2 and "did you mean 'folds'" in answer.err

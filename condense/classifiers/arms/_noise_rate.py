@@ -7,12 +7,12 @@ confident joint of given and true labels, from probabilities of classifiers that
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from condense import rng
+from condense.classifiers.confident_learning import confident_joint
 from condense.classifiers.cross import FoldOptions, out_of_fold
-from condense.data.types import Labels, TrainingSet
+from condense.data.types import TrainingSet
 from condense.run import Run
 
 FOLDS = 2
@@ -39,28 +39,3 @@ def estimated_noise_rate(
     )
     joint = confident_joint(np.asarray(found.numpy(), dtype=np.float64), train.supervision.observed)
     return float(1 - np.trace(joint))
-
-
-def confident_joint(probabilities: npt.NDArray[np.float64], labels: Labels) -> npt.NDArray[np.float64]:
-    """Estimated shares of (given label i, true label j): float64 [c, c], adding up to 1.
-
-    An image counts for the likeliest class j whose probability reaches the mean probability of j among the images
-    labelled j (Eq. 1 and 2); rows are then brought to the shares of the given labels (Eq. 3).
-
-    Args:
-        probabilities: of classifiers that did not see the image's label, [n, c].
-        labels: as given, int64 [n].
-    """
-    num_classes = probabilities.shape[1]
-    given = np.bincount(labels, minlength=num_classes)
-    own = probabilities[np.arange(len(labels)), labels]
-    thresholds = np.bincount(labels, weights=own, minlength=num_classes) / np.maximum(given, 1)
-    reached = (probabilities >= thresholds - 1e-6) & (given > 0)
-    counted = reached.any(1)
-    likeliest = np.where(reached, probabilities, -1.0).argmax(1)
-    counts = np.zeros((num_classes, num_classes))
-    np.add.at(counts, (labels[counted], likeliest[counted]), 1.0)
-    empty = counts.sum(1) == 0
-    counts[empty, empty] = 1.0  # nothing speaks against the label
-    rows = counts / counts.sum(1, keepdims=True) * given[:, None]
-    return np.asarray(rows / rows.sum())

@@ -1,0 +1,294 @@
+"""A labeller: strong quick classifiers that learn from imprecise labels, and what they make of them.
+
+A `Whitened` network f and a transition matrix T learn together to foretell the labels as given (VolMinNet's objective),
+
+    - log Σ_y f_y(x) p(z | y) + λ log det T,   p(z | y) = T[y, z], 1 on a candidate set, 1 for no label,
+
+with alternating flips and shifts, one pair for each fold of the images, which judges the images of that fold alone: so
+no label learned by heart speaks for itself. How sure the networks may be, p(y | x) ∝ f_y(x)^b, and T are then those
+under which the labels of all images are most probable, and p(y | x, z) ∝ p(y | x) p(z | y) as for a generator.
+Sources: Li et al. (2021), https://arxiv.org/abs/2102.02400, for the objective; Northcutt et al. (2021),
+https://arxiv.org/abs/1911.00068, for the folds; Jordan (2024), https://arxiv.org/abs/2404.00498, for the network and
+its training; Guo et al. (2017), https://arxiv.org/abs/1706.04599, Sec. 4.2, for the exponent b, an inverse temperature.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from condense import rng
+from condense.classifiers.cross import fold_of
+from condense.classifiers.whitened import SMALLEST, Whitened, stretched
+from condense.data.types import Beliefs, Images, Labels, Supervision, TrainingSet
+from condense.errors import UserError
+from condense.generator.classifier import held_out_loss
+from condense.generator.labels.labeller_training import NAME, LabellerOptions, Training, budget, normalised
+from condense.generator.labels.posterior import (
+    estimate_transition,
+    given_label,
+    self_confidence,
+    supervision_likelihood,
+)
+from condense.generator.labels.suggestions import Suggestions
+from condense.precision import autocast, wants_bf16
+from condense.preprocessing import Preprocessing, standardisation
+from condense.resumable import Loop, LoopPlan
+from condense.run import JSON, Run, check_same_run
+
+LOOKS = "labeller-looks"
+EXPONENTS = (math.log(0.3), math.log(6))  # bounds of the exponent's logarithm
+SPREAD = 0.5  # of the exponent's logarithm before an image is seen
+
+_FEW = 10_000  # labelled images, below which a half of them teaches too little
+_TURNS = 30  # of expectation and maximisation
+_AT_ONCE = 500  # images in one look
+
+
+@dataclass(eq=False)
+class Labeller:
+    """Trained networks and what they believe.
+
+    Attributes:
+        networks: one for each fold, in eval mode.
+        preprocessing: of their images.
+        exponent: b, an inverse temperature.
+        mirrored, crops: which views they take.
+        suggestions: what is believed of the images they learned from.
+        seconds: what training and looking took.
+        network_evaluations: images passed through the networks for both.
+        images_seen: training images among them.
+    """
+
+    networks: Sequence[Whitened]
+    preprocessing: Preprocessing
+    exponent: float
+    mirrored: bool
+    crops: bool
+    suggestions: Suggestions
+    seconds: float
+    network_evaluations: int
+    images_seen: int
+
+    def posterior(self, images: Images) -> Beliefs:
+        """p(y | x) of uint8 images [n, H, W, C] that nobody learned from, by all networks: float32 [n, c]."""
+        of_each = [
+            look(network, images, self.preprocessing, mirrored=self.mirrored, crops=self.crops)
+            for network in self.networks
+        ]
+        return np.asarray((self.exponent * torch.stack(of_each).mean(0)).softmax(1).numpy(), dtype=np.float32)
+
+    @torch.no_grad()
+    def features(self, images: Images) -> npt.NDArray[np.float32]:
+        """What the last layer of the first network sees of uint8 images [n, H, W, C]: float32 [n, F]."""
+        network = self.networks[0]
+        device = network.head.weight.device
+        parts = [
+            network.features(normalised(images[start : start + _AT_ONCE], self.preprocessing, device)).cpu()
+            for start in range(0, len(images), _AT_ONCE)
+        ]
+        return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+
+def check(train: TrainingSet, options: LabellerOptions) -> None:
+    """Raise `UserError` unless images are square and large enough and each fold leaves labels to learn from."""
+    _, height, width = train.images.image_shape
+    if height != width or height < SMALLEST:
+        raise UserError(
+            f"The labeller needs square images of at least {SMALLEST}x{SMALLEST}, found {height}x{width}; give "
+            "--image-size."
+        )
+    folds, labelled = num_folds(train, options), int((~train.supervision.unlabelled).sum())
+    if labelled < 2 * folds:
+        raise UserError(
+            f"The labeller learns from labels in {folds} folds, and {labelled} of {len(train)} images have any; label "
+            "more."
+        )
+
+
+def num_folds(train: TrainingSet, options: LabellerOptions) -> int:
+    """Parts that the images are divided into: 2, or 5 where few are labelled, unless `options` say."""
+    return options.folds or (2 if (~train.supervision.unlabelled).sum() >= _FEW else 5)
+
+
+def foreseen(train: TrainingSet, options: LabellerOptions) -> int:
+    """Images that `fit` will pass through networks."""
+    folds = num_folds(train, options)
+    taught = sum(budget(len(own), options).images for own, _ in _divided(train, folds, 0))
+    return taught + len(train) * num_views(train, options)
+
+
+def num_views(train: TrainingSet, options: LabellerOptions) -> int:
+    """Views taken of each image in the end."""
+    return (3 if options.crops else 1) * (2 if train.images.may_flip else 1)
+
+
+def fit(
+    train: TrainingSet, options: LabellerOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
+) -> Labeller:
+    """Train a labeller and ask it about every image. A run folder keeps both; the same call goes on from there.
+
+    Raises:
+        UserError: as `check`, or the folder's files are of another run.
+        RunFailed: the loss is no longer finite.
+        Interrupted: stopped by Ctrl-C after the finished passes were saved.
+    """
+    check(train, options)
+    fitting = _Fitting(train, options, seed, run, torch.device(device))
+    folds = num_folds(train, options)
+    logits = torch.zeros(len(train), train.images.num_classes)
+    transitions = []
+    for number, (own, inside) in enumerate(_divided(train, folds, seed)):
+        logits[inside], transition = fitting.fold(number, folds, own, inside)
+        transitions.append(transition)
+    suggestions, exponent = weigh(train, logits, torch.stack(transitions).mean(0))
+    looks = len(train) * num_views(train, options)
+    return Labeller(
+        fitting.networks,
+        fitting.preprocessing,
+        exponent,
+        train.images.may_flip,
+        options.crops,
+        suggestions,
+        fitting.seconds,
+        fitting.seen + looks,
+        fitting.seen,
+    )
+
+
+class _Fitting:
+    """The folds one after the other, each with files of its own in the run folder."""
+
+    def __init__(self, train: TrainingSet, options: LabellerOptions, seed: int, run: Run, device: torch.device) -> None:
+        self.train, self.options, self.seed, self.run, self.device = train, options, seed, run, device
+        self.preprocessing = standardisation(train.images.images)
+        self.identity: dict[str, JSON] = {
+            "options": options.model_dump(mode="json"),
+            "seed": seed,
+            "data": train.images.fingerprint(),
+            "labels": train.supervision.fingerprint(),
+        }
+        self.networks: list[Whitened] = []
+        self.seconds, self.seen = 0.0, 0
+
+    def fold(self, number: int, folds: int, own: Labels, inside: Labels) -> tuple[Tensor, Tensor]:
+        """Logits of the images `inside`, by a network that learns from `own`, and its matrix T [c, c]."""
+        what, run = "labeller in this run folder", self.run
+        training = Training(
+            self.train, own, self.options, self.preprocessing, rng.derive(self.seed, NAME, number), self.device
+        )
+        passes = training.budget.epochs
+        place = f"of {passes} in fold {number + 1} of {folds} of the {NAME}"
+        loop = Loop(
+            run, LoopPlan(NAME, passes, counter=f"pass{number}", place=lambda done: f"after pass {done} {place}")
+        )
+        loop.resume(f"{NAME}-{number}", training, self.identity, what)
+        loop.finish(training.passes())
+        network = training.network.eval().requires_grad_(False)
+        found, started = run.load(f"{LOOKS}-{number}"), time.perf_counter()
+        if found is None:
+            images, mirrored = self.train.images.images[inside], self.train.images.may_flip
+            logits = look(network, images, self.preprocessing, mirrored=mirrored, crops=self.options.crops, run=run)
+            seconds = time.perf_counter() - started
+            run.save(f"{LOOKS}-{number}", {"logits": logits}, {**self.identity, "seconds": seconds})
+        else:
+            check_same_run(found[1], self.identity, what)
+            logits, seconds = found[0]["logits"], float(found[1]["seconds"])
+        self.networks.append(network)
+        self.seconds += loop.seconds + seconds
+        self.seen += training.budget.images
+        return logits, training.matrix().detach().cpu()
+
+
+def _divided(train: TrainingSet, folds: int, seed: int) -> list[tuple[Labels, Labels]]:
+    """For each fold the labelled images outside it, and all inside: indices, int64, ascending."""
+    labelled, fold = ~train.supervision.unlabelled, np.empty(len(train), dtype=np.int64)
+    for part in (labelled, ~labelled):  # each divided alike, so that what a fold costs does not depend on the seed
+        fold[part] = fold_of(int(part.sum()), folds, rng.derive(seed, NAME))
+    return [(np.flatnonzero(labelled & (fold != k)), np.flatnonzero(fold == k)) for k in range(folds)]
+
+
+def weigh(train: TrainingSet, logits: Tensor, transition: Tensor) -> tuple[Suggestions, float]:
+    """What logits [n, c] of networks that did not learn from the image come to, and their exponent.
+
+    The exponent is the one under which, with the likeliest T beside it, the labels given are most probable. A normal
+    prior of its logarithm around 0 decides where there are few images and fades with hundreds. The T of the training
+    does not: a network that learns its labels by heart needs no noise to explain them, and leaves it too clean.
+
+    Args:
+        train: the images and their labels.
+        logits: float32 [n, c].
+        transition: T [c, c] to start from.
+    """
+    labels = train.supervision
+
+    def found(logarithm: float) -> tuple[Tensor, Tensor]:
+        from_image = (math.exp(logarithm) * logits).softmax(1)
+        return from_image, likeliest_transition(from_image, labels, transition)
+
+    def cost(logarithm: float) -> float:
+        likelihood = supervision_likelihood(labels, found(logarithm)[1])
+        misfit = len(logits) * held_out_loss(math.exp(logarithm) * logits, likelihood)
+        return misfit + logarithm**2 / (2 * SPREAD**2)
+
+    best = float(minimize_scalar(cost, bounds=EXPONENTS, method="bounded", options={"xatol": 0.02}).x)
+    from_image, likeliest = found(best)
+    posterior = given_label(from_image, supervision_likelihood(labels, likeliest))
+    arrays = (np.asarray(part.numpy(), dtype=np.float32) for part in (from_image, posterior, likeliest))
+    return Suggestions(labels, *arrays), math.exp(best)
+
+
+def likeliest_transition(from_image: Tensor, labels: Supervision, start: Tensor) -> Tensor:
+    """The T [c, c] under which single labels that may be wrong are most probable, by expectation maximisation.
+
+    T[y, z] ∝ Σ p(y | x, z) over the images labelled z, in turns with p(y | x, z) ∝ f_y(x) T[y, z]; `start` counts as
+    one image a class. Where there are sets of candidates that may miss the truth, they are counted as a generator
+    counts them (`estimate_transition`).
+
+    Args:
+        from_image: f(x) [n, c] of networks that did not learn from these labels; others would find too little noise.
+        labels: of the n images.
+        start: T to start from.
+    """
+    if (labels.doubtful & ~labels.single).any():
+        return estimate_transition(from_image, labels, start, self_confidence(from_image, labels))
+    noisy = np.flatnonzero(labels.noisy)
+    f, z = from_image[noisy], torch.from_numpy(labels.observed[noisy])
+    transition = start
+    for _ in range(_TURNS if len(noisy) else 0):
+        believed = given_label(f, transition.T[z])
+        counts = start.clone().index_add_(1, z, believed.T)
+        transition = counts / counts.sum(1, keepdim=True)
+    return transition
+
+
+@torch.no_grad()
+def look(
+    network: Whitened,
+    images: Images,
+    preprocessing: Preprocessing,
+    *,
+    mirrored: bool,
+    crops: bool,
+    run: Run | None = None,
+) -> Tensor:
+    """Mean logits of all views of uint8 images [n, H, W, C]: float32 [n, c], on the CPU."""
+    device = network.head.weight.device
+    bf16, starts = wants_bf16("auto", device), range(0, len(images), _AT_ONCE)
+    parts: list[Tensor] = []
+    with (run or Run(None)).track(len(starts), "labelling") as tracker:
+        for done, start in enumerate(starts, 1):
+            x = normalised(images[start : start + _AT_ONCE], preprocessing, device)
+            with autocast(device, bf16):
+                seen = [weight * network(view).float() for weight, view in stretched(x, int(crops), mirrored=mirrored)]
+            parts.append(torch.stack(seen).sum(0).cpu())
+            tracker.update(done)
+    return torch.cat(parts)

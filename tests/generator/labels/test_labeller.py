@@ -1,0 +1,181 @@
+"""The labeller: what it learns from wrong labels, how sure it is, what it does not see, and going on after a stop."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from condense.classifiers.whitened import Whitened, stretched
+from condense.data import corrupt, digits
+from condense.data.types import ImageData, Supervision, TrainingSet
+from condense.errors import UserError
+from condense.generator.labels import labeller
+from condense.generator.labels.labeller import fit, foreseen, num_folds, weigh
+from condense.generator.labels.labeller_training import LabellerOptions, budget
+from condense.run import Run
+
+SMALL = LabellerOptions(folds=2, epochs=3, width=4, crops=False)
+
+
+def blank(n):
+    """So many images that say nothing."""
+    return ImageData(np.zeros((n, 4, 4, 1), np.uint8), tuple("abcde"), "blank", "train")
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """1100 digits, 40 % of their labels wrong, what a labeller makes of them, and their true labels."""
+    source = digits.load()
+    given, corruption = corrupt.apply("sym:0.4", source.truth, source.train, 0)
+    few = np.arange(1100)
+    train = TrainingSet(source.train, given, corruption).take(few)
+    options = LabellerOptions(folds=2, width=16, epochs=20, crops=False)
+    return train, fit(train, options, 0, Run(None)), source.truth.labels[few], options
+
+
+def test_wrong_labels_are_seen_through(judged):
+    train, found, truth, _ = judged
+    assert (train.supervision.observed == truth).mean() < 0.65
+    from_image, posterior = found.suggestions.from_image, found.suggestions.posterior
+    assert (from_image.argmax(1) == truth).mean() > 0.8
+    assert (posterior.argmax(1) == truth).mean() > (from_image.argmax(1) == truth).mean()
+    np.testing.assert_allclose(posterior.sum(1), 1, atol=1e-5)
+    assert abs(found.suggestions.transition.diagonal().mean() - 0.6) < 0.1
+
+
+def test_it_is_as_sure_as_it_is_right(judged):
+    """Mean confidence against accuracy: from images alone, and with the labels."""
+    _, found, truth, _ = judged
+    for beliefs in (found.suggestions.from_image, found.suggestions.posterior):
+        assert abs(beliefs.max(1).mean() - (beliefs.argmax(1) == truth).mean()) < 0.1
+
+
+def test_images_nobody_learned_from_are_judged_and_cost_is_foretold(judged):
+    train, found, _, options = judged
+    source = digits.load()
+    rest = np.arange(1100, 1297)
+    answer = found.posterior(source.train.images[rest])
+    assert (answer.argmax(1) == source.truth.labels[rest]).mean() > 0.8
+    np.testing.assert_allclose(answer.sum(1), 1, atol=1e-5)
+    assert found.network_evaluations == foreseen(train, options)
+    assert found.features(source.train.images[rest]).shape == (197, 64)
+
+
+def test_exponent_and_matrix_are_those_that_labels_were_drawn_from():
+    """Logits three times too flat, labels wrong for two in five of one class and none of the others."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (20_000, 5))
+    clean = np.array([random.choice(5, p=p) for p in np.exp(logits) / np.exp(logits).sum(1, keepdims=True)])
+    given = np.where((random.random(20_000) < 0.4) & (clean == 2), 3, clean)
+    train = TrainingSet(blank(20_000), Supervision.from_labels(given, 5, trusted=False))
+    found, exponent = weigh(train, torch.from_numpy(logits / 3).float(), torch.full((5, 5), 0.1).fill_diagonal_(0.6))
+    assert exponent == pytest.approx(3, abs=0.15)
+    wanted = np.eye(5)
+    wanted[2] = [0, 0, 0.6, 0.4, 0]
+    np.testing.assert_allclose(found.transition, wanted, atol=0.03)
+
+
+def test_nothing_known_leaves_the_exponent_at_one():
+    train = TrainingSet(blank(40), Supervision(np.ones((40, 5), np.bool_), np.ones(40, np.bool_)))
+    assert weigh(train, torch.randn(40, 5), torch.eye(5))[1] == pytest.approx(1, abs=0.03)
+
+
+def test_too_clean_a_matrix_of_the_training_does_not_decide():
+    """A network that learned its labels by heart leaves T near one; p(y | x, z) is that of the likeliest one."""
+    random = np.random.default_rng(1)
+    clean = random.integers(0, 5, 5000)
+    logits = torch.from_numpy(np.eye(5)[clean] * 3 + random.normal(0, 1, (5000, 5))).float()
+    given = np.where(random.random(5000) < 0.4, (clean + random.integers(1, 5, 5000)) % 5, clean)
+    train = TrainingSet(blank(5000), Supervision.from_labels(given, 5, trusted=False))
+    found, exponent = weigh(train, logits, torch.full((5, 5), 0.01).fill_diagonal_(0.96))
+    assert found.transition.diagonal().mean() == pytest.approx(0.6, abs=0.05) and exponent > 2
+    assert (found.posterior.argmax(1) == clean).mean() > (logits.argmax(1).numpy() == clean).mean()
+
+
+@pytest.mark.parametrize("kind", ["labelled", "partial", "unlabelled", "mixture"])
+def test_labels_of_every_kind_are_learned_from_and_trusted_ones_kept(kind):
+    train = tiny.training_set(kind)
+    found = fit(train, SMALL, 0, Run(None)).suggestions
+    sure = train.supervision.trusted
+    assert (found.posterior[sure][~train.supervision.candidates[sure]] == 0).all()
+    np.testing.assert_allclose(found.posterior.sum(1), 1, atol=1e-5)
+
+
+def test_an_image_is_judged_by_a_network_that_did_not_see_its_label():
+    """Another label on it changes what is made of the others of its kind, but not the network that judges it."""
+    train = tiny.training_set()
+    first = fit(train, SMALL, 0, Run(None))
+    _, inside = labeller._divided(train, 2, 0)[0]
+    candidates = train.supervision.candidates.copy()
+    candidates[inside] = np.roll(candidates[inside], 1, 1)
+    other = fit(TrainingSet(train.images, Supervision(candidates, train.supervision.trusted)), SMALL, 0, Run(None))
+    weights = [[each.networks[k].state_dict().values() for each in (first, other)] for k in (0, 1)]
+    same, changed = ([torch.equal(*pair) for pair in zip(*both, strict=True)] for both in weights)
+    assert all(same) and not all(changed)
+
+
+class StopsAfter(Run):
+    """A run that breaks off once the second pass of the second fold is saved."""
+
+    def save(self, name, tensors, meta):
+        super().save(name, tensors, meta)
+        if name == "labeller-1" and meta["done"] == 2:
+            raise MemoryError("as if the power had failed")
+
+
+def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path):
+    train = tiny.training_set()
+    whole = fit(train, SMALL, 0, Run(None))
+    with pytest.raises(MemoryError):
+        fit(train, SMALL, 0, StopsAfter(tmp_path))
+    for _ in range(2):  # and once more from what is finished
+        again = fit(train, SMALL, 0, Run(tmp_path))
+        np.testing.assert_array_equal(again.suggestions.posterior, whole.suggestions.posterior)
+        assert again.exponent == whole.exponent and again.network_evaluations == whole.network_evaluations
+    with pytest.raises(UserError, match="labeller in this run folder is of a run with other seed"):
+        fit(train, SMALL, 1, Run(tmp_path))
+
+
+def test_budgets():
+    assert num_folds(tiny.training_set(), LabellerOptions()) == 5
+    many, few = budget(60_000, LabellerOptions()), budget(1000, LabellerOptions())
+    assert (many.epochs, many.batch, many.steps) == (8, 256, 234) and many.images == 8 * 256 * 234
+    assert (few.epochs, few.batch, few.steps) == (20, 62, 16)
+    assert budget(3, LabellerOptions()).steps == 1
+
+
+def test_what_it_cannot_learn_from_is_refused():
+    images, truth = tiny.pictures()
+    few = Supervision(np.ones((60, 3), np.bool_), np.ones(60, np.bool_))
+    with pytest.raises(UserError, match="in 5 folds, and 0 of 60 images have any"):
+        fit(TrainingSet(images, few), LabellerOptions(), 0, Run(None))
+    flat = ImageData(np.zeros((60, 4, 8, 1), np.uint8), images.classes, "flat", "train")
+    with pytest.raises(UserError, match="square images of at least 3x3, found 4x8"):
+        fit(TrainingSet(flat, Supervision.from_labels(truth.labels, 3, trusted=True)), SMALL, 0, Run(None))
+
+
+# the network
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 32), (1, 28), (3, 64), (1, 3)])
+def test_the_first_layer_whitens_patches(channels, side):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, channels, side, side, generator=generator).cumsum(3)  # neighbours alike
+    network = Whitened(channels, side, 5, 4)
+    network.whiten(x)
+    answers = network.trunk[0](x).transpose(0, 1).flatten(1)
+    half = len(answers) // 2
+    torch.testing.assert_close(answers[:half], -answers[half:])
+    moments = answers[:half] @ answers[:half].T / answers.shape[1]
+    torch.testing.assert_close(moments, torch.eye(half), atol=5e-3, rtol=0)
+    assert network.eval()(x).shape == (64, 5) and not network.trunk[0].weight.requires_grad
+
+
+def test_views_weigh_one_and_show_the_image_from_both_sides():
+    x = torch.arange(2.0 * 25).reshape(2, 1, 5, 5)
+    assert [weight for weight, _ in stretched(x, 0, mirrored=False)] == [1.0]
+    views = stretched(x, 1, mirrored=True)
+    assert sum(weight for weight, _ in views) == 1 and [weight for weight, _ in views] == [0.25] * 2 + [0.125] * 4
+    assert torch.equal(views[0][1], x) and torch.equal(views[1][1], x.flip(3))
+    assert torch.equal(views[2][1][:, :, 1:, 1:], x[:, :, :-1, :-1])
+    assert torch.equal(views[4][1][:, :, :-1, :-1], x[:, :, 1:, 1:])
