@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ def literal_form():
     """experiments/literal_form.py as a module."""
     spec = importlib.util.spec_from_file_location("literal_form", ROOT / "experiments" / "literal_form.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
