@@ -5,8 +5,8 @@ every image the same parameters, so that a real and a synthetic batch can be tra
 draws them per image, as in ordinary training.
 
 Source: Zhao & Bilen (2021), "Dataset Condensation with Differentiable Siamese Augmentation",
-https://arxiv.org/abs/2102.08259. Images are normalised, not in [0, 1]: nothing is clamped, and what is cut
-out or comes in from outside is 0, the mean colour.
+https://arxiv.org/abs/2102.08259. Images are normalised, not in [0, 1]: values are not clamped, and pixels cut
+out or shifted in from outside are 0, the mean colour.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_SHIFT = 0.125
 CUTOUT_SIDE = 0.5
 MAX_SCALE = 1.2
 MAX_DEGREES = 15.0
-NUM_UNIFORM = 3  # an operation needs at most three random numbers an image
+NUM_UNIFORM = 3  # an operation needs at most three random numbers per image
 DSA = "color_crop_cutout_flip_scale_rotate"
 
 
@@ -52,7 +52,7 @@ def siamese(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
 
 
 def independent(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
-    """As `siamese`, with parameters drawn for each image; the operation is still one for the batch."""
+    """As `siamese`, but with parameters drawn per image; the batch still shares one operation."""
     return draw(strategy, len(x), generator)(x)
 
 
@@ -64,7 +64,7 @@ class Drawn:
     uniform: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The images changed, of the same shape."""
+        """The transformed images, of the same shape."""
         return self.operation(x, self.uniform.to(x))
 
 
@@ -75,7 +75,7 @@ def draw(strategy: str, count: int, generator: torch.Generator) -> Drawn:
 
 
 def moved(drawn: Sequence[Drawn], device: torch.device) -> list[Drawn]:
-    """The same with all parameters on `device`, by one copy."""
+    """The same operations with all parameters on `device`, copied at once."""
     together = torch.cat([one.uniform for one in drawn]).to(device)
     parts = torch.split(together, [len(one.uniform) for one in drawn])
     return [Drawn(one.operation, part) for one, part in zip(drawn, parts, strict=True)]
@@ -123,7 +123,7 @@ def color(x: Tensor, u: Tensor) -> Tensor:
 
 
 def crop(x: Tensor, u: Tensor) -> Tensor:
-    """Shift by whole pixels, up to 12.5 % of the side each way, zeros coming in."""
+    """Shift by whole pixels, up to 12.5 % of the side each way, filling with zeros."""
     return _shift(_shift(x, 2, u[:, 0]), 3, u[:, 1])
 
 

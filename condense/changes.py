@@ -10,7 +10,7 @@ _LONGEST = 40  # characters of a value that are worth showing; fingerprints are 
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Each key of `now` that was another before, with the single values that changed: `seed (0, now 1)`.
+    """Each key of `now` whose value differs from the one before, with the changed values: `seed (0, now 1)`.
 
     Args:
         before: what was saved; keys that `now` lacks do not count.

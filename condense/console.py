@@ -1,7 +1,7 @@
 """Output to people and programs: a broken terminal loses no result, and text from files cannot control a terminal.
 
-Results go to stdout, all else to stderr. A stdout that is closed, full, or of an encoding without ± must not cost what
-hours of work have found; and names in strangers' files must not steer the terminal that shows them.
+Results go to stdout, everything else to stderr. A stdout that is closed, full, or in an encoding without ± must not
+cost hours of work, and names in strangers' files must not control the terminal that shows them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _ERRORS = "dmis-plain"
 def prepare() -> None:
     """Make stdout and stderr safe to write to; once, before anything else.
 
-    Closed ones are taken by the null device, so that no file that is opened later is written to by mistake; letters
-    that an encoding lacks are replaced by plain ones.
+    Closed streams are replaced by the null device, so that output never lands in a file opened later; letters that the
+    encoding lacks are replaced by plain ones.
     """
     codecs.register_error(_ERRORS, _plain)
     for number in range(3):
@@ -41,9 +41,9 @@ def prepare() -> None:
 
 
 def deliver(text: str) -> None:
-    """Write a result to stdout; where that cannot take it, to stderr, and raise what stdout raised.
+    """Write a result to stdout; if that fails, write it to stderr and raise the error from stdout.
 
-    A stdout that was closed from the start has the result on stderr, and that is no failure.
+    If stdout was closed from the start, the result goes to stderr without an error.
     """
     if sys.stdout is None:
         _write(sys.stderr, text)
@@ -51,7 +51,7 @@ def deliver(text: str) -> None:
     try:
         _write(sys.stdout, text)
     except BrokenPipeError:
-        raise  # who read it has had enough
+        raise  # the reader has closed the pipe
     except OSError:
         with contextlib.suppress(OSError):
             _write(sys.stderr, text)
@@ -59,7 +59,7 @@ def deliver(text: str) -> None:
 
 
 def gathered(show: Callable[[], None]) -> str:
-    """What `show` prints, with everything a terminal would obey written out."""
+    """What `show` prints, with control characters escaped."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         show()
@@ -67,13 +67,13 @@ def gathered(show: Callable[[], None]) -> str:
 
 
 def complain(sentence: str, prefix: str = "error: ") -> None:
-    """One sentence to stderr, cut where it is endless."""
+    """Write one sentence to stderr, shortened if it is very long."""
     with contextlib.suppress(OSError, ValueError):
         print(f"{prefix}{shortened(visible(sentence, keep=chr(10)))}", file=sys.stderr, flush=True)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory, of the machine or of the GPU, did not suffice: Python's, numpy's or torch's way to say so."""
+    """Whether the machine or the GPU ran out of memory, as Python, numpy or torch reports it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     told = str(error)

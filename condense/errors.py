@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def in_short(error: BaseException, length: int = 300) -> str:
-    """What an error of another library says, on one line of at most `length` characters."""
+    """The message of another library's error, on one line of at most `length` characters."""
     return " ".join(str(error).split())[:length]
 
 
@@ -25,7 +25,7 @@ class UserError(DmisError):
 
 
 class RunFailed(DmisError):
-    """Work that began properly and could not go on, e.g. a NaN loss or a full disk (exit code 1)."""
+    """Work that started properly and could not continue, e.g. a NaN loss or a full disk (exit code 1)."""
 
     exit_code = 1
 
@@ -37,6 +37,6 @@ class Interrupted(DmisError):
 
 
 class WorkerDone(DmisError):
-    """Not an error: a process that torchrun started beside the main one has done its part (exit code 0)."""
+    """Not an error: a process that torchrun started beside the main one has finished its part (exit code 0)."""
 
     exit_code = 0

@@ -1,8 +1,8 @@
-"""Writing files so that a reader sees the old one or the whole new one, never a part.
+"""Writing files so that a reader sees the old file or the whole new one, never a part.
 
 A file is written under a temporary name in the same folder, flushed to the disk and renamed; a failure
-becomes one sentence and removes the temporary name. A process that is killed leaves its temporary file behind: the
-name tells machine and process, and the next one that writes there removes what belongs to none that lives.
+becomes one sentence and removes the temporary file. A killed process leaves its temporary file behind; the name
+contains machine and process, so the next process that writes there can remove files of dead processes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PARTIAL = ".partial-"
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; when the block ends well, it is moved to `target` in one step.
+    """Yield a temporary path beside `target`; when the block succeeds, it is moved to `target` in one step.
 
     The temporary name keeps the suffix, so writers that choose a format by it work. The block may make a
     file or a folder there; a folder can only replace an empty one. A symbolic link stays: what it points
@@ -67,27 +67,27 @@ def atomic_write_text(target: Path, text: str) -> None:
 def prepare_output(path: Path, *, force: bool) -> None:
     """Check, before any long work, that the file `path` may be written; missing folders above it are made.
 
-    With `force` what exists stays until the new result replaces it. What killed processes left there is removed.
+    With `force` an existing file stays until the new result replaces it. Files left by killed processes are removed.
 
     Raises:
         UserError: `path` is a folder, exists and `force` is off, has too long a name, or may not be written.
     """
     check_name(path)
     if path.is_dir():
-        raise UserError(f"{path} is a folder, and a file is to be written; give the name of a file.")
+        raise UserError(f"{path} is a folder; give the name of a file to write.")
     _check_free(path, path.exists(), force=force)
     _make_writable(path.parent, path)
 
 
 def prepare_folder(path: Path, *, force: bool) -> None:
-    """As `prepare_output` for a folder that results are written into; an empty one counts as free.
+    """As `prepare_output`, for a folder to write results into; an empty one counts as free.
 
     Raises:
         UserError: as `prepare_output`, or `path` is a file.
     """
     check_name(path)
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, and a folder is needed; choose another name.")
+        raise UserError(f"{path} is a file; give the name of a folder.")
     _check_free(path, path.is_dir() and any(path.iterdir()), force=force)
     _make_writable(path.parent, path)
     if path.is_dir():
@@ -99,8 +99,8 @@ def sweep(folder: Path, *, alone: bool = False) -> None:
 
     Args:
         folder: where; nothing happens if there is none.
-        alone: whether nobody else writes there, e.g. under a lock: then whatever is temporary goes, of other machines
-            and earlier versions too.
+        alone: whether no other process writes there, e.g. under a lock: then all temporary files are removed, also
+            those of other machines and earlier versions.
     """
     with suppress(OSError):
         for path in list(folder.iterdir()):
@@ -120,11 +120,11 @@ def write_error(error: OSError, target: Path) -> DmisError:
 
 
 def check_name(path: Path) -> None:
-    """Raise `UserError` where the system takes no such name, e.g. one of more than 255 bytes."""
+    """Raise `UserError` if the system does not accept the name, e.g. one of more than 255 bytes."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # `_make_writable` tells
+        pass  # `_make_writable` reports it
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{shortened(str(path), 80)} cannot be written ({told}); choose another name.") from error
@@ -136,7 +136,7 @@ def _check_free(path: Path, occupied: bool, *, force: bool) -> None:
 
 
 def _make_writable(folder: Path, target: Path) -> None:
-    """Make `folder` where it is missing and try whether files can be made in it."""
+    """Make `folder` if it is missing and check that files can be created in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
@@ -147,7 +147,7 @@ def _make_writable(folder: Path, target: Path) -> None:
 
 
 def _machine() -> str:
-    """A few characters that tell this machine from others that share a disk with it."""
+    """A few characters that distinguish this machine from others sharing its disk."""
     return hashlib.sha256(platform.node().encode(errors="replace")).hexdigest()[:6]
 
 
@@ -180,5 +180,5 @@ def _remove(temporary: Path) -> None:
     if temporary.is_dir():
         shutil.rmtree(temporary, ignore_errors=True)
     else:
-        with suppress(OSError):  # most often it is not there; else the first error is the one to tell
+        with suppress(OSError):  # usually it does not exist; otherwise the first error is the one to report
             temporary.unlink()

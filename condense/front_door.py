@@ -1,4 +1,4 @@
-"""The front door: what `import condense` gives, with the defaults and results of the command of the same name.
+"""The front door: what `import condense` gives, with the defaults and results of the commands of those names.
 
 ```python
 import condense
@@ -10,7 +10,7 @@ labels = condense.relabel(data, quick=True)
 small.save("s.h5")
 ```
 
-Nothing is written unless `run` names a folder; a call that was stopped there resumes when it is repeated.
+Nothing is written unless `run` names a folder; repeating an interrupted call with the same folder resumes it.
 """
 
 from __future__ import annotations
@@ -78,14 +78,15 @@ def load_data(
 
     Args:
         name: a named data set (`condense.data.sources.NAMES`), a folder of images, or an .npz or .h5 file, also as
-            FILE::KEY; with `images` the name to give to the data.
+            FILE::KEY; with `images`, the name given to the data.
         images: uint8 [n, H, W, C] or [n, H, W], in place of a data set that exists.
         labels: with `images`: whole numbers [n], class names [n], candidates bool [n, c], or a `Supervision`;
             otherwise FILE or FILE::NAME to take the given labels from.
-        classes: class names [c] in the order of the label numbers; with labels by name the names found, sorted.
+        classes: class names [c] in the order of the label numbers; by default, for labels given as names, those
+            found, sorted.
         test_images: test images as `images`.
         test_labels: their true labels.
-        noise: kind and rate of the noise put on clean labels, e.g. "sym:0.4"; labels in arrays count as clean.
+        noise: kind and rate of the noise injected into clean labels, e.g. "sym:0.4"; labels in arrays count as clean.
         seed: seed of the noise.
         image_size: side in pixels to which images are cropped and resized.
         root: folder of a named data set.
@@ -93,7 +94,7 @@ def load_data(
         reading: how images are read: fit, background, skip_unreadable and flip, see `condense.recipe.DataRecipe`.
 
     Raises:
-        UserError: nothing is there, or it cannot be used; the message says what to do.
+        UserError: the data set does not exist or cannot be used; the message says what to do.
         RunFailed: a download failed.
     """
     asked = {"name": None if name is None else str(name), "noise": noise, "image_size": image_size, **(reading or {})}

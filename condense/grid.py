@@ -1,4 +1,4 @@
-"""Many small pictures as one, and pictures as PNG."""
+"""Image grids and PNG files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def grid(images: Images, columns: int, *, pad: int = 1, scale: int = 1) -> Image
 
     Args:
         images: uint8 [n, H, W, C].
-        columns: pictures in a row; the last row may be shorter.
+        columns: pictures per row; the last row may be shorter.
         pad: width in pixels of the line around each picture, after scaling.
         scale: each pixel becomes a square of this side.
 

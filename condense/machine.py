@@ -21,12 +21,12 @@ DEVICE = "DMIS_DEVICE"
 
 @cache
 def git_revision() -> str | None:
-    """`revision_of` this package, as it was when first asked for: what is running was loaded by then."""
+    """`revision_of` this package, cached at the first call, by when the running code was loaded."""
     return revision_of(Path(__file__).resolve().parents[1])
 
 
 def revision_of(root: Path) -> str | None:
-    """Commit of a checkout, "-dirty" appended when tracked files differ; None where `root` is none.
+    """Commit of a checkout, "-dirty" appended when tracked files differ; None if `root` is not one.
 
     A package installed into an environment inside some other project's checkout is not mistaken for it.
     """
@@ -62,25 +62,24 @@ def machine() -> dict[str, str]:
 
 
 def is_worker() -> bool:
-    """Whether torchrun started this process beside the main one, which alone reports and writes."""
+    """Whether this process is a torchrun worker; only the main process reports and writes."""
     return process_index() > 0
 
 
 def process_index() -> int:
-    """Which of the processes that torchrun started this is, from 0, the main one; 0 without it."""
+    """Global rank of this process under torchrun, 0 for the main one; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
 def num_processes() -> int:
-    """How many processes torchrun started; 1 without it."""
+    """Number of processes torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def best_device() -> torch.device:
     """The device that was asked for (`DEVICE`), else this process's GPU (CUDA's, or Apple's), else the CPU.
 
-    Of several GPUs each process that torchrun started on this machine takes its own, by LOCAL_RANK. float32 is settled
-    for the device.
+    Under torchrun each process of this machine takes the GPU of its LOCAL_RANK. Calls `settle_float32`.
 
     Raises:
         UserError: this machine does not have the device asked for.
@@ -116,7 +115,7 @@ def check_device(name: str) -> None:
 
 
 def devices() -> list[str]:
-    """Names of the devices of this machine that can be asked for, the CPU first."""
+    """Names of the devices available on this machine, the CPU first."""
     import torch
 
     found = torch.accelerator.current_accelerator(check_available=True)
@@ -128,7 +127,7 @@ def devices() -> list[str]:
 
 
 def _local_rank() -> int:
-    """Which of the processes that torchrun started on this machine this is, from 0."""
+    """Rank of this process among those torchrun started on this machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -148,7 +147,7 @@ def _usable_cores() -> int:
 
 
 def free_device_bytes(device: torch.device) -> int | None:
-    """Memory of a GPU that this process could still take, what its allocator keeps unused included; None if unknown."""
+    """Bytes of GPU memory this process can still allocate, including unused cached blocks; None if unknown."""
     import torch
 
     if device.type == "cuda":

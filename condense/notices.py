@@ -1,4 +1,4 @@
-"""Notes to the user where nothing is wrong: one sentence each, on stderr, once."""
+"""Notices to the user that are no errors: one sentence each, on stderr, once per process."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ LOGGER = logging.getLogger("condense")
 
 @cache
 def tell(sentence: str) -> None:
-    """Tell a sentence, the first time that it is to be told in this process."""
+    """Show a sentence once per process."""
     LOGGER.warning("note: %s", sentence)

@@ -1,7 +1,7 @@
 """Which arithmetic is fast on a device, how it is selected, and what float32 means.
 
-Nothing is assumed of a device that can be asked or measured: instruction sets are asked for their names, and where the
-answer settles nothing (ARM, CPUs newer than torch's list, Apple's GPUs) one convolution is timed in both types.
+The choice follows the device's instruction set where that is known; where it is not (ARM, CPUs newer than torch's list,
+Apple's GPUs), one convolution is timed in both types.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Literal
 import torch
 from torch import nn
 
-WORTH = 1.2  # how much quicker bfloat16 must be in a measurement to be taken for its rounding
-_ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN then leaves instructions unused that there are
+WORTH = 1.2  # measured speed-up from which bfloat16 is worth its rounding
+_ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # these restrict oneDNN to older instructions
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """In which type networks run, and why.
+    """The data type in which networks run, and how it was chosen.
 
     Attributes:
         device: type of the device: "cpu", "cuda", "mps".
         precision: of convolutions and matrix products; weights, losses and updates are float32 in either case.
-        decided: "asked for", or of the automatic choice "by its instructions" or "by timing a convolution".
+        decided: "asked for", or, chosen automatically, "by its instructions" or "by timing a convolution".
     """
 
     device: str
@@ -54,17 +54,17 @@ def arithmetic(precision: str, device: torch.device) -> Arithmetic:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 convolutions are the quick ones on `device`.
+    """Whether bfloat16 convolutions are faster than float32 on `device`.
 
     True for GPUs from Ampere on and for x86 CPUs with AVX512-BF16 or AMX; CPUs with AVX-512 alone only emulate them,
-    several times slower than float32. Where the instruction set is not known, a convolution decides, timed once a
+    several times slower than float32. Where the instruction set is not known, a convolution is timed once per
     process.
     """
     return _automatic(device.type).bf16
 
 
 def wants_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: "bf16" always, "auto" where `device` is quick at it, anything else never."""
+    """Whether to compute in bfloat16: "bf16" always, "auto" where `device` is faster at it, anything else never."""
     return arithmetic(precision, device).bf16
 
 
@@ -75,9 +75,9 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]
 
 @contextmanager
 def frozen_autocast(network: nn.Module, device: torch.device, bf16: bool) -> Iterator[None]:
-    """`autocast` without gradients, under which the weights of `network` are cast once, not at each pass.
+    """`autocast` without gradients that casts the weights of `network` once, not at each pass.
 
-    Autocast keeps the casts of those weights only that require gradients, until its outermost context ends.
+    Autocast caches casts only of weights that require gradients, until its outermost context ends.
     """
     frozen = [weight for weight in network.parameters() if not weight.requires_grad]
     with torch.no_grad(), autocast(device, bf16):
@@ -92,15 +92,15 @@ def frozen_autocast(network: nn.Module, device: torch.device, bf16: bool) -> Ite
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Have torch use algorithms alone that give the same bits every time, or raise RuntimeError where it has none.
+    """Restrict torch to deterministic algorithms; it raises RuntimeError where it has none.
 
-    On a GPU alone there are others. Without `wanted` nothing changes.
+    Only GPUs have other algorithms. Without `wanted` nothing changes.
     """
     if not wanted:
         yield
         return
     before, algorithm = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS looks at it when it is first used
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
     try:
@@ -111,10 +111,10 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 def settle_float32() -> None:
-    """Let float32 be float32 everywhere, and cuDNN choose its algorithms by rule, not by a race.
+    """Disable TF32 and cuDNN's benchmark mode.
 
-    TF32, which torch allows in cuDNN's convolutions unless told otherwise, keeps 10 bits of the mantissa of 23. Timed
-    choices of algorithms may differ between two starts of the same run.
+    TF32, torch's default in cuDNN convolutions, keeps 10 of the 23 bits of the mantissa. Benchmarking may choose other
+    algorithms when the same run is started again.
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -122,7 +122,7 @@ def settle_float32() -> None:
 
 
 def float32_settings() -> dict[str, bool]:
-    """What `settle_float32` set, as it is now: for records."""
+    """The present values of the settings of `settle_float32`, for records."""
     return {
         "tf32_products": torch.backends.cuda.matmul.allow_tf32,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32,
@@ -141,7 +141,7 @@ def _automatic(device_type: str) -> Arithmetic:
 
 
 def _has_instructions(device_type: str) -> bool | None:
-    """Whether the device has instructions for bfloat16; None where nobody can tell."""
+    """Whether the device has instructions for bfloat16; None if unknown."""
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device_type != "cpu" or any(os.environ.get(name) for name in _ISA_LIMITS):
@@ -153,22 +153,22 @@ def _has_instructions(device_type: str) -> bool | None:
 
 
 def _vectors_are_known() -> bool:
-    """Whether torch's kernels were written for this CPU's vectors; "DEFAULT" is torch's word for any other."""
+    """Whether torch's kernels were written for this CPU's vectors; torch calls any other "DEFAULT"."""
     return str(torch.backends.cpu.get_cpu_capability()).startswith("AVX")
 
 
 def _flag(name: str) -> bool | None:
-    """One of torch's private questions to the CPU; None in a version of torch that does not have it."""
+    """One of torch's private CPU feature queries; None if this version of torch lacks it."""
     ask: Callable[[], bool] | None = getattr(torch.cpu, name, None)
     return None if ask is None else bool(ask())
 
 
 @functools.cache
 def gflops(device_type: str, dtype: torch.dtype) -> float:
-    """10^9 operations a second of one 3x3 convolution, forward and backward, by this process's threads.
+    """Speed of one 3x3 convolution, forward and backward, in 10^9 operations per second, on this process's threads.
 
-    The best of three after one to warm up; 0 where the device cannot do it. On a CPU [16, 64, 28, 28] with 64 output
-    channels, which takes some hundredths of a second, elsewhere [256, 256, 32, 32] with 256.
+    The best of three runs after a warm-up; 0 where the device cannot do it. On a CPU [16, 64, 28, 28] with 64 output
+    channels, which takes some hundredths of a second; elsewhere [256, 256, 32, 32] with 256.
     """
     batch, channels, side = (16, 64, 28) if device_type == "cpu" else (256, 256, 32)
     try:
@@ -182,7 +182,7 @@ def gflops(device_type: str, dtype: torch.dtype) -> float:
 
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
-    """Time of one convolution, its gradients in input and weight included."""
+    """Seconds for one convolution and its gradients with respect to input and weight."""
     wait = _nothing if x.device.type == "cpu" else torch.accelerator.synchronize
     wait()
     started = time.perf_counter()
@@ -193,4 +193,4 @@ def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
 
 
 def _nothing() -> None:
-    """A CPU has done what it was told when the call returns."""
+    """A CPU needs no synchronisation."""

@@ -13,21 +13,21 @@ from condense.errors import UserError
 
 
 def planes(images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
-    """Images [n, H, W, C] as [n, C, H, W] of the same type, a plane a channel in memory too.
+    """Images [n, H, W, C] as [n, C, H, W] of the same type, contiguous in memory.
 
-    Transposed images pass for channels_last, grey ones even after `contiguous()`; convolutions hand that on, and on a
-    CPU group norm is then several times slower: ResNet-34 on grey 28x28 takes 2.3 times as long to train.
+    Torch takes transposed images for channels_last, grey ones even after `contiguous()`; convolutions propagate that
+    layout, and on a CPU group norm is then several times slower: ResNet-34 on grey 28x28 trains 2.3 times as long.
     """
     return torch.tensor(images).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
 
 
 _COUNTED = 4096  # images counted at once
-CONSTANT = 1e-4  # deviation of pixels in [0, 1] below which a channel counts as constant: one in 1,500 a level off
+CONSTANT = 1e-4  # standard deviation of pixels in [0, 1] below which a channel counts as constant
 
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """How pixels in [0, 1] become what a network sees, and back.
+    """The map from pixels in [0, 1] to network input, and back.
 
     First (x - mean) / std for each channel, then, if given, ZCA: (flatten(x) - zca_mean) @ zca_matrix, with
     flatten in C, H, W order and d = C·H·W (Krizhevsky 2009, appendix A; as kornia's ZCAWhitening). Sets that
@@ -38,10 +38,10 @@ class Preprocessing:
         std: one positive value per channel.
         zca_mean: float32 [d], or None without ZCA.
         zca_matrix: float32 [d, d].
-        zca_inverse: float32 [d, d], for going back to pixels.
+        zca_inverse: float32 [d, d], the inverse of `zca_matrix`.
 
     Raises:
-        UserError: lengths disagree, std is not positive, a value is not finite, or ZCA is given in part.
+        UserError: lengths disagree, std is not positive, a value is not finite, or only part of ZCA is given.
     """
 
     mean: tuple[float, ...]
@@ -68,7 +68,7 @@ class Preprocessing:
             raise UserError("ZCA holds values that are not finite.")
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """What a network sees, float32 [n, C, H, W], from pixels float32 [n, C, H, W] in [0, 1]."""
+        """Network input, float32 [n, C, H, W], from pixels float32 [n, C, H, W] in [0, 1]."""
         x = (pixels - self._channels(self.mean, pixels)) / self._channels(self.std, pixels)
         if self.zca_mean is None or self.zca_matrix is None:
             return x
@@ -84,15 +84,15 @@ class Preprocessing:
 
     @staticmethod
     def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
-        # made where it is needed: a GPU would wait for a copy
+        # created on the device: a copy would make the GPU wait
         return torch.cat([like.new_full((1,), value) for value in values])[:, None, None]  # [C, 1, 1]
 
 
 def standardisation(pixels: npt.NDArray[np.uint8]) -> Preprocessing:
-    """Mean 0 and deviation 1 for each channel of uint8 images [n, H, W, C], as pixels in [0, 1].
+    """Per-channel standardisation fitted to uint8 images [n, H, W, C], scaled to [0, 1].
 
-    A channel that is (all but) the same in all pixels keeps its scale: divided by its deviation, the slightest other
-    value in a test image would outweigh all other channels.
+    A (nearly) constant channel keeps its scale: divided by its standard deviation, the slightest deviation in a test
+    image would outweigh all other channels.
     """
     channels = pixels.shape[3]
     counts = np.zeros((channels, 256), dtype=np.int64)

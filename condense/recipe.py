@@ -40,14 +40,10 @@ SIZES: tuple[tuple[int, str, int | None], ...] = (
     (40, "generator-28px", 100),
     (10**9, "generator-64px", None),
 )
-"""Up to so many pixels per side: whose defaults, and how often the stage that learns the classes may pass over the
-images.
+"""(largest image side in pixels, recipe of defaults, most epochs of the stage that learns the classes).
 
-Without a limit few images are passed so often that wrong labels are learned by heart. Digits enlarged to 28 pixels,
-40 % wrong, temperature 6 and weight 30 of the classification term, labels right after training: of 300 images 86 %
-after 300 steps (64 passes), 84 % after 600, 73 % after 1000, and 87 % after a run of 469; of 1437 images 98 % after
-1000 steps (45 passes) and 2000. At 8 pixels, where augmentation is on, 300 images bear 256 passes (92 %; 93 % after
-119); from 41 pixels on nothing was measured.
+Without a limit the network sees a small data set so often that it memorises wrong labels; docs/decisions.md has the
+figures behind the limits.
 """
 
 
@@ -55,18 +51,18 @@ class DataRecipe(Options):
     """Which images, and what is done to their labels."""
 
     name: str = Field("digits", description="name or path of the data set")
-    root: Path | None = Field(None, description="folder or file where a named data set lies")
-    image_size: int | None = Field(None, ge=4, description="side to which images are brought")
-    download: bool = Field(False, description="whether a named data set may be fetched")
+    root: Path | None = Field(None, description="folder or file that holds a named data set")
+    image_size: int | None = Field(None, ge=4, description="side in pixels to which images are cropped and resized")
+    download: bool = Field(False, description="whether a named data set may be downloaded")
     fit: Literal["crop", "pad", "squash"] = Field(
-        "crop", description="how images that are not square become so: their middle, a margin around them, or distorted"
+        "crop", description="how images are made square: crop the middle, pad with a margin, or stretch"
     )
     background: Literal["white", "grey", "black"] = Field(
-        "white", description="what transparent pictures are laid on, and the margin of fit: pad"
+        "white", description="colour behind transparent images and of the margin of fit: pad"
     )
-    skip_unreadable: bool = Field(False, description="whether files that cannot be read are left out")
+    skip_unreadable: bool = Field(False, description="whether to skip files that cannot be read")
     flip: bool | None = Field(
-        None, description="whether a mirror image still shows its class; as the class names suggest when empty"
+        None, description="whether a mirrored image keeps its class; guessed from the class names when empty"
     )
     labels: str | None = Field(None, description="FILE or FILE::NAME of the given labels, in place of the data's own")
     noise: str = Field("none", description="KIND:RATE injected into clean labels, e.g. sym:0.4")
@@ -90,13 +86,13 @@ class Recipe(Options):
     method: str = Field("dmis", description="name of the condensation method")
     ipc: int = Field(10, ge=1, description="images per class")
     seed: int = Field(0, ge=0, lt=MOST_SEEDS, description="seed of everything")
-    quick: bool = Field(False, description="whether every default is the method's smallest budget, for first tries")
+    quick: bool = Field(False, description="whether to use the method's smallest budget as defaults, for a first try")
     clean_first: Literal["none", "dmis", "labeller", "cleanlab", "oracle"] = Field(
-        "none", description="who repairs the labels beforehand; oracle: the truth"
+        "none", description="how the labels are repaired beforehand; oracle: the true labels"
     )
     labeller: dict[str, Any] = Field(
         default_factory=dict,
-        description="options of who repairs them: generator, network, train of dmis; folds, epochs, … of others",
+        description="options of the repair: generator, network and train of dmis; folds, epochs, … of others",
     )
     evaluate: EvaluateRecipe = EvaluateRecipe()
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
@@ -108,7 +104,7 @@ class Recipe(Options):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping from a file. Raises `UserError` where it is missing or is none."""
+    """A YAML mapping from a file. Raises `UserError` if the file is missing or holds no mapping."""
     try:
         if not path.is_file():
             raise UserError(f"The recipe {path} cannot be read: it is no file.")
@@ -128,12 +124,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _from_yaml(text: str, what: str) -> JSON:
     """YAML as plain values: mappings with text for keys, lists, texts, numbers, true, false and nothing.
 
-    Raises `UserError` for anything else there is in YAML: dates, bytes, sets, things that hold themselves.
+    Raises `UserError` for anything else YAML allows: dates, bytes, sets, self-references.
     """
     try:
         found = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError, AttributeError) as error:
-        told = "it holds a number of too many digits" if "int_max_str_digits" in str(error) else in_short(error)
+        told = "it holds a number with too many digits" if "int_max_str_digits" in str(error) else in_short(error)
         raise UserError(f"{what} is not YAML: {told}.") from error
     return _plain(found, what, [_MOST_VALUES])
 
@@ -149,7 +145,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def _plain(value: object, what: str, left: list[int], depth: int = 0) -> JSON:
-    """`value` if it is plain; `left` counts the values that may still come, aliases each time they are met."""
+    """`value` if it is plain; `left` counts the values still allowed, an alias at each use."""
     left[0] -= 1
     if left[0] < 0 or depth > _DEEPEST:
         raise UserError(f"{what} holds itself or too much: {_MOST_VALUES} values, {_DEEPEST} deep, are the most.")
@@ -164,7 +160,7 @@ def _plain(value: object, what: str, left: list[int], depth: int = 0) -> JSON:
         return value
     if isinstance(value, int) and abs(value) < 2**63:
         return value
-    shown = "a number of too many digits" if isinstance(value, int) else f"a value of type {type(value).__name__}"
+    shown = "a number with too many digits" if isinstance(value, int) else f"a value of type {type(value).__name__}"
     raise UserError(f"{what} holds {shown}; write texts, numbers, lists and names with values.")
 
 
@@ -177,7 +173,7 @@ def shipped(name: str) -> dict[str, Any]:
 def generator_defaults(image_side: int, images: int | None = None) -> dict[str, Any]:
     """Network and training options that suit images of `image_side` pixels.
 
-    Where the images are few, `train.steps` is no more than the passes of SIZES take.
+    For few images, `train.steps` is limited to the epochs in SIZES.
     """
     name, passes = next((name, passes) for limit, name, passes in SIZES if image_side <= limit)
     defaults = shipped(name)
@@ -208,9 +204,9 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings laid over each other, the last one on top; null takes a section away.
+    """Merge nested mappings; later ones override earlier ones, and null removes a section.
 
-    Raises `UserError` where one is no mapping, or a value lies where another layer has a section.
+    Raises `UserError` if a layer is no mapping, or has a value where another layer has a section.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -261,13 +257,13 @@ def resolve(layers: Mapping[str, Any]) -> Recipe:
 
 
 def parse(model: type[Model], values: Mapping[str, Any], what: str, *, options: bool = False) -> Model:
-    """`values` as a pydantic model; errors become one sentence that names the key and its nearest relative.
+    """`values` as a pydantic model; errors become one sentence that names the key and the closest known one.
 
     Args:
-        model: which.
-        values: nested as the model is.
-        what: they are, in words.
-        options: whether people gave them as options of the command line, `--image-size` for image_size.
+        model: the pydantic model.
+        values: nested like the model.
+        what: what the values are, in words.
+        options: whether they are command-line options, `--image-size` for image_size.
     """
     try:
         return model.model_validate(values)
@@ -285,7 +281,7 @@ def parse(model: type[Model], values: Mapping[str, Any], what: str, *, options: 
 
 
 def _nearest(error: Mapping[str, Any]) -> str:
-    """A question where one of several words was due and another was given that is much like it."""
+    """The question "did you mean …?" if the value resembles one of the allowed words."""
     allowed = re.findall(r"'([^']*)'", str((error.get("ctx") or {}).get("expected", "")))
     near = difflib.get_close_matches(str(error.get("input")), allowed, 1, 0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""

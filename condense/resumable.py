@@ -1,7 +1,7 @@
-"""The one loop of all that is trained step by step: stopped after any step, it goes on from there, bit for bit.
+"""The loop behind everything that trains in steps: stopped after any step, it resumes there, bit for bit.
 
-A `Loop` shows progress, writes metrics.jsonl, keeps the state in the run folder, stops after Ctrl-C and takes up what
-an earlier sitting kept. What a step does it does not know: `finish` is given an iterator that does one at a time.
+A `Loop` shows progress, writes metrics.jsonl, saves the state in the run folder, stops after Ctrl-C and resumes from
+a saved state. It does not know what a step does: `finish` takes an iterator that performs one step at a time.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ State: TypeAlias = "tuple[dict[str, Tensor], dict[str, JSON]]"
 
 
 class Resumable(Protocol):
-    """What can be laid down between two steps and taken up again."""
+    """Training that can be saved between two steps and resumed."""
 
     def state(self) -> State:
-        """Tensors and JSON from which `restore` goes on bit for bit."""
+        """Tensors and JSON from which `restore` continues bit for bit."""
         ...
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
-        """Go on from `state()`; returns how many steps were finished then."""
+        """Continue from `state()`; returns the number of steps finished then."""
         ...
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is told after a step.
+    """The report after a step.
 
     Attributes:
-        done: finished steps, those of earlier sittings included.
+        done: steps finished, in all sessions.
         shown: numbers beside the progress bar.
-        metrics: a line of metrics.jsonl; empty for none.
+        metrics: a line for metrics.jsonl; empty for none.
     """
 
     done: int
@@ -52,13 +52,13 @@ class LoopPlan:
     """How long a loop is, and how often it writes.
 
     Attributes:
-        title: of its progress bar.
-        total: steps in all sittings.
-        save_every: steps between two savings of the state; the last is saved anyway.
-        record_every: steps between two lines of metrics.jsonl; the last has one anyway.
-        counter: what a line calls its step, so that lines of steps done anew can be dropped; None: nothing is dropped.
-        place: where the loop was stopped, of its finished steps; "at step 3 of 10" when None.
-        kept: what the folder keeps after a stop, with its verb.
+        title: of the progress bar.
+        total: steps in all sessions.
+        save_every: steps between two saves of the state; the last step always saves.
+        record_every: steps between two lines of metrics.jsonl; the last step always writes one.
+        counter: key of the step in a line, by which a resumed run drops lines it will repeat; None: drop nothing.
+        place: describes where the loop stopped, given the finished steps; "at step 3 of 10" when None.
+        kept: what the folder holds after a stop, with its verb.
     """
 
     title: str
@@ -75,10 +75,10 @@ class LoopPlan:
 
 
 class Loop:
-    """One sitting of a resumable loop. Under torchrun all processes run it, and the main one writes.
+    """One session of a resumable loop. Under torchrun all processes run it, and the main one writes.
 
     Attributes:
-        done: steps finished in all sittings.
+        done: steps finished in all sessions.
         saved: the state as last written, empty before.
     """
 
@@ -93,18 +93,18 @@ class Loop:
 
     @property
     def seconds(self) -> float:
-        """Time since the first step, that between sittings left out."""
+        """Training time since the first step, without the time between sessions."""
         return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
 
     def resume(
         self, name: str, kept: Resumable, identity: Mapping[str, JSON] | None = None, what: str = "checkpoint"
     ) -> bool:
-        """Keep the state of `kept` in the run folder's file `name` from now on, and go on from it; False without one.
+        """Save the state of `kept` in the run folder's file `name` from now on, and resume from it; False if it is new.
 
         Args:
             name: of the file.
             kept: what is trained.
-            identity: what all sittings must have in common; it is written into the file.
+            identity: what all sessions must have in common; it is written into the file.
             what: the file in words.
 
         Raises:
@@ -119,7 +119,7 @@ class Loop:
         return found is not None
 
     def save(self) -> None:
-        """Keep the state as it is now, where there is something to keep it in."""
+        """Save the present state, if `resume` named a file."""
         if self._kept is not None:
             tensors, meta = self._kept.state()
             self.saved = tensors, {**meta, **self._identity, "seconds": self.seconds}
@@ -127,11 +127,11 @@ class Loop:
                 self.run.save(self._name, *self.saved)
 
     def finish(self, steps: Iterable[Step], agree: Callable[[bool], bool] = bool) -> None:
-        """Draw the steps that are left, each after the one before it was told, recorded and kept.
+        """Run the remaining steps; each is shown, recorded and saved before the next begins.
 
         Args:
-            steps: does a step when the next is asked for.
-            agree: whether to stop, of whether this process was asked to; for processes that must stop together.
+            steps: an iterator that performs one step per item.
+            agree: maps "this process was asked to stop" to "all stop", for processes that must stop together.
 
         Raises:
             Interrupted: stopped by Ctrl-C after saving; run the same again to go on.

@@ -21,8 +21,8 @@ def derive(seed: int, purpose: str, *numbers: int) -> int:
 def generator(seed: int, purpose: str, *numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator seeded by `derive`.
 
-    On the CPU unless a `device` is given: the same numbers on every machine, at the price of a copy for each draw that
-    a GPU needs. A device's own numbers are others, the same whenever that kind of device is seeded so.
+    On the CPU unless a `device` is given: the same numbers on every machine, at the price of a copy to
+    the GPU per draw. A generator on another device gives other numbers, reproducible on that kind of device.
     """
     import torch
 

@@ -1,6 +1,6 @@
 """A run: its folder with metrics and checkpoints, its progress bar, and how it is interrupted.
 
-Everything is written so that a run stopped at any moment can go on from its last checkpoint (see files.py).
+Everything is written so that a run stopped at any moment can resume from its last checkpoint (see files.py).
 Checkpoints are sealed safetensors files (see tensor_file.py): no pickle, so a stranger's cannot run code.
 """
 
@@ -62,12 +62,12 @@ METRIC_EVERY = 20
 
 
 def part_of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Those of a checkpoint's tensors that are called NAME.x, as x."""
+    """The tensors of a checkpoint called NAME.x, under the key x."""
     return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
 
 
 class Run:
-    """A run folder, or with `path=None` an in-memory nothing for tests and library use.
+    """A run folder; with `path=None` nothing is written, for tests and library use.
 
     Args:
         path: folder for metrics.jsonl and checkpoints, made if missing.
@@ -87,7 +87,7 @@ class Run:
                 raise write_error(error, self.path) from error
 
     def within(self, name: str) -> Run:
-        """A run in the folder `name` of this one's, in memory where this one is; raises as making it does."""
+        """A run in the subfolder `name`, or without a folder if this one has none; raises as `Run`."""
         return Run(None if self.path is None else self.path / name, progress=self.progress)
 
     def stopped(self, where: str, kept: str = "the state is") -> Interrupted:
@@ -101,9 +101,9 @@ class Run:
         return f"{what} saved in {self.path}: go on with --resume."
 
     def metric(self, **values: float | int | str) -> None:
-        """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON has no word for them).
+        """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON lacks them).
 
-        What `--log` asked for hears of it too.
+        The tracker of `--log` receives it too.
         """
         finite = {name: None if _not_finite(value) else value for name, value in values.items()}
         watch.log(finite)
@@ -132,7 +132,7 @@ class Run:
 
     @contextmanager
     def track(self, total: int, description: str, initial: int = 0) -> Iterator[Tracker]:
-        """A progress bar on stderr from `initial` to `total`, numbers and the time left, see watch.py."""
+        """A progress bar on stderr from `initial` to `total`, with numbers and the time left, see watch.py."""
         with watch.track(total, description, initial, shown=self.progress) as tracker:
             yield tracker
 
@@ -149,7 +149,7 @@ class Run:
             temporary.write_bytes(content)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors (on the CPU) and meta that `save` wrote under `name`, None if there are none.
+        """The tensors (on the CPU) and meta that `save` wrote under `name`; None if there is no such file.
 
         Raises:
             UserError: the file is cut short, damaged, changed or not ours.
@@ -165,7 +165,7 @@ class Run:
 class interrupt_guard:
     """Context manager: the first Ctrl-C, SIGTERM or SIGHUP sets `requested`, a second raises KeyboardInterrupt.
 
-    Who sits at a terminal is told so at once, for an epoch may take minutes. A loop checks `requested` after each
+    A user at a terminal is told so at once, since an epoch may take minutes. A loop checks `requested` after each
     step, saves, and raises `condense.errors.Interrupted`. Outside the main thread Python allows no handlers; there
     the guard does nothing.
     """
@@ -192,16 +192,16 @@ class interrupt_guard:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        if number == signal.SIGINT and os.isatty(2):  # a job of a benchmark gets SIGTERM: its parent has told already
+        if number == signal.SIGINT and os.isatty(2):  # a benchmark's job gets SIGTERM: its parent has said so already
             with suppress(OSError):
-                os.write(2, STOPPING)  # past sys.stderr, which must not be entered twice
+                os.write(2, STOPPING)  # not through sys.stderr, which is not reentrant
 
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder`, which is made, so that no second process works in it; `what` is at work there, e.g. "run".
+    """Make and lock `folder`, so that no second process works in it; `what` works there, e.g. "run".
 
-    What killed processes left there is removed. Where a file system knows no locks, nothing is held.
+    Files left by killed processes are removed. On a file system without locks nothing is locked.
 
     Raises:
         UserError: another process is at work there, or the folder cannot be written.

@@ -1,8 +1,8 @@
 """Tensors and JSON in one safetensors file under a seal: the SHA-256 of all of it.
 
 Every saved file of a run (generators, checkpoints, teachers, experts, beliefs) is written and read here. One bit of a
-weight flipped on the disk still is a weight, and a generator with such a weight draws black images; so what does not
-fit its seal is refused. The seal finds damage. It is no signature: who edits a file on purpose can seal it anew.
+weight flipped on the disk is still a valid weight, with which a generator may draw black images; so a file that does
+not match its seal is refused. The seal detects damage; it is no signature, since anyone who edits a file can reseal it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def to_bytes(tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> bytes:
     from safetensors.torch import save
 
     plain, text = _separate(tensors), json.dumps(meta)
-    return save(plain, metadata={_SEALED: f"{_seal(plain, text)} {text}"})  # of several keys the order would vary
+    return save(plain, metadata={_SEALED: f"{_seal(plain, text)} {text}"})  # one key: the order of several would vary
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and meta of a file.
 
-    A file of a version that did not seal is read where all its numbers are finite.
+    A file from a version without seals is read if all its numbers are finite.
 
     Raises:
         UserError: it is cut short, damaged, changed since it was written, or not ours.
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     try:
         if not path.is_file():
-            raise ValueError("it is no plain file")  # a named pipe would never answer
+            raise ValueError("it is no plain file")  # reading a named pipe would block for ever
         with safe_open(path, framework="pt") as file:
             described = file.metadata() or {}
             sealed = _SEALED in described
@@ -68,9 +68,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 @contextmanager
 def as_described(place: Path | None) -> Iterator[None]:
-    """What goes wrong while the content of a file is taken over becomes a `UserError` that names the file.
+    """Turn errors while the content of a file is used into a `UserError` that names the file.
 
-    Its keys, types and shapes are only met here: a sealed file may still be of another kind, or of a stranger.
+    Keys, types and shapes are only checked on use: a sealed file may still be of another kind, or a stranger's.
     """
     try:
         yield
@@ -94,7 +94,7 @@ def _seal(tensors: Mapping[str, Tensor], meta: str) -> str:
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path | None) -> None:
-    """Raise `UserError` where a number of the tensors from `path` is NaN or infinite."""
+    """Raise `UserError` if the tensors from `path` contain NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise UserError(

@@ -1,8 +1,8 @@
 """Text from elsewhere (class names, file names, messages of libraries) made safe to show, to plot and to tabulate.
 
-A name in a stranger's file may hold escape sequences that a terminal obeys, marks that turn the reading direction, a
-formula that a spreadsheet runs, or `$`, which matplotlib takes for mathematics. What is stored keeps the name as it
-is; only what people see goes through here.
+A name in a stranger's file may hold terminal escape sequences, marks that turn the reading direction, a formula that a
+spreadsheet runs, or `$`, which matplotlib takes for mathematics. Stored names stay as they are; only displayed text
+goes through here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_SHOWN = 2000  # characters of one message
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""`text` with what a terminal would obey, or nobody could see, written as an escape such as \x1b.
+    r"""`text` with control and invisible characters written as escapes such as \x1b.
 
     Args:
         text: any text, lone surrogates of file names that are not UTF-8 included.
@@ -41,7 +41,7 @@ def literal(text: str) -> str:
 
 
 def to_cell(text: str) -> str:
-    """`text` as the cell of a table: a spreadsheet would run what begins with = + - @, so that gets a ' before it.
+    """`text` as the cell of a table: a ' goes before a leading = + - @, which a spreadsheet would run.
 
     Numbers stay as they are. `from_cell` takes the mark away again.
     """

@@ -1,7 +1,7 @@
 """Watching long work: bars that say which stage this is, what comes after and when all is over; and trackers.
 
-A command tells beforehand what it is going to do (`expected`); the loops below it only say "done so far", and need
-not know of each other. On a terminal there is a bar; into a file or a pipe a line is written now and then.
+A command announces its stages beforehand (`expected`); the loops below it report only their own steps and need not
+know of each other. A terminal shows a bar; a file or a pipe receives a line now and then.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Stage:
     """A part of the work with a bar of its own.
 
     Attributes:
-        name: what `Run.track` is told.
+        name: as given to `Run.track`.
         work: how much it is, in a unit that all stages of a command share.
     """
 
@@ -46,18 +46,18 @@ class Place:
 
 
 class Stages:
-    """The stages a command expects, in order. Those passed over, e.g. because a file holds their result, are done."""
+    """The stages a command expects, in order. Skipped stages, e.g. with results in a file, count as done."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = tuple(stages)
         self._next = 0
         self._current: Stage | None = None
         self._share = 0.0  # of the current stage
-        self._work = 0.0  # done in this sitting, without the current stage
-        self._seconds = 0.0  # which that took
+        self._work = 0.0  # done in this session, without the current stage
+        self._seconds = 0.0  # that it took
 
     def begin(self, name: str) -> Place | None:
-        """Enter the next stage of this name; None where no such stage was expected."""
+        """Enter the next stage of this name; None if no such stage was expected."""
         names = [stage.name for stage in self._stages]
         if name not in names[self._next :]:
             return None
@@ -66,11 +66,11 @@ class Stages:
         return Place(index + 1, len(names), tuple(names[index + 1 :]))
 
     def seconds_left(self, done: float, since: float, seconds: float) -> float | None:
-        """What remains of all stages, from the pace so far.
+        """Seconds left of all stages, extrapolated from the pace so far.
 
         Args:
             done: share of the current stage that is done, in [0, 1].
-            since: the share that was done when this sitting began.
+            since: the share that was done when this session began.
             seconds: what the share between them took.
         """
         if self._current is None:
@@ -106,7 +106,7 @@ def expected(stages: Sequence[Stage]) -> Iterator[None]:
 
 
 class Tracker:
-    """What a loop tells its progress bar; without a bar it does nothing."""
+    """A loop's handle on its progress bar; without a bar it does nothing."""
 
     def __init__(self, bar: _Bar | None = None) -> None:
         self._bar = bar
@@ -120,7 +120,7 @@ class Tracker:
 
 @contextmanager
 def track(total: int, description: str, initial: int = 0, *, shown: bool = True) -> Iterator[Tracker]:
-    """A stage's bar on stderr from `initial` to `total`; without `shown` only what is logged hears of the stage."""
+    """A stage's bar on stderr from `initial` to `total`; without `shown` only the log records the stage."""
     token = _STAGE.set(description)
     stages = _EXPECTED.get()
     place = None if stages is None else stages.begin(description)
@@ -138,7 +138,7 @@ def track(total: int, description: str, initial: int = 0, *, shown: bool = True)
 
 
 class _Clock:
-    """Time spent in a stage and left of all of them."""
+    """Time spent in a stage, and time left."""
 
     def __init__(self, stages: Stages | None, total: int, initial: int) -> None:
         self.total, self.initial, self._stages = max(total, 1), initial, stages
@@ -150,7 +150,7 @@ class _Clock:
         return time.monotonic() - self._started
 
     def left(self, done: int) -> tuple[float | None, float | None]:
-        """Seconds left of this stage, and of all that are expected; None where unknown."""
+        """Seconds left of this stage, and of all that are expected; None if unknown."""
         spent, made = self.spent, done - self.initial
         own = None if made <= 0 else spent / made * (self.total - done)
         if self._stages is None:
@@ -167,7 +167,7 @@ class _Bar(Protocol):
 
 
 def _labels(description: str, place: Place | None) -> tuple[str, str]:
-    """What stands before and after the numbers: "stage 2 of 4: dmis" and "then sampling"."""
+    """The text before and after the numbers: "stage 2 of 4: dmis" and "then sampling"."""
     if place is None or place.of == 1:
         return description, ""
     return f"stage {place.number} of {place.of}: {description}", f"then {place.then[0]}" if place.then else ""
@@ -247,7 +247,7 @@ def _stop(progress: Any) -> None:
 
 
 class _Log:
-    """One of accelerate's trackers, begun with the first number it is told."""
+    """One of accelerate's trackers, started with the first number logged."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._name, self._folder = name, folder
@@ -259,7 +259,7 @@ class _Log:
         named = {f"{stage}/{name}" if stage else name: value for name, value in values.items()}
         if self._name == "tensorboard":
             self._tracker.log(named, step=step)
-        else:  # wandb's one count must never fall, and every stage counts from 1
+        else:  # wandb's single step count must never fall, and every stage counts from 1
             self._tracker.log(named if step is None else {**named, f"{stage}/step": step})
 
     def _begun(self) -> Any:
@@ -271,7 +271,7 @@ class _Log:
             begun = tracker(self._name if tracker.requires_logging_directory else "dmis", **place)
             if hasattr(begun, "start"):
                 begun.start()
-        except Exception as error:  # whatever a service says that is not reached
+        except Exception as error:  # whatever an unreachable service raises
             raise UserError(
                 f"{self._name} cannot be used: {in_short(error)}; leave --log out, or mend that."
             ) from error
@@ -296,7 +296,7 @@ def check_log(name: str | None) -> None:
 
 @contextmanager
 def logged(name: str | None, folder: Path) -> Iterator[None]:
-    """While the block lasts the tracker `name`, whose files are kept in `folder`, hears what `Run.metric` is told."""
+    """Within the block, `Run.metric` also logs to the tracker `name`, whose files are in `folder`."""
     if name is None:
         yield
         return
@@ -310,7 +310,7 @@ def logged(name: str | None, folder: Path) -> Iterator[None]:
 
 
 def log(values: Mapping[str, float | int | str | None]) -> None:
-    """Tell the tracker, if there is one, the numbers of a line of metrics; its "…step" or "…epoch" counts."""
+    """Log the numbers of a line of metrics to the tracker, if any, at the line's "…step" or "…epoch"."""
     current = _LOG.get()
     if current is None:
         return

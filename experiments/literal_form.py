@@ -145,6 +145,7 @@ def plot(cells: list[Cell], path: Path) -> None:
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     for axis, key, title in zip(
@@ -161,6 +162,9 @@ def plot(cells: list[Cell], path: Path) -> None:
                     color=f"C{index % 10}",
                 )
         axis.set(xscale="log", xlabel="network evaluations in training", ylabel="percent", title=title)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count / 1e6:g} M"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=7)
     figure.savefig(path, dpi=120)

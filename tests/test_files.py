@@ -143,7 +143,7 @@ def test_prepare_folder(tmp_path: Path) -> None:
     prepare_folder(tmp_path / "new", force=True)
     assert (tmp_path / "new" / "deep").is_dir()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="is a file, and a folder is needed"):
+    with pytest.raises(UserError, match="is a file; give the name of a folder"):
         prepare_folder(tmp_path / "file", force=True)
 
 
@@ -151,7 +151,7 @@ def test_prepare_folder(tmp_path: Path) -> None:
 def test_a_folder_is_no_place_for_a_file(tmp_path: Path, force: bool) -> None:
     """`--out` an existing folder was noticed after the work."""
     (tmp_path / "set.h5").mkdir()
-    with pytest.raises(UserError, match="is a folder, and a file is to be written"):
+    with pytest.raises(UserError, match="is a folder; give the name of a file to write"):
         prepare_output(tmp_path / "set.h5", force=force)
 
 

@@ -107,7 +107,7 @@ def test_numbers_such_as_1e_4_which_yaml_reads_as_text_are_numbers():
         ({"ipc": "many"}, "key 'ipc' is \"many\": Input should be a valid integer"),
         (
             {"clean_first": "both"},
-            "key 'clean_first' is \"both\": Input should be 'none', 'dmis', 'cleanlab' or",
+            "key 'clean_first' is \"both\": Input should be 'none', 'dmis', 'labeller', 'cleanlab' or",
         ),
     ],
 )

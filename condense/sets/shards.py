@@ -36,7 +36,7 @@ def dataset_card(condensed: CondensedSet, file: str, features: list[dict[str, An
         "tags": ["dataset-condensation", "dataset-distillation", "noisy-labels"],
         "size_categories": [next((name for most, name in bounds if size < most), "1M<n<10M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": file}]}],
-        "dataset_info": {"features": features, "splits": [{"name": "train", "num_examples": size}]},
+        "dataset_info": {"features": features},
     }
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{datasheet(condensed)}"
 

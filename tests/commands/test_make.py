@@ -445,8 +445,8 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, dmis:
     (tmp_path / "folder.h5").mkdir()
     command = ("condense", "--method", "random", "--ipc", 1)
     for arguments, told in (
-        (("--out", "folder.h5"), "is a folder, and a file is to be written"),
-        (("--out", "folder.h5", "--force"), "is a folder, and a file is to be written"),
+        (("--out", "folder.h5"), "is a folder; give the name of a file to write"),
+        (("--out", "folder.h5", "--force"), "is a folder; give the name of a file to write"),
         (("--out", "n" * 253 + ".h5"), "File name too long"),
         (("--seed", 2**63), "--seed"),
         (("--seed", -1), "--seed"),

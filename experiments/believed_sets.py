@@ -1,0 +1,107 @@
+"""Beliefs of the labeller, and sets made from them, judged on training images that are held out: for choosing options.
+
+    python experiments/believed_sets.py --run RUN                                     # the beliefs alone
+    python experiments/believed_sets.py --run RUN --method frepo --set iterations=400  # and a set of ten a class
+
+The first 50,000 training images of Fashion-MNIST, 40 % of their labels wrong, are learned from; the last 10,000 judge
+under their true labels; the test split is not touched. One ConvNet-3, protocol hard-quick. RUN keeps what was trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from condense import methods
+from condense.classifiers import networks
+from condense.classifiers.fit import fit, predict
+from condense.data import corrupt, sources
+from condense.data.types import Source, TrainingSet
+from condense.evaluate.protocols import protocol
+from condense.generator.labels import labeller
+from condense.generator.labels.labeller_training import LabellerOptions
+from condense.pipeline.relabel import relabelled
+from condense.pipeline.relabelling import calibration_error
+from condense.preprocessing import planes
+from condense.recipe import parse, parse_overrides
+from condense.run import Run
+from condense.sets.condensed_set import CondensedSet
+
+LEARNED = 50_000
+
+
+def told(beliefs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Shares right, and believed above 0.95, and right among these; and the calibration error."""
+    found, confidence = beliefs.argmax(1), beliefs.max(1)
+    right, sure = found == labels, confidence > 0.95
+    return {
+        "right": float(right.mean()),
+        "ece": calibration_error(confidence, right),
+        "sure": float(sure.mean()),
+        "right_of_sure": float(right[sure].mean()),
+    }
+
+
+def accuracy(made: CondensedSet, source: Source, epochs: int, seed: int) -> float:
+    """Of one network trained on the set, on the images held out, in percent."""
+    rules, held = dataclasses.replace(protocol("hard-quick"), epochs=epochs), slice(LEARNED, None)
+    scale = 255 if made.images.dtype == np.uint8 else 1
+    x = made.preprocessing.normalise(planes(made.images).float() / scale)
+    channels, side, _ = source.train.image_shape
+    network = networks.build(
+        rules.network, in_channels=channels, image_size=side, num_classes=made.num_classes, seed=seed
+    )
+    labels = torch.from_numpy(made.labels)
+    for _ in fit(network, x, labels, rules.fit_options(bf16=False), seed=seed, augment=rules.augment()):
+        pass
+    judged = made.preprocessing.normalise(planes(source.train.images[held]).float() / 255)
+    assert source.truth is not None
+    return 100 * float((predict(network, judged).argmax(1).numpy() == source.truth.labels[held]).mean())
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--noise", default="sym:0.4")
+    parser.add_argument("--method")
+    parser.add_argument("--ipc", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--labeller", action="append", default=[], help="a.b=c, options of the labeller")
+    parser.add_argument("--set", action="append", default=[], help="a.b=c, options of the method")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    source = sources.load("fashion-mnist")
+    assert source.truth is not None
+    given, corruption = corrupt.apply(asked.noise, source.truth, source.train, asked.seed)
+    train = TrainingSet(source.train, given, corruption).take(np.arange(LEARNED))
+    options = parse(LabellerOptions, parse_overrides(asked.labeller), "labeller")
+    fitted = labeller.fit(train, options, asked.seed, Run(asked.run / "labeller"))
+    found, truth = fitted.suggestions, source.truth.labels[:LEARNED]
+    answer = {
+        "from_image": told(found.from_image, truth),
+        "with_label": told(found.posterior, truth),
+        "exponent": fitted.exponent,
+        "own_share": found.transition.diagonal().astype(float).round(3).tolist(),
+        "labeller_evaluations": fitted.network_evaluations,
+        "labeller_seconds": fitted.seconds,
+    }
+    if asked.method is not None:
+        method, started = methods.load(asked.method), time.process_time()
+        repaired = relabelled(train, found.suggested, "labeller", found.posterior)
+        wanted = parse(method.Options, parse_overrides(asked.set), asked.method)
+        name = "-".join([asked.method, *asked.set]).replace("/", "_")
+        made = method.condense(repaired, asked.ipc, wanted, asked.seed, Run(asked.run / name))
+        answer |= {"method": asked.method, "options": asked.set, "cpu_seconds": time.process_time() - started}
+        answer["accuracy"] = accuracy(made, source, asked.epochs, asked.seed)
+    print(json.dumps(answer, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Tables of the documentation are those of the files kept beside it."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from condense.evaluate.stats import summarise
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+
+
+@pytest.fixture(scope="module")
+def literal_form():
+    """experiments/literal_form.py as a module."""
+    spec = importlib.util.spec_from_file_location("literal_form", ROOT / "experiments" / "literal_form.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_the_literal_form_is_that_of_its_files(literal_form):
+    cells = literal_form.read(RESULTS / "literal-form" / "results")
+    assert literal_form.table(cells) in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    literal = [cell for cell in cells if cell.row == "Conditional, mixture, 2 drawn"]
+    assert [cell.seed for cell in literal] == [0, 1, 2]
+    assert min(cell.classifier for cell in literal) >= 97 and min(cell.agreement for cell in literal) >= 95
+
+
+def test_the_table_of_classification_terms_is_that_of_its_files():
+    section = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8").split("### Does the classification term")[1]
+    rows = re.findall(
+        r"^\| ([^|]+) \| (\d) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", section.split("\n### ")[0], re.MULTILINE
+    )
+    assert len(rows) >= 9
+    for title, seeds, *shown in rows:
+        name = title.replace("*", "").replace("form mixture", "").replace(",", "").replace(".", "").strip()
+        name = ("mixture-" if "form mixture" in title else "") + name.replace(" ", "-")
+        files = [RESULTS / "classification-term" / "results" / f"{name}-{seed}.json" for seed in range(int(seeds))]
+        cells = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        for key, figure in zip(("classifier", "recovered", "agreement"), shown, strict=True):
+            found = summarise([cell[key] for cell in cells])
+            spread = "" if found.ci95 is None else f" ± {found.ci95:.1f}"
+            assert f"{found.mean:.1f}{spread}" == figure.strip(), (title, key)
