@@ -86,10 +86,7 @@ def generate(
         Interrupted: stopped by Ctrl-C; the parts are kept.
     """
     started = time.perf_counter()
-    write = writer_of(out)
-    if not generator_folder.is_dir():
-        raise UserError(f"There is no run folder {generator_folder}; give the folder of a `dmis train`.")
-    generator = Generator.load(Run(generator_folder), best_device())
+    write, generator = writer_of(out), _read(generator_folder)
     _prepare(out, force=force)
     tally = _Tally()
     total = wanted.count * len(generator.classes)
@@ -126,6 +123,13 @@ def draw(generator: Generator, wanted: Wanted, *, progress: bool = False) -> tup
     with parts.track(wanted.count * len(generator.classes), "drawing") as tracker:
         pieces = list(_labelled_parts(generator, wanted, parts, _Tally(), unguarded, tracker))
     return np.concatenate([images for images, _ in pieces]), np.concatenate([labels for _, labels in pieces])
+
+
+def _read(folder: Path) -> Generator:
+    """The generator of a run folder."""
+    if not folder.is_dir():
+        raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
+    return Generator.load(Run(folder), best_device())
 
 
 def _prepare(out: Path, *, force: bool) -> None:

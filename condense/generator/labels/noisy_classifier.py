@@ -55,7 +55,7 @@ class NoisyClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class _NoisyLoss:
-    """The forward-corrected loss of h on images by number, each at a noise level drawn anew.
+    """The forward-corrected loss of h, each image at a noise level drawn anew.
 
     Attributes:
         module: h.
@@ -63,6 +63,7 @@ class _NoisyLoss:
         transition: T [c, c], rows = true class, on the images' device.
         options: noise levels, augmentation, precision.
         may_flip: whether augmentation may mirror the images.
+        seed: of dropout, augmentation and noise.
     """
 
     module: NoisyClassifier
@@ -70,9 +71,20 @@ class _NoisyLoss:
     transition: Tensor
     options: TrainOptions
     may_flip: bool
+    seed: int
 
-    def __call__(self, indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
-        """The mean over the images `indices`, int64 [B]."""
+    def of_step(self, step: int) -> Tensor:
+        """The mean over the batch of a step, augmented."""
+        torch.manual_seed(rng.derive(self.seed, f"{NAME}-dropout", step))
+        random = rng.generator(self.seed, f"{NAME}-step", step, device=self.transition.device)
+        return self._of(self.parts.batch(step), random, augmented=True)
+
+    def held_out(self) -> float:
+        """The mean over the held-out images."""
+        random = rng.generator(self.seed, f"{NAME}-held-out")
+        return self.parts.held_mean(lambda held: self._of(held, random, augmented=False), HELD_LOOKS)
+
+    def _of(self, indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
         x, labels, device = self.parts.images[indices], None, self.transition.device
         if augmented:
             x, labels = augment(x, self.options.augment(may_flip=self.may_flip), random)
@@ -121,24 +133,13 @@ def train_noisy_classifier(
         torch.manual_seed(rng.derive(seed, NAME))
         module = NoisyClassifier(network.shape(), channels, num_classes).to(device)
     parts = HelperData(data, used, options, seed, device)
-    transition = transition.to(device)
-    loss_of = _NoisyLoss(module, parts, transition, options, may_flip=data.images.may_flip)
-
-    def step_loss(step: int) -> Tensor:
-        torch.manual_seed(rng.derive(seed, f"{NAME}-dropout", step))
-        random = rng.generator(seed, f"{NAME}-step", step, device=device)
-        return loss_of(parts.batch(step), random, augmented=True)
-
-    def held_out_loss() -> float:
-        random = rng.generator(seed, f"{NAME}-held-out")
-        return parts.held_mean(lambda held: loss_of(held, random, augmented=False), HELD_LOOKS)
-
+    loss = _NoisyLoss(module, parts, transition.to(device), options, data.images.may_flip, seed)
     helper = Helper(
         NAME,
         module,
         torch.optim.Adam(module.parameters(), options.helper.learning_rate),
-        step_loss,
-        held_out_loss if len(parts.held) else None,
+        loss.of_step,
+        loss.held_out if len(parts.held) else None,
         identity(
             data,
             options,
