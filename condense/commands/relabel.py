@@ -1,4 +1,4 @@
-"""`dmis relabel`: a data set's labels repaired by a generator, as a table that every other command reads."""
+"""`dmis relabel`: repairs a data set's labels and writes them as a table that every other command reads."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ def relabel_data(
     progress: bool = False,
     log: str | None = None,
 ) -> Relabelling:
-    """Find out about the labels of a data set, and write what there is to say of them.
+    """Examine the labels of a data set and write the findings.
 
-    Beside what `Relabelling.save` writes there is a page on which a person decides, `review.html`.
+    Besides the files of `Relabelling.save` it writes `review.html`, a page on which a person decides.
 
     Args:
-        request: the recipe and what is laid over it; its option `generator` names a trained one.
-        fast: whether a classifier that is made in seconds is asked in place of a generator.
+        request: the recipe and its overrides; its option `generator` names a trained one.
+        fast: whether a simple classifier, trained in seconds, takes the place of a generator.
         pred_probs: FILE or FILE::NAME of out-of-sample probabilities that take its place.
-        features: FILE or FILE::NAME of features of the images, which tell near-duplicates and outliers; where neither a
-            generator nor `pred_probs` is given, the classifier of `fast` learns from them.
+        features: FILE or FILE::NAME of features of the images, which show near-duplicates and outliers; without a
+            generator or `pred_probs`, the classifier of `fast` learns from them.
         out: folder for the table, the posteriors and the page; named after the data when None.
         run_folder: for the generator; below runs/ when None.
-        resume: whether to go on from a checkpoint in the run folder.
-        force: whether what is in `out`, and without `resume` an earlier run, is replaced.
+        resume: whether to continue from a checkpoint in the run folder.
+        force: whether the content of `out`, and without `resume` an earlier run, is replaced.
         progress: whether bars are drawn on stderr.
-        log: of `condense.watch.LOGS`, where metrics go beside metrics.jsonl; its files are kept in the run folder.
+        log: one of `condense.watch.LOGS`, a tracker that also receives the metrics; its files are in the run folder.
 
     Raises:
         UserError: something asked for cannot be used.
@@ -103,7 +103,7 @@ def relabel_data(
 
 
 def check_ways(plan: Plan, *, fast: bool, pred_probs: str | None) -> None:
-    """Raise `UserError` where more than one is to be asked about the labels."""
+    """Raise `UserError` if more than one source of beliefs about the labels is given."""
     asked = {
         "--fast": fast,
         "--pred-probs": pred_probs is not None,
@@ -111,23 +111,23 @@ def check_ways(plan: Plan, *, fast: bool, pred_probs: str | None) -> None:
     }
     ways = [name for name, given in asked.items() if given]
     if len(ways) > 1:
-        raise UserError(f"{ways[0]} and {ways[1]} both say who is asked about the labels; give one.")
+        raise UserError(f"{ways[0]} and {ways[1]} both judge the labels; give one.")
 
 
 def quickly(options: GeneratorOptions, fast: bool, pred_probs: str | None, features: str | None) -> bool:
-    """Whether no generator is asked."""
+    """Whether no generator is needed."""
     return fast or pred_probs is not None or (features is not None and options.generator is None)
 
 
 def apply_decisions(
     request: Request, decisions: Path, *, out: Path | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Write the labels of a data set with what a person decided on its review page in their place.
+    """Write the labels of a data set, corrected by the decisions made on its review page.
 
     Args:
         request: the data, with the options that the page was made with.
-        decisions: the file that the page saved.
-        out: the table; NAME-reviewed.csv when None. Never the file that the labels given came from.
+        decisions: the file saved by the page.
+        out: the table; NAME-reviewed.csv when None. Never the file of the given labels.
         force: whether an existing table is replaced.
 
     Returns:
@@ -148,22 +148,20 @@ def apply_decisions(
 
 
 def _refuse_within_data(plan: Plan, out: Path) -> None:
-    """Raise `UserError` where a table in `out` would be read as one of the data, next time."""
+    """Raise `UserError` if a table in `out` would next time be read as part of the data."""
     data = Path(plan.recipe.data.name).resolve()
     if data.is_dir() and out.resolve().is_relative_to(data):
-        raise UserError(
-            f"{out} lies in the folder of the data, as whose labels the table would be read; choose another."
-        )
+        raise UserError(f"{out} lies in the data folder, so the table would be read as its labels; choose another.")
 
 
 def _refuse_given_labels(plan: Plan, out: Path) -> None:
-    """Raise `UserError` where the labels given would be lost, whatever `force` says."""
+    """Raise `UserError` if the given labels would be lost, whatever `force` says."""
     data = Path(plan.recipe.data.name.partition("::")[0])
     places = [data, *(data / name for name in labels_csv.NAMES)]
     if plan.recipe.data.labels is not None:
         places.append(Path(plan.recipe.data.labels.partition("::")[0]))
     if any(place.exists() and out.exists() and out.samefile(place) for place in places):
-        raise UserError(f"{out} holds the labels given, which are never written over; choose another name.")
+        raise UserError(f"{out} holds the given labels, which are never overwritten; choose another name.")
 
 
 def dry_run(
