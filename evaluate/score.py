@@ -74,20 +74,79 @@ class Score:
         return {**plain, "accuracies": list(self.accuracies), **told}
 
 
+@dataclass(frozen=True)
+class FreshNetworks:
+    """The untrained networks that a protocol trains; weights and order of network r depend on (seed, r) alone.
+
+    Attributes:
+        name: one of `networks.NAMES`; the protocol's when None.
+        repeats: how many there are.
+        seed: of their weights, and of the order and augmentation of what they see.
+    """
+
+    name: str | None = None
+    repeats: int = 1
+    seed: int = 0
+
+    def architecture(self, protocol: Protocol) -> str:
+        """Its name."""
+        return self.name or protocol.network
+
+    def build(self, protocol: Protocol, images: ImageData, repeat: int) -> Network:
+        """Network `repeat`, counted from 0, for images of this shape and as many classes."""
+        return networks.build(
+            self.architecture(protocol),
+            in_channels=images.channels,
+            image_size=images.image_shape[1],
+            num_classes=images.num_classes,
+            seed=rng.derive(self.seed, "score network", repeat),
+        )
+
+    def order(self, repeat: int) -> int:
+        """The seed of what network `repeat` sees."""
+        return rng.derive(self.seed, "score fit", repeat)
+
+
+def score_of(
+    answers: Sequence[Tensor], labels: Tensor, name: str, settings: Mapping[str, JSON], seconds: float
+) -> Score:
+    """The score of what networks answer, int64 [n] each, about test images of `labels`, int64 [n].
+
+    Args:
+        answers: of every network.
+        labels: the true ones.
+        name: of the networks' architecture.
+        settings: of the protocol.
+        seconds: that training and testing took.
+    """
+    right = [each == labels for each in answers]
+    accuracies = [100 * float(each.double().mean()) for each in right]
+    worst = [100 * worst_of_classes(each, labels) for each in right]
+    found = summarise(accuracies)
+    return Score(
+        found.mean,
+        found.std,
+        found.ci95,
+        tuple(accuracies),
+        dict(settings),
+        name,
+        seconds,
+        worst_class=sum(worst) / len(worst),
+    )
+
+
 def score(
     condensed: CondensedSet,
     test: ImageData,
     truth: Truth,
     *,
     protocol: Protocol,
-    network: str | None = None,
-    repeats: int = 5,
-    seed: int = 0,
+    fresh: FreshNetworks,
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch | None = None,
     teacher: Teacher | None = None,
 ) -> Score:
-    """Accuracy on `test` of `repeats` networks trained on `condensed` by `protocol`, after the last epoch.
+    """Accuracy on `test` of fresh networks trained on `condensed` by `protocol`, after the last epoch.
 
     The test images pass through the preprocessing stored with the set. Weights, order and augmentation of
     network r depend on (seed, r) alone. Where the device is quick at bfloat16 it is used; the result says so.
@@ -98,9 +157,7 @@ def score(
         test: real images of the same classes and shape.
         truth: their labels.
         protocol: how to train, see `protocols`.
-        network: one of `networks.NAMES`; the protocol's when None.
-        repeats: number of networks.
-        seed: of all randomness.
+        fresh: the networks.
         device: where to train.
         on_epoch: called after every epoch of every network with the network's number, counted from 0, and the
             `Epoch`; what it raises ends the scoring.
@@ -113,48 +170,27 @@ def score(
     """
     started = time.perf_counter()
     check_comparable(condensed, test, truth)
-    if repeats < 1:
-        raise UserError(f"repeats is {repeats}; at least one network must be trained.")
+    if fresh.repeats < 1:
+        raise UserError(f"repeats is {fresh.repeats}; at least one network must be trained.")
     device = torch.device(device)
     protocol = protocol.for_data(may_flip=may_flip(condensed, test)).for_set(condensed)
-    network = network or protocol.network
     computed = arithmetic("auto", device)
-    models = [
-        networks.build(
-            network,
-            in_channels=test.channels,
-            image_size=test.image_shape[1],
-            num_classes=test.num_classes,
-            seed=rng.derive(seed, "score network", repeat),
-        )
-        for repeat in range(repeats)
-    ]
-    seeds = [rng.derive(seed, "score fit", repeat) for repeat in range(repeats)]
+    models = [fresh.build(protocol, test, repeat) for repeat in range(fresh.repeats)]
+    seeds = [fresh.order(repeat) for repeat in range(fresh.repeats)]
     test_images, test_labels = _test_tensors(condensed, test, truth)
     lesson = _lesson(condensed, protocol, teacher)
-    accuracies, worst = [], []
-    counts = np.zeros((test.num_classes, test.num_classes), dtype=np.int64)
-    for model in _trained(models, condensed, protocol, lesson, seeds, device, on_epoch, bf16=computed.bf16):
-        answers = predict(model, test_images, bf16=computed.bf16).argmax(1)
-        right = answers == test_labels
-        counts += confusion(truth.labels, answers.numpy(), test.num_classes)
-        accuracies.append(100 * float(right.double().mean()))
-        worst.append(100 * worst_of_classes(right, test_labels))
-    summary = summarise(accuracies)
-    settings: dict[str, JSON] = {**asdict(protocol), **computed.to_json()}
-    return Score(
-        summary.mean,
-        summary.std,
-        summary.ci95,
-        tuple(accuracies),
-        settings,
-        network,
-        time.perf_counter() - started,
-        condensed.uses_true_labels,
-        lesson.labels,
-        sum(worst) / len(worst),
-        f"{len(test)} test images of {test.name} ({test.provenance.get('path', 'in memory')})",
-        Mistakes(counts, test.classes),
+    answers = [
+        predict(model, test_images, bf16=computed.bf16).argmax(1)
+        for model in _trained(models, condensed, protocol, lesson, seeds, device, on_epoch, bf16=computed.bf16)
+    ]
+    counts = [confusion(truth.labels, each.numpy(), test.num_classes) for each in answers]
+    settings = {**asdict(protocol), **computed.to_json()}
+    return replace(
+        score_of(answers, test_labels, fresh.architecture(protocol), settings, time.perf_counter() - started),
+        uses_true_labels=condensed.uses_true_labels,
+        labels=lesson.labels,
+        test_data=f"{len(test)} test images of {test.name} ({test.provenance.get('path', 'in memory')})",
+        mistakes=Mistakes(np.sum(counts, axis=0), test.classes),
     )
 
 

@@ -33,7 +33,7 @@ from condense.data.types import Images, Truth
 from condense.errors import UserError
 from condense.evaluate.memorisation import memorisation
 from condense.evaluate.protocols import protocol
-from condense.evaluate.score import Score, score
+from condense.evaluate.score import FreshNetworks, Score, score
 from condense.evaluate.stats import summarise_nested
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import beliefs
@@ -121,8 +121,7 @@ def choose_sigma(asked: argparse.Namespace) -> None:
             train.take(judged).images,
             truth,
             protocol=protocol(PROTOCOL),
-            repeats=asked.repeats,
-            seed=asked.seed,
+            fresh=FreshNetworks(repeats=asked.repeats, seed=asked.seed),
             device=best_device(),
         )
         print(
@@ -224,8 +223,7 @@ def _tested(made: CondensedSet, plan: Plan, repeats: int) -> Score:
         test,
         truth,
         protocol=protocol(PROTOCOL),
-        repeats=repeats,
-        seed=plan.recipe.seed,
+        fresh=FreshNetworks(repeats=repeats, seed=plan.recipe.seed),
         device=best_device(),
     )
 

@@ -14,7 +14,7 @@ import argparse
 import torch
 
 from condense.evaluate.protocols import HARD_QUICK, Protocol
-from condense.evaluate.score import score
+from condense.evaluate.score import FreshNetworks, score
 from condense.evaluate.stats import summarise, summarise_nested
 from condense.machine import best_device, machine
 from condense.pipeline.plan import Plan, Request, make_plan
@@ -26,7 +26,8 @@ def scored(plan: Plan, ipc: int, seed: int, protocol: Protocol, networks: int) -
     made = plan.method.condense(plan.train, ipc, plan.options, seed, Run(None))
     test, truth = plan.source.test, plan.source.test_truth
     assert test is not None and truth is not None, "there are no test images"
-    return score(made, test, truth, protocol=protocol, repeats=networks, device=best_device()).accuracies
+    fresh = FreshNetworks(repeats=networks)
+    return score(made, test, truth, protocol=protocol, fresh=fresh, device=best_device()).accuracies
 
 
 def main() -> None:

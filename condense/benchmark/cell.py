@@ -39,6 +39,7 @@ from condense.evaluate.ddranking import training_bytes
 from condense.evaluate.kept import Kept
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
+from condense.evaluate.score import FreshNetworks
 from condense.files import atomic_write_text
 from condense.generator.model import Generator
 from condense.machine import best_device, machine
@@ -308,9 +309,7 @@ def _score(plan: Plan, condensed: CondensedSet, cell: Cell, out: Path) -> None:
         source.test,
         source.test_truth,
         rules,
-        wanted.network or rules.network,
-        wanted.repeats,
-        plan.recipe.seed,
+        FreshNetworks(wanted.network, wanted.repeats, plan.recipe.seed),
         Run(None),
         teacher=None if rules.labels != "teacher" else read_beside(set_file(out, cell), condensed.teacher_sha256),
     )

@@ -9,6 +9,7 @@ from condense.benchmark.grid import WHOLE, Cell
 from condense.benchmark.shared import now, read_json, write_json
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
+from condense.evaluate.score import FreshNetworks
 from condense.evaluate.whole import epochs_of_steps, score_whole, steps_on_a_set
 from condense.machine import best_device, machine
 from condense.pipeline.clean_first import repair
@@ -31,15 +32,11 @@ def run_whole_cell(plan: Plan, cell: Cell, folder: Path, labeller: Run) -> None:
         epochs = epochs_of_steps(steps, labelled, rules.batch_size)
     print(f"{now()} training on {labelled} real images for {epochs} epochs")
     score = score_whole(
-        train.images,
-        train.supervision,
+        train,
         source.test,
         source.test_truth,
-        protocol=rules,
-        epochs=epochs,
-        network=wanted.network,
-        repeats=wanted.repeats,
-        seed=plan.recipe.seed,
+        protocol=dataclasses.replace(rules, epochs=epochs),
+        fresh=FreshNetworks(wanted.network, wanted.repeats, plan.recipe.seed),
         device=best_device(),
     )
     told = {**score.to_json(), "training_bytes": train.images.images.nbytes + 8 * labelled, "machine": machine()}

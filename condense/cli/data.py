@@ -164,19 +164,14 @@ def relabel(
     if apply is not None:
         output.answer(lambda: commands.apply_decisions(request, apply, out=out, force=force), as_json, output.applied)
         return
+    evidence = commands.Evidence(fast, pred_probs, features)
     if dry_run:
-        output.answer(
-            lambda: commands.dry_run(request, fast=fast, pred_probs=pred_probs, features=features),
-            as_json,
-            output.dry_run,
-        )
+        output.answer(lambda: commands.dry_run(request, evidence), as_json, output.dry_run)
         return
     output.answer(
         lambda: commands.relabel_data(
             request,
-            fast=fast,
-            pred_probs=pred_probs,
-            features=features,
+            evidence,
             out=out,
             run_folder=run_folder,
             resume=resume,

@@ -14,7 +14,7 @@ from condense.classifiers.confident_learning import confusion
 from condense.data.types import Images, Labels, Mask
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
-from condense.evaluate.score import Score
+from condense.evaluate.score import FreshNetworks, Score
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
 from condense.grid import grid, save_png
@@ -147,10 +147,8 @@ def _scores(plan: Plan, made: Mapping[str, CondensedSet], *, progress: bool) -> 
     test, truth = test_split(made["dmis"], plan.recipe.data)
     run = Run(None, progress=progress)
     rules = protocol(wanted.protocol)
-    return {
-        method: score_set(condensed, test, truth, rules, wanted.network, wanted.repeats, plan.recipe.seed, run)
-        for method, condensed in made.items()
-    }
+    fresh = FreshNetworks(wanted.network, wanted.repeats, plan.recipe.seed)
+    return {method: score_set(condensed, test, truth, rules, fresh, run) for method, condensed in made.items()}
 
 
 def _report(

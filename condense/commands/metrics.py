@@ -17,7 +17,7 @@ from condense.evaluate.features import FeatureSpace
 from condense.evaluate.judge import STEPS, known_labels
 from condense.evaluate.protocols import protocol
 from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
-from condense.evaluate.score import check_same_kind
+from condense.evaluate.score import FreshNetworks, check_same_kind
 from condense.evaluate.stats import summarise
 from condense.pipeline.data import LoadedData
 from condense.pipeline.feature_space import NETWORK, check_space, embedded, feature_space, named
@@ -212,9 +212,8 @@ def _cas(made: CondensedSet, bench: _Yardstick) -> float:
     source, options = bench.given.source, bench.options
     assert source.test is not None and source.test_truth is not None and options.cas is not None
     rules = protocol(options.cas)
-    return score_set(
-        made, source.test, source.test_truth, rules, NETWORK, options.repeats, options.seed, bench.run
-    ).mean
+    fresh = FreshNetworks(NETWORK, options.repeats, options.seed)
+    return score_set(made, source.test, source.test_truth, rules, fresh, bench.run).mean
 
 
 def _over_sets(found: Sequence[Mapping[str, float | None]], which: str) -> Metrics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_bytes
 from condense.evaluate.protocols import SOFT_STORED, Protocol, protocol
-from condense.evaluate.score import check_comparable, may_flip
+from condense.evaluate.score import FreshNetworks, check_comparable, may_flip
 from condense.evaluate.stats import Summary, summarise
 from condense.evaluate.whole import epochs_of_steps, score_whole
 from condense.machine import best_device
@@ -98,14 +98,11 @@ class _Comparisons:
             epochs = epochs_of_steps(self.options.steps, labelled, rules.batch_size)
             with self.run.track(epochs, "training on all real images") as tracker:
                 found = score_whole(
-                    source.train,
-                    source.supervision,
+                    given.training_set(),
                     test,
                     truth,
-                    protocol=rules,
-                    epochs=epochs,
-                    network=network,
-                    seed=self.options.seed,
+                    protocol=replace(rules, epochs=epochs),
+                    fresh=FreshNetworks(network, seed=self.options.seed),
                     device=best_device(),
                     on_epoch=lambda repeat, epoch: tracker.update(epoch.epoch, loss=epoch.loss),
                 )
@@ -136,8 +133,8 @@ class _Comparisons:
     ) -> tuple[float, ...]:
         """Accuracies in percent, one per network."""
         test, truth = _tested(given)
-        network = self.options.network or rules.network
-        return score_set(condensed, test, truth, rules, network, repeats, seed, self.run).accuracies
+        fresh = FreshNetworks(self.options.network, repeats, seed)
+        return score_set(condensed, test, truth, rules, fresh, self.run).accuracies
 
 
 def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progress: bool = False) -> dict[str, Any]:

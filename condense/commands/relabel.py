@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,42 @@ from condense.run import Run, prepare_folder, prepare_output
 from condense.watch import expected
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What there is beside a generator to judge labels by.
+
+    Attributes:
+        fast: whether a classifier that is made in seconds is asked in place of a generator.
+        pred_probs: FILE or FILE::NAME of out-of-sample probabilities that take its place.
+        features: FILE or FILE::NAME of features of the images, which tell near-duplicates and outliers; where neither a
+            generator nor `pred_probs` is given, the classifier of `fast` learns from them.
+    """
+
+    fast: bool = False
+    pred_probs: str | None = None
+    features: str | None = None
+
+    def check(self, options: GeneratorOptions) -> None:
+        """Raise `UserError` where more than one is to be asked about the labels."""
+        asked = {
+            "--fast": self.fast,
+            "--pred-probs": self.pred_probs is not None,
+            "a trained generator": options.generator is not None,
+        }
+        ways = [name for name, given in asked.items() if given]
+        if len(ways) > 1:
+            raise UserError(f"{ways[0]} and {ways[1]} both say who is asked about the labels; give one.")
+
+    def suffices(self, options: GeneratorOptions) -> bool:
+        """Whether no generator is asked."""
+        without = self.features is not None and options.generator is None
+        return self.fast or self.pred_probs is not None or without
+
+
 def relabel_data(
     request: Request,
+    evidence: Evidence,
     *,
-    fast: bool = False,
-    pred_probs: str | None = None,
-    features: str | None = None,
     out: Path | None = None,
     run_folder: Path | None = None,
     resume: bool = False,
@@ -55,10 +86,7 @@ def relabel_data(
 
     Args:
         request: the recipe and its overrides; its option `generator` names a trained one.
-        fast: whether a simple classifier, trained in seconds, takes the place of a generator.
-        pred_probs: FILE or FILE::NAME of out-of-sample probabilities that take its place.
-        features: FILE or FILE::NAME of features of the images, which show near-duplicates and outliers; without a
-            generator or `pred_probs`, the classifier of `fast` learns from them.
+        evidence: what the labels are judged by.
         out: folder for the table, the posteriors and the page; named after the data when None.
         run_folder: for the generator; below runs/ when None.
         resume: whether to continue from a checkpoint in the run folder.
@@ -74,22 +102,19 @@ def relabel_data(
     started = time.perf_counter()
     plan = make_plan(request)
     options = relabelling_options(plan)
-    check_ways(plan, fast=fast, pred_probs=pred_probs)
-    given = None if pred_probs is None else read_probabilities(pred_probs, plan.source)
-    seen = None if features is None else read_features(features, plan.source)
+    evidence.check(options)
+    given = None if evidence.pred_probs is None else read_probabilities(evidence.pred_probs, plan.source)
+    seen = None if evidence.features is None else read_features(evidence.features, plan.source)
     out = out or Path(f"{plan.source.train.name}-relabelled")
-    _refuse_within_data(plan, out)
-    _refuse_given_labels(plan, out / TABLE)
-    prepare_folder(out, force=force)
-    for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
-        prepare_output(out / name, force=True)
-    by_generator = not quickly(options, fast, pred_probs, features)
+    _prepare(plan, out, force=force)
+    by_generator = not evidence.suffices(options)
     with ExitStack() as held:
         held.enter_context(expected(stages(plan, relabelling(plan, options)) if progress and by_generator else []))
         if given is not None:
-            found = relabel_by(given, plan, f"probabilities of {pred_probs}")
+            found = relabel_by(given, plan, f"probabilities of {evidence.pred_probs}")
         elif not by_generator:
-            found = relabel_fast(plan) if seen is None else relabel_by_features(seen, plan, f"features of {features}")
+            told = f"features of {evidence.features}"
+            found = relabel_fast(plan) if seen is None else relabel_by_features(seen, plan, told)
         elif options.generator is None:
             folder = run_folder or RUNS / run_name(plan, "relabel")
             run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress, log=log))
@@ -102,21 +127,13 @@ def relabel_data(
     return dataclasses.replace(found, seconds=time.perf_counter() - started)
 
 
-def check_ways(plan: Plan, *, fast: bool, pred_probs: str | None) -> None:
-    """Raise `UserError` if more than one source of beliefs about the labels is given."""
-    asked = {
-        "--fast": fast,
-        "--pred-probs": pred_probs is not None,
-        "a trained generator": relabelling_options(plan).generator is not None,
-    }
-    ways = [name for name, given in asked.items() if given]
-    if len(ways) > 1:
-        raise UserError(f"{ways[0]} and {ways[1]} both judge the labels; give one.")
-
-
-def quickly(options: GeneratorOptions, fast: bool, pred_probs: str | None, features: str | None) -> bool:
-    """Whether no generator is needed."""
-    return fast or pred_probs is not None or (features is not None and options.generator is None)
+def _prepare(plan: Plan, out: Path, *, force: bool) -> None:
+    """Check that `out` may be written. Raises `UserError` if not."""
+    _refuse_within_data(plan, out)
+    _refuse_given_labels(plan, out / TABLE)
+    prepare_folder(out, force=force)
+    for name in (TABLE, BELIEFS, REPORT) if out.is_dir() else ():
+        prepare_output(out / name, force=True)
 
 
 def apply_decisions(
@@ -164,17 +181,15 @@ def _refuse_given_labels(plan: Plan, out: Path) -> None:
         raise UserError(f"{out} holds the given labels, which are never overwritten; choose another name.")
 
 
-def dry_run(
-    request: Request, *, fast: bool = False, pred_probs: str | None = None, features: str | None = None
-) -> dict[str, Any]:
+def dry_run(request: Request, evidence: Evidence) -> dict[str, Any]:
     """What `relabel_data` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = relabelling_options(plan)
-    check_ways(plan, fast=fast, pred_probs=pred_probs)
-    if pred_probs is not None:
-        read_probabilities(pred_probs, plan.source)
-    if features is not None:
-        read_features(features, plan.source)
-    if quickly(options, fast, pred_probs, features):
+    evidence.check(options)
+    if evidence.pred_probs is not None:
+        read_probabilities(evidence.pred_probs, plan.source)
+    if evidence.features is not None:
+        read_features(evidence.features, plan.source)
+    if evidence.suffices(options):
         return cost.describe_without_networks(plan)
     return {**cost.describe_relabelling(plan, options), **foretold(plan, relabelling(plan, options))}

@@ -127,6 +127,14 @@ def class_errors(
     return total
 
 
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What errors are read with, see `logits_from_errors`: a temperature above 0 and a log class prior [c]."""
+
+    temperature: float
+    log_prior: Tensor
+
+
 def logits_from_errors(errors: Tensor, temperature: float, log_prior: Tensor) -> Tensor:
     """-errors / temperature + log prior: [B, c], [c] -> [B, c]; softmax of it is the posterior."""
     return -errors.float() / temperature + log_prior.to(errors.device)

@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from condense.generator.classifier import NoisyView, Schedule, class_errors, draw_views, logits_from_errors
+from condense.generator.classifier import Calibration, NoisyView, Schedule, class_errors, draw_views, logits_from_errors
 from condense.generator.denoiser import Denoiser, squared_errors
 
 CERTAINTY = 1.0
@@ -28,9 +28,8 @@ def class_logits(
     x_0: Tensor,
     schedule: Schedule,
     generator: torch.Generator,
+    calibration: Calibration,
     *,
-    temperature: float,
-    log_prior: Tensor,
     margin: float | None,
     candidates: Tensor | None = None,
     pairs: int = 1,
@@ -41,14 +40,13 @@ def class_logits(
     """
     if denoiser.one_pass or margin is None:
         errors = class_errors(denoiser, x_0, schedule, generator, pairs=pairs)
-        return logits_from_errors(errors, temperature, log_prior)
+        return logits_from_errors(errors, calibration.temperature, calibration.log_prior)
     logits, _ = surviving_logits(
         denoiser,
         x_0,
         schedule,
         generator,
-        temperature=temperature,
-        log_prior=log_prior,
+        calibration,
         margin=margin,
         candidates=candidates,
         pairs=pairs,
@@ -61,9 +59,8 @@ def surviving_logits(
     x_0: Tensor,
     schedule: Schedule,
     generator: torch.Generator,
+    calibration: Calibration,
     *,
-    temperature: float,
-    log_prior: Tensor,
     margin: float,
     candidates: Tensor | None = None,
     pairs: int = 1,
@@ -78,8 +75,7 @@ def surviving_logits(
         x_0: clean images [B, C, H, W] in [-1, 1].
         schedule: noise levels and masses, see `class_errors`.
         generator: source of the noise; a CPU's gives the same on every device.
-        temperature: see `logits_from_errors`.
-        log_prior: log class prior [c].
+        calibration: temperature and prior.
         margin: nats, at least 0; see the top of this file.
         candidates: bool [B, c]: classes that the label allows. They are held against the best of them, not against the
             leader, so that what the label says can still decide between them. None: every class against the leader.
@@ -89,12 +85,12 @@ def surviving_logits(
         Logits, float32 [B, c], up to a constant an image, and which classes survived, bool [B, c].
     """
     looks = draw_views(x_0, schedule, generator, pairs)
-    race = Race(len(x_0), log_prior.to(x_0.device), margin, candidates)
+    race = Race(len(x_0), calibration.log_prior.to(x_0.device), margin, candidates)
     for both in sorted((looks[i : i + 2] for i in range(0, len(looks), 2)), key=lambda both: -both[0].sigma):
         rows, classes = race.to_run()
         if not len(rows):
             break
-        nats = [_errors(denoiser, x_0, look, rows, classes) / temperature for look in both]
+        nats = [_errors(denoiser, x_0, look, rows, classes) / calibration.temperature for look in both]
         race.note(torch.stack(nats), rows, classes)
     return race.logits(), race.alive
 

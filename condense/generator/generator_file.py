@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from condense.generator.labels.noisy_classifier import NoisyClassifier
 from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions
-from condense.generator.record import TrainingRecord, as_json
+from condense.generator.record import as_json, checked
 from condense.run import Run, part_of
 from condense.tensor_file import check_finite
 
@@ -88,7 +88,7 @@ def _described(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], device: t
         tensors["transition"].to(device),
         float(meta["temperature"]),
         bool(meta["bf16"]),
-        cast(TrainingRecord, dict(meta["meta"])),
+        checked(dict(meta["meta"])),
         None if meta.get("eliminate") is None else float(meta["eliminate"]),
     )
     if meta.get("opinion") is not None:

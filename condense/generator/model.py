@@ -15,7 +15,7 @@ from condense import rng
 from condense.data.batches import to_pixels, to_unit
 from condense.data.types import ImageData, Images, Mask, Supervision
 from condense.errors import RunFailed, UserError
-from condense.generator.classifier import SIGMA_MAX, Schedule, centred_schedule, class_errors
+from condense.generator.classifier import SIGMA_MAX, Calibration, Schedule, centred_schedule, class_errors
 from condense.generator.denoiser import Denoiser
 from condense.generator.elimination import class_logits
 from condense.generator.labels.noisy_classifier import NoisyClassifier
@@ -182,8 +182,7 @@ class Generator:
                     self._unit(images[part]),
                     schedule,
                     rng.generator(seed, "classifier"),
-                    temperature=self.temperature,
-                    log_prior=self.log_prior,
+                    Calibration(self.temperature, self.log_prior),
                     margin=self.eliminate,
                     candidates=None if allowed is None else allowed.to(self.device),
                     pairs=pairs,

@@ -9,6 +9,7 @@ Departure from all three papers: selection is within each observed class, so tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -58,6 +59,23 @@ class Record(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Measure:
+    """A measure of difficulty, and the selection by it.
+
+    Attributes:
+        method: name of the method.
+        record: makes an empty record for images with given labels, int64 [n].
+        pick: maps scores [m] of a class, a count and a generator to the indices of the chosen images.
+        looks_after: evaluations per image by a record's `scores`.
+    """
+
+    method: str
+    record: Callable[[Tensor], Record]
+    pick: Callable[[Scores, int, np.random.Generator], Labels]
+    looks_after: int = 0
+
+
 class DifficultyOptions(Options):
     """The networks whose training is recorded."""
 
@@ -93,16 +111,7 @@ def watched(train: TrainingSet, options: DifficultyOptions) -> int:
 
 
 def choose_by_difficulty(
-    train: TrainingSet,
-    ipc: int,
-    options: DifficultyOptions,
-    seed: int,
-    run: Run,
-    *,
-    method: str,
-    record: Callable[[Tensor], Record],
-    pick: Callable[[Scores, int, np.random.Generator], Labels],
-    looks_after: int = 0,
+    train: TrainingSet, ipc: int, options: DifficultyOptions, seed: int, run: Run, measure: Measure
 ) -> CondensedSet:
     """`ipc` real images per class, picked by their scores.
 
@@ -112,10 +121,7 @@ def choose_by_difficulty(
         options: see `DifficultyOptions`.
         seed: random seed.
         run: its folder keeps the network in training, its record, and the scores of earlier networks.
-        method: name of the method.
-        record: makes an empty record for images with given labels, int64 [n].
-        pick: maps scores [m] of a class, a count and a generator to the indices of the chosen images.
-        looks_after: evaluations per image by a record's `scores`.
+        measure: the measure of difficulty.
 
     Raises:
         UserError: a class has fewer than `ipc` images, or labels are partial; the checkpoint is of another run.
@@ -124,25 +130,25 @@ def choose_by_difficulty(
     """
     check_ipc(ipc)
     members = class_members(train, ipc)
-    watch = Watch(train, options, seed, record)
+    watch = Watch(train, options, seed, measure.record)
     identity: dict[str, JSON] = {
-        "method": method,
+        "method": measure.method,
         "seed": seed,
         "options": options.model_dump(mode="json"),
         "data": train.images.fingerprint(),
         "labels": train.supervision.fingerprint(),
     }
-    loop = Loop(run, watch.plan(method))
+    loop = Loop(run, watch.plan(measure.method))
     loop.resume(CHECKPOINT, watch, identity)
     loop.finish(watch.epochs())
     by_image = np.full(len(train), np.nan)
     by_image[watch.index] = np.mean(watch.scores, axis=0)
-    generator = np.random.default_rng(rng.derive(seed, method, 0))
-    index = np.concatenate([own[pick(by_image[own], ipc, generator)] for own in members])
+    generator = np.random.default_rng(rng.derive(seed, measure.method, 0))
+    index = np.concatenate([own[measure.pick(by_image[own], ipc, generator)] for own in members])
     seen = watched(train, options)
     cost = Cost(
         seconds=loop.seconds,
-        network_evaluations=seen + looks_after * options.networks * len(watch.index),
+        network_evaluations=seen + measure.looks_after * options.networks * len(watch.index),
         peak_memory_bytes=peak_memory_bytes(),
         images_seen=seen,
     )
@@ -150,7 +156,7 @@ def choose_by_difficulty(
         train,
         train.images.images[index],
         ipc,
-        method=method,
+        method=measure.method,
         options=options,
         seed=seed,
         cost=cost,

@@ -100,18 +100,27 @@ def matching(train: TrainingSet, ipc: int, options: GradientMatchingOptions, loo
     return options.iterations * (loops.outer * step + (loops.outer - 1) * loops.inner * classes * ipc)
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What tells one method of gradient matching from another.
+
+    Attributes:
+        method: its name, for the record.
+        start: where the images start.
+        loops: of an iteration.
+        augment: a strategy of `condense.augment`, or "none".
+        notes: for the record.
+    """
+
+    method: str
+    start: Start
+    loops: Loops
+    augment: str
+    notes: Mapping[str, JSON]
+
+
 def match_gradients(
-    train: TrainingSet,
-    ipc: int,
-    options: GradientMatchingOptions,
-    seed: int,
-    run: Run,
-    *,
-    method: str,
-    start: Start,
-    loops: Loops,
-    augment: str,
-    notes: Mapping[str, JSON],
+    train: TrainingSet, ipc: int, options: GradientMatchingOptions, seed: int, run: Run, variant: Variant
 ) -> CondensedSet:
     """Learn `ipc` images per class.
 
@@ -121,11 +130,7 @@ def match_gradients(
         options: the method's options.
         seed: random seed.
         run: takes progress and checkpoints.
-        method: name of the method, for the record.
-        start: initial images.
-        loops: loops of an iteration.
-        augment: a strategy of `condense.augment`, or "none".
-        notes: notes for the record.
+        variant: the method.
 
     Raises:
         UserError: labels are partial or missing, a class has too few images, or the checkpoint is another run's.
@@ -135,17 +140,17 @@ def match_gradients(
     check_ipc(ipc)
     check_single_labels(train)
     preprocessing = standardisation(train.images.images)
-    reals = RealImages(train, preprocessing, ipc if start == "real" else 1, best_device())
+    reals = RealImages(train, preprocessing, ipc if variant.start == "real" else 1, best_device())
     computed = arithmetic(options.precision, reals.device)
-    synthetic = Synthetic(initial_images(reals, ipc, start, seed), ipc, options.lr_img)
-    strategy = augmentation_for(augment, train.images)
+    synthetic = Synthetic(initial_images(reals, ipc, variant.start, seed), ipc, options.lr_img)
+    strategy = augmentation_for(variant.augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     learning = Learning(
         run,
-        identity(train, ipc, options, seed, method),
+        identity(train, ipc, options, seed, variant.method),
         synthetic,
-        GradientMatching(pairs, options, loops),
-        steps=options.iterations * loops.outer,
+        GradientMatching(pairs, options, variant.loops),
+        steps=options.iterations * variant.loops.outer,
         checkpoint_every=options.checkpoint_every,
     )
     learning.finish()
@@ -153,11 +158,11 @@ def match_gradients(
         train,
         to_unit_pixels(synthetic.images, preprocessing),
         ipc,
-        method=method,
+        method=variant.method,
         options=options,
         seed=seed,
         cost=learning.cost(),
-        notes={**notes, "augmentation": strategy, "arithmetic": computed.to_json()},
+        notes={**variant.notes, "augmentation": strategy, "arithmetic": computed.to_json()},
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )

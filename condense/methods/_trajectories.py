@@ -36,18 +36,32 @@ class TrajectoryLengths:
     zca: bool
 
 
+@dataclass(frozen=True)
+class Students:
+    """The networks that train on the learned images.
+
+    Attributes:
+        backbone: the network's name.
+        row: how far they train, and at which rates.
+        batch_size: learned images per step.
+        strategy: the augmentation of their batches, its parameters drawn for each image; None for none.
+    """
+
+    backbone: str
+    row: TrajectoryLengths
+    batch_size: int
+    strategy: str | None
+
+
 class TrajectoryMatching:
     """One step: train a student from a random snapshot, then step on the images and on the student's learning rate.
 
     Args:
         reals: the training images, for the shape of the network.
         synthetic: the learned images.
-        snapshots: snapshots of the experts.
-        row: lengths of trajectories, and learning rates.
-        backbone: the network's name.
-        experts: number of experts.
-        batch_size: learned images per step of the student.
-        strategy: the augmentation of the student's batches, its parameters drawn for each image; None for none.
+        snapshots: of the experts.
+        experts: how many there are.
+        students: who follow them.
         seed: expert, epoch, batches and augmentation depend on (seed, step).
 
     Attributes:
@@ -60,20 +74,16 @@ class TrajectoryMatching:
         reals: RealImages,
         synthetic: Synthetic,
         snapshots: Snapshots,
-        row: TrajectoryLengths,
-        *,
-        backbone: str,
         experts: int,
-        batch_size: int,
-        strategy: str | None,
+        students: Students,
         seed: int,
     ) -> None:
-        self.synthetic, self.snapshots, self.row, self.seed = synthetic, snapshots, row, seed
-        self.network = reals.network(backbone, 0)  # its parameters are never used
-        self.experts, self.batch_size, self.strategy = experts, batch_size, strategy
-        self.rate = torch.tensor(row.lr_init, device=reals.device)
+        self.synthetic, self.snapshots, self.experts, self.seed = synthetic, snapshots, experts, seed
+        self.row, self.batch_size, self.strategy = students.row, students.batch_size, students.strategy
+        self.network = reals.network(students.backbone, 0)  # its parameters are never used
+        self.rate = torch.tensor(self.row.lr_init, device=reals.device)
         self.velocity = torch.zeros_like(self.rate)
-        self.rates: list[list[float]] = [[0, row.lr_img, row.lr_lr]]
+        self.rates: list[list[float]] = [[0, self.row.lr_img, self.row.lr_lr]]
 
     def step(self, step: int) -> dict[str, float]:
         """Do step `step`; returns the normalised distance to the expert as "loss", and the student's new "rate"."""

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condense.data.types import Labels, TrainingSet
-from condense.methods._difficulty import DifficultyOptions, Scores, choose_by_difficulty, watched
+from condense.methods._difficulty import DifficultyOptions, Measure, Scores, choose_by_difficulty, watched
 from condense.methods._members import class_members
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -52,7 +52,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     def pick(areas: Scores, count: int, generator: np.random.Generator) -> Labels:
         return stratified(areas, count, options.cutoff, options.strata, generator)
 
-    return choose_by_difficulty(train, ipc, options, seed, run, method="ccs", record=Margins, pick=pick)
+    return choose_by_difficulty(train, ipc, options, seed, run, Measure("ccs", Margins, pick))
 
 
 class Margins:

@@ -19,6 +19,7 @@ from condense.methods._gradient_matching import (
     GradientMatchingOptions,
     Loops,
     Start,
+    Variant,
     match_gradients,
     matching,
 )
@@ -49,15 +50,4 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """Learn `ipc` images per class by gradient matching with siamese augmentation."""
     loops, note = options.loops(LOOPS, max(ipc, 1))
-    return match_gradients(
-        train,
-        ipc,
-        options,
-        seed,
-        run,
-        method="dsa",
-        start=options.init,
-        loops=loops,
-        augment=options.augment,
-        notes=note,
-    )
+    return match_gradients(train, ipc, options, seed, run, Variant("dsa", options.init, loops, options.augment, note))

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condense.data.types import TrainingSet
-from condense.methods._difficulty import DifficultyOptions, Scores, choose_by_difficulty, hardest, watched
+from condense.methods._difficulty import DifficultyOptions, Measure, Scores, choose_by_difficulty, hardest, watched
 from condense.methods._members import class_members
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -49,9 +49,7 @@ def check(train: TrainingSet, ipc: int, options: Options) -> None:
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """The `ipc` real images of each class with the largest errors."""
-    return choose_by_difficulty(
-        train, ipc, options, seed, run, method="el2n", record=Errors, pick=hardest, looks_after=1
-    )
+    return choose_by_difficulty(train, ipc, options, seed, run, Measure("el2n", Errors, hardest, looks_after=1))
 
 
 class Errors:

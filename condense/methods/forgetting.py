@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from condense.data.types import TrainingSet
-from condense.methods._difficulty import DifficultyOptions, Scores, choose_by_difficulty, hardest, watched
+from condense.methods._difficulty import DifficultyOptions, Measure, Scores, choose_by_difficulty, hardest, watched
 from condense.methods._members import class_members
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
@@ -42,7 +42,7 @@ def check(train: TrainingSet, ipc: int, options: Options) -> None:
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """The `ipc` most forgettable real images of each class."""
-    return choose_by_difficulty(train, ipc, options, seed, run, method="forgetting", record=Events, pick=hardest)
+    return choose_by_difficulty(train, ipc, options, seed, run, Measure("forgetting", Events, hardest))
 
 
 class Events:

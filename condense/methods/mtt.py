@@ -40,12 +40,12 @@ from condense.methods._pixels import (
     to_unit_pixels,
     whitening,
 )
-from condense.methods._trajectories import TrajectoryLengths, TrajectoryMatching
+from condense.methods._trajectories import Students, TrajectoryLengths, TrajectoryMatching
 from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
 from condense.sets.assemble import assemble, check_ipc
-from condense.sets.condensed_set import CondensedSet
+from condense.sets.condensed_set import CondensedSet, Cost
 
 LARGEST_WHITENED = 32 * 32 * 3  # values per image; ZCA's matrices hold its square
 
@@ -127,21 +127,11 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     computed = arithmetic(options.precision, reals.device)
     synthetic = Synthetic(initial_images(reals, ipc, options.init, seed), ipc, row.lr_img)
     strategy = augmentation_for(options.augment, train.images)
-    how = _expert_options(options, row, reals.device)
-    snapshots = Snapshots(
-        expert_folder(run, options.expert_folder, _expert_identity(train, options, row, how, strategy, seed))
-    )
-    task = TrajectoryMatching(
-        reals,
-        synthetic,
-        snapshots,
-        row,
-        backbone=options.backbone,
-        experts=options.experts,
-        batch_size=options.student_batch or len(synthetic.images),
-        strategy=strategy,
-        seed=seed,
-    )
+    experts = _experts(reals, options, row, strategy, seed)
+    identified = _expert_identity(train, options, row, experts.options, strategy, seed)
+    snapshots = Snapshots(expert_folder(run, options.expert_folder, identified))
+    students = Students(options.backbone, row, options.student_batch or len(synthetic.images), strategy)
+    task = TrajectoryMatching(reals, synthetic, snapshots, options.experts, students, seed)
     learning = Learning(
         run,
         identity(train, ipc, options, seed, "mtt"),
@@ -152,19 +142,8 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     )
     if learning.fresh and options.expert_folder is None:
         snapshots.clear()
-    experts = Experts(
-        options.experts,
-        lambda expert: reals.network(options.backbone, rng.derive(seed, "expert network", expert)),
-        reals[:],
-        reals.labels,
-        how,
-        per_image(strategy),
-        seed,
-    )
     seconds = train_experts(experts, snapshots, run)
     learning.finish()
-    shown = len(reals) * options.experts * _expert_epochs(row)
-    cost = learning.cost()
     return assemble(
         train,
         to_unit_pixels(synthetic.images, preprocessing),
@@ -172,12 +151,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         method="mtt",
         options=options,
         seed=seed,
-        cost=replace(
-            cost,
-            seconds=cost.seconds + seconds,
-            network_evaluations=cost.network_evaluations + shown,
-            images_seen=cost.images_seen + shown,
-        ),
+        cost=_with_experts(learning.cost(), seconds, len(reals) * options.experts * _expert_epochs(row)),
         notes={
             "learned_rate": float(task.rate),
             **asdict(row),
@@ -194,6 +168,29 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 def _expert_epochs(row: TrajectoryLengths) -> int:
     """The last epoch a student may be matched to."""
     return row.start_epochs - 1 + row.expert_gap
+
+
+def _with_experts(cost: Cost, seconds: float, shown: int) -> Cost:
+    """The cost of matching, and on top of it that of experts trained for so long on so many images."""
+    return replace(
+        cost,
+        seconds=cost.seconds + seconds,
+        network_evaluations=cost.network_evaluations + shown,
+        images_seen=cost.images_seen + shown,
+    )
+
+
+def _experts(reals: RealImages, options: Options, row: TrajectoryLengths, strategy: str | None, seed: int) -> Experts:
+    """The networks whose trajectories are matched, not yet trained."""
+    return Experts(
+        options.experts,
+        lambda expert: reals.network(options.backbone, rng.derive(seed, "expert network", expert)),
+        reals[:],
+        reals.labels,
+        _expert_options(options, row, reals.device),
+        per_image(strategy),
+        seed,
+    )
 
 
 def _expert_identity(

@@ -86,16 +86,8 @@ def generate(
         Interrupted: stopped by Ctrl-C; the parts are kept.
     """
     started = time.perf_counter()
-    write = writer_of(out)
-    if not generator_folder.is_dir():
-        raise UserError(f"There is no run folder {generator_folder}; give the folder of a `dmis train`.")
-    generator = Generator.load(Run(generator_folder), best_device())
-    if out.suffix:
-        prepare_output(out, force=force)
-    else:
-        prepare_folder(out, force=force)
-        if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
+    write, generator = writer_of(out), _read(generator_folder)
+    _prepare(out, force=force)
     tally = _Tally()
     total = wanted.count * len(generator.classes)
     folder = out.with_name(f".{out.name}.parts")
@@ -131,6 +123,23 @@ def draw(generator: Generator, wanted: Wanted, *, progress: bool = False) -> tup
     with parts.track(wanted.count * len(generator.classes), "drawing") as tracker:
         pieces = list(_labelled_parts(generator, wanted, parts, _Tally(), unguarded, tracker))
     return np.concatenate([images for images, _ in pieces]), np.concatenate([labels for _, labels in pieces])
+
+
+def _read(folder: Path) -> Generator:
+    """The generator of a run folder."""
+    if not folder.is_dir():
+        raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
+    return Generator.load(Run(folder), best_device())
+
+
+def _prepare(out: Path, *, force: bool) -> None:
+    """Make room for the file or folder `out`. Raises `UserError` where there is something that stays."""
+    if out.suffix:
+        prepare_output(out, force=force)
+        return
+    prepare_folder(out, force=force)
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
 
 
 def _parts_folder(path: Path, generator_folder: Path, wanted: Wanted, *, resume: bool, progress: bool) -> Run:

@@ -164,7 +164,6 @@ def resolve_options(
     layers = merge(file, asked)
     check_sections(GeneratorOptions, layers)
     check_sections(method.Options, layers)
-    labelled_by_generator = layers.get("clean_first") == "dmis"
     foreign = [key for key in GENERATOR_SECTIONS if key not in method.Options.model_fields]
     for_labeller = {key: layers[key] for key in LABELLER_SECTIONS if key in layers}
     if "generator" in method.Options.model_fields:
@@ -176,26 +175,33 @@ def resolve_options(
         method.Options.QUICK if quick else {},
         {key: value for key, value in plain.items() if key not in foreign},
         {key: value for key, value in file.items() if key not in foreign},
-        {key: value for key, value in asked.items() if not (labelled_by_generator and key in foreign)},
+        {key: value for key, value in asked.items() if not (layers.get("clean_first") == "dmis" and key in foreign)},
     )
     recipe = resolve(own)
     if recipe.method in OBJECTIVES:
         recipe = recipe.model_copy(update={"options": merge(recipe.options, {"train": {"objective": recipe.method}})})
     options = parse(method.Options, recipe.options, f"recipe for method {recipe.method!r}")
-    labeller: Repairer | None = None
-    if recipe.clean_first in CLASSIFIERS:
-        kind = CLASSIFIERS[recipe.clean_first]
-        labeller = parse(kind, merge(kind.QUICK if quick else {}, recipe.labeller), "recipe section 'labeller'")
-    if labelled_by_generator:
-        budget = GeneratorOptions.QUICK if quick else {}
-        learning = {key: value for key, value in sizes.items() if key not in DRAWING_SECTIONS}
-        asked_labeller = merge(learning, budget, for_labeller, recipe.labeller, {"train": {"objective": "dmis"}})
-        labeller = parse(GeneratorOptions, asked_labeller, "recipe section 'labeller'")
+    labeller = _repairer(recipe, sizes, for_labeller, quick=bool(quick))
     filled = {
         "options": options.model_dump(mode="json"),
         "labeller": {} if labeller is None else labeller.model_dump(mode="json", exclude={"drawn", "draw", "refine"}),
     }
     return recipe.model_copy(update=filled), options, labeller
+
+
+def _repairer(
+    recipe: Recipe, sizes: Mapping[str, Any], for_generator: Mapping[str, Any], *, quick: bool
+) -> Repairer | None:
+    """The options of who repairs the labels; `for_generator` and the defaults `sizes` count for a generator alone."""
+    if recipe.clean_first in CLASSIFIERS:
+        kind = CLASSIFIERS[recipe.clean_first]
+        return parse(kind, merge(kind.QUICK if quick else {}, recipe.labeller), "recipe section 'labeller'")
+    if recipe.clean_first != "dmis":
+        return None
+    budget = GeneratorOptions.QUICK if quick else {}
+    learning = {key: value for key, value in sizes.items() if key not in DRAWING_SECTIONS}
+    asked = merge(learning, budget, for_generator, recipe.labeller, {"train": {"objective": "dmis"}})
+    return parse(GeneratorOptions, asked, "recipe section 'labeller'")
 
 
 def read_layers(request: Request) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from condense.classifiers.teacher import Teacher, load_teacher
 from condense.data.types import ImageData, Source, Truth
 from condense.errors import UserError
 from condense.evaluate.protocols import Protocol
-from condense.evaluate.score import Score, check_comparable, score
+from condense.evaluate.score import FreshNetworks, Score, check_comparable, score
 from condense.evaluate.sets import Evaluation, check_one_method, combine
 from condense.evaluate.soft import check_soft_labels
 from condense.machine import best_device
@@ -75,13 +75,18 @@ def evaluate_sets(
         scores = [
             combine(
                 [
-                    score_set(one, images, truth, how.rules, name, how.repeats, how.seed + index, run, teacher=beside)
-                    for index, (one, beside) in enumerate(taught)
+                    score_set(one, images, truth, how.rules, fresh, run, teacher=beside)
+                    for fresh, (one, beside) in zip(_fresh(how, name, len(taught)), taught, strict=True)
                 ]
             )
             for name in names
         ]
     return Evaluation(tuple(sets), tuple(scores))
+
+
+def _fresh(how: HowToScore, name: str, sets: int) -> list[FreshNetworks]:
+    """The networks of this architecture that each of so many sets is scored with."""
+    return [FreshNetworks(name, how.repeats, how.seed + index) for index in range(sets)]
 
 
 def _ahead(names: Sequence[str], ready: Sequence[CondensedSet]) -> list[Stage]:
@@ -176,16 +181,14 @@ def score_set(
     test: ImageData,
     truth: Truth,
     rules: Protocol,
-    network: str | None,
-    repeats: int,
-    seed: int,
+    fresh: FreshNetworks,
     run: Run,
     *,
     teacher: Teacher | None = None,
 ) -> Score:
     """`condense.evaluate.score.score` on the best device, with the run's progress bar."""
     done = 0
-    with run.track(repeats * rules.epochs, network or rules.network) as tracker:
+    with run.track(fresh.repeats * rules.epochs, fresh.architecture(rules)) as tracker:
 
         def on_epoch(repeat: int, epoch: Epoch) -> None:
             nonlocal done
@@ -197,9 +200,7 @@ def score_set(
             test,
             truth,
             protocol=rules,
-            network=network,
-            repeats=repeats,
-            seed=seed,
+            fresh=fresh,
             device=best_device(),
             on_epoch=on_epoch,
             teacher=teacher,

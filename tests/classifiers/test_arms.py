@@ -193,7 +193,7 @@ def test_mean_teacher_is_a_moving_average():
 
 
 def test_mean_teacher_agreement_has_no_gradient_in_the_teacher_and_ramps_up():
-    loss = mean_teacher.Agreement(share=0.5, weight=100.0, ramp_epochs=4)
+    loss = mean_teacher.ConsistencyLoss(share=0.5, weight=100.0, ramp_epochs=4)
     loss.begin(1)
     assert loss.weight == pytest.approx(100 * math.exp(-5))
     loss.begin(5)

@@ -44,9 +44,9 @@ def test_data(classes=CLASSES, name="patterns", **how):
 test_data.__test__ = False
 
 
-def run(condensed=None, data=None, **how):
+def run(condensed=None, data=None, network=None, repeats=2, seed=0, **how):
     test, truth = data or test_data()
-    how = {"protocol": BRIEF, "repeats": 2, "seed": 0} | how
+    how = {"protocol": BRIEF, "fresh": scoring.FreshNetworks(network, repeats, seed)} | how
     return scoring.score(condensed or condensed_set(), test, truth, **how)
 
 

@@ -63,7 +63,7 @@ def score(condensed, **changed):
     images, labels = condensed.images, condensed.labels
     test = ImageData(images, CLASSES, "patterns", "test")
     rules = dataclasses.replace(SOFT, network="convnet1-bn", epochs=20, augmentation="crop", temperature=1.0, **changed)
-    return scoring.score(condensed, test, Truth(labels), protocol=rules, repeats=1)
+    return scoring.score(condensed, test, Truth(labels), protocol=rules, fresh=scoring.FreshNetworks())
 
 
 def test_networks_learn_the_soft_labels_not_the_classes():
@@ -125,7 +125,8 @@ def test_the_teacher_is_asked_where_there_is_one_and_the_result_says_so():
         WITH_TEACHER, network="mlp", epochs=60, augmentation="", mixing="none", temperature=1.0, learning_rate=0.01
     )
     both = [
-        scoring.score(made, test, truth, protocol=rules, repeats=1, teacher=each) for each in (None, teacher(process))
+        scoring.score(made, test, truth, protocol=rules, fresh=scoring.FreshNetworks(), teacher=each)
+        for each in (None, teacher(process))
     ]
     assert [found.labels for found in both] == ["soft", "online"]
     assert both[0].mean == 0 and both[1].mean > 99 and (both[0].worst_class, both[1].worst_class) == (0, 100)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from tiny import pictures, supervision
 
-from condense.data.types import Supervision
+from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
 from condense.evaluate import protocols
 from condense.evaluate.coverage import pixel_coverage
 from condense.evaluate.ddranking import set_bytes, training_bytes
-from condense.evaluate.score import score
+from condense.evaluate.score import FreshNetworks, score
 from condense.evaluate.whole import epochs_of_steps, score_whole, steps_on_a_set
 from condense.preprocessing import standardisation
 from condense.sets.condensed_set import CondensedSet, Provenance
@@ -29,11 +29,11 @@ def as_a_set(notes=None, soft=None) -> CondensedSet:
     return CondensedSet(images, TRUTH.labels[ORDER], IMAGES.classes, standardisation(images), made, soft_labels=soft)
 
 
-def whole(labels=None, **how):
-    how = {"protocol": BRIEF, "epochs": 3, "network": "convnet1"} | how
+def whole(labels=None, repeats=1, **how):
+    how = {"protocol": BRIEF, "fresh": FreshNetworks("convnet1", repeats)} | how
     data = dataclasses.replace(IMAGES, images=IMAGES.images[ORDER])
     given = labels or Supervision.from_labels(TRUTH.labels[ORDER], 3, trusted=False)
-    return score_whole(data, given, TEST, TEST_TRUTH, **how)
+    return score_whole(TrainingSet(data, given), TEST, TEST_TRUTH, **how)
 
 
 @pytest.mark.parametrize("rules", [BRIEF, dataclasses.replace(protocols.HARD_ADAM, epochs=3)])
@@ -41,7 +41,7 @@ def test_all_images_as_a_set_are_scored_alike(rules: protocols.Protocol) -> None
     """The same images, labels and epochs: the same networks, bit for bit, whatever the protocol's optimiser."""
     found, as_set = (
         whole(protocol=rules),
-        score(as_a_set(), TEST, TEST_TRUTH, protocol=rules, network="convnet1", repeats=1),
+        score(as_a_set(), TEST, TEST_TRUTH, protocol=rules, fresh=FreshNetworks("convnet1")),
     )
     assert (found.accuracies, found.worst_class, found.protocol) == (
         as_set.accuracies,
@@ -59,7 +59,7 @@ def test_labels_of_every_kind_are_learned_and_missing_ones_left_out() -> None:
     for kind in ("partial", "unlabelled"):
         data, truth = pictures(6)
         given = supervision(kind, truth)
-        found = score_whole(data, given, TEST, TEST_TRUTH, protocol=BRIEF, epochs=2, network="mlp")
+        found = score_whole(TrainingSet(data, given), TEST, TEST_TRUTH, protocol=BRIEF, fresh=FreshNetworks("mlp"))
         assert 0 <= found.mean <= 100
     nothing = Supervision(np.ones((18, 3), dtype=np.bool_), np.zeros(18, dtype=np.bool_))
     with pytest.raises(UserError, match="has no labels"):
@@ -68,7 +68,7 @@ def test_labels_of_every_kind_are_learned_and_missing_ones_left_out() -> None:
         with pytest.raises(UserError, match=f"for the protocol {rules.name}; choose hard"):
             whole(protocol=rules)
     with pytest.raises(UserError, match="epochs 0"):
-        whole(epochs=0)
+        whole(protocol=dataclasses.replace(BRIEF, epochs=0))
 
 
 def test_coverage_of_the_real_images_themselves_is_whole_and_of_one_image_small() -> None:

@@ -9,7 +9,7 @@ from oracles import MixtureDenoiser
 from tiny import CONDITIONAL, NETWORK, train_options, training_set
 from torch import nn
 
-from condense.generator.classifier import Schedule, centred_schedule, class_errors, logits_from_errors
+from condense.generator.classifier import Calibration, Schedule, centred_schedule, class_errors, logits_from_errors
 from condense.generator.denoiser import Denoiser, loss_weight
 from condense.generator.elimination import class_logits, surviving_logits
 from condense.generator.labels.posterior import given_label
@@ -44,8 +44,7 @@ def raced(denoiser, x, log_prior, margin, *, schedule=SCHEDULE, temperature=0.5,
         x,
         schedule,
         torch.Generator().manual_seed(2),
-        temperature=temperature,
-        log_prior=log_prior,
+        Calibration(temperature, log_prior),
         margin=margin,
         candidates=candidates,
         pairs=pairs,
@@ -173,8 +172,7 @@ def logits_of(denoiser, margin):
         images(),
         SCHEDULE,
         torch.Generator().manual_seed(2),
-        temperature=0.1,
-        log_prior=prior_of(5),
+        Calibration(0.1, prior_of(5)),
         margin=margin,
     )
 

@@ -67,6 +67,17 @@ def test_missing_foreign_or_damaged_generators_are_refused(tmp_path):
         Generator.load(Run(tmp_path))
 
 
+def test_a_damaged_record_of_the_training_ends_a_command_with_one_sentence(dmis, tmp_path):
+    generator_of().save(Run(tmp_path / "run"))
+    tensors, meta = Run(tmp_path / "run").load("generator")
+    Run(tmp_path / "run").save("generator", tensors, {**meta, "meta": {**meta["meta"], "evaluations": [7]}})
+    answer = dmis("generate", "--generator", tmp_path / "run", "--count", "1", "--out", tmp_path / "set.npz")
+    assert answer.code == 2 and not (tmp_path / "set.npz").exists()
+    assert answer.err.strip().endswith(
+        "generator.safetensors does not describe a generator (the record of its training says [7] of evaluations)."
+    )
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_generator_that_is_no_number_draws_and_judges_nothing(tmp_path, value):
     """A NaN weight wrote an all-black set with a valid checksum."""
@@ -111,6 +122,11 @@ def test_a_flipped_exponent_bit_is_found_on_loading(tmp_path):
         {"temperature": float("nan")},
         {"temperature": "hot"},
         {"meta": [1]},
+        {"meta": {"seconds": "a day"}},
+        {"meta": {"steps": True}},
+        {"meta": {"objective": 3}},
+        {"meta": {"prepared_seconds": {"volmin": None}}},
+        {"meta": {"arithmetic": "bf16"}},
         {"image_shape": [1, 8, float("inf")]},
         {"eliminate": "x"},
         {"opinion": {"exponents": [1]}},

@@ -15,7 +15,7 @@ from condense.data import digits
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.evaluate.protocols import HARD
-from condense.evaluate.score import score
+from condense.evaluate.score import FreshNetworks, score
 from condense.methods import dc, dm, dsa, mtt
 from condense.methods._by_ipc import nearest_row
 from condense.methods._gradient_matching import Loops
@@ -113,7 +113,7 @@ def test_evaluation_whitens_the_test_images_by_the_sets_own_matrix(monkeypatch):
     monkeypatch.setattr("condense.evaluate.score.predict", remember)
     images, truth = tiny.pictures(5, seed=9)
     test = ImageData(images.images, images.classes, images.name, "test")
-    score(made, test, truth, protocol=dataclasses.replace(HARD, epochs=1), repeats=1)
+    score(made, test, truth, protocol=dataclasses.replace(HARD, epochs=1), fresh=FreshNetworks())
     pixels = torch.from_numpy(train.images.images).permute(0, 3, 1, 2).float() / 255
     zca = ZCAWhitening(eps=0.1).fit(pixels)
     expected = zca(torch.from_numpy(test.images).permute(0, 3, 1, 2).float() / 255)

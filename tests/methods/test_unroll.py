@@ -11,7 +11,7 @@ from condense.errors import RunFailed
 from condense.methods._experts import Snapshots
 from condense.methods._learn import Synthetic
 from condense.methods._pixels import RealImages, initial_images
-from condense.methods._trajectories import TrajectoryLengths, TrajectoryMatching
+from condense.methods._trajectories import Students, TrajectoryLengths, TrajectoryMatching
 from condense.methods._unroll import match_trajectory, squared_distance
 from condense.preprocessing import standardisation
 
@@ -119,11 +119,8 @@ def matching(lr_lr=1e-3, lr_img=1.0, lr_init=0.05, strategy=None, student_steps=
         reals,
         synthetic,
         snapshots,
-        row,
-        backbone="convnet3",
         experts=2,
-        batch_size=6,
-        strategy=strategy,
+        students=Students("convnet3", row, 6, strategy),
         seed=0,
     )
 

@@ -100,11 +100,7 @@ def train_arm(
         RunFailed: the training diverged.
     """
     device = torch.device(device)
-    channels, height, width = train.images.image_shape
-    if height != width:
-        raise UserError(f"The networks need square images, found {height}x{width}; give --image-size.")
-    networks.check_fits(training.network, height)
-    arm.check(train.supervision)
+    _check_teachable(arm, training, train)
     lesson = arm.lesson(_given(training, train, seed, device), options)
     check_fits(2 * 4 * len(lesson.shown) * train.images.images[0].size, f"training on {train.images.name}")
     preprocessing = standardisation(train.images.images)
@@ -132,10 +128,19 @@ def train_arm(
     return Teacher(
         lesson.answers.eval(),
         preprocessing,
-        (channels, height, height),
+        train.images.image_shape,
         train.images.classes,
         {"network": training.network, "epochs": training.epochs, "loss": epoch.loss},
     )
+
+
+def _check_teachable(arm: Arm, training: ArmTraining, train: TrainingSet) -> None:
+    """Raise `UserError` where the network takes no such images or the arm no such labels."""
+    _, height, width = train.images.image_shape
+    if height != width:
+        raise UserError(f"The networks need square images, found {height}x{width}; give --image-size.")
+    networks.check_fits(training.network, height)
+    arm.check(train.supervision)
 
 
 def _given(training: ArmTraining, train: TrainingSet, seed: int, device: torch.device) -> Given:

@@ -7,6 +7,8 @@ generator's whose c output maps are averaged, in place of a U-Net's encoder.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +53,52 @@ class NoisyClassifier(nn.Module):
         return logits.softmax(1)
 
 
+@dataclass(frozen=True)
+class _NoisyLoss:
+    """The forward-corrected loss of h, each image at a noise level drawn anew.
+
+    Attributes:
+        module: h.
+        parts: the images and their labels.
+        transition: T [c, c], rows = true class, on the images' device.
+        options: noise levels, augmentation, precision.
+        may_flip: whether augmentation may mirror the images.
+        seed: of dropout, augmentation and noise.
+    """
+
+    module: NoisyClassifier
+    parts: HelperData
+    transition: Tensor
+    options: TrainOptions
+    may_flip: bool
+    seed: int
+
+    def of_step(self, step: int) -> Tensor:
+        """The mean over the batch of a step, augmented."""
+        torch.manual_seed(rng.derive(self.seed, f"{NAME}-dropout", step))
+        random = rng.generator(self.seed, f"{NAME}-step", step, device=self.transition.device)
+        return self._of(self.parts.batch(step), random, augmented=True)
+
+    def held_out(self) -> float:
+        """The mean over the held-out images."""
+        random = rng.generator(self.seed, f"{NAME}-held-out")
+        return self.parts.held_mean(lambda held: self._of(held, random, augmented=False), HELD_LOOKS)
+
+    def _of(self, indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
+        x, labels, device = self.parts.images[indices], None, self.transition.device
+        if augmented:
+            x, labels = augment(x, self.options.augment(may_flip=self.may_flip), random)
+        noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, self.options.high_noise_share)
+        sigma = noise.sample(len(x), random, device)
+        eps = torch.randn(x.shape, generator=random, device=random.device).to(device)
+        x_t = x + sigma[:, None, None, None] * eps
+        with autocast(device, wants_bf16(self.options.precision, device)):
+            logits = self.module(x_t, sigma, labels)
+        candidates, trusted = self.parts.candidates[indices], self.parts.trusted[indices]
+        likelihood = label_likelihood(candidates, trusted, self.transition, has_sets=self.parts.has_sets)
+        return forward_loss(logits, likelihood).mean()
+
+
 def train_noisy_classifier(
     data: TrainingSet,
     transition: Tensor,
@@ -85,38 +133,13 @@ def train_noisy_classifier(
         torch.manual_seed(rng.derive(seed, NAME))
         module = NoisyClassifier(network.shape(), channels, num_classes).to(device)
     parts = HelperData(data, used, options, seed, device)
-    noise = NoiseDistribution(EDM_NOISE.mean, EDM_NOISE.std, options.high_noise_share)
-    transition, bf16 = transition.to(device), wants_bf16(options.precision, device)
-
-    def loss_of(indices: Tensor, random: torch.Generator, *, augmented: bool) -> Tensor:
-        x, labels = parts.images[indices], None
-        if augmented:
-            x, labels = augment(x, options.augment(may_flip=data.images.may_flip), random)
-        sigma = noise.sample(len(x), random, device)
-        eps = torch.randn(x.shape, generator=random, device=random.device).to(device)
-        x_t = x + sigma[:, None, None, None] * eps
-        with autocast(device, bf16):
-            logits = module(x_t, sigma, labels)
-        likelihood = label_likelihood(
-            parts.candidates[indices], parts.trusted[indices], transition, has_sets=parts.has_sets
-        )
-        return forward_loss(logits, likelihood).mean()
-
-    def step_loss(step: int) -> Tensor:
-        torch.manual_seed(rng.derive(seed, f"{NAME}-dropout", step))
-        random = rng.generator(seed, f"{NAME}-step", step, device=device)
-        return loss_of(parts.batch(step), random, augmented=True)
-
-    def held_out_loss() -> float:
-        random = rng.generator(seed, f"{NAME}-held-out")
-        return parts.held_mean(lambda held: loss_of(held, random, augmented=False), HELD_LOOKS)
-
+    loss = _NoisyLoss(module, parts, transition.to(device), options, data.images.may_flip, seed)
     helper = Helper(
         NAME,
         module,
         torch.optim.Adam(module.parameters(), options.helper.learning_rate),
-        step_loss,
-        held_out_loss if len(parts.held) else None,
+        loss.of_step,
+        loss.held_out if len(parts.held) else None,
         identity(
             data,
             options,

@@ -22,7 +22,7 @@ from condense.data.splits import held_out
 from condense.data.types import Labels, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.augment import augment
-from condense.generator.classifier import EDM_NOISE, Schedule, centred_interval
+from condense.generator.classifier import EDM_NOISE, Calibration, Schedule, centred_interval
 from condense.generator.denoiser import Denoiser, NoiseDistribution
 from condense.generator.elimination import class_logits
 from condense.generator.model import Generator, build_denoiser
@@ -234,8 +234,7 @@ class Trainer:
                 self.images[indices],
                 Schedule(sigmas, (1 / len(sigmas),) * len(sigmas)),
                 random,
-                temperature=self.options.temperature,
-                log_prior=self.labels.log_prior,
+                Calibration(self.options.temperature, self.labels.log_prior),
                 margin=self.options.eliminate,
                 candidates=self.labels.candidates[indices],
             )
