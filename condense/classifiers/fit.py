@@ -90,6 +90,40 @@ def learning_rate(options: FitOptions, epoch: int) -> float:
     return options.learning_rate
 
 
+@dataclass(frozen=True)
+class Teaching:
+    """How a batch is put before a network, and what its answers cost.
+
+    Attributes:
+        augment: applied to every batch, with a CPU generator.
+        mix: applied to every batch with its targets thereafter, as `condense.classifiers.mixing.cutmix`.
+        loss: float32 logits [B, c] and the batch's targets to their mean loss.
+        whole: whether a batch must pass in one piece for the sake of `loss`; for batch norm it does anyway.
+    """
+
+    augment: Augment | None = None
+    mix: Mix | None = None
+    loss: Loss = F.cross_entropy
+    whole: bool = False
+
+
+PLAIN = Teaching()
+"""Batches as they are, and their cross-entropy."""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Where one sitting of a training begins.
+
+    Attributes:
+        optimizer: from `make_optimizer`, for callers that keep its state; made by `fit` when None.
+        first_epoch: the number of the first epoch to run.
+    """
+
+    optimizer: torch.optim.Optimizer | None = None
+    first_epoch: int = 1
+
+
 def fit(
     network: nn.Module,
     images: Tensor,
@@ -97,34 +131,26 @@ def fit(
     options: FitOptions,
     *,
     seed: int,
-    augment: Augment | None = None,
-    mix: Mix | None = None,
-    loss: Loss = F.cross_entropy,
+    teaching: Teaching = PLAIN,
     device: torch.device | str = "cpu",
-    optimizer: torch.optim.Optimizer | None = None,
-    first_epoch: int = 1,
-    whole: bool = False,
+    sitting: Sitting = Sitting(),
 ) -> Iterator[Epoch]:
     """Train `network` in place, yielding after every epoch; drain the iterator to train to the end.
 
     The loss is the cross-entropy -Σ_y q_y log f_y with q the one-hot or soft target, averaged over the batch;
     for soft targets it is KL(q‖f) plus the constant entropy of q. Order of the images and augmentation in
     epoch e depend on (seed, e) only: on a CPU with a fixed number of threads equal calls give equal bits, and
-    so does a run broken off after epoch e and continued with its network, its optimiser and `first_epoch` e + 1.
+    so does a run broken off after epoch e and continued with its network, its optimiser and epoch e + 1.
 
     Args:
         network: float [B, C, H, W] to logits [B, c]; moved to `device`.
         images: float32 [n, C, H, W], normalised; kept whole on `device`.
-        targets: int64 [n], or float32 [n, c] with rows adding up to 1, or whatever else `loss` takes.
+        targets: int64 [n], or float32 [n, c] with rows adding up to 1, or whatever else the loss takes.
         options: see `FitOptions`.
         seed: of the order and the augmentation. The network's initial weights have their own.
-        augment: applied to every batch, with a CPU generator.
-        mix: applied to every batch with its targets thereafter, as `condense.classifiers.mixing.cutmix`.
-        loss: float32 logits [B, c] and the batch's targets to their mean loss.
+        teaching: augmentation, mixing and loss.
         device: where to train.
-        optimizer: from `make_optimizer`, for callers that keep its state; made here when None.
-        first_epoch: the number of the first epoch to run.
-        whole: whether a batch must pass in one piece for the sake of `loss`; for batch norm it does anyway.
+        sitting: where to begin.
 
     Raises:
         UserError: one image for a network with batch norm.
@@ -132,16 +158,18 @@ def fit(
     """
     # NCHW on purpose: on a CPU, group norm's backward pass is several times slower in channels_last.
     network.to(device).train()
-    optimizer = make_optimizer(network, options) if optimizer is None else optimizer
+    optimizer = sitting.optimizer or make_optimizer(network, options)
 
     def forward(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         return [network(x) for x in inputs]
 
-    batches = Batches(images.to(device), targets.to(device), options.batch_size, (seed,), augment, mix)
-    whole = whole or has_batch_norm(network)
+    batches = Batches(
+        images.to(device), targets.to(device), options.batch_size, (seed,), teaching.augment, teaching.mix
+    )
+    whole = teaching.whole or has_batch_norm(network)
     if has_batch_norm(network) and len(images) == 1:
         raise UserError("Batch norm needs two images or more, here is one; choose a network without -bn.")
-    for (epoch,) in run_epochs(forward, batches, options, loss, optimizer, first_epoch, whole=whole):
+    for (epoch,) in run_epochs(forward, batches, options, teaching.loss, optimizer, sitting.first_epoch, whole=whole):
         yield epoch
 
 
@@ -161,7 +189,7 @@ def run_epochs(
         forward: inputs [B, C, H, W], one per network, to as many logits [B, c].
         batches: what the networks see.
         options: for all but the batch size.
-        loss: as in `fit`.
+        loss: as in `Teaching`.
         optimizer: over the parameters of all networks; each network's loss must reach its own alone.
         first_epoch: the number of the first epoch to run.
         whole: whether a batch must pass in one piece, as for batch norm.

@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condense.classifiers.batches import Augment, Batches, Mix
-from condense.classifiers.fit import Epoch, FitOptions, Loss, has_batch_norm, make_optimizer, run_epochs
+from condense.classifiers.batches import Batches
+from condense.classifiers.fit import PLAIN, Epoch, FitOptions, Teaching, has_batch_norm, make_optimizer, run_epochs
 from condense.classifiers.layers import HalvingPool, ImageConv2d, Network
 from condense.errors import UserError
 
@@ -95,9 +94,7 @@ def fit_stacked(
     options: FitOptions,
     *,
     seeds: Sequence[int],
-    augment: Augment | None = None,
-    mix: Mix | None = None,
-    loss: Loss = F.cross_entropy,
+    teaching: Teaching = PLAIN,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Epoch, ...]]:
     """Train `networks` in place and at once, yielding after every epoch what is known of each.
@@ -111,9 +108,7 @@ def fit_stacked(
         targets: as in `fit`.
         options: see `FitOptions`.
         seeds: of order and augmentation, one per network.
-        augment: as in `fit`; applied to each network's batch with its own generator, and so is `mix`.
-        mix: as in `fit`.
-        loss: as in `fit`.
+        teaching: as in `fit`; each network's batch is augmented and mixed with its own generator.
         device: where to train.
 
     Raises:
@@ -125,9 +120,11 @@ def fit_stacked(
     for network in networks:
         network.to(device)
     stack = Stack(networks).to(device)
-    batches = Batches(images.to(device), targets.to(device), options.batch_size, tuple(seeds), augment, mix)
+    batches = Batches(
+        images.to(device), targets.to(device), options.batch_size, tuple(seeds), teaching.augment, teaching.mix
+    )
     optimizer = make_optimizer(stack, options)
-    yield from run_epochs(stack, batches, options, loss, optimizer, whole=has_batch_norm(stack))
+    yield from run_epochs(stack, batches, options, teaching.loss, optimizer, whole=has_batch_norm(stack))
     stack.write_back(networks)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from condense import rng
 from condense.augment import allowed
 from condense.classifiers import networks
-from condense.classifiers.fit import Epoch, fit, make_optimizer
+from condense.classifiers.fit import Epoch, Sitting, Teaching, fit, make_optimizer
 from condense.classifiers.teacher import (
     FILE,
     Teacher,
@@ -104,11 +104,11 @@ class _TeacherTraining:
             self.candidates,
             self.fit_options,
             seed=self.seed,
-            augment=augmentation(allowed(self.options.augment, may_flip=self.train.images.may_flip)),
-            loss=candidate_loss,
+            teaching=Teaching(
+                augmentation(allowed(self.options.augment, may_flip=self.train.images.may_flip)), loss=candidate_loss
+            ),
             device=self.device,
-            optimizer=self.optimizer,
-            first_epoch=self.last.epoch + 1,
+            sitting=Sitting(self.optimizer, self.last.epoch + 1),
         ):
             self.last = epoch
             yield Step(epoch.epoch, {"loss": epoch.loss}, {"teacher_epoch": epoch.epoch, "teacher_loss": epoch.loss})

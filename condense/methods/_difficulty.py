@@ -22,7 +22,7 @@ from torch import Tensor
 from condense import rng
 from condense.augment import allowed, check_strategy
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit, make_optimizer, predict
+from condense.classifiers.fit import FitOptions, Sitting, Teaching, fit, make_optimizer, predict
 from condense.classifiers.teacher import augmentation
 from condense.data.types import Labels, TrainingSet
 from condense.machine import best_device
@@ -218,11 +218,9 @@ class Watch:
                 targets,
                 self.fit_options(),
                 seed=rng.derive(self._seed, "difficulty order", number),
-                augment=augmentation(allowed(options.augment, may_flip=data.may_flip)),
-                loss=self._loss,
+                teaching=Teaching(augmentation(allowed(options.augment, may_flip=data.may_flip)), loss=self._loss),
                 device=self._device,
-                optimizer=self._optimizer,
-                first_epoch=self._epoch + 1,
+                sitting=Sitting(self._optimizer, self._epoch + 1),
             ):
                 self._epoch = epoch.epoch
                 if epoch.epoch == options.epochs:

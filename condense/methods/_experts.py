@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from condense import rng
-from condense.classifiers.fit import Augment, Epoch, FitOptions, fit
+from condense.classifiers.fit import Augment, Epoch, FitOptions, Sitting, Teaching, fit
 from condense.classifiers.networks import Network
 from condense.errors import RunFailed
 from condense.resumable import Loop, LoopPlan, Step
@@ -128,9 +128,9 @@ class Experts:
             self.labels,
             self.options,
             seed=seed,
-            augment=self.augment,
+            teaching=Teaching(self.augment),
             device=device,
-            first_epoch=first,
+            sitting=Sitting(first_epoch=first),
         )
 
 

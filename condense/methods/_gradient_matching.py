@@ -26,7 +26,7 @@ from torch import Tensor
 
 from condense import rng
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit, has_batch_norm
+from condense.classifiers.fit import FitOptions, Teaching, fit, has_batch_norm
 from condense.data.types import TrainingSet
 from condense.machine import best_device
 from condense.methods._augmentation import augmentation_for, per_image
@@ -232,7 +232,7 @@ class GradientMatching:
             synthetic.labels,
             options,
             seed=rng.derive(self.pairs.seed, "train network", step),
-            augment=per_image(self.pairs.strategy),
+            teaching=Teaching(per_image(self.pairs.strategy)),
             device=images.device,
         ):
             synthetic.count(0, len(images))

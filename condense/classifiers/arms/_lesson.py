@@ -52,10 +52,10 @@ class Lesson:
         answers: the network that is tested after the last epoch.
         shown: int64 [m], the images of an epoch by number; an image may come several times.
         targets: [m, …], what `loss` is told of them.
-        loss: as in `fit`.
-        augment: as in `fit`.
-        mix: as in `fit`.
-        whole: as in `fit`.
+        loss: as in `Teaching`.
+        augment: as in `Teaching`.
+        mix: as in `Teaching`.
+        whole: as in `Teaching`.
         before_epoch: called with the number of each epoch, counted from 1, before it.
         after_step: called after every step of the optimiser.
     """

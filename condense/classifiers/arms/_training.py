@@ -16,7 +16,7 @@ from condense.classifiers.arms import Arm
 from condense.classifiers.arms._lesson import Given
 from condense.classifiers.arms._noise_rate import estimated_noise_rate
 from condense.classifiers.batches import Augment
-from condense.classifiers.fit import Epoch, FitOptions, fit, make_optimizer
+from condense.classifiers.fit import Epoch, FitOptions, Sitting, Teaching, fit, make_optimizer
 from condense.classifiers.layers import Network
 from condense.classifiers.teacher import Teacher, augmentation
 from condense.data.memory import check_fits
@@ -116,12 +116,9 @@ def train_arm(
         lesson.targets,
         fit_options,
         seed=rng.derive(seed, "arm order"),
-        augment=lesson.augment,
-        mix=lesson.mix,
-        loss=lesson.loss,
+        teaching=Teaching(lesson.augment, lesson.mix, lesson.loss, lesson.whole),
         device=device,
-        optimizer=optimizer,
-        whole=lesson.whole,
+        sitting=Sitting(optimizer),
     ):
         on_epoch(epoch)
         lesson.before_epoch(epoch.epoch + 1)
