@@ -101,7 +101,7 @@ def matching(train: TrainingSet, ipc: int, options: GradientMatchingOptions, loo
 
 
 @dataclass(frozen=True)
-class Variant:
+class MatchingMethod:
     """What tells one method of gradient matching from another.
 
     Attributes:
@@ -120,7 +120,7 @@ class Variant:
 
 
 def match_gradients(
-    train: TrainingSet, ipc: int, options: GradientMatchingOptions, seed: int, run: Run, variant: Variant
+    train: TrainingSet, ipc: int, options: GradientMatchingOptions, seed: int, run: Run, variant: MatchingMethod
 ) -> CondensedSet:
     """Learn `ipc` images per class.
 

@@ -17,8 +17,8 @@ from condense.methods._gradient_matching import (
     PUBLISHED_LOOPS,
     GradientMatchingOptions,
     Loops,
+    MatchingMethod,
     Start,
-    Variant,
     match_gradients,
     matching,
 )
@@ -48,4 +48,6 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     """Learn `ipc` images per class by gradient matching, without augmentation."""
     loops, note = options.loops(LOOPS, max(ipc, 1))
     start = options.init or nearest_row(STARTS, max(ipc, 1))[1]
-    return match_gradients(train, ipc, options, seed, run, Variant("dc", start, loops, "none", {**note, "init": start}))
+    return match_gradients(
+        train, ipc, options, seed, run, MatchingMethod("dc", start, loops, "none", {**note, "init": start})
+    )

@@ -18,8 +18,8 @@ from condense.methods._gradient_matching import (
     PUBLISHED_LOOPS,
     GradientMatchingOptions,
     Loops,
+    MatchingMethod,
     Start,
-    Variant,
     match_gradients,
     matching,
 )
@@ -50,4 +50,6 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """Learn `ipc` images per class by gradient matching with siamese augmentation."""
     loops, note = options.loops(LOOPS, max(ipc, 1))
-    return match_gradients(train, ipc, options, seed, run, Variant("dsa", options.init, loops, options.augment, note))
+    return match_gradients(
+        train, ipc, options, seed, run, MatchingMethod("dsa", options.init, loops, options.augment, note)
+    )
