@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit
+from condense.classifiers.fit import FitOptions, Teaching, fit
 from condense.classifiers.stacked import fit_stacked, stacking_pays
 from condense.evaluate.protocols import HARD
 from condense.machine import best_device, machine
@@ -68,7 +68,7 @@ def arms(images: Tensor, labels: Tensor, count: int, rounds: int) -> dict[str, l
     }
     for name, bf16 in (("float32", False), ("bfloat16", True)):
         options = FitOptions(rounds + 1, HARD.batch_size, schedule="constant", bf16=bf16)
-        how: dict[str, Any] = {"augment": AUGMENT, "device": device}
+        how: dict[str, Any] = {"teaching": Teaching(AUGMENT), "device": device}
         found[f"fit one by one, {name}"] = [
             fit(network, images, labels, options, seed=seed, **how) for seed, network in enumerate(built())
         ]

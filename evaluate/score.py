@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.confident_learning import confusion
-from condense.classifiers.fit import Epoch, fit, predict
+from condense.classifiers.fit import Epoch, Teaching, fit, predict
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.networks import Network
 from condense.classifiers.stacked import fit_stacked, stacking_pays
@@ -203,10 +202,10 @@ def worst_of_classes(right: Tensor, labels: Tensor) -> float:
 
 @dataclass(frozen=True)
 class _FitInputs:
-    """Targets of the images; augmentation, mixing and loss as `fit` takes them; and what kind of labels that is."""
+    """Targets of the images, how they are taught, and what kind of labels that is."""
 
     targets: Tensor
-    how: Mapping[str, Any]
+    teaching: Teaching
     labels: Literal["hard", "soft", "online"]
 
 
@@ -223,35 +222,33 @@ def _trained(
 ) -> Iterator[Network]:
     """Train every model by the protocol, at once where that is quicker, and yield each when it is done."""
     images, options = condensed.tensors()[0], protocol.fit_options(bf16=bf16)
-    targets, how = lesson.targets, lesson.how
+    targets, teaching = lesson.targets, lesson.teaching
     tell = on_epoch or (lambda repeat, epoch: None)
     batch_shape = (min(len(images), options.batch_size), *images.shape[1:])
     if len(models) > 1 and stacking_pays(models[0], batch_shape, device):
-        for epochs in fit_stacked(models, images, targets, options, seeds=seeds, device=device, **how):
+        for epochs in fit_stacked(models, images, targets, options, seeds=seeds, device=device, teaching=teaching):
             for repeat, epoch in enumerate(epochs):
                 tell(repeat, epoch)
         yield from models
         return
     for repeat, (model, seed) in enumerate(zip(models, seeds, strict=True)):
-        for epoch in fit(model, images, targets, options, seed=seed, device=device, **how):
+        for epoch in fit(model, images, targets, options, seed=seed, device=device, teaching=teaching):
             tell(repeat, epoch)
         yield model
 
 
 def _lesson(condensed: CondensedSet, protocol: Protocol, teacher: Teacher | None) -> _FitInputs:
     augment, mix = protocol.augment(), cutmix if protocol.mixing == "cutmix" else None
-    how: dict[str, Any]
     if protocol.labels == "hard":
-        how = {"augment": augment, "mix": mix, "loss": F.cross_entropy}
-        return _FitInputs(torch.from_numpy(condensed.labels), how, "hard")
+        return _FitInputs(torch.from_numpy(condensed.labels), Teaching(augment, mix), "hard")
     assert protocol.temperature is not None
     loss = soft_loss(protocol.temperature)
     if protocol.labels == "soft" or teacher is None:
-        how = {"augment": augment, "mix": mix, "loss": loss}
-        return _FitInputs(soft_targets(condensed, protocol.temperature), how, "soft")
+        targets = soft_targets(condensed, protocol.temperature)
+        return _FitInputs(targets, Teaching(augment, mix, loss), "soft")
     asked = asked_online(teacher, condensed.preprocessing, protocol.temperature, mix)
     none = torch.zeros(len(condensed), condensed.num_classes)  # the teacher's answers take their place
-    return _FitInputs(none, {"augment": augment, "mix": asked, "loss": loss}, "online")
+    return _FitInputs(none, Teaching(augment, asked, loss), "online")
 
 
 def may_flip(condensed: CondensedSet, images: ImageData) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense.classifiers.fit import Epoch, fit, predict
+from condense.classifiers.fit import Epoch, Teaching, fit, predict
 from condense.data.memory import check_fits
 from condense.data.types import ImageData, TrainingSet, Truth
 from condense.errors import UserError
@@ -76,7 +76,7 @@ def score_whole(
     answers = []
     for repeat in range(fresh.repeats):
         model, order = fresh.build(rules, images, repeat), fresh.order(repeat)
-        for epoch in fit(model, x, y, options, seed=order, augment=rules.augment(), device=device):
+        for epoch in fit(model, x, y, options, seed=order, teaching=Teaching(rules.augment()), device=device):
             on_epoch(repeat, epoch)
         answers.append(predict(model, seen, bf16=computed.bf16).argmax(1))
     settings = {**asdict(rules), **computed.to_json()}

@@ -20,7 +20,7 @@ import torch
 
 from condense import methods
 from condense.classifiers import networks
-from condense.classifiers.fit import fit, predict
+from condense.classifiers.fit import Teaching, fit, predict
 from condense.data import corrupt, sources
 from condense.data.types import Source, TrainingSet
 from condense.evaluate.protocols import protocol
@@ -58,7 +58,7 @@ def accuracy(made: CondensedSet, source: Source, epochs: int, seed: int) -> floa
         rules.network, in_channels=channels, image_size=side, num_classes=made.num_classes, seed=seed
     )
     labels = torch.from_numpy(made.labels)
-    for _ in fit(network, x, labels, rules.fit_options(bf16=False), seed=seed, augment=rules.augment()):
+    for _ in fit(network, x, labels, rules.fit_options(bf16=False), seed=seed, teaching=Teaching(rules.augment())):
         pass
     judged = made.preprocessing.normalise(planes(source.train.images[held]).float() / 255)
     assert source.truth is not None

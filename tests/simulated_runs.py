@@ -10,7 +10,7 @@ import torch
 from condense import methods
 from condense.augment import DSA
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit
+from condense.classifiers.fit import FitOptions, Teaching, fit
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.stacked import fit_stacked
 from condense.generator.training.session import train_generator
@@ -95,11 +95,14 @@ def fitted():
 
     images, labels = torch.randn(64, 1, 8, 8), torch.arange(64) % 3
     options = FitOptions(epochs=2, batch_size=8)
-    how = {"augment": per_image(DSA), "device": "cuda:0"}
+    how = {"teaching": Teaching(per_image(DSA)), "device": "cuda:0"}
+    mixed = Teaching(per_image(DSA), cutmix)
     five = [built(seed) for seed in range(5)]
     return {
         "fit": epoch_of(fit(built(0), images, labels, options, seed=0, **how), 1),
-        "fit, cutmix": epoch_of(fit(built(0), images, torch.eye(3)[labels], options, seed=0, mix=cutmix, **how), 1),
+        "fit, cutmix": epoch_of(
+            fit(built(0), images, torch.eye(3)[labels], options, seed=0, teaching=mixed, device="cuda:0"), 1
+        ),
         "stacked, a network": epoch_of(fit_stacked(five, images, labels, options, seeds=range(5), **how), 5),
     }
 

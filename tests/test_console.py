@@ -107,7 +107,7 @@ def test_too_little_memory_is_one_sentence(
     monkeypatch.delenv("DMIS_DEBUG", raising=False)
     assert run(["doctor"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("error: the memory does not suffice; use fewer or smaller images") and told.count("\n") == 1
+    assert told.startswith("error: out of memory; use fewer or smaller images") and told.count("\n") == 1
 
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:

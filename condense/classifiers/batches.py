@@ -1,4 +1,4 @@
-"""What networks in training see: the same images, each network in an order and augmentation of its own."""
+"""Training batches: the same images, with a separate order and augmentation per network."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Batches:
-    """Images on the device and how they are shown.
+    """Images on the device, and how batches are made.
 
     Attributes:
         images: float32 [n, C, H, W], normalised.
         targets: [n] or [n, c], on the same device.
         batch_size: images per step; the last batch of an epoch may be smaller.
-        seeds: of order and augmentation, one per network.
+        seeds: seeds of order and augmentation, one per network.
         augment: applied to every batch, with a CPU generator.
         mix: applied to every batch and its targets thereafter.
     """
@@ -35,9 +35,9 @@ class Batches:
     mix: Mix | None = None
 
     def of_epoch(self, epoch: int, *, at_least: int = 1) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-        """For every step the inputs and the targets, a tensor each a network. Depends on (seeds, epoch) alone.
+        """For every step the inputs and the targets, one tensor per network. Depends only on (seeds, epoch).
 
-        A last batch of fewer than `at_least` images joins the one before it: of one image batch norm makes nothing.
+        A last batch of fewer than `at_least` images joins the one before it: batch norm needs more than one image.
         """
         generators = [rng.generator(seed, "fit", epoch) for seed in self.seeds]
         device = self.images.device

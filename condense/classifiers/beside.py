@@ -1,7 +1,7 @@
-"""A teacher's network in a file beside the condensed set it gave its labels to, so that students can ask it.
+"""A teacher's network in a file beside the condensed set it labelled, so that students can query it.
 
-SET.teacher.safetensors holds weights and what asking needs, no pickle; equal networks give equal bytes. Its SHA-256 is
-recorded in the set, whose own checksum covers that.
+SET.teacher.safetensors holds weights and what queries need, no pickle; equal networks give equal bytes. Its SHA-256
+is recorded in the set, whose own checksum covers that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KEPT = ("epoch", "loss", "images_seen", "image_shape", "classes", "mean", "std"
 
 
 def path_beside(path: Path) -> Path:
-    """Where the teacher of the set at `path` lies."""
+    """Path of the teacher of the set at `path`."""
     return path.with_name(f"{path.stem}.teacher.safetensors")
 
 
@@ -48,7 +48,7 @@ def write_beside(folder: Path, path: Path) -> dict[str, JSON]:
 
 
 def read_beside(path: Path, sha256: str | None) -> Teacher | None:
-    """The teacher beside the set at `path`, whose record has that SHA-256; None where either is missing.
+    """The teacher beside the set at `path`, whose record has that SHA-256; None if either is missing.
 
     Raises:
         UserError: the file is another one than the set was made with, or damaged.

@@ -1,4 +1,4 @@
-"""Counts of pairs of labels, and confident learning: which class an image surely has, whatever label it was given.
+"""Confusion counts, and confident learning: an image's confident class, whatever its given label.
 
 Source: Northcutt et al. (2021), "Confident Learning", https://arxiv.org/abs/1911.00068.
 """
@@ -50,7 +50,7 @@ def confident_joint(probabilities: npt.NDArray[np.floating], given: Labels) -> M
     """Estimated shares of (given label i, true class j): float64 [c, c], adding up to 1.
 
     An image counts for its confident class, see `confident_classes`; rows are then brought to the shares of the given
-    labels (Eq. 3). A label of no image with a confident class is believed.
+    labels (Eq. 3). Labels without any confident image are assumed right.
 
     Args:
         probabilities: of classifiers that did not see the image's label, [n, c].
@@ -59,6 +59,6 @@ def confident_joint(probabilities: npt.NDArray[np.floating], given: Labels) -> M
     num_classes = probabilities.shape[1]
     counts = confusion(given, confident_classes(probabilities, given), num_classes)
     empty = np.flatnonzero(~counts.any(1))
-    counts[empty, empty] = 1  # nothing speaks against the label
+    counts[empty, empty] = 1  # no evidence against the label
     rows = shares(counts) * np.bincount(given[given >= 0], minlength=num_classes)[:, None]
     return np.asarray(rows / rows.sum())

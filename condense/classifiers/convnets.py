@@ -42,7 +42,7 @@ def convnet(in_channels: int, image_size: int, num_classes: int, depth: int, nor
             if place
             else ImageConv2d(in_channels, width, 3, padding=first_padding)
         )
-        # In place, because a second map of this size costs more in page faults than the arithmetic does.
+        # In place, because allocating a second map of this size costs more than the arithmetic.
         layers += [convolution, norm(width), nn.ReLU(inplace=True), HalvingPool()]
         size //= 2
     return Network(nn.Sequential(*layers, nn.Flatten()), width * size * size, num_classes)

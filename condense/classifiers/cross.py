@@ -1,6 +1,6 @@
 """Out-of-fold predictions: each image is judged by a classifier that never saw its label.
 
-A network fits wrong labels in the end, and then believes them; one that was trained on other images cannot.
+A network eventually memorises wrong labels; one trained on other images cannot.
 Source: Northcutt, Jiang & Chuang (2021), https://arxiv.org/abs/1911.00068, Section 3.
 """
 
@@ -31,15 +31,15 @@ BAR = "judging labels"
 
 
 class FoldOptions(Options):
-    """The classifier that judges labels, trained once a fold on the images outside it."""
+    """The classifier that judges labels, trained once per fold on the images outside it."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"folds": 2, "epochs": 1}
 
-    folds: int = Field(5, ge=2, description="parts the images are divided into; 5 is cleanlab's own default")
+    folds: int = Field(5, ge=2, description="number of folds; 5 is cleanlab's default")
     network: str = Field(
-        "convnet3-bn", description="classifier, see `dmis evaluate --network`; batch norm learns in fewer passes"
+        "convnet3-bn", description="classifier, see `dmis evaluate --network`; batch norm needs fewer epochs"
     )
-    epochs: int = Field(20, ge=1, description="passes over the images; few, since wrong labels are learnt last")
+    epochs: int = Field(20, ge=1, description="epochs; few, since wrong labels are learned last")
     batch_size: int = Field(128, ge=1, description="images per step")
     learning_rate: float = Field(1e-3, gt=0, description="learning rate of AdamW at the start; falls along a cosine")
 
@@ -59,9 +59,9 @@ def out_of_fold(
         images: uint8 [n, H, W, C].
         targets: what each image's label says, rows summing to 1, or to 0 for images to be judged only: [n, c].
         options: see `FoldOptions`.
-        seed: of the folds, the weights and the batches.
-        run: its folder keeps finished folds, so that the same call goes on after a stop.
-        device: where to train.
+        seed: seed of the folds, the weights and the batches.
+        run: its folder keeps finished folds, so that the same call resumes after a stop.
+        device: device to train on.
 
     Returns:
         Probabilities, float32 [n, c] on the CPU, and the seconds they took.
@@ -95,7 +95,7 @@ def out_of_fold(
 
 
 class _Judging:
-    """The folds one after the other, and what their classifiers found."""
+    """The folds in turn, and the probabilities of their classifiers."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class _Judging:
         self.probabilities, self.done = torch.zeros(self.y.shape), 0
 
     def epochs(self) -> Iterator[Step]:
-        """Train the folds that are left, yielding after every epoch; a fold is judged before its last one is told."""
+        """Train the remaining folds, yielding after every epoch; a fold is judged before its last epoch is yielded."""
         epochs, how = self.options.epochs, _fit_options(self.options, self.device)
         for k in range(self.done, self.options.folds):
             outside = self.labelled[self.fold[self.labelled] != k]
@@ -137,7 +137,7 @@ class _Judging:
         return {"probabilities": self.probabilities}, {"done": self.done}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
-        """Go on after the last finished fold."""
+        """Continue after the last finished fold."""
         found = tensors["probabilities"]
         if found.shape != self.y.shape or not bool(found.isfinite().all()):
             raise ValueError(f"probabilities [n, c] must be finite numbers {list(self.y.shape)}")

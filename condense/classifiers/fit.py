@@ -22,9 +22,9 @@ from condense.errors import RunFailed, UserError
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 PART_BYTES = 100_000
-"""On a CPU a batch passes in parts of at most so many bytes a channel of the images, 64 of 28x28 in bfloat16.
+"""On a CPU a batch passes in parts of at most so many bytes per channel of the images, 64 of 28x28 in bfloat16.
 
-The maps of a whole batch leave the cache and are new pages at every step: 100 images of 28x28 take ConvNet-3
+The feature maps of a whole batch leave the cache: 100 images of 28x28 take ConvNet-3
 0.26 s in parts instead of 0.30 s (bfloat16), and 0.45 s instead of 0.60 s (float32), on one core.
 """
 
@@ -37,13 +37,13 @@ class FitOptions:
         epochs: passes over the data.
         batch_size: images per step; the last batch of an epoch may be smaller.
         optimizer: "sgd" with momentum, or "adamw".
-        learning_rate: at the start.
-        momentum: of SGD; AdamW ignores it.
-        weight_decay: on all parameters.
-        schedule: "step": a tenth of the learning rate after epochs // 2 + 1 epochs, momentum starting anew;
+        learning_rate: initial learning rate.
+        momentum: momentum of SGD; AdamW ignores it.
+        weight_decay: weight decay on all parameters.
+        schedule: "step": a tenth of the learning rate after epochs // 2 + 1 epochs, with momentum reset;
             "cosine": falling to 0 along half a cosine, epoch by epoch; "constant".
         bf16: forward and backward under bfloat16 autocast; weights, loss and updates stay float32.
-        rate_name: the option that sets the learning rate, to be named where the loss diverges.
+        rate_name: the option that sets the learning rate, named in the message if the loss diverges.
 
     Raises:
         UserError: a number is out of range.
@@ -71,7 +71,7 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known after an epoch: its number, counted from 1, and the mean loss over its images."""
+    """The report of an epoch: its number, counted from 1, and the mean loss over its images."""
 
     epoch: int
     loss: float
@@ -90,6 +90,40 @@ def learning_rate(options: FitOptions, epoch: int) -> float:
     return options.learning_rate
 
 
+@dataclass(frozen=True)
+class Teaching:
+    """How a batch is put before a network, and what its answers cost.
+
+    Attributes:
+        augment: applied to every batch, with a CPU generator.
+        mix: applied to every batch with its targets thereafter, as `condense.classifiers.mixing.cutmix`.
+        loss: float32 logits [B, c] and the batch's targets to their mean loss.
+        whole: whether `loss` needs the batch in one piece; batch norm always does.
+    """
+
+    augment: Augment | None = None
+    mix: Mix | None = None
+    loss: Loss = F.cross_entropy
+    whole: bool = False
+
+
+PLAIN = Teaching()
+"""Batches as they are, and their cross-entropy."""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Where one sitting of a training begins.
+
+    Attributes:
+        optimizer: from `make_optimizer`, for callers that keep its state; made by `fit` when None.
+        first_epoch: the number of the first epoch to run.
+    """
+
+    optimizer: torch.optim.Optimizer | None = None
+    first_epoch: int = 1
+
+
 def fit(
     network: nn.Module,
     images: Tensor,
@@ -97,34 +131,26 @@ def fit(
     options: FitOptions,
     *,
     seed: int,
-    augment: Augment | None = None,
-    mix: Mix | None = None,
-    loss: Loss = F.cross_entropy,
+    teaching: Teaching = PLAIN,
     device: torch.device | str = "cpu",
-    optimizer: torch.optim.Optimizer | None = None,
-    first_epoch: int = 1,
-    whole: bool = False,
+    sitting: Sitting = Sitting(),
 ) -> Iterator[Epoch]:
     """Train `network` in place, yielding after every epoch; drain the iterator to train to the end.
 
     The loss is the cross-entropy -Σ_y q_y log f_y with q the one-hot or soft target, averaged over the batch;
     for soft targets it is KL(q‖f) plus the constant entropy of q. Order of the images and augmentation in
     epoch e depend on (seed, e) only: on a CPU with a fixed number of threads equal calls give equal bits, and
-    so does a run broken off after epoch e and continued with its network, its optimiser and `first_epoch` e + 1.
+    so does a run broken off after epoch e and continued with its network, its optimiser and epoch e + 1.
 
     Args:
         network: float [B, C, H, W] to logits [B, c]; moved to `device`.
         images: float32 [n, C, H, W], normalised; kept whole on `device`.
-        targets: int64 [n], or float32 [n, c] with rows adding up to 1, or whatever else `loss` takes.
+        targets: int64 [n], or float32 [n, c] with rows adding up to 1, or whatever else the loss takes.
         options: see `FitOptions`.
-        seed: of the order and the augmentation. The network's initial weights have their own.
-        augment: applied to every batch, with a CPU generator.
-        mix: applied to every batch with its targets thereafter, as `condense.classifiers.mixing.cutmix`.
-        loss: float32 logits [B, c] and the batch's targets to their mean loss.
+        seed: seed of order and augmentation; the network's initial weights have their own.
+        teaching: augmentation, mixing and loss.
         device: where to train.
-        optimizer: from `make_optimizer`, for callers that keep its state; made here when None.
-        first_epoch: the number of the first epoch to run.
-        whole: whether a batch must pass in one piece for the sake of `loss`; for batch norm it does anyway.
+        sitting: where to begin.
 
     Raises:
         UserError: one image for a network with batch norm.
@@ -132,16 +158,18 @@ def fit(
     """
     # NCHW on purpose: on a CPU, group norm's backward pass is several times slower in channels_last.
     network.to(device).train()
-    optimizer = make_optimizer(network, options) if optimizer is None else optimizer
+    optimizer = sitting.optimizer or make_optimizer(network, options)
 
     def forward(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         return [network(x) for x in inputs]
 
-    batches = Batches(images.to(device), targets.to(device), options.batch_size, (seed,), augment, mix)
-    whole = whole or has_batch_norm(network)
+    batches = Batches(
+        images.to(device), targets.to(device), options.batch_size, (seed,), teaching.augment, teaching.mix
+    )
+    whole = teaching.whole or has_batch_norm(network)
     if has_batch_norm(network) and len(images) == 1:
         raise UserError("Batch norm needs two images or more, here is one; choose a network without -bn.")
-    for (epoch,) in run_epochs(forward, batches, options, loss, optimizer, first_epoch, whole=whole):
+    for (epoch,) in run_epochs(forward, batches, options, teaching.loss, optimizer, sitting.first_epoch, whole=whole):
         yield epoch
 
 
@@ -155,14 +183,14 @@ def run_epochs(
     *,
     whole: bool,
 ) -> Iterator[tuple[Epoch, ...]]:
-    """The loop itself, for one network or several at once: yields after every epoch what is known of each.
+    """The loop itself, for one network or several at once: yields the reports of all networks after every epoch.
 
     Args:
         forward: inputs [B, C, H, W], one per network, to as many logits [B, c].
-        batches: what the networks see.
-        options: for all but the batch size.
-        loss: as in `fit`.
-        optimizer: over the parameters of all networks; each network's loss must reach its own alone.
+        batches: the training batches.
+        options: training options; the batch size is that of `batches`.
+        loss: as in `Teaching`.
+        optimizer: over the parameters of all networks; each network's loss must depend only on its own.
         first_epoch: the number of the first epoch to run.
         whole: whether a batch must pass in one piece, as for batch norm.
 
@@ -190,7 +218,7 @@ def run_epochs(
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether what the network makes of an image in training depends on the others of the batch."""
+    """Whether the network's output for an image in training depends on the rest of the batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
@@ -244,7 +272,7 @@ def predict(network: nn.Module, images: Tensor, batch_size: int = 256, *, bf16: 
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
-    if device.type == "cpu":  # without maps kept for a backward pass, half as much is best
+    if device.type == "cpu":  # without a backward pass, half as much is fastest
         batch_size = min(batch_size, _part_length([images], PART_BYTES // 2, bf16=bf16))
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         logits = [network(batch.to(device)).float() for batch in torch.split(images, batch_size)]

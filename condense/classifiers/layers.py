@@ -1,4 +1,4 @@
-"""What downstream networks are built of: trunk and head, norms, and two layers written for the CPU."""
+"""Parts of downstream networks: trunk and head, norms, and two layers optimised for the CPU."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Norm = Callable[[int], nn.Module]
 def instance_norm(channels: int) -> nn.Module:
     """Normalise every channel of every image by itself, with a learned scale and shift per channel.
 
-    Written as a group norm of one channel a group, as in the public code of DC: the same function as
-    `nn.InstanceNorm2d(affine=True)`, and the quicker of the two on a CPU.
+    Written as a group norm with one channel per group, as in the public code of DC: the same function as
+    `nn.InstanceNorm2d(affine=True)`, but faster on a CPU.
     """
     return nn.GroupNorm(channels, channels)
 
@@ -40,7 +40,7 @@ class Network(nn.Module):
         self.head = nn.Linear(num_features, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer sees, float [B, F], of normalised images float [B, C, H, W]."""
+        """Penultimate features float [B, F] of normalised images float [B, C, H, W]."""
         features: Tensor = self.trunk(x)
         return features
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def cutmix(x: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """CutMix with α = 1: a rectangle of every image is replaced by that of another one of the batch.
+    """CutMix with α = 1: a rectangle of every image is replaced by that of another image of the batch.
 
-    The rectangle is one for the batch: of a share 1 - λ of the area before it is cut off at the edges,
-    λ ~ U(0, 1), its centre uniform. Targets are mixed by the area that is left.
+    The batch shares one rectangle: a share 1 - λ of the area before clipping at the edges, λ ~ U(0, 1), its
+    centre uniform. Targets are mixed by the remaining area.
     Source: Yun et al. (2019), https://arxiv.org/abs/1905.04899, Section 3.1.
 
     Args:

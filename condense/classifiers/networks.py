@@ -1,4 +1,4 @@
-"""Downstream networks by name: what condensed sets are made and judged with.
+"""Downstream networks by name, with which condensed sets are made and evaluated.
 
 Instance norm is the default where there is a choice ("-bn" is batch norm): batch statistics of a few synthetic
 images mislead batch norm.
@@ -133,11 +133,11 @@ def build(
         image_size: height and width of the (square) images.
         num_classes: length c of the logits.
         seed: equal seeds give equal weights; the global random state is neither read nor changed.
-        device: where it is made; the weights of one seed are others on a GPU than on the CPU.
+        device: device to build on; one seed gives different weights on a GPU and on the CPU.
         width: channels of each layer of a ConvNet; its own, 128, when None.
 
     Raises:
-        UserError: the name is unknown, the images do not suit the network, or a width is asked of no ConvNet.
+        UserError: the name is unknown, the images do not suit the network, or `width` is given without a ConvNet.
     """
     check_fits(name, image_size)
     make = _NETWORKS[name].make if width is None else partial(_of_width(name), width=width)

@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
 
 
 def resnet(in_channels: int, num_classes: int, num_blocks: tuple[int, ...], norm: Norm) -> Network:
-    """ResNet of basic blocks with 64, 128, 256, 512 channels; `num_blocks` of them a stage.
+    """ResNet of basic blocks with 64, 128, 256, 512 channels; `num_blocks` of them per stage.
 
     The stem is a 3x3 convolution of stride 1 without max pooling, as is usual for 32x32 images.
     Source: He et al. (2016), https://arxiv.org/abs/1512.03385.

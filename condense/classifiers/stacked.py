@@ -2,8 +2,8 @@
 
 A condensed set is so small that a step of one network is mostly overhead. k networks of one architecture are laid
 side by side along the channels: convolutions get k groups, norms k times the channels, the last layers become
-one batched product. Each network keeps its weights, its order of the images and its augmentation; since the
-optimisers act on every weight by itself, it learns what it would learn alone, up to rounding.
+one batched product. Each network keeps its own weights, image order and augmentation; since the
+optimisers act elementwise, it trains as it would alone, up to rounding.
 
 Grouped convolutions rather than `torch.func.vmap`, which turns to them in the end, at the price of copying the maps
 around each, and does not go together with autocast.
@@ -14,18 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condense.classifiers.batches import Augment, Batches, Mix
-from condense.classifiers.fit import Epoch, FitOptions, Loss, has_batch_norm, make_optimizer, run_epochs
+from condense.classifiers.batches import Batches
+from condense.classifiers.fit import PLAIN, Epoch, FitOptions, Teaching, has_batch_norm, make_optimizer, run_epochs
 from condense.classifiers.layers import HalvingPool, ImageConv2d, Network
 from condense.errors import UserError
 
 MOST_PIXELS = {"cpu": 2_048, "cuda": 131_072}
-"""Images a batch times their area up to which stacking is the quicker way.
+"""Images per batch times their area up to which stacking is faster.
 
-Measured on one core with 5 ConvNet-3, bfloat16, milliseconds a step of all, one by one against stacked: 10 images of
+Measured on one core with 5 ConvNet-3, bfloat16, milliseconds per step of all, one by one against stacked: 10 images of
 8x8 33 to 19, 30 of them 49 to 37, 50 of them 66 to 68; 10 images of 28x28 164 to 190. The GPU's limit is a guess:
 operations on less than some hundred images cost about the same there, and stacking makes fewer of them.
 """
@@ -65,7 +64,7 @@ class Stack(nn.Module):
 
     @torch.no_grad()
     def write_back(self, networks: Sequence[Network]) -> None:
-        """Give every network the weights it has come to have, in the order they were given in."""
+        """Copy the trained weights back to the networks, in the given order."""
         stacked = {
             name: torch.chunk(tensor, self.num_networks) if tensor.ndim else [tensor] * self.num_networks
             for name, tensor in self.state_dict().items()
@@ -95,12 +94,10 @@ def fit_stacked(
     options: FitOptions,
     *,
     seeds: Sequence[int],
-    augment: Augment | None = None,
-    mix: Mix | None = None,
-    loss: Loss = F.cross_entropy,
+    teaching: Teaching = PLAIN,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Epoch, ...]]:
-    """Train `networks` in place and at once, yielding after every epoch what is known of each.
+    """Train `networks` in place and at once, yielding the reports of all after every epoch.
 
     Equal up to rounding to `fit(network, …, seed=seed)` for each of them. The weights are written back after the
     last epoch.
@@ -111,9 +108,7 @@ def fit_stacked(
         targets: as in `fit`.
         options: see `FitOptions`.
         seeds: of order and augmentation, one per network.
-        augment: as in `fit`; applied to each network's batch with its own generator, and so is `mix`.
-        mix: as in `fit`.
-        loss: as in `fit`.
+        teaching: as in `fit`; each network's batch is augmented and mixed with its own generator.
         device: where to train.
 
     Raises:
@@ -125,9 +120,11 @@ def fit_stacked(
     for network in networks:
         network.to(device)
     stack = Stack(networks).to(device)
-    batches = Batches(images.to(device), targets.to(device), options.batch_size, tuple(seeds), augment, mix)
+    batches = Batches(
+        images.to(device), targets.to(device), options.batch_size, tuple(seeds), teaching.augment, teaching.mix
+    )
     optimizer = make_optimizer(stack, options)
-    yield from run_epochs(stack, batches, options, loss, optimizer, whole=has_batch_norm(stack))
+    yield from run_epochs(stack, batches, options, teaching.loss, optimizer, whole=has_batch_norm(stack))
     stack.write_back(networks)
 
 

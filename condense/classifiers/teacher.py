@@ -1,12 +1,12 @@
 """The teacher: a network trained on the images and imprecise labels at hand, for its features or its judgement.
 
 Labels may be single or candidate sets; the loss of an image x with candidates S is that of PRODEN with weights
-renewed at every step, whose gradient is that of
+updated at every step, whose gradient is that of
 
     -log Σ_{y in S} f_y(x),
 
-the cross-entropy where S is one class. Unlabelled images are left out. Whatever is wrong with the labels the
-teacher learns too, and every method that asks it inherits; train it on true labels for comparison
+the cross-entropy where S is one class. Unlabelled images are left out. The teacher
+also learns wrong labels, which affects every method that uses it; train it on true labels for comparison
 (`--clean-first oracle`) or give another one (`teacher.folder`).
 Source: Lv et al. (2020), PRODEN, https://arxiv.org/abs/2002.08053, Eq. 5-8.
 """
@@ -42,7 +42,7 @@ _BATCH = 512
 
 
 class TeacherOptions(Options):
-    """The network trained on all images, and how."""
+    """The network trained on all images, and its training options."""
 
     folder: Path | None = Field(None, description="run folder of a trained teacher; trained when empty")
     network: str = Field("convnet3", description="its architecture, e.g. convnet3, resnet18; -bn for batch norm")
@@ -87,11 +87,11 @@ class TeacherOptions(Options):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network with all that is needed to ask it.
+    """A trained network with all that inference needs.
 
     Attributes:
         network: in evaluation mode, without gradients of its weights.
-        preprocessing: what its images go through.
+        preprocessing: preprocessing of its images.
         image_shape: (C, H, W) of its images.
         classes: class names, in the order of its logits.
         meta: network, epochs, loss (of the last epoch), seconds and images_seen of the training, for the record.
@@ -105,11 +105,11 @@ class Teacher:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     def inputs(self, images: Images) -> Tensor:
-        """What the network sees of uint8 images [n, H, W, C]: float32 [n, C, H, W] on its device."""
+        """Network input for uint8 images [n, H, W, C]: float32 [n, C, H, W] on its device."""
         pixels = planes(images).to(self.device).float() / 255
         return self.preprocessing.normalise(pixels)
 
@@ -118,7 +118,7 @@ class Teacher:
         return self._batched(images, lambda x: predict(self.network, x, _BATCH))
 
     def features(self, images: Images) -> npt.NDArray[np.float32]:
-        """What the last layer sees of uint8 images [n, H, W, C]: float32 [n, F]."""
+        """Penultimate features of uint8 images [n, H, W, C]: float32 [n, F]."""
         found = self._batched(images, lambda x: predict(self.network.trunk, x, _BATCH))
         return np.asarray(found.numpy(), dtype=np.float32)
 
@@ -189,7 +189,7 @@ def load_teacher(folder: Path) -> Teacher:
 
 
 def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:
-    """A teacher from what training saved, on the best device."""
+    """A teacher from its saved training state, on the best device."""
     channels, height, width = (int(size) for size in meta["image_shape"])
     if not all(1 <= size <= _MOST_SIDE for size in (channels, height, width)):
         raise ValueError(f"images of {[channels, height, width]} are none")
@@ -219,5 +219,5 @@ def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:
 
 
 def network_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The network's part of what training saved."""
+    """The network's weights in the saved training state."""
     return part_of(tensors, "network")

@@ -1,4 +1,4 @@
-"""How a teacher is trained inside a run: progress, metrics, checkpoints, resuming, Ctrl-C."""
+"""Training a teacher inside a run: progress, metrics, checkpoints, resuming, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from condense import rng
 from condense.augment import allowed
 from condense.classifiers import networks
-from condense.classifiers.fit import Epoch, fit, make_optimizer
+from condense.classifiers.fit import Epoch, Sitting, Teaching, fit, make_optimizer
 from condense.classifiers.teacher import (
     FILE,
     Teacher,
@@ -39,7 +39,7 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
     A checkpoint already in the run folder is continued, bit for bit on a CPU. On Ctrl-C the state is saved first.
 
     Raises:
-        UserError: there is no teacher in the folder, or one of other classes or image sizes; the checkpoint is of
+        UserError: there is no teacher in the folder, or one for other classes or image sizes; the checkpoint is of
             other options or data; images are not square; a class is no image's candidate.
         RunFailed: the loss became NaN.
         Interrupted: stopped after saving; run the same again to go on.
@@ -67,7 +67,7 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
 
 
 class _TeacherTraining:
-    """Network, optimiser and data of a teacher in training, and how they are kept."""
+    """Network, optimiser and data of a teacher in training, with its saved state."""
 
     def __init__(self, train: TrainingSet, options: TeacherOptions, seed: int) -> None:
         known = np.flatnonzero(~train.supervision.unlabelled)
@@ -90,25 +90,25 @@ class _TeacherTraining:
         self.last = Epoch(0, math.nan)
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
-        """Go on from what `state` gave."""
+        """Continue from `state`."""
         self.network.load_state_dict(network_weights(tensors))
         self.optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
         self.last = Epoch(int(meta["epoch"]), float(meta["loss"]))
         return self.last.epoch
 
     def epochs(self) -> Iterator[Step]:
-        """Train the epochs that are left, yielding after each."""
+        """Train the remaining epochs, yielding after each."""
         for epoch in fit(
             self.network,
             self.images,
             self.candidates,
             self.fit_options,
             seed=self.seed,
-            augment=augmentation(allowed(self.options.augment, may_flip=self.train.images.may_flip)),
-            loss=candidate_loss,
+            teaching=Teaching(
+                augmentation(allowed(self.options.augment, may_flip=self.train.images.may_flip)), loss=candidate_loss
+            ),
             device=self.device,
-            optimizer=self.optimizer,
-            first_epoch=self.last.epoch + 1,
+            sitting=Sitting(self.optimizer, self.last.epoch + 1),
         ):
             self.last = epoch
             yield Step(epoch.epoch, {"loss": epoch.loss}, {"teacher_epoch": epoch.epoch, "teacher_loss": epoch.loss})

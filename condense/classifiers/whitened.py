@@ -1,9 +1,9 @@
-"""A quick strong classifier: patches whitened by a fixed first layer, three blocks of two convolutions, batch norm.
+"""A fast, strong classifier: patches whitened by a fixed first layer, three blocks of two convolutions, batch norm.
 
 The first layer's 2x2 filters are the eigenvectors of the patches' covariance over the root of their eigenvalues, with
-both signs, and stay as they are; so the network learns from decorrelated pixels and gets by with few passes. Source:
+both signs, and stay fixed; so the network learns from decorrelated pixels and needs few epochs. Source:
 Jordan (2024), "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (airbench94), https://arxiv.org/abs/2404.00498,
-Sec. 3. Other than there: ReLU in place of GELU, widths to be chosen, and no halving of maps below four pixels.
+Sec. 3. Other than there: ReLU instead of GELU, a free width, and no halving of maps below four pixels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from condense.classifiers.layers import Network
 
 PATCH = 2
 EPS = 5e-4  # added to the eigenvalues, of pixels with deviation 1
-SCALE = 1 / 9  # of the logits
-MOMENTUM = 0.4  # of batch norm's running statistics, which few steps must bring home
+SCALE = 1 / 9  # factor of the logits
+MOMENTUM = 0.4  # of batch norm's running statistics, which must converge in few steps
 SMALLEST = 3  # pixels a side
 
 _PATCHES_FROM = 5000  # images, at most, whose patches are counted
@@ -49,7 +49,7 @@ class Whitened(Network):
         return logits
 
     def whiten(self, x: Tensor) -> None:
-        """Take the first layer's filters from normalised images [n, C, H, W]."""
+        """Fit the first layer's filters to normalised images [n, C, H, W]."""
         whitening = self.trunk[0]  # type: ignore[index]
         assert isinstance(whitening, nn.Conv2d)
         patches = nn.functional.unfold(x[:_PATCHES_FROM].double(), PATCH)  # [n, C·4, places]
@@ -65,7 +65,7 @@ class Whitened(Network):
 def parameter_groups(
     network: Whitened, learning_rate: float, weight_decay: float, bias_rate: float
 ) -> list[dict[str, object]]:
-    """What SGD trains: weights, and biases at `bias_rate` times the rate with as much less decay."""
+    """Parameter groups of SGD: weights, and biases at `bias_rate` times the learning rate with as much less decay."""
     trained = [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
     biases = [weight for name, weight in trained if name.endswith("bias")]
     weights = [weight for name, weight in trained if not name.endswith("bias")]

@@ -1,4 +1,4 @@
-"""The app `dmis`: its commands in the order of the help, and errors made into a sentence and an exit code."""
+"""The app `dmis`: its commands in the order of the help, and errors as a sentence with an exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from condense.errors import DmisError, Interrupted, UserError, WorkerDone, in_sh
 from condense.machine import DEVICE, num_processes
 
 DEBUG = "DMIS_DEBUG"
-WITH_TORCHRUN = ("train", "condense")  # commands that several processes can work at together
+WITH_TORCHRUN = ("train", "condense")  # commands that several processes can run together
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ COMMANDS = (
     start.doctor,
 )
 for command in COMMANDS:
-    app.command("import" if command is sets.import_set else None)(command)  # a name that Python keeps for itself
+    app.command("import" if command is sets.import_set else None)(command)  # a Python keyword
 
 
 def main() -> None:
@@ -111,17 +111,17 @@ def _told(arguments: Sequence[str]) -> int:
         console.complain(str(error), "" if isinstance(error, Interrupted) else "error: ")
         return error.exit_code
     except BrokenPipeError:
-        # nobody reads any more; the interpreter's own flush at exit must not complain either
+        # the reader is gone; the interpreter's flush at exit must not complain either
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
         if console.is_out_of_memory(error) and not debug:
             console.complain(
-                "the memory does not suffice; use fewer or smaller images (--image-size), a smaller batch or network, "
-                "fewer --jobs, or a machine with more (--resume goes on from the last checkpoint)."
+                "out of memory; use fewer or smaller images (--image-size), a smaller batch or network, "
+                "fewer --jobs, or a machine with more (--resume continues from the last checkpoint)."
             )
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            console.complain("no space left on the disk; free some, then run again (--resume goes on).")
+            console.complain("no space left on the disk; free some, then run again (--resume continues).")
         elif debug:
             raise
         else:
@@ -133,20 +133,20 @@ def _told(arguments: Sequence[str]) -> int:
 def _invoked(arguments: Sequence[str]) -> int:
     _refuse_processes(arguments)
     try:
-        app([word for word in arguments if word != "--debug"], prog_name="dmis")  # heeded wherever it stands
+        app([word for word in arguments if word != "--debug"], prog_name="dmis")  # accepted in any place
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         if code == 130:
             console.complain("interrupted.", "")
         if sys.stdout is not None:
-            with contextlib.suppress(ValueError):  # a closed stdout is no news here
+            with contextlib.suppress(ValueError):  # stdout may be closed
                 sys.stdout.flush()
         return code
     return 0
 
 
 def _refuse_processes(arguments: Sequence[str]) -> None:
-    """Raise `UserError` where torchrun started several processes of a command that works alone."""
+    """Raise `UserError` if torchrun started several processes of a command that needs one."""
     command = next((word for word in arguments if not word.startswith("-")), "")
     if num_processes() > 1 and command and command not in WITH_TORCHRUN:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Commands on benchmarks: run a grid of cells, write its report."""
+"""Commands for benchmarks: run a grid of cells, write its report."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def benchmark(
 ) -> None:
     """Run a grid of methods, sizes and seeds.
 
-    Run it again to do what is missing.
+    Run it again to compute missing results.
     """
     from condense.benchmark import runner
     from condense.benchmark.executors import choose_executor, slots_asked
@@ -117,7 +117,7 @@ def report(
         if out is not None:
             return runner.report_kept(folders, out)
         if len(folders) > 1:
-            raise UserError("Several folders are merged from kept results; say with --out where the tables go.")
+            raise UserError("Several folders are merged from kept results; give the folder for the tables with --out.")
         return runner.report(folders[0], keep)
 
     output.answer(command, as_json, output.benchmarked)

@@ -1,4 +1,4 @@
-"""Values a shell can complete. Lists that only heavy modules know are repeated here; a test holds them to those."""
+"""Shell completion. Lists defined in heavy modules are repeated here; a test compares the two."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NOISE = (
 
 
 def one_of(*names: str) -> Callable[[str], list[str]]:
-    """Completes to those of `names` that begin with what was typed."""
+    """A completer that offers the `names` beginning with what was typed."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in names if name.startswith(incomplete)]
@@ -61,7 +61,7 @@ def one_of(*names: str) -> Callable[[str], list[str]]:
 
 
 def recipes(incomplete: str) -> list[str]:
-    """Names of the recipes that ship."""
+    """Names of the shipped recipes."""
     files = (entry.name for entry in resources.files("condense.recipes").iterdir())
     names = sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
     return [name for name in names if name.startswith(incomplete) and not name.startswith("generator-")]

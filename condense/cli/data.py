@@ -1,4 +1,4 @@
-"""Commands on data sets: make labels imprecise, or repair them."""
+"""Commands for data sets: make labels imprecise, or repair them."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def relabel(
         Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Ask a simple classifier, in seconds, in place of a generator.")
+        bool, typer.Option("--fast", help="Use a simple classifier instead of a generator; takes seconds.")
     ] = False,
     pred_probs: Annotated[
         str | None,
         typer.Option(
             "--pred-probs",
             metavar="FILE[::NAME]",
-            help="Your own model's out-of-sample probabilities, images x classes (.npy, .npz, .csv).",
+            help="Out-of-sample class probabilities of your own model, images x classes (.npy, .npz, .csv).",
         ),
     ] = None,
     features: Annotated[
@@ -111,12 +111,12 @@ def relabel(
         typer.Option(
             "--features",
             metavar="FILE[::NAME]",
-            help="Your own model's features, images x values (.npy, .npz, .csv): --fast on them.",
+            help="Features of your own model, images x values (.npy, .npz, .csv), as input of --fast.",
         ),
     ] = None,
     apply: Annotated[
         Path | None,
-        typer.Option("--apply", metavar="FILE", help="Write the labels with the decisions that the page saved."),
+        typer.Option("--apply", metavar="FILE", help="Write the labels with the decisions saved by review.html."),
     ] = None,
     quick: Quick = False,
     out: Annotated[
@@ -125,7 +125,7 @@ def relabel(
             "-o",
             "--out",
             metavar="DIR|FILE.csv",
-            help="Folder for the results, of --apply the table. [default: NAME-relabelled, NAME-reviewed.csv]",
+            help="Folder for the results, or with --apply the table. [default: NAME-relabelled, NAME-reviewed.csv]",
         ),
     ] = None,
     run_folder: RunFolder = None,
@@ -146,10 +146,10 @@ def relabel(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find wrong labels, review and mend them.
+    """Find, review and correct wrong labels.
 
-    Writes labels.csv, posteriors.npz and review.html, a page on which to accept, change or reject each suggestion; what
-    it saves is applied with --apply. Trains a generator unless one is given, or --fast, --pred-probs or --features.
+    Writes labels.csv, posteriors.npz and review.html, a page on which to accept, change or reject each suggestion;
+    --apply applies the decisions it saves. Trains a generator unless given one, or --fast, --pred-probs or --features.
     """
     from condense.commands import relabel as commands
 

@@ -74,7 +74,7 @@ def train(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a generator and nothing else."""
+    """Train a generator only."""
     from condense.commands import train as commands
 
     named = recipe_values(
@@ -118,7 +118,7 @@ def condense(
             "--clean-first",
             metavar="none|dmis|labeller|cleanlab|oracle",
             help="Repair the labels first: by DMIS (--generator, or a new one), by quick classifiers (labeller), by "
-            "cleanlab, or by the truth.",
+            "cleanlab, or by the true labels (oracle).",
             autocompletion=complete.one_of("none", "dmis", "labeller", "cleanlab", "oracle"),
         ),
     ] = None,

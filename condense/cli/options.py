@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parts of a recipe that they set."""
+"""Options shared by several commands, and the parts of a recipe they set."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ METHODS = ", ".join(methods.names())
 
 
 def _use_device(name: str | None) -> str | None:
-    """Have everything compute on the device while the command lasts."""
+    """Compute on this device for the duration of the command."""
     if name is not None:
         check_device(name)
-        os.environ[DEVICE] = name  # which the processes of a benchmark inherit; `cli.run` restores it
+        os.environ[DEVICE] = name  # inherited by a benchmark's processes; `cli.run` restores it
     return name
 
 
@@ -65,7 +65,7 @@ Fit = Annotated[
     typer.Option(
         "--fit",
         metavar="crop|pad|squash",
-        help="Make images square: crop the middle, pad with a margin, or distort. [default: crop]",
+        help="Make images square: crop the middle, pad with a margin, or stretch. [default: crop]",
         autocompletion=complete.one_of("crop", "pad", "squash"),
     ),
 ]
@@ -78,12 +78,12 @@ Background = Annotated[
         autocompletion=complete.one_of("white", "grey", "black"),
     ),
 ]
-SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read.")]
+SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Skip files that cannot be read.")]
 Flip = Annotated[
     bool | None,
     typer.Option(
         "--flip/--no-flip",
-        help="Whether a mirror image still shows its class. [default: as the class names suggest]",
+        help="Whether a mirrored image keeps its class. [default: guessed from the class names]",
         show_default=False,
     ),
 ]
@@ -99,7 +99,7 @@ Noise = Annotated[
 ]
 Labels = Annotated[
     str | None,
-    typer.Option("--labels", metavar="FILE[::NAME]", help="Read the given labels from a file, e.g. CIFAR-10N's."),
+    typer.Option("--labels", metavar="FILE[::NAME]", help="Read the given labels from a file, e.g. CIFAR-10N."),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Smallest budget that runs every stage, for a first try.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed. [default: 0]")]
@@ -120,14 +120,14 @@ TrainedFolder = Annotated[
 Out = Annotated[Path | None, typer.Option("-o", "--out", hidden=True)]  # where the output is an argument
 Resume = Annotated[bool, typer.Option("--resume", help="Resume from the run folder's checkpoint.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and its cost; write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[
     str | None,
     typer.Option(
         "--device",
         metavar="auto|cpu|cuda|cuda:N|mps",
-        help=f"Where to compute (or set {DEVICE}). [default: auto, a GPU where there is one]",
+        help=f"Device to compute on (or set {DEVICE}). [default: auto, a GPU if there is one]",
         callback=_use_device,
         autocompletion=complete.devices,
     ),
@@ -147,16 +147,16 @@ Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).
 
 
 def one_output(argument: Path | None, option: Path | None, default: Path | None = None) -> Path:
-    """Where to write, given as an argument or as `-o`, as other commands have it.
+    """Where to write, given as an argument or, as in other commands, with `-o`.
 
     Raises:
-        UserError: it is given twice, or not at all and there is no default.
+        UserError: the output is given twice, or is missing and there is no default.
     """
     if argument is not None and option is not None:
         raise UserError(f"There are two outputs, {argument} and {option}; give one.")
     found = argument or option or default
     if found is None:
-        raise UserError("Where to write is missing; give it last, or as --out.")
+        raise UserError("The output is missing; give it last, or with --out.")
     return found
 
 
@@ -173,27 +173,27 @@ def data_values(
     noise: str | None = None,
     labels: str | None = None,
 ) -> dict[str, Any]:
-    """The recipe's section on data, as far as options give it."""
+    """The recipe's section `data`, as far as options set it."""
     return given_values(
         name=name, root=root, image_size=image_size, download=download or None, noise=noise, labels=labels
     )
 
 
 def picture_values(fit: str | None, background: str | None, skip_unreadable: bool, flip: bool | None) -> dict[str, Any]:
-    """Of the recipe's section on data what says how pictures are taken, as far as options give it."""
+    """The keys of the recipe's section `data` that say how images are read, as far as options set them."""
     return given_values(fit=fit, background=background, skip_unreadable=skip_unreadable or None, flip=flip)
 
 
 def recipe_values(data: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """The recipe as far as options give it: its section on data and single values."""
+    """The recipe as far as options set it: its section `data` and single values."""
     return given_values(data=data or None, **values)
 
 
 def data_recipe(values: dict[str, Any]) -> DataRecipe:
-    """The section on data alone, checked.
+    """The section `data` alone, validated.
 
     Raises:
-        UserError: an option has a value it cannot have.
+        UserError: an option has an invalid value.
     """
     from condense.recipe import DataRecipe, parse
 
@@ -201,7 +201,7 @@ def data_recipe(values: dict[str, Any]) -> DataRecipe:
 
 
 def make_request(config: str | None, settings: list[str] | None, named: dict[str, Any]) -> Request:
-    """What is asked of a command that takes a whole recipe: the file, the options and --set."""
+    """The request to a command that takes a whole recipe: the file, the options and --set."""
     from condense.pipeline.plan import Request
 
     return Request(config, named, settings or ())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_MOST_CLASSES, _WORST, _CONFUSIONS = 20, 10, 5  # told of an evaluation
+_MOST_CLASSES, _WORST, _CONFUSIONS = 20, 10, 5  # shown for an evaluation
 
 
 def answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
@@ -36,7 +36,7 @@ def _plain(value: Any) -> Any:
 
 
 class Told(Protocol):
-    """A result that says of itself what the command prints."""
+    """A result that lists what the command prints."""
 
     def to_json(self) -> Mapping[str, Any]:
         """Names and values."""
@@ -54,7 +54,7 @@ def facts(values: Mapping[str, Any]) -> None:
 
 
 def rows(lines: Sequence[Sequence[str]]) -> None:
-    """A table whose columns are as wide as they need, the first ones filled up with blanks."""
+    """A table with columns as wide as their content."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
@@ -62,13 +62,13 @@ def rows(lines: Sequence[Sequence[str]]) -> None:
 
 
 def cells(found: Sequence[Mapping[str, str]]) -> None:
-    """The cells of a benchmark and how far each is."""
+    """The cells of a benchmark and the status of each."""
     rows([[cell["status"], cell["cell"]] for cell in found])
     print(f"{len(found)} cells, {sum(cell['status'] != 'done' for cell in found)} to be run")
 
 
 def benchmarked(result: Mapping[str, Any]) -> None:
-    """Where a benchmark's results are, how many cells are done, and the accuracies."""
+    """The folder of a benchmark's results, the number of cells done, and the accuracies."""
     facts({name: value for name, value in result.items() if name not in ("comparisons", "table")})
     for setting, judged in dict.fromkeys((row["setting"], row["judged"]) for row in result["table"]):
         own = [row for row in result["table"] if (row["setting"], row["judged"]) == (setting, judged)]
@@ -81,7 +81,7 @@ def benchmarked(result: Mapping[str, Any]) -> None:
 
 
 def audit(result: Mapping[str, Any]) -> None:
-    """The findings of `dmis audit`: single values, then what concerns each class."""
+    """The findings of `dmis audit`: single values, then values per class."""
     facts(_single(result))
     judged = result.get("judged") or {}
     if "share_agreed_per_class" in judged:
@@ -105,7 +105,7 @@ def audit(result: Mapping[str, Any]) -> None:
 
 
 def metrics(result: Mapping[str, Any]) -> None:
-    """The answer of `dmis metrics`: what was compared, then every metric beside that of real images."""
+    """The result of `dmis metrics`: what was compared, then each metric beside its value for real images."""
     facts({name: value for name, value in _single(result).items() if name not in ("mean", "std", "floor")})
     print()
     several = len(result["sets"]) > 1
@@ -119,18 +119,18 @@ def metrics(result: Mapping[str, Any]) -> None:
 
 
 def _single(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without lists, which are too long to read."""
+    """The values that are no lists, which would be too long to read."""
     kept = {name: value for name, value in values.items() if not isinstance(value, list)}
     return {name: _single(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
 
 
 def accuracy(mean: float, ci95: float | None) -> str:
-    """E.g. "92.5 ± 0.4 %", the 95 % interval where there is one."""
+    """E.g. "92.5 ± 0.4 %", with the 95 % interval if there is one."""
     return f"{mean:.1f} %" if ci95 is None else f"{mean:.1f} ± {ci95:.1f} %"
 
 
 def relabelling(found: Relabelling) -> None:
-    """What `dmis relabel` found: numbers, and the transition matrix in percent for up to 20 classes."""
+    """The result of `dmis relabel`: counts, and the transition matrix in percent for up to 20 classes."""
     from condense.pipeline.review import asked
 
     result: Mapping[str, Any] = found.to_json()
@@ -147,7 +147,7 @@ def relabelling(found: Relabelling) -> None:
         print(f"Left out – {found.left_out}")
     classes, transition = result["classes"], result["transition"]
     if len(classes) <= 20:
-        print("\nEstimated transition matrix: of the images of a class (rows), the percentage given each label.")
+        print("\nEstimated transition matrix: for the images of each class (rows), the percentage with each label.")
         rows(
             [
                 ["", *classes],
@@ -157,17 +157,17 @@ def relabelling(found: Relabelling) -> None:
                 ),
             ]
         )
-    print(f"Next: open {result['report']} in a browser and decide, or train with --labels {result['labels']} as it is.")
+    print(f"Next: open {result['report']} in a browser and decide, or train with --labels {result['labels']} as is.")
 
 
 def applied(result: Mapping[str, Any]) -> None:
-    """Where the reviewed labels are, and how many decisions went into them."""
+    """The file of the reviewed labels, and the number of decisions in it."""
     facts(result)
     print(f"Next: train with --labels {result['labels']}")
 
 
 def classification(result: Mapping[str, Any]) -> None:
-    """What `dmis classify` found: a line an arm, the published number beside where there is one, then who was left out.
+    """The result of `dmis classify`: a line per arm, with the published number if any, then the arms left out.
 
     Intervals are over the seeds.
     """
@@ -186,11 +186,11 @@ def classification(result: Mapping[str, Any]) -> None:
         f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}."
     )
     if result["refused"]:
-        print(f"Left out, for they take other labels: {', '.join(result['refused'])}.")
+        print(f"Left out, as they take other labels: {', '.join(result['refused'])}.")
 
 
 def scores(found: Evaluation) -> None:
-    """A line per network; of several sets also the deviations between and within them, and each set's mean."""
+    """A line per network; for several sets also the deviations between and within them, and each set's mean."""
     several = len(found.sets) > 1
     names = [str(number) for number in range(1, len(found.sets) + 1)] if several else []
     lines = [
@@ -215,7 +215,7 @@ def scores(found: Evaluation) -> None:
 
 
 def _mistakes(found: Mistakes, network: str) -> None:
-    """Accuracy on each class, or on the ten worst of many, and the most frequent confusions."""
+    """Accuracy per class, or of the ten worst of many classes, and the most frequent confusions."""
     known = [
         (float(value), name)
         for value, name in zip(found.per_class, found.classes, strict=True)
@@ -237,9 +237,9 @@ def _tested(test_data: str) -> None:
 
 
 def _oracle(used: bool) -> None:
-    """What must be said of a set that true labels went into."""
+    """The warning about a set made with true labels."""
     if used:
-        print("Made with the true labels (oracle): what perfect repair would give, a bound and no rival.")
+        print("Made with the true labels (oracle): an upper bound from perfect repair, not a competing method.")
 
 
 def ranking(result: Mapping[str, Any]) -> None:
@@ -259,8 +259,8 @@ def ranking(result: Mapping[str, Any]) -> None:
     ]
     rows([head, *lines])
     print(
-        "LRS and ARS: more is better. HLR: what is lost against all real images under the labels given; IOR: what is "
-        "gained over as many random ones. Ratio: bytes of the data for each of the set, soft labels included."
+        "LRS and ARS: higher is better. HLR: accuracy lost against all real images as labelled; IOR: accuracy "
+        "gained over as many random images. Ratio: bytes of the data per byte of the set, soft labels included."
     )
     _oracle(any(entry["uses_true_labels"] for entry in result["sets"]))
 
@@ -290,7 +290,7 @@ def _shown(value: object) -> str:
 
 
 def dry_run(result: dict[str, Any]) -> None:
-    """The resolved recipe as YAML, then what it would take."""
+    """The resolved recipe as YAML, then its cost."""
     from condense.pipeline.plan import as_yaml
 
     print(as_yaml(result["recipe"]))

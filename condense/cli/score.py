@@ -158,8 +158,8 @@ def rank(
 ) -> None:
     """Rank sets by the scores of DD-Ranking.
 
-    Accuracy against all real images (HLR) and against random ones (IOR), together (LRS), and without augmentation too
-    (ARS); size and cost beside them.
+    Compares accuracy with all real images (HLR) and with random ones (IOR), combined (LRS), and also without
+    augmentation (ARS); shows size and cost.
     """
     from condense.commands.rank import RankOptions
     from condense.commands.rank import rank as command
@@ -257,7 +257,7 @@ def audit(
     classifier: Annotated[
         str,
         typer.Option(
-            "--classifier", metavar="NETWORK|none", help="Classifier that judges labels where the truth is unknown."
+            "--classifier", metavar="NETWORK|none", help="Classifier that judges labels whose true class is unknown."
         ),
     ] = "convnet3",
     steps: Annotated[
@@ -279,7 +279,7 @@ def audit(
 ) -> None:
     """Check for wrong labels and copied images.
 
-    Measures only; to review and correct the labels of a data set: dmis relabel.
+    Only measures; use dmis relabel to review and correct the labels of a data set.
     """
     from condense.commands.audit import audit as command
 
@@ -355,10 +355,10 @@ def classify(
 ) -> None:
     """Compare classifiers on imprecise labels.
 
-    For labels of every kind: ce, mixup. For one label per image: gce, elr, co-teaching, pencil. For candidate sets:
+    For all kinds of labels: ce, mixup. For one label per image: gce, elr, co-teaching, pencil. For candidate sets:
     cc, proden, idgp, pico, crdpll, dirk. Where some labels are missing: pseudo-label, mean-teacher, fixmatch, dash,
-    comatch, flexmatch, simmatch, softmatch. Diffusion classifiers: vanilla, dmis. Trained on what DMIS draws: dmis-ce.
-    --set takes fit.KEY=… for all classifiers, ARM.KEY=… for one, and anything else for the generators.
+    comatch, flexmatch, simmatch, softmatch. Diffusion classifiers: vanilla, dmis. Trained on images drawn by DMIS:
+    dmis-ce. --set takes fit.KEY=… for all classifiers, ARM.KEY=… for one, and anything else for the generators.
     """
     from condense.commands import classify as commands
     from condense.pipeline.classify import ALL

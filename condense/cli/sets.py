@@ -1,4 +1,4 @@
-"""Commands on condensed sets: inspect, export, import, validate."""
+"""Commands for condensed sets: inspect, export, import, validate."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def inspect(
 
 
 def _inspected(result: dict[str, Any]) -> None:
-    told = {name: value for name, value in result.items() if name != "notes"}  # they were told already
+    told = {name: value for name, value in result.items() if name != "notes"}  # printed already
     if result["kind"] == "condensed set":
         made = result["provenance"]
         told["provenance"] = {name: value for name, value in made.items() if name not in ("recipe", "notes")}
     output.facts(told)
     if result["kind"] == "condensed set":
-        print("The recipe, and what the method noted: --json.")
+        print("For the recipe and the method's notes: --json.")
 
 
 def export(
@@ -89,16 +89,16 @@ def export(
         typer.Option(
             "--format",
             "-f",
-            help="File form: folder, hf, webdataset, npz, vico, ddranking or parquet.",
+            help="Format: folder, hf, webdataset, npz, vico, ddranking or parquet.",
             autocompletion=complete.formats,
         ),
     ] = "folder",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a set to another file form.
+    """Convert a set to another file format.
 
-    hf makes a folder for Hugging Face datasets; every form holds the datasheet of the set.
+    hf writes a folder for Hugging Face datasets; every format includes the datasheet of the set.
     """
     from condense.commands.export import export as command
 
@@ -114,21 +114,19 @@ def import_set(
         typer.Option(
             "--data",
             metavar="NAME|PATH",
-            help="Data set it was made from.",
+            help="Data set the set was made from.",
             autocompletion=complete.data,
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="Set to write.")],
-    method: Annotated[str, typer.Option("--method", help="Method that made it, e.g. dsa.")] = "imported",
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.h5", help="Condensed set to write.")],
+    method: Annotated[str, typer.Option("--method", help="Method that made the set, e.g. dsa.")] = "imported",
     noise: Noise = None,
     mean: Annotated[
         list[float] | None,
-        typer.Option(
-            "--mean", help="Mean of a channel by which a .pt file was normalised; repeatable. [default: VICO's]"
-        ),
+        typer.Option("--mean", help="Channel mean used to normalise a .pt file; repeat per channel. [default: VICO's]"),
     ] = None,
-    std: Annotated[list[float] | None, typer.Option("--std", help="Standard deviation, likewise.")] = None,
-    packing: Annotated[int, typer.Option("--packing", min=1, help="Images packed into one.")] = 1,
+    std: Annotated[list[float] | None, typer.Option("--std", help="Channel standard deviation, likewise.")] = None,
+    packing: Annotated[int, typer.Option("--packing", min=1, help="Number of images packed into one.")] = 1,
     root: Root = None,
     image_size: ImageSize = None,
     fit: Fit = None,

@@ -1,4 +1,4 @@
-"""Commands to begin with: a demonstration, a recipe to start from, what the machine offers."""
+"""Commands to start with: a demonstration, a recipe to edit, the machine's capabilities."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def init(
 
 
 def doctor(device: Device = None, as_json: AsJson = False) -> None:
-    """Print what this machine offers, and how long the demo takes on it."""
+    """Print what this machine offers and how long the demo will take."""
     from condense.commands.doctor import doctor as command
 
     output.answer(command, as_json, output.facts)

@@ -1,1 +1,1 @@
-"""What each command does; imported only when the command runs."""
+"""One module per command, imported only when the command runs."""

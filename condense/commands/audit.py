@@ -34,11 +34,11 @@ def audit(
     """Audit a condensed set beside the data it was made from, or a data set by itself.
 
     Args:
-        target: an .h5 condensed set, or a data set as `condense.data.sources.load` takes it.
-        data: for a set, where its training data are, unless it tells; for a data set, its labels and noise.
-        classifier: of `networks.NAMES`, which judges what the truth does not tell; or "none".
-        steps: batches it is trained for (for a data set, once for each half).
-        seed: of the classifier, of samples, and of noise whose seed is not told otherwise.
+        target: an .h5 condensed set, or a data set as accepted by `condense.data.sources.load`.
+        data: for a set, its training data, by default those it records; for a data set, its labels and noise.
+        classifier: one of `networks.NAMES`, which judges labels whose true class is unknown; or "none".
+        steps: training steps of the classifier (for a data set, for each half).
+        seed: seed of the classifier, of samples, and of noise without a seed of its own.
         html: where to write a report.
         force: whether an existing report is replaced.
         progress: whether bars are drawn on stderr.

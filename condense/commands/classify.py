@@ -1,7 +1,7 @@
 """`dmis classify`: classifiers that learn from imprecise labels side by side, the generator's own among them.
 
-Which there are: see `condense.pipeline.classify`. All arms of a seed see the same images under the same labels. What
-counts is the accuracy on the test split after the last epoch or step, looked at once; nothing is chosen by it.
+`condense.pipeline.classify` lists them. All arms of a seed see the same images with the same labels. The score is the
+accuracy on the test split after the last epoch or step, evaluated once; nothing is selected by it.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ TRAINING = "fit"  # the section of `--set` about the budget of all arms
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be compared.
+    """What to compare.
 
     Attributes:
         arms: names; `ALL` for every arm that takes the labels.
-        seed: the first.
-        seeds: how many, each with labels, networks and generators of its own.
+        seed: the first seed.
+        seeds: number of seeds, each with its own labels, networks and generators.
         generators: run folders of trained generators, at most one of each objective.
         settings: `a.b=c` each: `fit.epochs=40` for all arms, `ARM.option=value`, anything else for the generators.
     """
@@ -68,7 +68,7 @@ class Asked:
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
-            raise UserError(f"seeds is {self.seeds}; at least one is needed.")
+            raise UserError(f"seeds is {self.seeds}; give at least 1.")
         if not 0 <= self.seed <= MOST_SEEDS - self.seeds:
             raise UserError(f"the seeds from {self.seed} on leave the range 0 to 2^63 - 1; give a smaller --seed.")
         if self.generators and self.seeds > 1:
@@ -85,7 +85,7 @@ class Asked:
 
 @dataclass
 class _SeedRun:
-    """What one seed works with."""
+    """The data and generators of one seed."""
 
     plan: Plan
     options: ArmOptions
@@ -99,13 +99,13 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
     """Train every arm asked for with every seed, and test it.
 
     Args:
-        request: of the recipe the data and, for generators, the options of the method dmis are used.
-        asked: what is to be compared.
-        out: keeps one result per arm and seed, and the generators; what is there already is not done again.
+        request: of its recipe, the data and, for generators, the options of the method dmis are used.
+        asked: what to compare.
+        out: folder for one result per arm and seed, and for the generators; existing ones are reused.
         progress: whether bars are drawn on stderr.
 
     Returns:
-        data, noise, seeds, network, epochs; "arms": of each its name, accuracies in percent, mean, std, ci95, seconds
+        data, noise, seeds, network, epochs; "arms": for each its name, accuracies in percent, mean, std, ci95, seconds
         and the published accuracy of the DMIS paper's Table 2 where it has one; "refused": sentences of the arms
         that do not take such labels.
 
@@ -113,7 +113,7 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
         UserError: the data have no test split, an arm asked for by name does not take the labels, an option cannot be
             used, or `out` holds results of another request.
         RunFailed: a training diverged.
-        Interrupted: stopped by Ctrl-C; what was finished is in `out`, and generators go on from where they were.
+        Interrupted: stopped by Ctrl-C; finished results are in `out`, and generators resume from their checkpoints.
     """
     options, of_generators = _read(asked)
     given = _loaded(asked.generators)
@@ -146,8 +146,8 @@ def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[
 
     Returns:
         data, noise, image_shape [H, W, C], images, classes, network, epochs, seeds; arms; left_out, arms that do not
-        take such labels; generators, run folders given or objectives that would be trained; results, how many are
-        asked for; and kept, how many of them are in `out` already. Labels are those of the first seed.
+        take such labels; generators, run folders given or objectives that would be trained; results, the number
+        requested; and kept, the number of those in `out` already. Labels are those of the first seed.
 
     Raises:
         UserError: as `classify`, but for results of another request.
@@ -176,7 +176,7 @@ def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[
 
 
 def _read(asked: Asked) -> tuple[ArmOptions, dict[str, Any]]:
-    """Options of the arms, and the settings that are left for the generators."""
+    """Options of the arms, and the remaining settings, which are for the generators."""
     settings = parse_overrides(asked.settings)
     training = parse(ArmTraining, settings.pop(TRAINING, None) or {}, f"setting {TRAINING!r},")
     own = {name: settings.pop(name, None) or {} for name in (*arms.names(), REGENERATED)}
@@ -208,7 +208,7 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
 
 
 def _chosen(asked: Sequence[str], supervision: Supervision) -> tuple[list[str], dict[str, str]]:
-    """The arms to be trained, and why others are not. Raises where one asked for by name cannot be."""
+    """The arms to train, and why others are left out. Raises `UserError` if one asked for by name cannot be trained."""
     chosen: list[str] = []
     refused: dict[str, str] = {}
     for name in dict.fromkeys(asked):
@@ -238,7 +238,7 @@ def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) ->
 
 
 def _result(name: str, bench: _SeedRun) -> dict[str, Any]:
-    """The accuracy of an arm and the seconds it took, from the folder where it is there."""
+    """The accuracy of an arm and the seconds it took, read from the folder if present."""
     request = _identity(name, bench)
     folder, file = bench.folder.path, _file(name, bench.plan.recipe.seed)
     if folder is not None and (folder / file).exists():
@@ -252,7 +252,7 @@ def _result(name: str, bench: _SeedRun) -> dict[str, Any]:
 
 
 def _file(name: str, seed: int) -> str:
-    """Where the result of an arm and seed is kept."""
+    """File name of the result of an arm and seed."""
     return f"{name}-{seed}.json"
 
 
@@ -282,7 +282,7 @@ def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         before = found["request"]
         if not isinstance(before, dict) or not math.isfinite(float(found["accuracy"]) + float(found["seconds"])):
-            raise ValueError("numbers or request lack")
+            raise ValueError("numbers or request are missing")
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is not a result ({error}); remove it to train that arm anew.") from error
     changed = changes(before, request)

@@ -32,13 +32,13 @@ def condense(
     """Make a condensed set and write it.
 
     Args:
-        request: the recipe and what is laid over it.
+        request: the recipe and its overrides.
         out: the .h5 file; named after data, method and ipc when None.
         run_folder: for checkpoints and metrics; below runs/ when None.
-        resume: whether to go on from a checkpoint in the run folder.
+        resume: whether to continue from a checkpoint in the run folder.
         force: whether existing output is replaced, and without `resume` an earlier run too.
         progress: whether bars are drawn on stderr.
-        log: of `condense.watch.LOGS`, where metrics go beside metrics.jsonl; its files are kept in the run folder.
+        log: one of `condense.watch.LOGS`, a tracker that also receives the metrics; its files are in the run folder.
 
     Returns:
         The path, and the set's `to_json`.
@@ -72,7 +72,7 @@ def dry_run(request: Request) -> dict[str, Any]:
 
 
 def _check_processes(plan: Plan) -> None:
-    """Several processes can train a generator together and nothing else: without one they would all write the set."""
+    """Several processes can only train a generator together; without one each of them would write the set."""
     trains = isinstance(plan.options, GeneratorOptions) and plan.options.generator is None
     if num_processes() > 1 and not trains:
         raise UserError(

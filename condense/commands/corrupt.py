@@ -14,13 +14,13 @@ from condense.run import atomic_path, prepare_output
 
 
 def corrupt_labels(data: DataRecipe, *, seed: int, out: Path, force: bool = False) -> dict[str, Any]:
-    """Write the images of `data` with labels made imprecise by its `noise`, or taken from a file of labels.
+    """Write the images of `data` with labels corrupted by its `noise`, or taken from a label file.
 
-    Where the clean labels are known they are written beside them.
+    Clean labels are written too if they are known.
 
     Args:
-        data: what to read, and the noise or the labels.
-        seed: of the noise.
+        data: the data set, and the noise or the labels.
+        seed: seed of the noise.
         out: an .npz file.
         force: whether an existing file is replaced.
 
@@ -28,11 +28,11 @@ def corrupt_labels(data: DataRecipe, *, seed: int, out: Path, force: bool = Fals
         path, images, supervision, corruption and overall_rate.
 
     Raises:
-        UserError: no noise or no clean labels to inject it into; `out` exists or is no .npz.
+        UserError: there is no noise, or no clean labels to inject it into; `out` exists or is no .npz.
         RunFailed: the disk is full.
     """
     if out.suffix.lower() != ".npz":
-        raise UserError(f"{out} would not be read back; give --out a name that ends in .npz.")
+        raise UserError(f"{out} could not be read back; give --out a name that ends in .npz.")
     if parse_noise(data.noise).keeps_all and data.labels is None:
         raise UserError("No noise was asked for; give a kind and rate, e.g. --noise sym:0.4, or a file of --labels.")
     given = given_labels(load_source(data), data, seed)

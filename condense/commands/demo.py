@@ -56,10 +56,10 @@ def demo(
 
     Args:
         out: folder for report.html, the sets, their grids and the generators.
-        seed: of everything.
+        seed: random seed.
         ipc: images per class.
-        settings: `a.b=c` laid over the recipe, e.g. train.steps=100.
-        resume: whether a demo that was stopped in `out` goes on; generators it finished are not trained again.
+        settings: overrides `a.b=c` of the recipe, e.g. train.steps=100.
+        resume: whether to continue a demo stopped in `out`; finished generators are not trained again.
         force: whether an earlier demo in `out` is replaced.
         progress: whether bars are drawn on stderr.
 
@@ -68,7 +68,7 @@ def demo(
         percent, and seconds.
 
     Raises:
-        UserError: `out` is in use, a setting cannot be used, or is not that of the demo to go on with.
+        UserError: `out` is in use, or a setting cannot be used or differs from that of the resumed demo.
         RunFailed: the training or the disk failed.
     """
     started = time.perf_counter()
@@ -101,7 +101,7 @@ def _plan(method: str, seed: int, ipc: int, settings: Sequence[str]) -> Plan:
 
 
 def parts_of(plans: Mapping[str, Plan]) -> list[Part]:
-    """What a demo does, in order."""
+    """The parts of a demo, in order."""
     found: list[Part] = []
     for parts in (training, drawing):
         for plan in (plans[method] for method in TRAINED):
@@ -114,7 +114,7 @@ def parts_of(plans: Mapping[str, Plan]) -> list[Part]:
 
 
 def minutes_here() -> float:
-    """How long `demo` with its defaults will take on this machine, by a short timing."""
+    """Estimated minutes of `demo` with its defaults on this machine, from a short timing."""
     plans = {method: _plan(method, 0, 10, ()) for method in METHODS}
     return float(foretold(plans["dmis"], parts_of(plans))["minutes"])
 
@@ -205,7 +205,7 @@ def _start(sigma: float | None) -> str:
 
 
 def _real_rows(images: Images, given: Labels, truth: Labels, num_classes: int) -> tuple[Images, Mask]:
-    """The first images under each given label, as many of each class: uint8 [c·k, H, W, C], and whether it is wrong."""
+    """The first k images of each given label: uint8 [c·k, H, W, C], and whether the label is wrong, bool [c·k]."""
     shown = min(MOST_SHOWN, *np.bincount(given, minlength=num_classes).tolist())
     chosen = np.concatenate([np.flatnonzero(given == y)[:shown] for y in range(num_classes)])
     return images[chosen], given[chosen] != truth[chosen]

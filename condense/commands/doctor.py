@@ -1,4 +1,4 @@
-"""`dmis doctor`: what this machine offers, and which data sets it has."""
+"""`dmis doctor`: capabilities of this machine, and the data sets found on it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ EXTRAS = {
 def doctor() -> dict[str, Any]:
     """Version, machine, speed of both types, free memory, optional extras (bool), data sets (place or None).
 
-    `demo_minutes`: how long `dmis demo` will take here while the machine is as busy as now. `gflops` are 10^9
-    operations a second of a small convolution, forward and backward, as measured now.
+    `demo_minutes`: how long `dmis demo` will take at the machine's present load. `gflops`: measured speed of a small
+    convolution, forward and backward, in 10^9 operations per second.
     """
     device = best_device()
     chosen = arithmetic("auto", device)
@@ -53,7 +53,7 @@ def doctor() -> dict[str, Any]:
 
 
 def _place(name: str) -> str | None:
-    """Where a named data set lies on this machine, looked for as its loader does, without reading it."""
+    """Where a named data set lies on this machine, by its loader's search and without reading it."""
     if name == "digits":
         return "inside scikit-learn"
     cache = cache_folder()

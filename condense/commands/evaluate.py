@@ -31,15 +31,15 @@ def evaluate(
     teacher: Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Score the condensed sets at `paths`, one or several of one method, with each of some networks.
+    """Score the condensed sets at `paths`, one or several of one method, with each network.
 
     Args:
         paths: the sets.
-        request: of the recipe the sections `data` (where the test images come from; the data set the set names when
-            it gives no name) and `evaluate`, and the seed, are used.
-        network_names: of `condense.classifiers.networks.NAMES`; the recipe's one, else the protocol's, when empty.
+        request: of its recipe, the sections `data` (source of the test images, by default the data set that the set
+            records) and `evaluate`, and the seed, are used.
+        network_names: from `condense.classifiers.networks.NAMES`; when empty the recipe's network, else the protocol's.
         cross: whether also one network of each kind that takes images of this size is trained.
-        teacher: run folder of a teacher that gives the images their soft labels, for protocols with such.
+        teacher: run folder of the teacher that gives the images soft labels, for protocols that use them.
         progress: whether a bar is drawn on stderr.
 
     Raises:
@@ -61,11 +61,11 @@ def evaluate(
 
 
 def _check_settings(asked: Mapping[str, Any]) -> None:
-    """Raise `UserError` where something is set that scoring does not use."""
+    """Raise `UserError` if --set sets something that scoring does not use."""
     foreign = [key for key in asked if key not in SECTIONS]
     if foreign:
         raise UserError(
-            f"--set {foreign[0]}=… means nothing here; what is set begins with {' or '.join(SECTIONS)}, "
+            f"--set {foreign[0]}=… has no effect here; settings begin with {' or '.join(SECTIONS)}, "
             "e.g. --set evaluate.repeats=3."
         )
     own = asked.get("evaluate")
@@ -74,12 +74,12 @@ def _check_settings(asked: Mapping[str, Any]) -> None:
     if fixed:
         raise UserError(
             f"--set evaluate.{fixed[0]}=… is refused: the protocol fixes it, so that scores can be compared; choose "
-            f"another --protocol. May be set: {', '.join(f'evaluate.{key}' for key in EvaluateRecipe.model_fields)}."
+            f"another --protocol. Allowed: {', '.join(f'evaluate.{key}' for key in EvaluateRecipe.model_fields)}."
         )
 
 
 def read_sets(paths: Sequence[Path]) -> dict[str, CondensedSet]:
-    """The sets at `paths`, by their paths. Raises `UserError` where one is damaged or two are the same file."""
+    """The sets at `paths`, by path. Raises `UserError` if one is damaged or two are the same file."""
     sets = {str(path): read(path) for path in paths}
     if len(sets) < len(paths):
         twice = next(str(path) for path in paths if list(paths).count(path) > 1)

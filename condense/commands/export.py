@@ -1,4 +1,4 @@
-"""`dmis export`: a condensed set in the file form of another program."""
+"""`dmis export`: a condensed set in another program's file format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dmis import`: a condensed set that another program made, to be scored like ours."""
+"""`dmis import`: another program's condensed set, converted so that it can be scored."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from condense.sets.hdf5 import write
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What a file does not tell of itself.
+    """What the file does not record.
 
     Attributes:
-        method: who made the set, e.g. "dsa".
-        mean: of each channel, by which the images of a .pt file were normalised; VICO's of the data set when empty.
-        std: likewise.
-        packing: pictures that one image holds side by side.
+        method: name of the method that made the set, e.g. "dsa".
+        mean: channel means used to normalise the images of a .pt file; VICO's for the data set when empty.
+        std: channel standard deviations, likewise.
+        packing: number of images packed side by side into one.
 
     Raises:
         UserError: a number is out of range.
@@ -51,12 +51,12 @@ class ImportOptions:
 def import_set(
     path: Path, out: Path, data: DataRecipe, options: ImportOptions, *, force: bool = False
 ) -> dict[str, Any]:
-    """Write a foreign condensed set as ours.
+    """Convert another program's condensed set to .h5.
 
     Args:
         path: a .pt or .npz file, see `condense.sets.foreign`.
         out: the .h5 file.
-        data: which data set it was made from, and with which noise.
+        data: the data set it was made from, and the noise.
         options: see `ImportOptions`.
         force: whether `out` may be replaced.
 

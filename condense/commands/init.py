@@ -1,4 +1,4 @@
-"""`dmis init`: a recipe to start from, every option with its default and what it means."""
+"""`dmis init`: a recipe to edit, with the default and the meaning of every option."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def recipe_text(plan: Plan, name: str) -> str:
     header = [
         f"# {(plan.method.__doc__ or plan.recipe.method).strip().splitlines()[0]}",
         f"# Use: dmis condense -c {name}",
-        f"# Every option of the method, with its default for images of {size}; what you delete keeps that default.",
-        "# The command line wins over this file: --ipc 50, --set data.noise=sym:0.2",
+        f"# Every option of the method, with its default for images of {size}; deleted lines keep their default.",
+        "# The command line overrides this file: --ipc 50, --set data.noise=sym:0.2",
         "",
     ]
     left_out = {"options", "labeller"}

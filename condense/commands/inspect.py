@@ -1,4 +1,4 @@
-"""`dmis inspect`: what is in a condensed set, or in a data set, and what it looks like."""
+"""`dmis inspect`: the content of a condensed set or a data set, in numbers and as a picture."""
 
 from __future__ import annotations
 
@@ -35,19 +35,18 @@ def inspect(
 ) -> dict[str, Any]:
     """Describe a condensed set, or a data set given by name or path, as JSON.
 
-    Of a data set it tells what was read, what was done to pictures that are not plain, which files were skipped and why
-    (those that cannot be read among them: other commands refuse them unless told to skip them), and which images are
-    there twice.
+    For a data set it reports what was read, how unusual images were converted, which files were skipped and why
+    (unreadable ones included, which other commands refuse unless told to skip them), and which images are duplicates.
 
     Args:
-        data: its name is an .h5 condensed set, or what `condense.data.sources.load` takes; all else is for data sets.
+        data: its name is an .h5 condensed set, or as for `condense.data.sources.load`; the rest is for data sets.
         grid_png: where to write a picture of the first images of each class, one row per class.
         columns: images per row in it.
-        seed: of the noise that the data's labels are made imprecise with.
+        seed: seed of the noise in the labels.
         force: whether an existing picture is replaced.
 
     Returns:
-        kind "condensed set" or "data set", then what there is to say of it.
+        kind "condensed set" or "data set", then its description.
 
     Raises:
         UserError: it cannot be read; noise was asked for without clean labels; the picture exists or is no .png.
@@ -123,7 +122,7 @@ def _describe_data(source: Source, corruption: Corruption) -> dict[str, Any]:
 
 
 def _mean_candidates(supervision: Supervision) -> float | None:
-    """Mean number of classes that the label of an image leaves possible; images without label are left out."""
+    """Mean number of candidate classes per image; images without a label are left out."""
     labelled = supervision.candidates[~supervision.unlabelled]
     return float(labelled.sum(axis=1).mean()) if len(labelled) else None
 
@@ -133,17 +132,17 @@ def _some(files: Sequence[str]) -> dict[str, Any]:
 
 
 def _sizes(found: Counter[tuple[int, int]]) -> dict[str, int]:
-    """How many pictures have the most frequent sizes, and how many have others."""
+    """The number of images of each of the most frequent sizes, and of all other sizes."""
     told = {f"{width}x{height}": count for (width, height), count in found.most_common(_MOST_SIZES)}
     others = found.total() - sum(told.values())
     return {**told, "others": others} if others else told
 
 
 def _duplicates(source: Source) -> dict[str, int]:
-    """Images whose pixels are those of another one, those of them with other labels, and test images among them.
+    """Counts of duplicate images, of those with different labels, and of test images among the training images.
 
     Returns:
-        images: training images that are there before already; other_labels: how many of them have other candidates than
+        images: training images that repeat an earlier one; other_labels: those of them with other candidates than
         the first one; test_in_training: test images that are training images.
     """
     train = source.train.images
@@ -159,14 +158,14 @@ def _duplicates(source: Source) -> dict[str, int]:
 
 
 def _wrong_share(supervision: Supervision, truth: Truth | None) -> float | None:
-    """Share in [0, 1] of images whose candidates do not hold the true class; None where it is not known."""
+    """Share in [0, 1] of images whose candidates do not hold the true class; None if unknown."""
     if truth is None:
         return None
     return float(1 - supervision.candidates[np.arange(len(truth)), truth.labels].mean())
 
 
 def _save_rows(path: Path, images: Images, labels: Labels, columns: int, *, force: bool) -> None:
-    """The first `columns` images of each class, one row per class; without any label a square of images."""
+    """The first `columns` images of each class, one row per class; a square of images if none has a label."""
     prepare_output(path, force=force)
     scale = max(1, _SHOWN_SIDE // images.shape[1])
     if (labels < 0).all():

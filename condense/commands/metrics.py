@@ -1,4 +1,4 @@
-"""`dmis metrics`: how near condensed sets come to real images, and how well networks learn from them."""
+"""`dmis metrics`: how close condensed sets are to real images, and how well networks learn from them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class MetricsOptions:
     """How sets are measured.
 
     Attributes:
-        space: feature space, of `features.NAMES`.
+        space: feature space, one of `features.NAMES`.
         inception_weights: the file of weights that the space "inception" needs.
         ks: neighbours of Density and Coverage.
-        reference: most real images to compare with.
-        steps: batches the classifier of the space "convnet" is trained for.
+        reference: largest number of real images to compare with.
+        steps: training steps of the classifier of the space "convnet".
         cas: protocol of the networks trained for CAS, or None to leave it out.
-        repeats: how many of them.
-        seed: of the choice of real images, of the classifier, and of CAS.
+        repeats: number of those networks.
+        seed: seed of the choice of real images, of the classifier, and of CAS.
 
     Raises:
         UserError: a name is unknown or a number out of range.
@@ -70,7 +70,7 @@ class MetricsOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Yardstick:
-    """What all sets are measured against."""
+    """The reference that all sets are measured against."""
 
     given: LoadedData
     space: FeatureSpace
@@ -100,14 +100,14 @@ def metrics(
 
     Args:
         paths: the sets, all of one data set and with equally many images.
-        data: where the training data are, unless the sets tell.
+        data: the training data, by default those the sets record.
         options: see `MetricsOptions`.
         progress: whether bars are drawn on stderr.
 
     Returns:
         What was compared with what; "sets": one entry each, with its "metrics"; "mean" and "std" over them (std None
-        for one set); "floor": the same metrics, in the same order, of as many real images that are not in the
-        reference, or of fewer where a class has not enough, which their names tell.
+        for one set); "floor": the same metrics, in the same order, of as many real images outside the reference, or
+        of fewer if a class has too few, as the metrics' names show.
 
     Raises:
         UserError: a set is damaged or of other data, packages or weights are missing, or images are too few.
@@ -185,7 +185,7 @@ def _measured(path: Path, made: CondensedSet, bench: _Yardstick) -> dict[str, An
 
 
 def _floor(made: CondensedSet, stand_in: Labels, bench: _Yardstick) -> Metrics:
-    """The metrics of real images; their CAS too where every class could give as many as the set has."""
+    """The metrics of real images; their CAS too if every class has as many images as in the set."""
     chosen = stand_in[np.argsort(bench.labels[stand_in], kind="stable")]
     found = bench.measure(bench.images[chosen], bench.labels[chosen])
     if bench.options.cas is not None:
@@ -217,7 +217,7 @@ def _cas(made: CondensedSet, bench: _Yardstick) -> float:
 
 
 def _over_sets(found: Sequence[Mapping[str, float | None]], which: str) -> Metrics:
-    """Mean or standard deviation of each metric over the sets; None where a set has none."""
+    """Mean or standard deviation of each metric over the sets; None if a set lacks it."""
     values = {name: [entry[name] for entry in found] for name in found[0]}
     known = {name: [v for v in column if v is not None] for name, column in values.items()}
     return {

@@ -1,4 +1,4 @@
-"""`dmis rank`: DD-Ranking's scores of condensed sets, with what they take in bytes and took to make."""
+"""`dmis rank`: DD-Ranking's scores of condensed sets, with their size and the cost of making them."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class RankOptions:
     """How sets are ranked.
 
     Attributes:
-        protocol: of networks trained on hard labels; those of soft labels follow soft-stored.
-        network: what is trained everywhere; the protocols' own when None.
-        repeats: networks on each set, and random draws, with a network each, it is compared with.
-        steps: batches, of the protocol's size, for the network trained on all real images; its optimiser, rate and
+        protocol: protocol of networks trained on hard labels; those trained on soft labels follow soft-stored.
+        network: the network trained throughout; the protocols' own when None.
+        repeats: networks per set, and number of random sets, with a network each, it is compared with.
+        steps: training steps, with the protocol's batch size, on all real images; optimiser, learning rate and
             augmentation are those of the networks trained on the sets.
-        real_accuracy: its accuracy as a fraction, where it is known already.
-        teacher: run folder of a teacher that gives random images soft labels; needed for sets that have such.
-        hard_labels: whether soft labels of the sets are left out.
+        real_accuracy: accuracy in [0, 1] of that network, if known already.
+        teacher: run folder of the teacher that gives random images soft labels; needed for sets with soft labels.
+        hard_labels: whether soft labels of the sets are ignored.
         lrs_weight: w of LRS.
         ars_weight: gamma of ARS.
-        seed: of all randomness.
+        seed: random seed.
 
     Raises:
-        UserError: a name is unknown, a number out of range, or the protocol is of soft labels.
+        UserError: a name is unknown, a number out of range, or the protocol trains on soft labels.
     """
 
     protocol: str = "hard"
@@ -65,11 +65,11 @@ class RankOptions:
         if protocol(self.protocol).labels != "hard":
             raise UserError(
                 f"The protocol {self.protocol} trains on soft labels; name the one for hard labels (hard, hard-quick, "
-                "hard-adam, dmis, quick), soft labels of a set are used beside it."
+                "hard-adam, dmis, quick); soft labels of a set are used as well."
             )
         if min(self.repeats, self.steps) < 1:
             raise UserError(f"repeats is {self.repeats} and steps {self.steps}; both must be at least 1.")
-        # the scores check fractions and weights themselves; better now than after the long work
+        # the scores check fractions and weights; better now than after the long training
         ranking(
             Arms(self.real_accuracy or 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
             lrs_weight=self.lrs_weight,
@@ -79,7 +79,7 @@ class RankOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Comparisons:
-    """Trains what sets are compared with, each once for the same labels."""
+    """Trains the networks that sets are compared with, once per labels."""
 
     options: RankOptions
     run: Run
@@ -87,7 +87,7 @@ class _Comparisons:
     random: dict[tuple[str, int, str], Summary] = field(default_factory=dict)
 
     def on_real(self, given: LoadedData, network: str) -> tuple[float, str]:
-        """Test accuracy in [0, 1] after training on all real images with the labels given, and how they trained."""
+        """Test accuracy in [0, 1] after training on all real images with their given labels, and how."""
         key = given.source.supervision.fingerprint()
         if self.options.real_accuracy is not None:
             return self.options.real_accuracy, "as told"
@@ -111,7 +111,7 @@ class _Comparisons:
         return self.real[key]
 
     def on_random(self, given: LoadedData, ipc: int, rules: Protocol) -> Summary:
-        """Test accuracy in percent of networks on random real images, a draw of its own for each."""
+        """Test accuracy in percent of networks trained on random real images, a new draw for each."""
         key = (given.source.supervision.fingerprint(), ipc, rules.name)
         if key not in self.random:
             random = methods.load("random")
@@ -125,7 +125,7 @@ class _Comparisons:
         return self.random[key]
 
     def on_set(self, condensed: CondensedSet, given: LoadedData, rules: Protocol) -> Summary:
-        """Test accuracy in percent of networks on a set."""
+        """Test accuracy in percent of networks trained on a set."""
         return summarise(self.scored(condensed, given, rules, self.options.repeats, self.options.seed))
 
     def scored(
@@ -138,19 +138,19 @@ class _Comparisons:
 
 
 def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progress: bool = False) -> dict[str, Any]:
-    """Score sets of one data set as DD-Ranking means it, best LRS first.
+    """Score sets of one data set by DD-Ranking's definitions, best LRS first.
 
-    Real images bear the labels that the sets' methods were given, wrong ones included. Of a set with soft labels,
-    its own labels and those of random images are soft.
+    Real images have the labels that the sets' methods were given, wrong ones included. For a set with soft
+    labels the random images have soft labels too.
 
     Args:
         paths: the sets, of any methods and sizes.
-        data: where the training and test images are, unless the sets tell.
+        data: the training and test images, by default those the sets record.
         options: see `RankOptions`.
         progress: whether bars are drawn on stderr.
 
     Returns:
-        Protocols, weights, and "sets": of each the scores hlr, ior, lrs and ars, the accuracies behind them as
+        Protocols, weights, and "sets": for each the scores hlr, ior, lrs and ars, the accuracies behind them as
         fractions, bytes, compression_ratio and cost.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`dmis relabel`: a data set's labels repaired by a generator, as a table that every other command reads."""
+"""`dmis relabel`: repairs a data set's labels and writes them as a table that every other command reads."""
 
 from __future__ import annotations
 
@@ -80,19 +80,19 @@ def relabel_data(
     progress: bool = False,
     log: str | None = None,
 ) -> Relabelling:
-    """Find out about the labels of a data set, and write what there is to say of them.
+    """Examine the labels of a data set and write the findings.
 
-    Beside what `Relabelling.save` writes there is a page on which a person decides, `review.html`.
+    Besides the files of `Relabelling.save` it writes `review.html`, a page on which a person decides.
 
     Args:
-        request: the recipe and what is laid over it; its option `generator` names a trained one.
-        evidence: what to judge the labels by.
+        request: the recipe and its overrides; its option `generator` names a trained one.
+        evidence: what the labels are judged by.
         out: folder for the table, the posteriors and the page; named after the data when None.
         run_folder: for the generator; below runs/ when None.
-        resume: whether to go on from a checkpoint in the run folder.
-        force: whether what is in `out`, and without `resume` an earlier run, is replaced.
+        resume: whether to continue from a checkpoint in the run folder.
+        force: whether the content of `out`, and without `resume` an earlier run, is replaced.
         progress: whether bars are drawn on stderr.
-        log: of `condense.watch.LOGS`, where metrics go beside metrics.jsonl; its files are kept in the run folder.
+        log: one of `condense.watch.LOGS`, a tracker that also receives the metrics; its files are in the run folder.
 
     Raises:
         UserError: something asked for cannot be used.
@@ -128,7 +128,7 @@ def relabel_data(
 
 
 def _prepare(plan: Plan, out: Path, *, force: bool) -> None:
-    """Make room for what is written to the folder `out`. Raises `UserError` where there is none."""
+    """Check that `out` may be written. Raises `UserError` if not."""
     _refuse_within_data(plan, out)
     _refuse_given_labels(plan, out / TABLE)
     prepare_folder(out, force=force)
@@ -139,12 +139,12 @@ def _prepare(plan: Plan, out: Path, *, force: bool) -> None:
 def apply_decisions(
     request: Request, decisions: Path, *, out: Path | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Write the labels of a data set with what a person decided on its review page in their place.
+    """Write the labels of a data set, corrected by the decisions made on its review page.
 
     Args:
         request: the data, with the options that the page was made with.
-        decisions: the file that the page saved.
-        out: the table; NAME-reviewed.csv when None. Never the file that the labels given came from.
+        decisions: the file saved by the page.
+        out: the table; NAME-reviewed.csv when None. Never the file of the given labels.
         force: whether an existing table is replaced.
 
     Returns:
@@ -165,22 +165,20 @@ def apply_decisions(
 
 
 def _refuse_within_data(plan: Plan, out: Path) -> None:
-    """Raise `UserError` where a table in `out` would be read as one of the data, next time."""
+    """Raise `UserError` if a table in `out` would next time be read as part of the data."""
     data = Path(plan.recipe.data.name).resolve()
     if data.is_dir() and out.resolve().is_relative_to(data):
-        raise UserError(
-            f"{out} lies in the folder of the data, as whose labels the table would be read; choose another."
-        )
+        raise UserError(f"{out} lies in the data folder, so the table would be read as its labels; choose another.")
 
 
 def _refuse_given_labels(plan: Plan, out: Path) -> None:
-    """Raise `UserError` where the labels given would be lost, whatever `force` says."""
+    """Raise `UserError` if the given labels would be lost, whatever `force` says."""
     data = Path(plan.recipe.data.name.partition("::")[0])
     places = [data, *(data / name for name in labels_csv.NAMES)]
     if plan.recipe.data.labels is not None:
         places.append(Path(plan.recipe.data.labels.partition("::")[0]))
     if any(place.exists() and out.exists() and out.samefile(place) for place in places):
-        raise UserError(f"{out} holds the labels given, which are never written over; choose another name.")
+        raise UserError(f"{out} holds the given labels, which are never overwritten; choose another name.")
 
 
 def dry_run(request: Request, evidence: Evidence) -> dict[str, Any]:

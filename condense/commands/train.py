@@ -23,15 +23,15 @@ def train(
     progress: bool = False,
     log: str | None = None,
 ) -> TrainingOutcome:
-    """Train a generator into a run folder and score it where the truth is known.
+    """Train a generator into a run folder, and score it if the true labels are known.
 
     Args:
-        request: the recipe and what is laid over it; its method names the objective.
+        request: the recipe and its overrides; its method names the objective.
         run_folder: for the generator, checkpoints and metrics; below runs/ when None.
-        resume: whether to go on from a checkpoint in the run folder.
+        resume: whether to continue from a checkpoint in the run folder.
         force: whether an earlier run in the folder is replaced.
         progress: whether a bar is drawn on stderr.
-        log: of `condense.watch.LOGS`, where metrics go beside metrics.jsonl; its files are kept in the run folder.
+        log: one of `condense.watch.LOGS`, a tracker that also receives the metrics; its files are in the run folder.
 
     Raises:
         UserError: something asked for cannot be used.

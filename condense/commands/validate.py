@@ -9,14 +9,14 @@ from condense.sets.hdf5 import SCHEMA, read
 
 
 def validate(path: Path) -> dict[str, Any]:
-    """Check the condensed set at `path`: its form, its sizes, its labels and its SHA-256.
+    """Check the condensed set at `path`: its schema, shapes, labels and SHA-256.
 
     Returns:
         path, valid (True; else there is an error), schema, method, uses_true_labels, images, classes, ipc, sha256 and
-        sealed (False: no checksum vouches for what it tells of its making; of an earlier version, or edited).
+        sealed (False: no checksum covers its metadata; the file is of an earlier version, or edited).
 
     Raises:
-        UserError: it is not whole and right; the message says what is wrong.
+        UserError: the file is incomplete or wrong; the message says how.
     """
     condensed = read(path)
     return {

@@ -1,1 +1,1 @@
-"""Where images come from and what is known of their labels."""
+"""Sources of images, and the information on their labels."""

@@ -12,10 +12,10 @@
 | flip                     | bool                            | whether a mirror image keeps its class       |
 | name, corruption         | string, JSON                    | what `write_npz` records                     |
 
-What is taken for what:
+Roles of the arrays:
 - *given labels*: the array chosen by `PATH::key` (e.g. `cifar10n.npz::noisy_worst`), else `candidates`, else
   `train_labels`; single labels are untrusted, as in any file of a user;
-- *truth*: `clean_labels`; where there are none, `train_labels`, so that a clean file can serve as a benchmark
+- *truth*: `clean_labels`; without it `train_labels`, so that a clean file can serve as a benchmark
   (its labels are then right by assumption). A file with `candidates` and no `clean_labels` has no truth.
 """
 
@@ -117,7 +117,7 @@ def write_npz(path: Path, source: Source, supervision: Supervision, corruption: 
 
 
 def recorded_corruption(train: ImageData) -> Corruption:
-    """How the labels of a file that `write_npz` wrote were made; "none" for any other data.
+    """The recorded corruption of a file by `write_npz`; "none" for any other data.
 
     Raises:
         UserError: the record is not what `write_npz` writes.
@@ -221,7 +221,7 @@ def _labels(array: npt.NDArray[Any], num_classes: int, what: str) -> Labels:
 
 
 def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
-    """The class names, or numbers up to the largest label there is."""
+    """The class names, or numbers up to the largest label."""
     if "class_names" in arrays:
         names = arrays["class_names"]
         if names.ndim != 1 or names.dtype.kind not in "SU":
@@ -243,7 +243,7 @@ def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
 
 
 def _check_counted(numbers: npt.NDArray[Any]) -> None:
-    """Refuse numbers that do not count classes from 0; a wild one must not become a billion class names."""
+    """Refuse numbers that do not count classes from 0; an absurd one must not become a billion class names."""
     values = np.unique(numbers).tolist()
     if not values:
         return

@@ -70,13 +70,13 @@ class EpochBatches:
 class LabelledBatches:
     """`EpochBatches` topped up: where fewer than `share` of a batch are labelled, others give way to labelled images.
 
-    With few labels a batch drawn from all images would show hardly any. Where all images are labelled, or none is,
+    With few labels a batch drawn from all images would contain hardly any. If all images are labelled, or none,
     these are `EpochBatches`.
 
     Args:
         labelled: bool [n], which of the images to choose from have a label.
         batch_size: indices per batch.
-        share: least share of labelled images in it, 0..1.
+        share: least share of labelled images in a batch, in [0, 1].
         seed: seed of the permutations.
     """
 
@@ -97,5 +97,5 @@ class LabelledBatches:
         return batch.index_copy(0, without[:missing], self.only_labelled(step)[:missing])
 
     def only_labelled(self, step: int) -> Tensor:
-        """The same of labelled images alone, int64 [batch_size]."""
+        """Indices of a batch of labelled images only, int64 [batch_size]."""
         return self.known[self.topping[step]] if self.mixed else self.everything[step]

@@ -1,8 +1,8 @@
-"""How a label as written is taken for a class: by its name or its number, one reading for all labels of a column.
+"""Mapping written labels to classes: by name or by number, in one way for all labels of a column.
 
 Names are compared in Unicode's form C and without outer spaces. Where all names are numbers, `01`, `1` and `1.0` are
-the same name. Labels that are whole numbers may also count the classes from 0. Where a column can be read both ways
-and the two differ, text is read as names (what is written is the name), and an array of numbers is refused.
+the same name. Labels that are whole numbers may also count the classes from 0. If a column can be read both ways
+with different results, text is read as names, and an array of numbers is refused.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def index_of(classes: Sequence[str]) -> dict[str, int]:
 
 
 def find_class(index: Mapping[str, int], label: str) -> int | None:
-    """The class of a label by an `index_of` names; None where it is no name."""
+    """The class of a label by an index from `index_of`; None if it is no name."""
     found, value = index.get(plain(label)), number(label)
     return index.get(str(value)) if found is None and value is not None else found
 
 
 def one_spelling(labels: Iterable[str]) -> dict[str, str]:
-    """The class that each written label stands for, where the labels themselves are all that tells of the classes.
+    """The class of each written label, if the labels alone define the classes.
 
     Labels that are all numbers are one class however they are spelled; where a class is spelled in two ways, all are
     written without zeros.

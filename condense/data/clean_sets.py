@@ -1,4 +1,4 @@
-"""What the clean benchmarks share: where downloads go, and how arrays become a `Source`."""
+"""Shared by the clean benchmarks: the download folder, and a `Source` from arrays."""
 
 from __future__ import annotations
 

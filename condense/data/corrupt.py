@@ -1,4 +1,4 @@
-"""Make clean labels imprecise on purpose, exactly as the papers do, and say by how much.
+"""Corrupt clean labels exactly as the papers do, and measure the overall rate.
 
 | spec          | what happens                                                          | supervision             |
 |---------------|-----------------------------------------------------------------------|-------------------------|
@@ -68,7 +68,7 @@ def apply(spec: str, truth: Truth, train: ImageData, seed: int) -> tuple[Supervi
 
 
 def corrupted(spec: Spec, truth: Truth, train: ImageData, seed: int) -> Supervision:
-    """What `apply` leaves of the labels."""
+    """The labels after corruption by `spec`."""
     labels, c = truth.labels, train.num_classes
     check_labels(labels, c)
     if len(labels) != len(train):

@@ -1,4 +1,4 @@
-"""One picture file as people see it: turned as the camera says, transparency on a background, 16 bits scaled.
+"""Decoding one image file as viewers show it: EXIF rotation, transparency on a background, 16 bits scaled.
 
 Files may come from strangers: only the formats below are ever tried, whatever a file is called (Pillow would hand an
 EPS to Ghostscript), and damage of any kind becomes `Unreadable` with the reason.
@@ -85,7 +85,7 @@ class PictureHeader:
 
 
 def look(file: Path) -> PictureHeader:
-    """What a picture's header says; of a picture of 16 bits the pixels are read too. Raises `Unreadable`."""
+    """A picture's header; for 16-bit pictures the pixels are read too. Raises `Unreadable`."""
     with _opened(file) as image:
         frames = image.format not in ("JPEG", "MPO") and bool(getattr(image, "is_animated", False))
         image.seek(0)
@@ -134,7 +134,7 @@ def _deepest(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation 1..8; damaged EXIF says nothing."""
+    """EXIF orientation 1..8; damaged EXIF counts as none."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DAMAGE:

@@ -44,8 +44,8 @@ class TextTable:
 def read(path: Path) -> TextTable:
     """All rows of a table whose first line names the columns.
 
-    The delimiter is that of comma, semicolon and tab which the first line has most of; the line `sep=;` that Excel
-    writes is heeded, and a mark that `condense.text.to_cell` puts before formulas taken away. All text is brought to
+    The delimiter is the most frequent of comma, semicolon and tab in the first line; Excel's line `sep=;` is honoured,
+    and the mark that `condense.text.to_cell` puts before formulas is removed. All text is brought to
     Unicode's form C, so that `café` is one word however it is composed.
 
     Raises:

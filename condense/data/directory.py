@@ -1,4 +1,4 @@
-"""A folder's files as people see them: hidden names passed over, links followed, everything else accounted for."""
+"""Listing a folder's files: hidden names skipped, links followed, everything else accounted for."""
 
 from __future__ import annotations
 

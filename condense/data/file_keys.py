@@ -1,4 +1,4 @@
-"""Which rows of a table belong to which images: the one place that decides it, for every kind of label table.
+"""Matching rows of a table to images, for every kind of label table.
 
 Any column of text whose cells are the image files is the key, whatever it is called. Cells may be written with
 backslashes, with `./`, with the folders above, with the file's name alone or without its ending, as long as each means
@@ -76,7 +76,7 @@ def find_key(
     known = [key for key in keys if key is not None]
     named = [key for key in known if not are_numbers(columns[key.column])]
     shuffled = [key for key in known if key.images != tuple(range(num_images))]
-    found = named or shuffled or known  # names say more than numbers, and numbers of the rows say nothing
+    found = named or shuffled or known  # names are stronger evidence than numbers; row numbers are none
     disagree = [key for key in found if key.images != found[0].images]
     if disagree:
         raise UserError(

@@ -1,4 +1,4 @@
-"""How a picture of another size or shape is brought to the size of all: cropped, padded or squashed."""
+"""Resizing images of another size or shape: cropped, padded or squashed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process of its own that reads HDF5 files first, so that one made to hang, crash or swell does it there.
+"""A separate process that reads HDF5 files first, so that a malicious file hangs, crashes or exhausts memory there.
 
 Started by `hdf5_file` as a plain script. It answers every [path, seconds], a JSON line on stdin, by one on stdout:
 {"texts": {name: [text, …]}} with the texts of variable length at the top of the file, or {"error": sentence}. It reads

@@ -1,4 +1,4 @@
-"""Label noise that depends on the image: what an image shows decides which wrong class it is taken for.
+"""Instance-dependent label noise: the pixels of an image decide its wrong label.
 
 Image i of class y is mislabelled with probability q_i ~ TruncNorm(rate, 0.1^2, [0, 1]), as class z with probability
 q_i softmax(x_i W_y)_z, z != y, where the weights W_y ~ N(0, 1)^{d x c} belong to the class.
@@ -18,7 +18,7 @@ SPREAD = 0.1
 
 
 def flip_rates(rate: float, num_images: int, seed: int) -> npt.NDArray[np.float64]:
-    """Probability q_i of each image to be mislabelled, float64 [n] in [0, 1], of mean about `rate`."""
+    """Probability q_i that each image is mislabelled, float64 [n] in [0, 1], of mean about `rate`."""
     from scipy.stats import truncnorm  # a second to import
 
     low, high = (0 - rate) / SPREAD, (1 - rate) / SPREAD
@@ -45,7 +45,7 @@ def label_probabilities(
         images: uint8 [n, H, W, C]; x_i are their pixels in [-1, 1], channel by channel.
         rate: mean of the flip rates, in [0, 1].
         num_classes: c.
-        seed: of rates and weights.
+        seed: seed of rates and weights.
 
     Returns:
         float64 [n, c], rows sum to 1.

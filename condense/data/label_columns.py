@@ -1,4 +1,4 @@
-"""What the columns of a label table are called, and which of them names the images; in any case of letters."""
+"""Names of the columns of a label table, and which column names the images; case-insensitive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set under any request of `--noise`: long tails, mixtures, or one kind for all.
+"""A data set with the noise of `--noise`: long tails, mixtures, or one kind for all images.
 
 Long tails follow Cui et al. (2019), https://arxiv.org/abs/1901.05555: class y of c keeps a share
 factor^(-y / (c - 1)) of its images.
@@ -17,11 +17,11 @@ from condense.errors import UserError
 
 
 def imprecise(source: Source, noise: Noise, seed: int) -> tuple[Source, Corruption]:
-    """`source` with classes thinned out and labels made imprecise; the test images stay.
+    """`source` with classes subsampled and labels corrupted; the test images stay.
 
     Args:
         source: a data set whose truth is known.
-        noise: what is to be done.
+        noise: the noise to apply.
         seed: the same seed gives the same images and labels, bit for bit.
 
     Returns:
@@ -50,7 +50,7 @@ def long_tail(truth: Truth, num_classes: int, factor: float, seed: int) -> Label
 
 
 def mixed(noise: Noise, truth: Truth, train: ImageData, seed: int) -> Supervision:
-    """The labels after each part's kind was done to its share of the images; a single part takes all.
+    """The labels with each part's kind of noise on its share of the images; a single part takes all.
 
     Shares are kept exactly (largest remainders); which images they fall on is drawn from the seed.
     """

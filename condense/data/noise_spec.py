@@ -1,4 +1,4 @@
-"""The language of `--noise`: parsed and checked.
+"""The syntax of `--noise`, parsed and checked.
 
     none | KIND | KIND:RATE                          one kind for all images, see the table in `corrupt`
     mix:KIND[:RATE]=SHARE,…                          each kind for a share of the images; the shares add up to 1
@@ -38,7 +38,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Noise:
-    """All that is done to a data set's labels.
+    """The noise on a data set's labels.
 
     Attributes:
         parts: kinds and the share in (0, 1] of the images each is done to; shares add up to 1.
@@ -66,7 +66,7 @@ class Noise:
 
     @property
     def labels_text(self) -> str:
-        """What is done to the labels alone."""
+        """The noise on the labels alone, as text."""
         if len(self.parts) == 1:
             return str(self.parts[0][0])
         words = {kind: word for word, kind in _WORDS.items()}

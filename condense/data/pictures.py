@@ -1,4 +1,4 @@
-"""Picture files to one uint8 array: one size, one number of channels, nothing converted silently wrong."""
+"""Image files to one uint8 array of one size and number of channels, with every conversion reported."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MOST_TOLD = 20
 
 @dataclass(frozen=True)
 class Handling:
-    """What is done with pictures that are not all alike.
+    """How pictures of different kinds are made alike.
 
     Attributes:
         image_size: side in pixels to bring all to; None: the one they share if they are square, else a usual one.
         fit: how pictures of another shape are brought to it, see `condense.data.fit`.
-        background: what transparent pictures are laid on, and what pads.
-        skip_unreadable: whether files that cannot be read are left out instead of refused.
+        background: colour behind transparent pictures and of padding.
+        skip_unreadable: whether to skip files that cannot be read instead of raising an error.
     """
 
     image_size: int | None = None
@@ -38,7 +38,7 @@ class Handling:
 
 @dataclass(frozen=True)
 class Form:
-    """What all images of a data set are brought to.
+    """The common form of all images of a data set.
 
     Attributes:
         height: in pixels.
@@ -61,7 +61,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Survey:
-    """The headers of some files: of each what it says, or why it cannot be read."""
+    """The headers of some files, or why they cannot be read."""
 
     looks: Mapping[Path, PictureHeader]
     unreadable: Mapping[Path, str] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Survey:
         return Survey({file: found for file, found in self.looks.items() if file not in files}, self.unreadable)
 
     def changed(self, form: Form) -> dict[str, int]:
-        """What is done to pictures that are not plain, and to how many."""
+        """The conversions needed, with the number of pictures of each."""
         looks = self.looks.values()
         background = next(name for name, level in LEVELS.items() if level == form.background)
         counts = {
@@ -92,7 +92,7 @@ class Survey:
 
 
 def survey(files: Sequence[Path]) -> Survey:
-    """PictureHeader at the headers of all files."""
+    """Read the headers of all files."""
     looks: dict[Path, PictureHeader] = {}
     unreadable: dict[Path, str] = {}
     for file in files:
@@ -104,7 +104,7 @@ def survey(files: Sequence[Path]) -> Survey:
 
 
 def common_form(found: Survey, handling: Handling) -> tuple[Form, tuple[str, ...]]:
-    """The form that fits all readable files, and what to tell about it.
+    """The form that fits all readable files, and notices about it.
 
     Grey when every image is; otherwise RGB. The size is the one asked for, else the one that all share if it is
     square, else chosen, see `chosen_side`.
@@ -147,7 +147,7 @@ def size_told(sizes: Counter[tuple[int, int]], side: int, fit: Fit) -> str:
 
 
 def read(files: Sequence[Path], form: Form) -> tuple[Images, Mask, dict[Path, str]]:
-    """Decode all files and bring them to the form.
+    """Decode all files and convert them to the form.
 
     Returns:
         uint8 [n, height, width, 1 or 3], bool [n] that is True for those that could be read, and for the others why.

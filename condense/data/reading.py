@@ -1,4 +1,4 @@
-"""What was found while reading a data set: `dmis inspect` prints all of it, other commands the notes."""
+"""The report of reading a data set: `dmis inspect` prints all of it, other commands the notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name or a path becomes images and labels: the one table of data sets."""
+"""Loading a data set by name or path: the table of data sets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLE: Mapping[str, Loader] = {
 }
 NAMES: tuple[str, ...] = tuple(TABLE)
 FLIPS: Mapping[str, bool] = {name: name != "digits" for name in TABLE}
-"""Whether a mirror image of each still shows its class: a mirrored digit is another sign, mirrored clothes are not."""
+"""Whether a mirrored image keeps its class: mirrored digits do not, mirrored clothes do."""
 
 
 def load(

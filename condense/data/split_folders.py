@@ -1,4 +1,4 @@
-"""Which folder holds the training images and which the test images, whatever people call them.
+"""Finding the folders of training and test images by their usual names.
 
 | split | names, in any case, also with "set", "data" or "images" behind them |
 |-------|----------------------------------------------------------------------|

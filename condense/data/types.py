@@ -1,4 +1,4 @@
-"""What the rest of the package knows about data: images, what is known of their labels, and the truth.
+"""The data types of the package: images, supervision, and the truth.
 
 Clean labels live in `Truth`, an object of its own that only scoring receives; nothing that trains can reach them.
 """
@@ -47,7 +47,7 @@ class ImageData:
         name: short name of the data set, e.g. "fashion-mnist".
         split: "train" or "test".
         provenance: where the images came from, as text.
-        flip: whether a mirror image still shows its class; None where it is not known.
+        flip: whether a mirrored image keeps its class; None if unknown.
 
     Raises:
         UserError: the array is not uint8 [n, H, W, 1 or 3], is empty, or class names repeat or are no text.
@@ -120,7 +120,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class Supervision:
-    """What is known of each image's label.
+    """The given information on each image's label.
 
     Noisy: one candidate, not trusted. Partial: several, trusted. Unlabelled: all, trusted. Labelled: one, trusted.
     Noisy partial, as several annotators give it: one or several, not trusted. Mixtures need nothing more.

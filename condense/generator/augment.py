@@ -15,11 +15,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Each transformation is drawn for an image with `probability`; a drawn flip mirrors every other time.
+    """Each transformation is drawn for an image with `probability`; a drawn flip mirrors with probability 1/2.
 
     Attributes:
         probability: 0 turns augmentation off.
-        flip: mirror left to right.
+        flip: whether to mirror left to right.
         shift: largest shift as a share of the image's side.
         scale: largest zoom, as the exponent's range: factors in [2^-scale, 2^scale].
     """
@@ -55,11 +55,11 @@ def augment(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> t
         return _warp_some(x, theta, torch.nonzero(moved)[:, 0]), labels.to(x.device)
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     warped = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    return torch.where(moved[:, None, None, None], warped, x), labels  # how many move is not asked of a GPU
+    return torch.where(moved[:, None, None, None], warped, x), labels  # counting them would make a GPU wait
 
 
 def _warp_some(x: Tensor, theta: Tensor, moved: Tensor) -> Tensor:
-    """The images numbered `moved` warped by theta [B, 2, 3], the others as they are."""
+    """The images with `moved` warped by theta [B, 2, 3], the others unchanged."""
     if not len(moved):
         return x
     moved = moved.to(x.device)

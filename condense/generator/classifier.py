@@ -4,7 +4,7 @@ logit_y(x_0) = -sum_j w_j ||D(x_0 + s_j eps_j, s_j, y) - x_0||^2 / temperature +
 over pixels, the same antithetic noise for every class, and w_j = lambda(s_j) times the mass of the j-th cell, so
 that the scale does not depend on the number of noise levels T.
 Source: Li et al. (2023), https://arxiv.org/abs/2303.16203; Chen et al. (2024), https://arxiv.org/abs/2305.15241;
-DMIS (2025), https://arxiv.org/abs/2510.03016, Theorem 2 for where the noise levels lie.
+DMIS (2025), https://arxiv.org/abs/2510.03016, Theorem 2, for the choice of noise levels.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def centred_interval(width: float, noise: NoiseDistribution = EDM_NOISE) -> tupl
 
 
 def centred_schedule(steps: int, width: float = 6.4, noise: NoiseDistribution = EDM_NOISE) -> Schedule:
-    """T = `steps` noise levels at the middles of equally probable cells of the centred interval (Theorem 2).
+    """T = `steps` noise levels at the medians of equally probable cells of the centred interval (Theorem 2).
 
     T = 1 gives the median e^mean.
     """
@@ -68,7 +68,7 @@ def centred_schedule(steps: int, width: float = 6.4, noise: NoiseDistribution = 
 
 
 def uniform_schedule(steps: int, low: float = SIGMA_MIN, high: float = SIGMA_MAX) -> Schedule:
-    """The rival: T = `steps` middles of equal cells of the whole range of sigma (Chen et al. 2024)."""
+    """The alternative: T = `steps` midpoints of equal cells of the whole range of sigma (Chen et al. 2024)."""
     _check_steps(steps)
     sigmas = tuple(low + (high - low) * (j + 0.5) / steps for j in range(steps))
     return Schedule(sigmas, (1 / steps,) * steps)
@@ -89,7 +89,7 @@ class NoisyView:
 
 
 def draw_views(x_0: Tensor, schedule: Schedule, generator: torch.Generator, pairs: int) -> list[NoisyView]:
-    """2 * T * `pairs` looks, level by level; each look with noise +eps is followed by the one with -eps."""
+    """2 * T * `pairs` views, level by level; each view with noise +eps is followed by the one with -eps."""
     looks = []
     for sigma, mass in schedule:
         weight = float(loss_weight(torch.tensor(sigma, dtype=torch.float64))) * mass / (2 * pairs)
@@ -111,14 +111,14 @@ def class_errors(
         denoiser: in eval mode (dropout would act as unshared noise).
         x_0: clean images [B, C, H, W] in [-1, 1].
         schedule: noise levels and masses.
-        generator: source of the noise; a CPU's gives the same on every device.
-        pairs: antithetic pairs a noise level; 2 * T * pairs passes in all.
+        generator: source of the noise; a CPU generator gives the same on every device.
+        pairs: antithetic pairs per noise level; 2 * T * pairs passes in all.
 
     Returns:
         float32 [B, c].
     """
     looks = draw_views(x_0, schedule, generator, pairs)
-    # all looks in one batch: small batches leave the device idle
+    # all views in one batch: small batches leave the device idle
     x_t = torch.cat([x_0 + look.noise for look in looks])
     sigmas = torch.cat([torch.full((len(x_0),), look.sigma, device=x_0.device) for look in looks])
     weights = torch.cat([torch.full((1,), look.weight, device=x_0.device) for look in looks])
@@ -141,10 +141,10 @@ def logits_from_errors(errors: Tensor, temperature: float, log_prior: Tensor) ->
 
 
 def fit_temperature(errors: Tensor, likelihood: Tensor, log_prior: Tensor, guess: float) -> float:
-    """Temperature that makes held-out labels most probable: argmax sum_i log sum_y p(z_i | y) f_y(x_i).
+    """Maximum-a-posteriori temperature on held-out labels: argmax sum_i log sum_y p(z_i | y) f_y(x_i).
 
-    Imprecise labels say little about the temperature, so a log-normal prior around `guess` (its logarithm has standard
-    deviation 0.3) decides when the held-out part has a few hundred images and fades when it has thousands.
+    Imprecise labels carry little information on the temperature, so a log-normal prior around `guess` (0.3 in the
+    logarithm) dominates with a few hundred held-out images and fades with thousands.
 
     Args:
         errors: held-out class errors [m, c] (see `class_errors`).

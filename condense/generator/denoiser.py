@@ -1,4 +1,4 @@
-"""`Denoiser`: EDM preconditioning around a network, and the noise distribution and weight that go with it.
+"""`Denoiser`: EDM preconditioning around a network, with its noise distribution and loss weight.
 
 D(x; sigma) = c_skip x + c_out F(c_in x; c_noise). Source: Karras et al. (2022), Table 1 ("Ours"),
 https://arxiv.org/abs/2206.00364. Objectives, classifier and sampler see `Denoiser` only.
@@ -30,7 +30,7 @@ class NoiseDistribution:
     uniform_share: float = 0.0
 
     def sample(self, n: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-        """N noise levels, float32 [n] on `device`, drawn where `generator` is."""
+        """Draw n noise levels, float32 [n], on the device of `generator` and move them to `device`."""
         drawn_on = generator.device
         log_sigma = self.mean + self.std * torch.randn(n, generator=generator, device=drawn_on)
         uniform = torch.rand(n, generator=generator, device=drawn_on) * math.log(80.0)
@@ -58,12 +58,12 @@ class Denoiser(nn.Module):
 
     @property
     def one_pass(self) -> bool:
-        """True where one pass gives every class."""
+        """Whether one pass gives every class."""
         return isinstance(self.network, AllClass)
 
     @property
     def coherent(self) -> bool:
-        """True where the network also takes how far the label is to be believed."""
+        """Whether the network also takes the coherence of the label."""
         return self.network.unet.embed_coherence is not None
 
     def forward(
@@ -116,7 +116,7 @@ class Denoiser(nn.Module):
         return flat.reshape(len(x), k, *flat.shape[1:])
 
     def all_classes(self, x: Tensor, sigma: Tensor, augment: Tensor | None = None) -> Tensor:
-        """[B, C, H, W] -> [B, c, C, H, W]; one evaluation an image with `AllClass`, c with `Conditional`."""
+        """[B, C, H, W] -> [B, c, C, H, W]; one evaluation per image with `AllClass`, c with `Conditional`."""
         images: Tensor = self(x, sigma, None, augment)
         return images
 

@@ -1,13 +1,13 @@
-"""Early elimination: classes that can no longer win are looked at no further.
+"""Early elimination: classes that can no longer win are not evaluated further.
 
-A network that is asked for one class at a time pays for every class at every noise level, though most classes are out
-of the race after the first. The levels are visited one after the other, the highest, where classes differ most, first;
+A network that takes one class at a time pays for every class at every noise level, though most classes are ruled out
+after the first. The levels are visited in turn, starting with the highest, where classes differ most;
 a class is dropped once it trails the leader by more than `margin` + ln(c - 1) nats (log prior included) and `CERTAINTY`
-standard errors, so that all who are dropped together hold less than e^-margin of the leader's posterior. Gaps are
-measured over the noise that all classes share, so that what the noise does to all of them cancels. What order, margin
-and certainty are worth was measured: docs/many-classes.md.
+standard errors, so that all dropped classes together hold less than e^-margin of the leader's posterior. Gaps are
+measured with noise shared by all classes, so that its common effect cancels. docs/many-classes.md has measurements of
+order, margin and certainty.
 Source: Clark & Jaini (2023), https://arxiv.org/abs/2303.15233, Section 2, prunes classes by paired tests over shared
-noise. Departures: a margin in nats, since a few antithetic pairs give no p-value; what was dropped keeps a posterior.
+noise. Departures: a margin in nats, since a few antithetic pairs give no p-value; dropped classes keep a posterior.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def class_logits(
     candidates: Tensor | None = None,
     pairs: int = 1,
 ) -> Tensor:
-    """Logits of the diffusion classifier, up to a constant an image: float32 [B, c]; softmax gives p(y | x).
+    """Logits of the diffusion classifier, up to a constant per image: float32 [B, c]; softmax gives p(y | x).
 
-    All classes at all levels where one pass gives every class or `margin` is None; else see `surviving_logits`.
+    Evaluates all classes at all levels if one pass gives every class or `margin` is None; else see `surviving_logits`.
     """
     if denoiser.one_pass or margin is None:
         errors = class_errors(denoiser, x_0, schedule, generator, pairs=pairs)
@@ -67,22 +67,22 @@ def surviving_logits(
 ) -> tuple[Tensor, Tensor]:
     """The classifier with early elimination.
 
-    Where several classes survive, their logits differ as those of the whole classifier do (it draws the same noise). A
-    dropped class stays as far behind the leader as it was, an image with one class left is looked at no further.
+    Differences between the logits of surviving classes equal those of the full classifier (it draws the same noise). A
+    dropped class keeps its distance to the leader; an image with one class left is not evaluated further.
 
     Args:
-        denoiser: in eval mode; asked for one class at a time.
+        denoiser: in eval mode; evaluated for one class at a time.
         x_0: clean images [B, C, H, W] in [-1, 1].
         schedule: noise levels and masses, see `class_errors`.
-        generator: source of the noise; a CPU's gives the same on every device.
+        generator: source of the noise; a CPU generator gives the same on every device.
         calibration: temperature and prior.
         margin: nats, at least 0; see the top of this file.
-        candidates: bool [B, c]: classes that the label allows. They are held against the best of them, not against the
-            leader, so that what the label says can still decide between them. None: every class against the leader.
-        pairs: antithetic pairs a noise level.
+        candidates: bool [B, c], classes the label allows. They are compared with the best of them, not with the leader,
+            so that the label can still decide between them. None: every class is compared with the leader.
+        pairs: antithetic pairs per noise level.
 
     Returns:
-        Logits, float32 [B, c], up to a constant an image, and which classes survived, bool [B, c].
+        Logits, float32 [B, c], up to a constant per image, and which classes survived, bool [B, c].
     """
     looks = draw_views(x_0, schedule, generator, pairs)
     race = Race(len(x_0), calibration.log_prior.to(x_0.device), margin, candidates)
@@ -103,7 +103,7 @@ def _errors(denoiser: Denoiser, x_0: Tensor, look: NoisyView, rows: Tensor, clas
 
 
 class Race:
-    """Who is still in, and how far behind the others were when they dropped out.
+    """The classes still in the race, and the gaps of the dropped ones.
 
     Args:
         num_images: B.
@@ -120,15 +120,15 @@ class Race:
         self._allowed = torch.zeros_like(self.alive) if candidates is None else candidates
         self._score = log_prior.float().expand(shape).clone()  # logits so far
         self._behind = torch.zeros(shape, device=log_prior.device)
-        self._halves: list[Tensor] = []  # error with +eps less error with -eps, [B, c] for each pair
+        self._halves: list[Tensor] = []  # error with +eps minus error with -eps, [B, c] for each pair
 
     @property
     def running(self) -> Tensor:
-        """Which classes are to be looked at, bool [B, c]: those still in, where there are several."""
+        """Classes to evaluate, bool [B, c]: those still in, for images with several."""
         return self.alive & (self.alive.sum(1, keepdim=True) > 1)
 
     def to_run(self) -> tuple[Tensor, Tensor]:
-        """Image and class of every look of `running`, int64 [m] each; at first all, which a GPU need not be asked."""
+        """Image and class of every evaluation of `running`, int64 [m] each; at first all, without waiting for a GPU."""
         num_images, num_classes = self.alive.shape
         if self._halves or num_classes == 1:
             rows, classes = self.running.nonzero(as_tuple=True)
@@ -137,23 +137,23 @@ class Race:
         return every // num_classes, every % num_classes
 
     def note(self, errors: Tensor, rows: Tensor, classes: Tensor) -> None:
-        """Take in the errors in nats of one antithetic pair, [2, m], and drop who cannot win any more."""
+        """Add the errors in nats of one antithetic pair, [2, m], and drop classes that can no longer win."""
         self._score = self._score.index_put((rows, classes), -errors.sum(0), accumulate=True)
         self._halves.append(torch.zeros_like(self._score).index_put((rows, classes), errors[0] - errors[1]))
         rival = self._rivals()
         gap = self._score.gather(1, rival) - self._score
-        # the two of a pair as if they were independent, which antithetic ones beat
+        # treats a pair as independent, which is conservative for antithetic noise
         variance = torch.stack([(half.gather(1, rival) - half).square() for half in self._halves]).sum(0)
         lost = self.running & (gap - CERTAINTY * variance.sqrt() > self.limit)
         self._behind = torch.where(lost, gap, self._behind)
         self.alive = self.alive & ~lost
 
     def logits(self) -> Tensor:
-        """Logits so far, [B, c]; those who dropped out are as far behind as they were."""
+        """Logits so far, [B, c]; dropped classes keep their gap."""
         return torch.where(self.alive, self._score, self._score.gather(1, self._rivals()) - self._behind)
 
     def _rivals(self) -> Tensor:
-        """Whom each class is held against: the leader, or for allowed classes the best of them; int64 [B, c]."""
+        """The class each class is compared with: the leader, or for allowed classes the best of them; int64 [B, c]."""
         score = self._score.masked_fill(~self.alive, -torch.inf)
         leader = score.argmax(1, keepdim=True)
         best_allowed = score.masked_fill(~self._allowed, -torch.inf).argmax(1, keepdim=True)

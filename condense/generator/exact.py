@@ -1,6 +1,6 @@
 """Gaussian mixtures, for which the denoiser, the densities and the posterior are known exactly.
 
-What an objective or a classifier makes of imprecise labels can be held against the truth here, at every noise level.
+They serve to compare objectives and classifiers on imprecise labels with the truth, at every noise level.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A trained generator as a file of its run folder: weights, label model and description, the second stage below it.
+"""A trained generator as a file in its run folder: weights, label model and description; the second stage below it.
 
-Files may come from anywhere: one that describes what no generator is, or another network than its weights are of, is
-refused before anything large is built.
+Files may come from anywhere: an invalid description, or one that does not match the weights, is refused before
+anything large is built.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write(generator: Generator, run: Run) -> None:
 
 
 def read(run: Run, device: torch.device | str = "cpu") -> Generator:
-    """Read what `write` wrote. Raises `UserError` where there is no generator or it does not fit its description."""
+    """Read what `write` wrote. Raises `UserError` if there is no generator or it does not match its description."""
     found = run.load(FILE)
     if found is None:
         raise UserError(f"{run.path} holds no trained generator ({FILE}.safetensors); make one with `dmis train`.")
@@ -108,8 +108,8 @@ def _denoiser(
     *,
     coherent: bool,
 ) -> Denoiser:
-    """The denoiser of these weights, in eval mode. Raises `ValueError` where they are of another network."""
-    with torch.device("meta"):  # a wild number in the description must not become a huge network
+    """The denoiser of these weights, in eval mode. Raises `ValueError` if they belong to another network."""
+    with torch.device("meta"):  # an absurd number in the description must not become a huge network
         sketch = build_denoiser(network, image_shape, num_classes, 0, coherent=coherent)
     expected = {name: tensor.shape for name, tensor in sketch.network.state_dict().items()}
     if expected != {name: tensor.shape for name, tensor in weights.items()}:
@@ -122,7 +122,7 @@ def _denoiser(
 def _check_described(
     image_shape: tuple[int, int, int], classes: tuple[str, ...], tensors: Mapping[str, Tensor], temperature: float
 ) -> None:
-    """Raise `ValueError` where a file describes what no generator is."""
+    """Raise `ValueError` unless the description is that of a generator."""
     if not all(1 <= size <= _MOST_SIDE for size in image_shape):
         raise ValueError(f"images of {list(image_shape)} are none")
     if len(classes) < 2 or len(set(classes)) != len(classes):

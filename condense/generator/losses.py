@@ -1,6 +1,6 @@
 """The losses of a generator, pure functions of tensors; one value per image, [B].
 
-`errors` are squared errors summed over pixels, [B, k]; `weight` is lambda(sigma) [B]; `pi` is p(y | x, z) [B, k], which
+`errors` are squared errors summed over pixels, [B, k]; `weight` is lambda(sigma) [B]; `pi` is p(y | x, z) [B, k] and
 never carries gradient. Source: DMIS (2025), https://arxiv.org/abs/2510.03016, Eqs. 10-15.
 """
 
@@ -25,10 +25,10 @@ def mixture_loss(denoised: Tensor, x_0: Tensor, pi: Tensor, weight: Tensor) -> T
 
 
 def directed_mixture_loss(denoised: Tensor, mixed: Tensor, x_0: Tensor, directions: Tensor, weight: Tensor) -> Tensor:
-    """The value of `mixture_loss`, whose gradient reaches D_k with the weight `directions_k` in pi_k's place: [B].
+    """The value of `mixture_loss`, with gradient weights `directions_k` for D_k instead of pi_k: [B].
 
-    Classes that are in `mixed` alone get no gradient. The residual is the whole mixture's either way and vanishes on
-    average where the D_y are right, so the optimum stays for any directions that depend on x_t and z alone.
+    Classes only in `mixed` get no gradient. The residual is that of the whole mixture either way and vanishes on
+    average for the true D_y, so any directions that depend only on x_t and z keep the optimum.
 
     Args:
         denoised: D_k of k classes per image, with gradient [B, k, C, H, W].
@@ -65,7 +65,7 @@ def early_learning_loss(logits: Tensor, target: Tensor, candidates: Tensor, stre
     """`candidate_loss` + strength log(1 - <f, target>): [B].
 
     With one candidate it is the ELR form (DMIS, Eq. 15), -log f_observed + strength log(1 - <f, target>), which lets
-    the belief win against a wrong label; with several it lets it win against a set that misses the truth.
+    the belief outweigh a wrong label; with several, a candidate set that misses the truth.
     Source: Liu et al. (2020), https://arxiv.org/abs/2007.00151, Eq. 9. `target` [B, c] is the EMA network's posterior.
     The inner product is clamped below 1.
     """
@@ -83,7 +83,7 @@ def classification_loss(
 ) -> Tensor:
     """The loss of images whose labels may miss the truth, and candidate loss for the others: [B].
 
-    The former is `forward_loss` where the likelihood p(z | y) [B, c] is given, else `early_learning_loss`.
+    The former is `forward_loss` if the likelihood p(z | y) [B, c] is given, else `early_learning_loss`.
     """
     mask = candidates.float()
     if likelihood is None:

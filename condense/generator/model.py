@@ -49,7 +49,7 @@ def build_denoiser(
 
 
 def _finite(values: Tensor, what: str) -> Tensor:
-    """`values`, or `RunFailed` where one is NaN or infinite: pictures of them would be black, labels all the same."""
+    """`values`, or `RunFailed` if one is NaN or infinite: images would be black and labels all alike."""
     if not bool(values.isfinite().all()):
         raise RunFailed(
             f"The generator gave NaN or infinity for {what}; it is damaged or its training had diverged: restore a "
@@ -68,7 +68,7 @@ def _run_of(run: Run | str | Path) -> Run:
 
 @dataclass
 class Generator:
-    """What training yields and every later command uses.
+    """The result of training, used by every later command.
 
     Attributes:
         denoiser: the EMA network, in eval mode.
@@ -77,13 +77,13 @@ class Generator:
         classes: class names.
         log_prior: log class prior [c].
         transition: label transition matrix [c, c], rows = true class.
-        temperature: of the diffusion classifier.
+        temperature: temperature of the diffusion classifier.
         bf16: whether the network runs under bf16 autocast; errors and posteriors stay float32.
         meta: objective, seed, data fingerprint and cost of the training, for provenance.
         eliminate: margin in nats of early elimination (see `elimination`); None: every class to the end.
-        second: the generator of the second stage, which draws in this one's place; None where there is none.
-        opinion: who else `suggest` asks about labels; None for nobody.
-        noisy_classifier: TDSM's h, whose beliefs are the generator's; None where the denoiser is asked itself.
+        second: the generator of the second stage, which draws instead of this one; None without one.
+        opinion: the second opinion on labels that `suggest` pools; None without one.
+        noisy_classifier: TDSM's h, which gives the generator's beliefs; None if the denoiser gives them.
     """
 
     denoiser: Denoiser
@@ -108,13 +108,13 @@ class Generator:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """The device of the network."""
         return next(self.denoiser.parameters()).device
 
     def _pass_size(self, *, every_class: bool) -> int:
         """Images in one pass: few enough for a CPU's cache or a GPU's free memory.
 
-        `every_class`: whether each is asked for every class, which `Conditional` answers in as many rows.
+        `every_class`: whether each is evaluated for every class, for which `Conditional` needs c rows.
         """
         size = rows_at_once(self.denoiser, self.image_shape, self.device)
         return max(1, size // len(self.classes)) if every_class and not self.denoiser.one_pass else size
@@ -169,8 +169,8 @@ class Generator:
     ) -> npt.NDArray[np.float32]:
         """p(y | x) of uint8 images [n, H, W, C]: float32 [n, c], rows summing to 1.
 
-        With `eliminate` and a network asked for one class at a time, classes that cannot win are dropped on the way;
-        `candidates` bool [n, c] are the classes that a label to be weighed in later allows, see `surviving_logits`.
+        With `eliminate` and a `Conditional` network, classes that cannot win are dropped on the way; `candidates` bool
+        [n, c] are the classes allowed by a label that is combined later, see `surviving_logits`.
         """
         self.check_images(images)
 
@@ -194,7 +194,7 @@ class Generator:
         return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
 
     def _looked_at(self, looks: int) -> int:
-        """Images that fill a pass with `looks` looks at each."""
+        """Images per pass with `looks` views of each."""
         return max(1, self._pass_size(every_class=True) // looks)
 
     def _unit(self, images: Images) -> Tensor:
@@ -210,7 +210,7 @@ class Generator:
         seed: int = 0,
         pairs: int = 1,
     ) -> npt.NDArray[np.float32]:
-        """p(y | x, z), which also weighs the given label: float32 [n, c]."""
+        """p(y | x, z), given image and label: float32 [n, c]."""
         likelihood = supervision_likelihood(supervision, self.transition)
         posterior = torch.from_numpy(
             self.posterior(images, schedule, seed=seed, pairs=pairs, candidates=supervision.candidates)
@@ -218,7 +218,7 @@ class Generator:
         return np.asarray(given_label(posterior, likelihood).numpy(), dtype=np.float32)
 
     def noisy_posterior(self, images: Images) -> npt.NDArray[np.float32]:
-        """p(y | x) by `noisy_classifier`, float32 [n, c]; the label weighed in, TDSM's weights at sigma = 0.
+        """p(y | x) by `noisy_classifier`, float32 [n, c]; combined with the label, TDSM's weights at sigma = 0.
 
         Source: Na et al. (2024), https://arxiv.org/abs/2402.17517, Eq. 9.
         """
@@ -248,10 +248,10 @@ class Generator:
 
         Args:
             labels: int64 [n].
-            seed: of the noise.
-            num_steps: see `heun`, as for `guidance`.
-            guidance: strength of class guidance.
-            start: images [n, H, W, C] that noise of level `start_sigma` is added to and the sampler starts from;
+            seed: seed of the noise.
+            num_steps: steps of the sampler, see `heun`.
+            guidance: strength of class guidance, see `heun`.
+            start: images [n, H, W, C] from which the sampler starts after adding noise of level `start_sigma`;
                 pure noise when None. Source: D4M, Su et al. (2024), https://arxiv.org/abs/2407.15138, Sec. 3.3.
             start_sigma: the first noise level.
         """
@@ -276,7 +276,7 @@ class Generator:
     def _drawn(
         self, x: Tensor, classes: Tensor, num_steps: int, guidance: float, sigma_max: float, part: slice
     ) -> Tensor:
-        """Part of the images that come of x [B, C, H, W]: uint8 [b, H, W, C], on the CPU."""
+        """Part of the images sampled from x [B, C, H, W]: uint8 [b, H, W, C], on the CPU."""
         with frozen_autocast(self.denoiser, self.device, self.bf16):
             drawn = heun(
                 self.denoiser, x[part], classes[part], num_steps=num_steps, guidance=guidance, sigma_max=sigma_max

@@ -228,8 +228,8 @@ class AllClass(nn.Module):
     def __init__(self, shape: UNetShape, channels: int, num_classes: int, coherent: bool = False) -> None:
         super().__init__()
         self.num_classes = num_classes
-        # One more image, added to all: what the classes share is learnt from every sample, not from a c-th of them.
-        # Heads that start equal are a saddle of the classification loss: their errors differ by |D_y - D_y'|^2.
+        # One more image, added to all: shared content is learned from every sample, not from one in c.
+        # Equal initial heads are a saddle of the classification loss: their errors differ by |D_y - D_y'|^2.
         self.unet = UNet(shape, channels, channels * (num_classes + 1), out_scale=0.5, coherent=coherent)
 
     def forward(self, x: Tensor, c_noise: Tensor, augment: Tensor | None, coherence: Tensor | None = None) -> Tensor:

@@ -32,7 +32,7 @@ class NetworkOptions(Options):
     patch: int = Field(1, ge=1, le=64, description="side of the patches folded into channels by the stem")
 
     def shape(self) -> UNetShape:
-        """The same as the plain dataclass that networks take."""
+        """The options as the dataclass that networks take."""
         return UNetShape(self.channels, self.multipliers, self.blocks, self.attention, self.dropout, self.patch)
 
 
@@ -43,8 +43,8 @@ class HelperOptions(Options):
     batch_size: int = Field(128, ge=1, description="images per step")
     learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam at the start; falls along a cosine")
     volume_weight: float = Field(1e-4, ge=0, description="weight of log det T in VolMinNet")
-    matrix_learning_rate: float = Field(0.1, gt=0, description="the same of VolMinNet's matrix, of few parameters")
-    look_every: int = Field(100, ge=1, description="steps between looks at the held-out loss, and checkpoints")
+    matrix_learning_rate: float = Field(0.1, gt=0, description="learning rate of VolMinNet's matrix")
+    look_every: int = Field(100, ge=1, description="steps between evaluations of the held-out loss, and checkpoints")
 
 
 class TrainOptions(Options):
@@ -58,7 +58,7 @@ class TrainOptions(Options):
     batch_size: int = Field(128, ge=1, description="images per step, over all processes")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
-    cooldown: float = Field(0.2, ge=0, le=1, description="last share of the steps, in which it falls to 0")
+    cooldown: float = Field(0.2, ge=0, le=1, description="last share of the steps, in which the rate falls to 0")
     ema_share: float = Field(
         0.05,
         gt=0,
@@ -66,31 +66,31 @@ class TrainOptions(Options):
         description="EMA half-life as a share of the images seen so far, so that short runs forget their start",
     )
     ema_half_life: int = Field(
-        500_000, ge=1, description="longest EMA half-life, in images; counts in runs of 10 million images and more"
+        500_000, ge=1, description="longest EMA half-life, in images; applies to runs of 10 million images and more"
     )
     high_noise_share: float = Field(0.25, ge=0, le=1, description="share of noise levels log-uniform on [1, 80]")
     cold_start: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="first share of the steps, trusting the labels given; min(60 steps, a tenth) at least, 0 for none",
+        description="share of the first steps, trusting the labels given; min(60 steps, a tenth) at least, 0 for none",
     )
     classification_weight: float = Field(1.0, ge=0, description="weight of the classification term")
     noisy_loss: Literal["elr", "forward"] = Field(
         "forward",
         description="classification term of labels that may be wrong: the likelihood of the label under the transition "
-        "matrix, or early-learning regularisation, which knows a few more labels and spoils drawing",
+        "matrix, or early-learning regularisation, which recovers a few more labels and harms drawing",
     )
     elr_strength: float = Field(
         1.0,
         ge=0,
-        description="weight of early-learning regularisation; 0 leaves it out, where nearly all labels are right",
+        description="weight of early-learning regularisation; 0 for none, if nearly all labels are right",
     )
     unlabelled_weight: float = Field(
         0.0, ge=0, description="weight of images without a label in the classification term (self-training)"
     )
     labelled_share: float = Field(
-        0.25, ge=0, le=1, description="least share of images with a label in a batch, where there are others"
+        0.25, ge=0, le=1, description="least share of labelled images in a batch, if some have no label"
     )
     temperature: float = Field(1.0, gt=0, description="temperature of the training classifier")
     posterior_sigmas: tuple[float, ...] = Field(
@@ -108,26 +108,22 @@ class TrainOptions(Options):
     eliminate: float | None = Field(
         3.0,
         ge=0,
-        description="with a network asked for one class at a time, the diffusion classifier drops classes early that "
+        description="with a conditional network, the diffusion classifier drops classes early that "
         "together hold less than exp(-this) of the likeliest one's posterior; none when empty",
     )
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection")
     select: Literal["last", "best"] = Field(
         "last",
-        description="weights kept: the last ones, or, for long runs on few images, those with the lowest held-out loss",
+        description="weights kept: the last, or, for long runs on few images, those with the lowest held-out loss",
     )
-    select_every: int = Field(250, ge=1, description="steps between looks at the held-out loss, for select: best")
-    augment_probability: float = Field(0.0, ge=0, le=1, description="chance of each augmentation")
-    flip: bool = Field(False, description="augmentation mirrors images, where data.flip allows it")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the machine is fast at it")
+    select_every: int = Field(250, ge=1, description="steps between evaluations of the held-out loss, for select: best")
+    augment_probability: float = Field(0.0, ge=0, le=1, description="probability of each augmentation")
+    flip: bool = Field(False, description="whether augmentation mirrors images, if data.flip allows it")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 if the machine is fast at it")
     compile: bool = Field(False, description="torch.compile the network")
-    deterministic: bool = Field(
-        False, description="algorithms alone that give the same bits every time, also on a GPU; slower there"
-    )
+    deterministic: bool = Field(False, description="only deterministic algorithms, also on a GPU; slower there")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    second_opinion: bool = Field(
-        True, description="labels are repaired by VolMinNet's classifier too, where there is one"
-    )
+    second_opinion: bool = Field(True, description="whether VolMinNet's classifier, if any, also repairs labels")
     helper: HelperOptions = HelperOptions()
     coherence: FoldOptions = FoldOptions()
 
@@ -138,12 +134,12 @@ class TrainOptions(Options):
         return self
 
     def augment(self, *, may_flip: bool) -> AugmentOptions:
-        """The same as the plain dataclass that augmentation takes, without mirroring where the data forbid it."""
+        """The options as the dataclass that augmentation takes, without mirroring if the data forbid it."""
         return AugmentOptions(self.augment_probability, self.flip and may_flip)
 
 
 def check_top_k(network: NetworkOptions, train: TrainOptions) -> None:
-    """Raise `UserError` where `top_k` is asked of a network that gives every class in one pass."""
+    """Raise `UserError` for `top_k` with a network that gives every class in one pass."""
     if train.top_k is not None and network.kind == "all-class":
         raise UserError(
             f"train.top_k {train.top_k} saves nothing with an all-class network, which gives every class in one pass; "
@@ -152,7 +148,7 @@ def check_top_k(network: NetworkOptions, train: TrainOptions) -> None:
 
 
 class SecondStage(Options):
-    """A network that only draws, trained after the first one on labels drawn from what that one believes."""
+    """A network for drawing only, trained after the first one on labels drawn from its beliefs."""
 
     network: NetworkOptions = NetworkOptions(kind="conditional")
     train: TrainOptions = TrainOptions()

@@ -1,4 +1,4 @@
-"""How many images pass through a generator's network at once: few enough for the memory there is, halved where not."""
+"""The batch size of a generator's passes: an estimate of what fits in memory, halved on running out."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from condense.machine import free_device_bytes
 
 CPU_ROWS = 200  # more leave a CPU's cache
 MOST_ROWS = 4000  # more do not fill a GPU any better
-SHARE = 0.6  # of the free memory that a pass may take by the estimate
+SHARE = 0.6  # of the free memory, the most a pass may need by the estimate
 WORKING_MAPS = 10  # of the largest size that a block holds at once: inputs, their norm, activation and cast, outputs
 
 
 def bytes_per_row(denoiser: Denoiser, image_shape: tuple[int, int, int]) -> int:
     """An upper estimate of the memory one row of a pass without gradient takes, in float32.
 
-    The encoder's outputs wait for the decoder; a block of the widest level holds `WORKING_MAPS` maps of its size; the
-    images that come out are held four times.
+    The encoder's outputs are kept for the decoder; a block of the widest level holds `WORKING_MAPS` maps of its size;
+    output images are held four times.
 
     Args:
-        denoiser: whose network it is.
+        denoiser: the denoiser.
         image_shape: (C, H, W).
     """
     shape, (channels, height, width) = denoiser.network.unet.shape, image_shape
@@ -37,7 +37,7 @@ def bytes_per_row(denoiser: Denoiser, image_shape: tuple[int, int, int]) -> int:
 
 
 def rows_at_once(denoiser: Denoiser, image_shape: tuple[int, int, int], device: torch.device) -> int:
-    """Rows of one pass without gradient: what a CPU's cache or the free memory of a GPU holds."""
+    """Rows of one pass without gradient that fit a CPU's cache or a GPU's free memory."""
     if device.type == "cpu":
         return CPU_ROWS
     free = free_device_bytes(device)
@@ -47,10 +47,10 @@ def rows_at_once(denoiser: Denoiser, image_shape: tuple[int, int, int], device: 
 
 
 def in_parts(work: Callable[[slice], Tensor], count: int, at_once: int) -> list[Tensor]:
-    """`work` on `count` things, `at_once` of them at a time; half as many from there on where memory does not do.
+    """`work` on `count` items, `at_once` at a time; halved for the rest whenever memory runs out.
 
     Raises:
-        torch.OutOfMemoryError: it does not do for a single one.
+        torch.OutOfMemoryError: memory does not suffice for a single item.
     """
     parts, start = [], 0
     while start < count:
@@ -66,7 +66,7 @@ def in_parts(work: Callable[[slice], Tensor], count: int, at_once: int) -> list[
 
 
 def _tried(work: Callable[[slice], Tensor], part: slice, *, last: bool) -> Tensor | None:
-    """The work's result, or None where memory did not do; nothing of the failed try is held when this returns."""
+    """The work's result, or None if memory ran out; the failed attempt holds no memory afterwards."""
     try:
         return work(part)
     except torch.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""What a generator remembers of its training, for provenance and cost."""
+"""A generator's record of its training, for provenance and cost."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from condense.run import JSON
 
 
 class TrainingRecord(TypedDict, total=False):
-    """Written by the loop and by what drives it; a generator taken from a loop alone has the first lines only."""
+    """Written by the loop and its driver; a generator taken from the loop alone has only the first fields."""
 
     objective: str
     seed: int
     steps: int
     selected_step: int
     held_out_loss: float
-    seconds: float  # what was prepared included, as in the counts below
+    seconds: float  # prerequisites included, as in the counts below
     prepared_seconds: dict[str, float]
     evaluations: int
     images_seen: int

@@ -22,8 +22,8 @@ def sigma_steps(num_steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float =
 def denoise_guided(denoiser: Denoiser, x: Tensor, sigma: Tensor, classes: Tensor, guidance: float) -> Tensor:
     """D_y + guidance (D_y - mean over classes of D): [B, C, H, W]; guidance 0 is plain conditional sampling.
 
-    Classifier-free guidance (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598) with the class mean in the
-    unconditional network's place: the two agree where the class is undecided, at high noise.
+    Classifier-free guidance (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598) with the class mean instead of the
+    unconditional network: the two agree at high noise, where the class is undecided.
     """
     if guidance == 0:
         return denoiser.one_class(x, sigma, classes)
@@ -46,7 +46,7 @@ def heun(
 
     Args:
         denoiser: in eval mode.
-        x: normal of standard deviation `sigma_max` [B, C, H, W], around images where those are to be varied.
+        x: noise of standard deviation `sigma_max` [B, C, H, W], added to images if those are to be varied.
         classes: int64 [B].
         num_steps: N; 2N - 1 evaluations per image.
         guidance: see `denoise_guided`.

@@ -1,10 +1,10 @@
-"""Where a diffusion classifier may look instead of everywhere: Theorem 3's diagnostic, and the DDPM form of Theorem 2.
+"""The time steps a diffusion classifier needs: Theorem 3's diagnostic, and the DDPM form of Theorem 2.
 
 With ħ(τ, y) = w_τ E ‖D(x_0 + σ_τ ε, σ_τ, y) - x_0‖², the weighted error at a time step τ,
 
     ERR(l, r, y) = E[ħ(τ, y) | τ in [l, r]] - (ħ(l, y) + ħ(r, y)) / 2,
 
-which is near 0 where the two ends of an interval say what its inside says. In EDM's form τ is the noise level, ln τ is
+which is near 0 if the ends of an interval represent its inside. In EDM's form τ is the noise level, ln τ is
 normal and w_τ = λ(τ); in DDPM's τ is uniform on [0, 1], its noise level that of the variance-preserving process, and
 w_τ = 1 / σ_τ², the weight of a squared error of the predicted noise.
 Source: "Learning Robust Diffusion Models from Imprecise Supervision", https://arxiv.org/abs/2510.03016, Theorems 2
@@ -39,12 +39,12 @@ def ddpm_interval(width: float) -> tuple[float, float]:
 
 
 def edm_look(tau: float) -> Schedule:
-    """One look at noise level τ, of weight λ(τ)."""
+    """A schedule of one noise level τ, of weight λ(τ)."""
     return Schedule((tau,), (1.0,))
 
 
 def ddpm_look(tau: float) -> Schedule:
-    """One look at DDPM's time step τ in (0, 1]: noise level σ = (exp(19.9 τ² / 2 + 0.1 τ) - 1)^½, of weight 1 / σ²."""
+    """DDPM's one time step τ in (0, 1]: noise level σ = (exp(19.9 τ² / 2 + 0.1 τ) - 1)^½, of weight 1 / σ²."""
     sigma = math.sqrt(math.expm1(_BETA_SLOPE * tau**2 / 2 + _BETA_MIN * tau))
     return Schedule((sigma,), (1 / (sigma**2 * float(loss_weight(torch.tensor(sigma, dtype=torch.float64)))),))
 

@@ -6,10 +6,10 @@ A method is a file here (or any importable module, named by its dotted path) wit
 - `condense(train, ipc, options, seed, run) -> CondensedSet`;
 - a docstring that names its source.
 
-It may also have `evaluations(train, ipc, options) -> int`: how many images will pass through networks, foretold for
-`--dry-run` without looking at a pixel; `stages(train, ipc, options)`, the same by the name of its progress bar where it
-has several, a sequence of pairs; and `check(train, ipc, options)`, which raises `UserError` before any work where
-it cannot do with such labels or classes.
+It may also have `evaluations(train, ipc, options) -> int`: the number of images that will pass through networks, for
+`--dry-run`, without looking at a pixel; `stages(train, ipc, options)`, the same as a sequence of (progress bar, number)
+pairs if it has several bars; and `check(train, ipc, options)`, which raises `UserError` before any work if the method
+cannot handle such labels or classes.
 
 `condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports
 progress and keeps checkpoints through `run`, and returns `ipc` images per class in class-major order, most easily by
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from condense.errors import UserError
 
-if TYPE_CHECKING:  # the command line asks for the names, and must not load torch for its help
+if TYPE_CHECKING:  # the command line needs the names for its help, without loading torch
     from condense.data.types import TrainingSet
     from condense.options import Options as BaseOptions
     from condense.run import Run
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # the command line asks for the names, and must not load torc
 
 
 class Method(Protocol):
-    """What a method's module offers."""
+    """The interface of a method's module."""
 
     Options: type[BaseOptions]
 
@@ -55,7 +55,7 @@ _trusted: set[str] = set()
 
 
 def trust(given: Iterable[object]) -> None:
-    """Note methods that the user named by hand: `load` imports modules of his own among them in this process."""
+    """Note methods the user named by hand: `load` may import the user's own modules among them in this process."""
     _trusted.update(name for name in given if isinstance(name, str))
 
 
@@ -68,10 +68,9 @@ def load(name: str, *, own: bool = False) -> Method:
     """Import one method by file name; or a module of the user's: a file in the current folder, or a dotted path.
 
     Args:
-        name: of the method.
-        own: whether a module outside this folder may be imported, which runs its code, although `trust` was not told
-            of it: only for names that the user gave by hand, never for those of a recipe or a run folder, which may be
-            a stranger's.
+        name: name of the method.
+        own: whether a module outside this folder may be imported, which runs its code, without `trust`: only for names
+            that the user gave by hand, never for those of a recipe or a run folder, which may be a stranger's.
 
     Raises:
         UserError: there is no such method, it cannot be imported, or it lacks `Options` or `condense`.
@@ -98,7 +97,7 @@ def _may_be_of_the_user(name: str) -> bool:
 
 
 def _module_of_the_user(name: str) -> ModuleType:
-    """Imported from where Python looks, or else from the current folder."""
+    """Import from Python's path, or else from the current folder."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

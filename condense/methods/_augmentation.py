@@ -17,10 +17,10 @@ def check_augmentation(strategy: str) -> str:
 
 
 def augmentation_for(strategy: str, images: ImageData) -> str | None:
-    """What is left of `strategy` on these images; None for nothing."""
+    """The part of `strategy` that suits these images; None for nothing."""
     return None if strategy == NONE else allowed(strategy, may_flip=images.may_flip) or None
 
 
 def per_image(strategy: str | None) -> Augment | None:
-    """One random operation of `strategy` a batch, its parameters drawn for each image; None for none."""
+    """One random operation of `strategy` per batch, with parameters drawn per image; None for none."""
     return None if strategy is None else lambda x, generator: independent(x, strategy, generator)

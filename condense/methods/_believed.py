@@ -1,4 +1,4 @@
-"""Which real images stand for a class by what is believed of them, whatever their labels say."""
+"""The real images that represent a class by beliefs about them, whatever their labels."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from condense.run import peak_memory_bytes
 from condense.sets.condensed_set import Cost
 
 SURE = 0.95
-"""Least belief in a class of an image that stands for it, where the class has enough of them."""
+"""Least belief in its class of a representing image, if the class has enough of them."""
 
 
 def labelling_cost(fitted: Labeller) -> Cost:
-    """What a labeller took to train and to ask."""
+    """The cost of training and querying a labeller."""
     return Cost(fitted.seconds, fitted.network_evaluations, peak_memory_bytes(), fitted.images_seen)
 
 
 def believed_members(beliefs: Beliefs, classes: Sequence[str], ipc: int) -> list[Labels]:
     """Indices of each class's images: int64 each, ascending.
 
-    Those believed to be of the class with more than `SURE`; where there are fewer than `ipc`, the `ipc` likeliest ones
-    and all that are as likely as the last of them.
+    Those whose belief in the class exceeds `SURE`; if there are fewer than `ipc`, the `ipc` likeliest ones and all
+    that are as likely as the last of them.
 
     Args:
         beliefs: p(y | x, z), float32 [n, c].
         classes: their names.
-        ipc: images wanted of each class.
+        ipc: images per class.
 
     Raises:
         UserError: fewer than `ipc` images can be of a class at all.

@@ -1,6 +1,6 @@
-"""Condensing by choice: the real images whose features stand for their class. Shared by `herding` and `kcenter`.
+"""Coreset selection: the real images whose features represent their class. Shared by `herding` and `kcenter`.
 
-The features are those of a network trained on the whole training set. Where labels are noisy, so are the classes
+The features are those of a network trained on the whole training set. Noisy labels also affect the classes
 chosen from, their means, and the network itself: the choice is made as published, by observed label, and
 `--clean-first oracle` shows what the noise costs.
 """
@@ -28,7 +28,7 @@ Pick = Callable[[Features, int], Indices]
 
 
 class CoresetOptions(Options):
-    """Options of a method that chooses by features."""
+    """Options of coreset selection by features."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}}
 

@@ -20,8 +20,8 @@ def random_crops(images: Images, count: int, side: int, generator: torch.Generat
 
     Args:
         images: uint8 [n, H, H, C], any number of channels.
-        count: crops of each image.
-        side: height and width of what is returned.
+        count: crops per image.
+        side: height and width of the result.
         generator: a CPU generator.
 
     Returns:
@@ -44,7 +44,7 @@ def random_crops(images: Images, count: int, side: int, generator: torch.Generat
 
 
 def resized(images: Images, side: int) -> Images:
-    """Images uint8 [n, H, H, C] brought to `side`: bilinear, antialiased, rounded."""
+    """Images uint8 [n, H, H, C] resized to `side`: bilinear, antialiased, rounded."""
     if images.shape[1] == side:
         return images
     pixels = planes(images)

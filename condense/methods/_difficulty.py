@@ -1,9 +1,9 @@
-"""Choosing real images by how hard they are to learn: what `el2n`, `forgetting` and `ccs` have in common.
+"""Selection of real images by how hard they are to learn, shared by `el2n`, `forgetting` and `ccs`.
 
-A network is trained on all images under their labels as given, and what it makes of each image on the way is taken
-down. Wrong labels are hard to learn: expect methods that keep the hardest images to suffer from them most.
+A network is trained on all images with their given labels, and its outputs for each image are recorded on the way.
+Wrong labels are hard to learn: expect methods that keep the hardest images to suffer from them most.
 
-Departure from all three papers: a choice is made within each observed class, so that sets stay balanced.
+Departure from all three papers: selection is within each observed class, so that sets stay balanced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from condense import rng
 from condense.augment import allowed, check_strategy
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit, make_optimizer, predict
+from condense.classifiers.fit import FitOptions, Sitting, Teaching, fit, make_optimizer, predict
 from condense.classifiers.teacher import augmentation
 from condense.data.types import Labels, TrainingSet
 from condense.machine import best_device
@@ -42,32 +42,32 @@ Scores = npt.NDArray[np.float64]
 
 
 class Record(Protocol):
-    """What is taken down while one network learns, and the scores that come of it.
+    """The record made while one network learns, and the scores computed from it.
 
     Attributes:
-        tensors: what has been taken down so far, changed in place; empty where only the trained network matters.
+        tensors: the record so far, changed in place; empty if only the trained network matters.
     """
 
     tensors: dict[str, Tensor]
 
     def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take down a batch: numbers int64 [B] of its images, each once, logits float32 [B, c], labels int64 [B]."""
+        """Record a batch: indices int64 [B] of its images, each once, logits float32 [B, c], labels int64 [B]."""
         ...
 
     def scores(self, logits: Callable[[], Tensor]) -> Scores:
-        """A score for each image [n]; `logits` asks the trained network about all of them, float32 [n, c]."""
+        """A score per image [n]; `logits()` gives the trained network's logits of all of them, float32 [n, c]."""
         ...
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How hard an image is, and which ones are taken for it.
+    """A measure of difficulty, and the selection by it.
 
     Attributes:
-        method: its name.
-        record: an empty record for images of given labels, int64 [n].
-        pick: of the scores [m] of a class, how many, and a generator, the places of the chosen ones.
-        looks_after: how often a record's `scores` show each image to the network.
+        method: name of the method.
+        record: makes an empty record for images with given labels, int64 [n].
+        pick: maps scores [m] of a class, a count and a generator to the indices of the chosen images.
+        looks_after: evaluations per image by a record's `scores`.
     """
 
     method: str
@@ -77,7 +77,7 @@ class Measure:
 
 
 class DifficultyOptions(Options):
-    """The networks whose learning is watched."""
+    """The networks whose training is recorded."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"networks": 1, "epochs": 1}
 
@@ -88,7 +88,7 @@ class DifficultyOptions(Options):
     learning_rate: float = Field(0.01, gt=0, description="learning rate of SGD with momentum 0.9 at the start")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
-        "crop_flip", description="applied to every image, one after the other; digits are never flipped"
+        "crop_flip", description="augmentations applied in turn to every image; digits are never flipped"
     )
 
     @field_validator("backbone")
@@ -119,9 +119,9 @@ def choose_by_difficulty(
         train: images and labels.
         ipc: images per class.
         options: see `DifficultyOptions`.
-        seed: of all randomness.
-        run: its folder keeps the network in training, its record, and the scores of those before it.
-        measure: of difficulty.
+        seed: random seed.
+        run: its folder keeps the network in training, its record, and the scores of earlier networks.
+        measure: the measure of difficulty.
 
     Raises:
         UserError: a class has fewer than `ipc` images, or labels are partial; the checkpoint is of another run.
@@ -165,12 +165,12 @@ def choose_by_difficulty(
 
 
 class Watch:
-    """The labelled images, and networks trained on them one after the other while a record is kept.
+    """Trains networks one after the other on the labelled images while keeping a record.
 
     Attributes:
-        index: numbers of the images with a label, int64 [n].
+        index: indices of the images with a label, int64 [n].
         labels: their labels, int64 [n].
-        scores: by the finished networks, [n] each.
+        scores: scores by the finished networks, [n] each.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Watch:
         self._optimizer = make_optimizer(self._network, self.fit_options())
 
     def plan(self, title: str) -> LoopPlan:
-        """How long all networks are trained."""
+        """The length of training of all networks."""
         epochs, count = self._options.epochs, self._options.networks
 
         def place(done: int) -> str:
@@ -208,7 +208,7 @@ class Watch:
         return LoopPlan(title, count * epochs, SAVE_EVERY, place=place)
 
     def epochs(self) -> Iterator[Step]:
-        """Train the networks that are left, yielding after every epoch."""
+        """Train the remaining networks, yielding after every epoch."""
         options, data = self._options, self._images
         targets = torch.stack([self.labels, torch.arange(len(self.labels))], 1)
         while (number := len(self.scores)) < options.networks:
@@ -218,11 +218,9 @@ class Watch:
                 targets,
                 self.fit_options(),
                 seed=rng.derive(self._seed, "difficulty order", number),
-                augment=augmentation(allowed(options.augment, may_flip=data.may_flip)),
-                loss=self._loss,
+                teaching=Teaching(augmentation(allowed(options.augment, may_flip=data.may_flip)), loss=self._loss),
                 device=self._device,
-                optimizer=self._optimizer,
-                first_epoch=self._epoch + 1,
+                sitting=Sitting(self._optimizer, self._epoch + 1),
             ):
                 self._epoch = epoch.epoch
                 if epoch.epoch == options.epochs:
@@ -267,6 +265,6 @@ class Watch:
 
 
 def hardest(scores: Scores, count: int, generator: np.random.Generator) -> Labels:
-    """Places of the `count` highest scores, int64; equal ones in random order."""
+    """Indices of the `count` highest scores, int64; ties in random order."""
     mixed = generator.permutation(len(scores))
     return mixed[np.argsort(-scores[mixed], kind="stable")[:count]].astype(np.int64)

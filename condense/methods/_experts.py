@@ -1,7 +1,7 @@
 """Expert trajectories for MTT: networks trained on the real images, with a snapshot after every epoch.
 
-A snapshot is a file, written once, so that training goes on where it stopped and matching reads two snapshots at a
-time: in experts/ in the run folder, or in a folder that runs of other sizes share. Without either they stay in memory.
+A snapshot is a file, written once, so that training resumes where it stopped and matching reads two snapshots at a
+time. Files lie in experts/ in the run folder, or in a folder shared by runs of other sizes; else they stay in memory.
 Source: Cazenavette et al. (2022), section 3.1, https://arxiv.org/abs/2203.11932.
 """
 
@@ -20,27 +20,27 @@ import torch
 from torch import Tensor
 
 from condense import rng
-from condense.classifiers.fit import Augment, Epoch, FitOptions, fit
+from condense.classifiers.fit import Augment, Epoch, FitOptions, Sitting, Teaching, fit
 from condense.classifiers.networks import Network
 from condense.errors import RunFailed
 from condense.resumable import Loop, LoopPlan, Step
 from condense.run import JSON, Run
 
 FOLDER = "experts"
-KEPT_BYTES = 2**30  # of snapshots on the device, those used last; a ConvNet-3 of 28x28 has 1.3 MB
+KEPT_BYTES = 2**30  # of most recently used snapshots on the device; a ConvNet-3 for 28x28 has 1.3 MB
 
 Parameters = dict[str, Tensor]
 
 
 def expert_folder(run: Run, shared: Path | None, whose: Mapping[str, JSON]) -> Path | None:
-    """Where the experts of a run lie: in its own folder, or among others below `shared`, by all they depend on."""
+    """Folder of a run's experts: in its own folder, or below `shared` under a name of all they depend on."""
     if shared is None:
         return None if run.path is None else run.path / FOLDER
     return shared / sha256(json.dumps(whose, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class Snapshots:
-    """Parameters of every expert after every epoch, of which 0 is the start.
+    """Parameters of every expert after every epoch, epoch 0 being the start.
 
     Args:
         folder: where their files are; in memory when None.
@@ -52,19 +52,19 @@ class Snapshots:
         self._ready: OrderedDict[tuple[str, str], Parameters] = OrderedDict()
 
     def clear(self) -> None:
-        """Remove what another run left in the folder."""
+        """Remove another run's files from the folder."""
         self._ready.clear()
         for file in [] if self._run.path is None else self._run.path.glob("*.safetensors"):
             file.unlink()
 
     def has(self, expert: int, epoch: int) -> bool:
-        """Whether there is this snapshot."""
+        """Whether this snapshot exists."""
         name = _name(expert, epoch)
         return name in self._memory if self._run.path is None else (self._run.path / f"{name}.safetensors").exists()
 
     def put(self, expert: int, epoch: int, network: Network, seconds: float) -> None:
-        """Keep a copy of the network's parameters as they are now, and how long all training took until then."""
-        # In the order a file gives them back, so that sums over them come out alike.
+        """Keep a copy of the network's present parameters and the seconds of all training so far."""
+        # In the order of a file, so that sums over them agree to the bit.
         self._ready.clear()
         copies = {name: value.detach().cpu().clone() for name, value in sorted(network.named_parameters())}
         if self._run.path is None:
@@ -72,9 +72,9 @@ class Snapshots:
         self._run.save(_name(expert, epoch), copies, {"seconds": seconds})
 
     def parameters(self, expert: int, epoch: int, device: torch.device | str = "cpu") -> Parameters:
-        """The parameters by name, on `device`, not to be changed in place. Raises `RunFailed` where the file is gone.
+        """The parameters by name, on `device`, not to be changed in place. Raises `RunFailed` if the file is gone.
 
-        Those used last stay on the device, up to `KEPT_BYTES`.
+        The most recently used stay on the device, up to `KEPT_BYTES`.
         """
         key = _name(expert, epoch), str(device)
         if key not in self._ready:
@@ -99,16 +99,16 @@ class Snapshots:
 
 @dataclass(frozen=True)
 class Experts:
-    """Networks to be trained, and on what.
+    """The experts to train and their training data.
 
     Attributes:
-        count: how many.
-        new_network: the untrained network of an expert.
+        count: number of experts.
+        new_network: makes the untrained network of an expert.
         images: normalised float32 [n, C, H, W].
         labels: int64 [n].
-        options: schedule "constant" and no momentum.
+        options: training options; schedule "constant" and no momentum.
         augment: see `fit`.
-        seed: expert e and its order of images depend on (seed, e).
+        seed: the initial weights and image order of expert e depend on (seed, e).
     """
 
     count: int
@@ -128,25 +128,25 @@ class Experts:
             self.labels,
             self.options,
             seed=seed,
-            augment=self.augment,
+            teaching=Teaching(self.augment),
             device=device,
-            first_epoch=first,
+            sitting=Sitting(first_epoch=first),
         )
 
 
 def train_experts(experts: Experts, snapshots: Snapshots, run: Run) -> float:
-    """Train all experts, as far as their snapshots are missing.
+    """Train all experts whose snapshots are missing.
 
-    Plain SGD at a constant rate has no state besides the weights, so an expert goes on from its last snapshot as if
-    it had not been interrupted.
+    Plain SGD at a constant learning rate has no state besides the weights, so an expert resumes from its last snapshot
+    as if it had not been interrupted.
 
     Args:
         experts: see `Experts`.
-        snapshots: what there is, and where new ones go.
+        snapshots: existing snapshots, and the place for new ones.
         run: for progress.
 
     Returns:
-        Seconds it took, in all sittings.
+        Seconds of training, in all sessions.
 
     Raises:
         Interrupted: stopped by Ctrl-C after an epoch.
@@ -165,7 +165,7 @@ def train_experts(experts: Experts, snapshots: Snapshots, run: Run) -> float:
 
 
 class _Stopwatch:
-    """Seconds of all sittings, counted up to the last snapshot."""
+    """Seconds of all sessions, counted up to the last snapshot."""
 
     def __init__(self) -> None:
         self.seconds, self._since = 0.0, time.perf_counter()
@@ -180,7 +180,7 @@ class _Stopwatch:
 
 
 def _missing_epochs(experts: Experts, snapshots: Snapshots, spent: _Stopwatch) -> Iterator[Step]:
-    """Train what has no snapshot yet, and keep one after every epoch."""
+    """Train epochs without a snapshot, and keep one after each."""
     epochs = experts.options.epochs
     for expert in range(experts.count):
         done = _last_epoch(snapshots, expert, epochs)
@@ -197,7 +197,7 @@ def _missing_epochs(experts: Experts, snapshots: Snapshots, spent: _Stopwatch) -
 
 
 def _on_device(parameters: Parameters, device: torch.device) -> Parameters:
-    """The same on `device`, all by one copy where that is not the CPU."""
+    """The same on `device`, in one copy unless that is the CPU."""
     if device.type == "cpu":
         return parameters
     flat = torch.cat([value.flatten() for value in parameters.values()]).to(device)

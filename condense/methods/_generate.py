@@ -1,9 +1,9 @@
-"""Condensing with a generator: draw a pool a class, drop what the generator itself disowns, choose representatives.
+"""Condensing with a generator: draw a pool per class, drop samples its classifier rejects, choose representatives.
 
-Shared by `dmis`, `vanilla`, `tdsm` and `cad`, which differ in how their generator is trained. How images are drawn from
-it is no part of that: a second network that only draws, prototypes to start from, a pool, an agreement filter and a
-choice are the same for all four (`drawn: alike`), or none of them has any of these, as in the papers (`drawn:
-as-published`). What was chosen may be the start of images learned by ridge regression on beliefs (`refine`).
+Shared by `dmis`, `vanilla`, `tdsm` and `cad`, which differ only in how their generator is trained. All four draw images
+in the same way, with a second network for drawing, prototypes to start from, a pool, an agreement filter and a choice
+(`drawn: alike`), or without any of these, as in the papers (`drawn: as-published`). The chosen images may be refined
+by ridge regression on beliefs (`refine`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from condense.sets.condensed_set import CondensedSet, Cost
 
 MAX_ROUNDS = 4
 REFINED = "refine"  # folder
-SURE = 0.9  # least belief in a class of an image that stands for it
+SURE = 0.9  # least belief in its class of a representing image
 
 Drawn: TypeAlias = Literal["alike", "as-published"]
 
@@ -56,8 +56,8 @@ class DrawOptions(Options):
         le=SIGMA_MAX,
         description="noise level at which sampling starts from noised class prototypes; pure noise when empty",
     )
-    agree: bool = Field(True, description="drop samples that the generator's classifier gives to another class")
-    choose: Choice = Field("kmeans", description="none, surest, kmeans or herding among the samples left")
+    agree: bool = Field(True, description="drop samples that the generator's classifier assigns to another class")
+    choose: Choice = Field("kmeans", description="none, surest, kmeans or herding among the remaining samples")
     features: Literal["pixels", "network"] = Field(
         "network", description="space of kmeans and herding: pixels, or a random ConvNet-3's outputs"
     )
@@ -67,7 +67,7 @@ PLAIN: Mapping[str, Any] = {
     "second_stage": None,
     "draw": {"pool": 1.0, "agree": False, "choose": "none", "prototype_sigma": None},
 }
-"""What `drawn: as-published` stands for: samples of the trained network from pure noise, taken as they come."""
+"""What `drawn: as-published` stands for: samples of the trained network from pure noise, unselected."""
 
 
 class GeneratorOptions(Options):
@@ -88,11 +88,11 @@ class GeneratorOptions(Options):
         "plain samples of the network that was trained",
     )
     second_stage: SecondStage | None = Field(
-        None, description="a network that only draws, trained on what the first one believes; none when empty"
+        None, description="a network for drawing only, trained on the first one's beliefs; none when empty"
     )
     draw: DrawOptions = DrawOptions()
     refine: RidgeOptions | None = Field(
-        None, description="learn the images further, as frepo does, from those chosen; they stay as drawn when empty"
+        None, description="refine the chosen images as frepo does; they stay as drawn when empty"
     )
 
     @model_validator(mode="before")
@@ -105,12 +105,12 @@ class GeneratorOptions(Options):
 
     @model_validator(mode="after")
     def _network_fits_training(self) -> GeneratorOptions:
-        if self.generator is None:  # told before anything is trained beforehand
+        if self.generator is None:  # reported before any training
             check_top_k(self.network, self.train)
         return self
 
     def train_options(self, objective: ObjectiveName) -> TrainOptions:
-        """`train` with the method's own objective: the method decides it, not the recipe."""
+        """`train` with the method's own objective, which the recipe cannot change."""
         return self.train.model_copy(update={"objective": objective})
 
 
@@ -162,7 +162,7 @@ def condense_with_generator(
 
 
 def _refined(made: CondensedSet, train: TrainingSet, options: RidgeOptions, seed: int, run: Run) -> CondensedSet:
-    """The images of a set learned further on what `train` believes; its record with what that took."""
+    """The set with its images refined on the beliefs of `train`, and the cost added to its record."""
     check_square(train)
     told, preprocessing = made.provenance, made.preprocessing
     reals = RealImages(train, preprocessing, 1, best_device(), believed_members(train.believed(), made.classes, 1))
@@ -183,7 +183,7 @@ def _reused(folder: Run, method: str) -> Generator:
 
 
 def _cost(generator: Generator, drawn: int, seconds: float) -> Cost:
-    """What drawing took plus the generator's training, also when that was reused or done in several sittings."""
+    """The cost of drawing plus that of the generator's training, even if reused or done in several sessions."""
     stages = [generator] if generator.second is None else [generator, generator.second]
     trainings = [stage.meta for stage in stages]
     return Cost(
@@ -200,9 +200,9 @@ def pool_size(ipc: int, options: DrawOptions) -> int:
 
 
 def class_prototypes(images: Images, known: np.ndarray, count: int, seed: int) -> list[Images]:
-    """For each class `count` mean images of k-means clusters of the training images believed to be of it.
+    """For each class, `count` mean images of k-means clusters of the training images believed to be of it.
 
-    Images count from a belief of 0.9 on, or at least the `count` likeliest ones do. Clusters are of pixels, the largest
+    Images count from a belief of 0.9, or at least the `count` likeliest ones do. Clusters are of pixels, the largest
     first; a class with fewer images than `count` repeats its own. Source: D4M, Su et al. (2024),
     https://arxiv.org/abs/2407.15138, Sec. 3.2, there in a latent space and with the labels as given.
 
@@ -210,7 +210,7 @@ def class_prototypes(images: Images, known: np.ndarray, count: int, seed: int) -
         images: uint8 [n, H, W, C].
         known: p(y | x, z) [n, c].
         count: prototypes per class.
-        seed: of k-means.
+        seed: seed of k-means.
 
     Returns:
         uint8 [count, H, W, C] for each class.
@@ -242,7 +242,7 @@ def draw_and_choose(
     """`ipc` images per class: uint8 [c * ipc, H, W, C] in class-major order, and notes for the record.
 
     Classes whose pool has fewer than `ipc` agreeing samples are drawn again, up to three times; if that does not
-    suffice the surest disowned samples fill the gap (their number is noted). `prototypes` are the images of each class
+    suffice, the surest rejected samples fill the gap (their number is noted). `prototypes` are the images of each class
     that sampling starts from, noised to `options.prototype_sigma`; one image is drawn from each.
     """
     num_classes = len(generator.classes)
@@ -292,7 +292,7 @@ def embed(images: Images, space: str, seed: int) -> Features:
     """Features [m, F] of uint8 images: flattened pixels, or outputs of a randomly initialised ConvNet-3.
 
     Random ConvNets are the feature space of distribution matching (Zhao & Bilen 2023,
-    https://arxiv.org/abs/2110.04181); they need no labels, so nothing imprecise can enter.
+    https://arxiv.org/abs/2110.04181); they need no labels, so imprecise ones cannot matter.
     """
     pixels = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
     if space == "pixels":

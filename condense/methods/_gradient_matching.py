@@ -8,9 +8,8 @@ with T_y a batch of real images of class y and D of `_matching.gradient_distance
 `inner` epochs of SGD on θ with S as its data. Under `dsa` S_y and T_y pass through one augmentation, and the network
 is trained on augmented S.
 
-Images should have 16 pixels per side or more: below, ConvNet-3's last instance norm sees maps of 2x2, and such
-gradients lead nowhere. Digits, one image a class, a network trained on the set is right on: random images 77 %; dsa
-11 % at 8x8 (100 iterations) and 93 % at 16x16 (60 iterations, `--image-size 16`, 64 real images per class and step).
+Images should have 16 pixels per side or more: below, ConvNet-3's last instance norm sees maps of 2x2, whose gradients
+are of no use (docs/decisions.md).
 Sources: Zhao, Mopuri & Bilen (2021), Algorithm 1, https://arxiv.org/abs/2006.05929; Zhao & Bilen (2021),
 https://arxiv.org/abs/2102.08259.
 """
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from condense import rng
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit, has_batch_norm
+from condense.classifiers.fit import FitOptions, Teaching, fit, has_batch_norm
 from condense.data.types import TrainingSet
 from condense.machine import best_device
 from condense.methods._augmentation import augmentation_for, per_image
@@ -54,28 +53,28 @@ Start = Literal["noise", "real"]
 
 @dataclass(frozen=True)
 class Loops:
-    """Steps on the images an iteration, and epochs of the network between two of them."""
+    """Steps on the images per iteration, and epochs of the network between two of them."""
 
     outer: int
     inner: int
 
 
 PUBLISHED_LOOPS = {
-    1: Loops(1, 1),  # one step on the images, so the network is never trained
+    1: Loops(1, 1),  # one step on the images: the network is never trained
     10: Loops(10, 50),
     20: Loops(20, 25),
     30: Loops(30, 20),
     40: Loops(40, 15),
     50: Loops(50, 10),
 }
-"""By images per class, as in the public code of DC and DSA."""
+"""Settings by ipc, as in the public code of DC and DSA."""
 
 
 class GradientMatchingOptions(LearnOptions):
-    """Options of `dc` and `dsa`; those left empty go by ipc."""
+    """Options of `dc` and `dsa`; empty ones depend on ipc."""
 
     iterations: int = Field(1000, ge=1, description="fresh networks")
-    outer: int | None = Field(None, ge=1, description="steps on the images an iteration; by ipc when empty")
+    outer: int | None = Field(None, ge=1, description="steps on the images per iteration; by ipc when empty")
     inner: int | None = Field(None, ge=1, description="epochs of the network between two of them; by ipc when empty")
     lr_img: float = Field(0.1, gt=0, description="learning rate of the images, in normalised space")
     lr_net: float = Field(0.01, gt=0, description="learning rate of the network, plain SGD")
@@ -83,7 +82,7 @@ class GradientMatchingOptions(LearnOptions):
     net_batch: int = Field(256, ge=1, description="learned images per step of the network")
 
     def loops(self, table: Mapping[int, Loops], ipc: int) -> tuple[Loops, dict[str, JSON]]:
-        """The loops asked for or the table's, and a note of them."""
+        """The loops set, else the table's, and a note of them."""
         row, by_ipc = nearest_row(table, ipc)
         loops = Loops(self.outer or by_ipc.outer, self.inner or by_ipc.inner)
         given = self.outer is not None and self.inner is not None
@@ -102,7 +101,7 @@ def matching(train: TrainingSet, ipc: int, options: GradientMatchingOptions, loo
 
 
 @dataclass(frozen=True)
-class Variant:
+class MatchingMethod:
     """What tells one method of gradient matching from another.
 
     Attributes:
@@ -121,16 +120,16 @@ class Variant:
 
 
 def match_gradients(
-    train: TrainingSet, ipc: int, options: GradientMatchingOptions, seed: int, run: Run, variant: Variant
+    train: TrainingSet, ipc: int, options: GradientMatchingOptions, seed: int, run: Run, variant: MatchingMethod
 ) -> CondensedSet:
     """Learn `ipc` images per class.
 
     Args:
         train: images with one label each.
         ipc: images per class.
-        options: of the method.
-        seed: of all randomness.
-        run: where progress and checkpoints go.
+        options: the method's options.
+        seed: random seed.
+        run: takes progress and checkpoints.
         variant: the method.
 
     Raises:
@@ -170,12 +169,12 @@ def match_gradients(
 
 
 class GradientMatching:
-    """One step: the network of the moment, trained on the images where it is not fresh, and one step on the images.
+    """One step: train the current network on the images unless it is fresh, then one step on the images.
 
     Args:
-        pairs: what is compared.
-        options: of the method.
-        loops: of an iteration.
+        pairs: the batches compared.
+        options: the method's options.
+        loops: loops of an iteration.
     """
 
     def __init__(self, pairs: Pairs, options: GradientMatchingOptions, loops: Loops) -> None:
@@ -184,7 +183,7 @@ class GradientMatching:
         self.network = pairs.fresh_network(options.backbone, 0)
 
     def step(self, step: int) -> dict[str, float]:
-        """Step `step`: the sum of the distances of all classes as "loss"."""
+        """Do step `step`; returns the sum of the distances of all classes as "loss"."""
         iteration, outer = divmod(step, self.loops.outer)
         if outer == 0:
             self.network = self.pairs.fresh_network(self.options.backbone, iteration)
@@ -196,7 +195,7 @@ class GradientMatching:
         for y, real, learned in self.pairs.of_step(step):
             target = target_gradients(self.network, real, y, bf16=self.bf16)
             distance = gradient_distance(weight_gradients(self.network, learned, y), target)
-            # Class by class, so that only one class's graph is kept; a class's distance reaches its images alone.
+            # Class by class, so that only one graph is kept; a class's distance depends on its own images alone.
             torch.autograd.backward(distance, inputs=[self.pairs.synthetic.images])
             distances.append(distance.detach())
         loss = sum(torch.stack(distances).tolist())
@@ -233,7 +232,7 @@ class GradientMatching:
             synthetic.labels,
             options,
             seed=rng.derive(self.pairs.seed, "train network", step),
-            augment=per_image(self.pairs.strategy),
+            teaching=Teaching(per_image(self.pairs.strategy)),
             device=images.device,
         ):
             synthetic.count(0, len(images))

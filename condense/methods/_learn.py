@@ -1,4 +1,4 @@
-"""The loop that learns images: progress, checkpoints, resuming, Ctrl-C and cost, whatever a step does.
+"""The loop of methods that learn images: progress, checkpoints, resuming, Ctrl-C and cost.
 
 Shared by `dc`, `dsa`, `dm`, `mtt` and `frepo`; each brings a `StepwiseMethod`.
 """
@@ -26,7 +26,7 @@ MOMENTUM = 0.5  # of every update of the images, in all four papers' code
 
 
 class LearnOptions(Options):
-    """What every method that learns images has."""
+    """Options of every method that learns images."""
 
     FREE: ClassVar[frozenset[str]] = frozenset({"iterations", "checkpoint_every"})
     """Options that may change when a run is resumed: nothing done so far depends on them."""
@@ -35,7 +35,7 @@ class LearnOptions(Options):
         "convnet3", description="the network to condense with, e.g. convnet3, resnet18; -bn for batch norm"
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="of passes over real images; auto is bf16 where the device is quick at it"
+        "auto", description="precision of passes over real images; auto is bf16 if that is fast on the device"
     )
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
 
@@ -47,20 +47,20 @@ class LearnOptions(Options):
 
 
 class Diverged(RunFailed):
-    """The images were learned at a rate that must be lowered, and a run does not go on with another one."""
+    """The learning rate must be lowered, and a run cannot resume with another one."""
 
 
 class Synthetic:
-    """The learned images with their optimiser, and what learning them has taken.
+    """The learned images with their optimiser and the cost so far.
 
     Args:
-        initial: where they start, float32 [c * ipc, C, H, W], normalised, class-major.
+        initial: initial images, float32 [c * ipc, C, H, W], normalised, class-major.
         ipc: images per class.
-        learning_rate: of the images.
+        learning_rate: learning rate of the images.
         optimizer: SGD with momentum 0.5, or Adam.
 
     Attributes:
-        images: float32 [c * ipc, C, H, W], normalised, class-major; a leaf that gathers gradients.
+        images: float32 [c * ipc, C, H, W], normalised, class-major; a leaf that accumulates gradients.
         labels: int64 [c * ipc].
         images_seen: training images shown to a network so far.
         evaluations: images passed through any network so far, forward passes counted.
@@ -84,42 +84,42 @@ class Synthetic:
         return self.images[y * self.ipc : (y + 1) * self.ipc]
 
     def usable(self) -> bool:
-        """Whether the images are numbers that can be learned further; normalised pixels lie within about ±3."""
+        """Whether the images are finite and in bounds; normalised pixels lie within about ±3."""
         return bool((self.images.detach().abs() < _MOST_PIXEL).all())
 
     def update(self) -> None:
-        """One step along the gathered gradients, which are then forgotten."""
+        """One step along the accumulated gradients, which are then cleared."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def count(self, real: int, learned: int) -> None:
-        """Note that a network was shown `real` training images and `learned` learned ones."""
+        """Count `real` training images and `learned` learned ones passed through a network."""
         self.images_seen += real
         self.evaluations += real + learned
 
 
 class StepwiseMethod(Protocol):
-    """What a method does in a step."""
+    """A method's step and the state it keeps."""
 
     def step(self, step: int) -> dict[str, float]:
-        """Do step number `step`, counted from 0, and tell "loss" and what else there is to show.
+        """Do step number `step`, counted from 0; returns "loss" and other values to show.
 
         Raises:
-            RunFailed: it cannot be done; the images and the task's state are as before.
+            RunFailed: the step is impossible; the images and the task's state are unchanged.
         """
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-        """What must be kept between steps besides the images: tensors and JSON."""
+        """The state between steps besides the images: tensors and JSON."""
         ...
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
-        """Go on from `state()`, given after `step` steps."""
+        """Continue from the `state()` after `step` steps."""
         ...
 
 
 def identity(train: TrainingSet, ipc: int, options: LearnOptions, seed: int, method: str) -> dict[str, JSON]:
-    """What a checkpoint must agree with to be resumed."""
+    """What a checkpoint must match to be resumed."""
     return {
         "method": method,
         "ipc": ipc,
@@ -131,14 +131,14 @@ def identity(train: TrainingSet, ipc: int, options: LearnOptions, seed: int, met
 
 
 class Learning:
-    """The steps of one run, from the checkpoint in its folder where there is one.
+    """The steps of one run, from the checkpoint in its folder if there is one.
 
     Args:
         run: its folder.
         whose: see `identity`.
-        synthetic: the images, as they are before the first step.
-        task: what a step does.
-        steps: how many there are to be in all.
+        synthetic: the images before the first step.
+        task: the method's step.
+        steps: total number of steps.
         checkpoint_every: steps between checkpoints.
 
     Attributes:
@@ -167,16 +167,16 @@ class Learning:
             self._loop.save()
 
     def finish(self) -> None:
-        """Do all steps that are left.
+        """Do all remaining steps.
 
         Raises:
             Interrupted: stopped by Ctrl-C after saving; run the same again to go on.
-            RunFailed: a step could not be done; the state before it is saved.
+            RunFailed: a step was impossible; the state before it is saved.
         """
         self._loop.finish(self._to_the_end())
 
     def cost(self) -> Cost:
-        """What the steps took, in all sittings."""
+        """The cost of the steps, in all sessions."""
         return Cost(
             seconds=self._loop.seconds,
             network_evaluations=self.synthetic.evaluations,
@@ -195,14 +195,14 @@ class Learning:
         except Diverged:
             raise
         except RunFailed as error:
-            if self.synthetic.usable():  # else the checkpoint from before stays, which can be gone on from
+            if self.synthetic.usable():  # otherwise the earlier checkpoint stays, which can be resumed
                 self._loop.save()
             if self.run.path is None:
                 raise
             raise RunFailed(f"{error} {self.run.kept(f'The {self._saved} steps before it are')}") from error
 
     def state(self) -> State:
-        """Images, their optimiser, what the task keeps, and the count of all steps."""
+        """Images, their optimiser, the task's state, and the number of steps done."""
         self._saved = self._loop.done
         tensors, meta = self.task.state()
         momentum, packed = pack_optimizer(self.synthetic.optimizer.state_dict())
@@ -219,7 +219,7 @@ class Learning:
         )
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
-        """Go on from `state`. Raises `UserError` where it goes beyond `steps`, or has diverged."""
+        """Continue from `state`. Raises `UserError` if it is beyond `steps`, or has diverged."""
         done = int(meta["step"])
         if done > self.steps:
             raise UserError(
@@ -232,7 +232,7 @@ class Learning:
         if not synthetic.usable():
             raise UserError("The checkpoint's images have diverged; start over with --force and a lower lr_img.")
         optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
-        optimizer.param_groups[0]["lr"] = rate  # may have been changed for the rest, where that is allowed
+        optimizer.param_groups[0]["lr"] = rate  # may have been changed for the remaining steps, if that is allowed
         synthetic.images_seen, synthetic.evaluations = meta["images_seen"], meta["evaluations"]
         self._peak = meta["peak_memory_bytes"]
         self.task.restore(part_of(tensors, "task"), meta["task"], done)

@@ -1,4 +1,4 @@
-"""What gradient and distribution matching compare: gradients of the weights, and mean features.
+"""The quantities that gradient and distribution matching compare: gradients of the weights, and mean features.
 
 Sources: Zhao, Mopuri & Bilen (2021), https://arxiv.org/abs/2006.05929; Zhao & Bilen (2023),
 https://arxiv.org/abs/2110.04181.
@@ -19,7 +19,7 @@ EPS = 1e-6
 FROZEN_FROM = 16
 """Real images per class from which batch norm takes its statistics."""
 PART = 64
-"""Images that pass through a network together on a CPU: the maps of more leave the cache and cost a third more."""
+"""Images per pass on a CPU; the feature maps of more leave the cache, which costs a third more time."""
 
 
 def matched_weights(network: nn.Module) -> list[Tensor]:
@@ -36,17 +36,16 @@ def weight_gradients(network: Network, x: Tensor, y: int) -> list[Tensor]:
         y: the class.
 
     Returns:
-        One a matched weight, of its shape and the type of `x`.
+        One gradient per matched weight, of its shape and the dtype of `x`.
     """
     loss = F.cross_entropy(network(x), torch.full((len(x),), y, device=x.device))
     return list(torch.autograd.grad(loss, matched_weights(network), create_graph=True))
 
 
 def target_gradients(network: Network, x: Tensor, y: int, *, bf16: bool) -> list[Tensor]:
-    """The values of `weight_gradients` for many images: constants, and where asked for by bfloat16 autocast.
+    """The values of `weight_gradients` for many images, without gradient; optionally under bfloat16 autocast.
 
-    With 256 real images of Fashion-MNIST and a fresh ConvNet-3, bfloat16 changes the distance to ten other images by
-    0.1 to 0.3 %, another draw of the 256 by 3 to 9 % (the squared distance of mean features: 0.1 against 6 to 10 %).
+    The rounding of bfloat16 is small beside the variance of the batch (docs/decisions.md).
     """
     weights = matched_weights(network)
     totals = [torch.zeros_like(weight) for weight in weights]
@@ -62,11 +61,11 @@ def target_gradients(network: Network, x: Tensor, y: int, *, bf16: bool) -> list
 def gradient_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """Σ over layers and output rows i of 1 - aᵢ·bᵢ / (‖aᵢ‖ ‖bᵢ‖ + ε), ε = 1e-6; a scalar.
 
-    A row is what belongs to one output channel or unit. Source: Zhao, Mopuri & Bilen (2021), Eq. 9 and 10.
+    A row holds the gradients of one output channel or unit. Source: Zhao, Mopuri & Bilen (2021), Eq. 9 and 10.
 
     Args:
         a: gradients, each [rows, …].
-        b: as many, of the same shapes.
+        b: gradients of the same shapes.
     """
     total = a[0].new_zeros(())
     for left, right in zip(a, b, strict=True):
@@ -77,25 +76,25 @@ def gradient_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 def mean_features(network: Network, batches: Sequence[Tensor], *, bf16: bool = False) -> Tensor:
-    """Mean of what the last layer sees of each batch [B, C, H, W]: [number of batches, F].
+    """Mean penultimate features of each batch [B, C, H, W]: [number of batches, F].
 
-    The batches pass together: batch norm takes the statistics of all of them.
+    The batches pass together, so batch norm uses the statistics of all of them.
     """
     features = features_of(network, torch.cat(list(batches)), bf16=bf16)
     return torch.stack([own.mean(0) for own in torch.split(features, [len(batch) for batch in batches])])
 
 
 def features_of(network: Network, x: Tensor, *, bf16: bool = False) -> Tensor:
-    """What the last layer sees of images [B, C, H, W]: [B, F] of the type of `x`."""
+    """Penultimate features of images [B, C, H, W]: [B, F] of the dtype of `x`."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
         return torch.cat([network.features(part).to(x.dtype) for part in _parts(network, x)])
 
 
 def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:
-    """Let batch norm use the statistics of `x` from now on, until `network.train()`.
+    """Fix batch norm's statistics to those of `x`, until `network.train()`.
 
-    A few synthetic images have no statistics worth the name, so they are those of real images. The public code of
-    DC adds a tenth of them to the initial ones; here they are taken as they are.
+    A few synthetic images give poor statistics, so those of real images are used. The public code of DC adds a
+    tenth of them to the initial ones; here they replace them.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     network.train()

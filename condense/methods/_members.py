@@ -1,4 +1,4 @@
-"""Which images belong to a class, for methods that take or start from real images."""
+"""The images of each class, for methods that select or start from real images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def members_of(labels: Labels, classes: Sequence[str], ipc: int, *, patches: int
     """Indices of each class's images: int64 each, ascending.
 
     Args:
-        labels: the class each image counts to, int64 [n]; -1 for none.
+        labels: the class of each image, int64 [n]; -1 for none.
         classes: names of the classes.
-        ipc: images wanted of each class.
-        patches: real images that each of those takes.
+        ipc: images per class.
+        patches: real images needed for each of those.
 
     Raises:
         UserError: a class has fewer than ipc·patches.
@@ -45,13 +45,13 @@ def members_of(labels: Labels, classes: Sequence[str], ipc: int, *, patches: int
 
 
 def drawn(train: TrainingSet, count: int) -> int:
-    """How many images there are where `count` are drawn of each class, or all of a class that has fewer."""
+    """Number of images if `count` are drawn of each class, or all of a class with fewer."""
     known = train.supervision.observed
     return int(np.bincount(known[known >= 0], minlength=train.images.num_classes).clip(max=count).sum())
 
 
 def refuse_partial(train: TrainingSet) -> None:
-    """Raise `UserError` where images have several candidate labels: they belong to no class of real images."""
+    """Raise `UserError` if images have several candidate labels, and so no single class."""
     known = train.supervision
     partial = np.flatnonzero(~known.single & ~known.unlabelled)
     if partial.size:

@@ -1,4 +1,4 @@
-"""A batch of real and the learned images of one class, seen through the same augmentation."""
+"""A batch of real images and the learned images of one class, under the same augmentation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from condense.methods._pixels import RealImages
 
 @dataclass(frozen=True)
 class Pairs:
-    """For one step, what is compared of each class.
+    """The batches of each class compared in a step.
 
     Attributes:
         reals: the training images.
         synthetic: the learned images.
         batch: real images per class.
         strategy: the augmentation, its parameters one draw for both batches of a class; None for none.
-        seed: batches and augmentation depend on (seed, step, class) alone.
+        seed: batches and augmentation depend only on (seed, step, class).
     """
 
     reals: RealImages
@@ -59,7 +59,7 @@ class Pairs:
 
 
 def check_finite(loss: float, synthetic: Synthetic, step: int) -> None:
-    """Raise `Diverged`, with the gathered gradients forgotten, where the loss is not a number to go on from."""
+    """Clear the gradients and raise `Diverged` if the loss is not finite."""
     if not math.isfinite(loss):
         synthetic.optimizer.zero_grad(set_to_none=True)
         rate = synthetic.optimizer.param_groups[0]["lr"]
@@ -69,7 +69,7 @@ def check_finite(loss: float, synthetic: Synthetic, step: int) -> None:
 
 
 def check_images(synthetic: Synthetic, step: int) -> None:
-    """Raise `Diverged` where the images have left all bounds: then no network's rate is to blame, but theirs."""
+    """Raise `Diverged` if the images are out of bounds: then their learning rate is to blame, not the network's."""
     if not synthetic.usable():
         rate = synthetic.optimizer.param_groups[0]["lr"]
         raise Diverged(

@@ -1,6 +1,6 @@
-"""Pixels as networks see them: real images drawn by class, where learned images start, and the way back to a set.
+"""Normalised images: real ones drawn by class, initial learned ones, and the conversion back to pixels.
 
-Learned images live in normalised space, where nothing is clamped; a set keeps them as float32 pixels with 0 black
+Learned images are in normalised space and never clamped; a set stores them as float32 pixels with 0 black
 and 1 white, which its stored preprocessing normalises again.
 """
 
@@ -27,17 +27,17 @@ ZCA_EPS = 0.1
 
 
 class RealImages:
-    """The training images on the device, normalised as they are taken, and which class each was observed to be.
+    """The training images on the device, normalised on access, with the observed class of each.
 
     Args:
-        train: every image has one label, see `check_single_labels`, unless `members` says which is of which class.
-        preprocessing: how pixels are normalised.
-        least: how many images every class must have, e.g. ipc where learning starts from them.
-        device: where images are needed.
-        members: indices of each class's images; those observed to be of it when None.
+        train: every image has one label, see `check_single_labels`, unless `members` gives the classes.
+        preprocessing: normalisation of pixels.
+        least: least number of images per class, e.g. ipc if learning starts from them.
+        device: device of the images.
+        members: indices of each class's images; by observed label when None.
 
     Raises:
-        UserError: a class has fewer.
+        UserError: a class has fewer than `least` images.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RealImages:
 
     @property
     def device(self) -> torch.device:
-        """Where the images are."""
+        """The device of the images."""
         return self._pixels.device
 
     def __getitem__(self, indices: Tensor | slice) -> Tensor:
@@ -85,7 +85,7 @@ class RealImages:
         )
 
     def choose(self, y: int, count: int, generator: torch.Generator) -> Tensor:
-        """Indices of `count` images of class `y` without replacement, or of all where there are fewer: on the CPU."""
+        """Indices of `count` images of class `y` without replacement, or of all if there are fewer: on the CPU."""
         own = self._members[y]
         return own[torch.randperm(len(own), generator=generator)[:count]]
 
@@ -93,7 +93,7 @@ class RealImages:
         """`count` images of every class, in class-major order."""
         chosen = [self.choose(y, count, generator) for y in range(self.num_classes)]
         places = torch.split(torch.cat(chosen).to(self.device), [len(own) for own in chosen])
-        return torch.cat([self[own] for own in places])  # class by class: whitening all at once rounds otherwise
+        return torch.cat([self[own] for own in places])  # class by class: whitening all at once rounds differently
 
 
 def check_single_labels(train: TrainingSet) -> None:
@@ -116,13 +116,13 @@ def check_square(train: TrainingSet) -> None:
 
 
 def initial_images(reals: RealImages, ipc: int, start: Literal["noise", "real"], seed: int) -> Tensor:
-    """Where learning starts: float32 [c * ipc, C, H, W], class-major, on the device of `reals`.
+    """Initial learned images: float32 [c * ipc, C, H, W], class-major, on the device of `reals`.
 
     Args:
-        reals: the training images, at least `ipc` a class for "real".
+        reals: the training images, at least `ipc` per class for "real".
         ipc: images per class.
         start: standard normal "noise", or "real" images of the observed class.
-        seed: of the draw.
+        seed: seed of the draw.
     """
     generator = rng.generator(seed, "initial images")
     if start == "real":
@@ -137,7 +137,7 @@ def to_unit_pixels(x: Tensor, preprocessing: Preprocessing) -> Floats:
 
 
 def whitening(images: ImageData) -> Preprocessing:
-    """ZCA fitted on the pixels in [0, 1], with neither mean nor deviation taken out before.
+    """ZCA fitted on the pixels in [0, 1], without standardising them first.
 
     (x - μ) U (S + ε)^(-1/2) Uᵀ with ε = 0.1 and U S Uᵀ the covariance of the flattened images.
     Source: Cazenavette et al. (2022), https://arxiv.org/abs/2203.11932, whose code uses kornia's ZCAWhitening.

@@ -1,4 +1,4 @@
-"""Recovering images from a network: pixels that it gives to their class and whose statistics it remembers.
+"""Recovering images from a network: pixels it assigns to their class and whose statistics match its batch norm.
 
 Source: Yin et al. (2023), SRe2L, https://arxiv.org/abs/2306.13092, Eq. 8-10.
 """
@@ -32,10 +32,10 @@ _JITTER_SHARE = 7  # a roll of at most a seventh of the side: 4 pixels at 28 and
 class RecoverOptions(Options):
     """How pixels are optimised."""
 
-    iterations: int = Field(1000, ge=1, description="steps of Adam an image")
-    learning_rate: float = Field(0.25, gt=0, description="at the start; falls along a cosine")
+    iterations: int = Field(1000, ge=1, description="steps of Adam per image")
+    learning_rate: float = Field(0.25, gt=0, description="initial learning rate of Adam; falls along a cosine")
     statistics_weight: float = Field(0.01, ge=0, description="weight of the distance between batch norm statistics")
-    first_layer_weight: float = Field(10.0, ge=0, description="of the first batch norm within that distance")
+    first_layer_weight: float = Field(10.0, ge=0, description="weight of the first batch norm layer in that distance")
     jitter: int = Field(4, ge=0, description="largest roll in pixels; at most a seventh of the side")
     joint: int = Field(100, ge=1, description="images optimised together, which share their statistics; or more")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
@@ -43,7 +43,7 @@ class RecoverOptions(Options):
 
 @dataclass(frozen=True)
 class RecoveryStep:
-    """What is known after a step: its number, from 1 over all groups, and the two parts of the loss."""
+    """The report of a step: its number, from 1 over all groups, and the two parts of the loss."""
 
     step: int
     cross_entropy: float
@@ -52,11 +52,11 @@ class RecoveryStep:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What recovering yields.
+    """Recovered images and their cost.
 
     Attributes:
         images: uint8 [c * ipc, H, W, C] in class-major order.
-        seconds: time it took, earlier sittings included.
+        seconds: time taken, earlier sessions included.
         passes: images passed through the network.
     """
 
@@ -66,10 +66,10 @@ class Recovered:
 
 
 class Recovery:
-    """Images in the making, group by group; each group holds equally many of every class.
+    """Images being recovered, group by group; each group holds equally many of every class.
 
-    Batch statistics of a few images match nothing: with 10 classes and 1 image a class, one group still has
-    `joint` images (100), of which the first of each class is kept in the end.
+    Batch statistics of a few images are too noisy to match: with 10 classes and ipc 1, one group still has `joint`
+    images (100), of which the first of each class is kept.
     """
 
     def __init__(self, teacher: Teacher, ipc: int, options: RecoverOptions, seed: int) -> None:
@@ -90,7 +90,7 @@ class Recovery:
         return self.groups * self.options.iterations
 
     def steps(self) -> Iterator[RecoveryStep]:
-        """Go on to the end, yielding after every step."""
+        """Run to the end, yielding after every step."""
         with watched_statistics(self.teacher.network, self.options.first_layer_weight) as distance:
             while self.step < self.total:
                 iteration = self.step % self.options.iterations
@@ -111,14 +111,14 @@ class Recovery:
                 yield RecoveryStep(self.step, float(cross_entropy.detach()), float(statistics.detach()))
 
     def images(self) -> Images:
-        """The images made, `ipc` per class in class-major order: uint8 [c * ipc, H, W, C]."""
+        """The recovered images, `ipc` per class in class-major order: uint8 [c * ipc, H, W, C]."""
         groups = [made.reshape(-1, self.per_class, *self.teacher.image_shape) for made in self.made]
         x = torch.cat(groups, dim=1)[:, : self.ipc].flatten(0, 1)  # from [c, groups * per_class, C, H, W]
         pixels = (self.teacher.preprocessing.denormalise(x) * 255).round().clamp(0, 255)
         return np.asarray(pixels.permute(0, 2, 3, 1).to(torch.uint8).numpy())
 
     def state(self) -> State:
-        """Everything needed to go on."""
+        """Everything needed to resume."""
         tensors, optimizer = pack_optimizer(self.optimizer.state_dict())
         tensors |= {f"made.{index}": made for index, made in enumerate(self.made)}
         return {**tensors, "x": self.x.detach()}, {"step": self.step, "optimizer": optimizer}
@@ -146,7 +146,7 @@ class Recovery:
 
 
 def recovering(options: RecoverOptions, ipc: int, num_classes: int) -> int:
-    """Images that will pass through the network while `ipc` a class are recovered, see `Recovery`."""
+    """Images that will pass through the network to recover `ipc` per class, see `Recovery`."""
     per_class = math.ceil(options.joint / num_classes)
     return math.ceil(ipc / per_class) * options.iterations * per_class * num_classes
 
@@ -157,10 +157,10 @@ def recover(
     """Recover `ipc` images per class, continuing the run folder's checkpoint if there is one.
 
     Args:
-        teacher: has batch norm.
+        teacher: a network with batch norm.
         ipc: images per class.
         options: see `RecoverOptions`.
-        seed: of the first pixels and the jitter.
+        seed: seed of the initial pixels and the jitter.
         run: its folder keeps the state; on Ctrl-C it is saved first.
         identity: what a checkpoint must have in common with this run.
 
@@ -186,7 +186,7 @@ def _check_finite(step: RecoveryStep, options: RecoverOptions) -> None:
     loss = step.cross_entropy + step.statistics
     if math.isfinite(loss):
         return
-    if (step.step - 1) % options.iterations == 0:  # of images that were not changed yet
+    if (step.step - 1) % options.iterations == 0:  # the images are still unchanged
         raise RunFailed(
             f"The teacher's loss is {loss} on images that are still noise, so its training has diverged; lower "
             "teacher.learning_rate and start over with --force."

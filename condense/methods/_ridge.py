@@ -1,7 +1,7 @@
-"""FRePo: learned images from which ridge regression on a network's features foretells the classes of real ones.
+"""FRePo: learned images from which ridge regression on a network's features predicts the classes of real ones.
 
 With φ the features of a network θ, F of them, S the learned images with centred one-hot targets Y (1 - 1/c, -1/c), and
-X a batch of real images with what is believed of them, q = p(y | x, z), one step of Adam on S goes along
+X a batch of real images with beliefs q = p(y | x, z), one step of Adam on S goes along
 
     ½ mean ‖ K_XS (K_SS + λ I)⁻¹ Y - (q - 1/c) ‖²,   K_AB = φ(A) φ(B)ᵀ / F,   λ = ridge · tr(K_SS) / m.
 
@@ -9,7 +9,7 @@ X a batch of real images with what is believed of them, q = p(y | x, z), one ste
 random age of at most `max_age` steps a fresh one takes its place. Source: Zhou, Nezhadarya & Ba (2022), "Dataset
 Distillation using Neural Feature Regression", Eq. 6 and Algorithm 1, https://arxiv.org/abs/2206.00719.
 
-Other than there: targets of real images are beliefs in place of labels, so wrong, partial and missing labels enter
+Departures: targets of real images are beliefs instead of labels, so wrong, partial and missing labels are treated
 alike; the learned images keep hard labels; networks are ConvNets with instance norm, all layers of one width.
 """
 
@@ -46,7 +46,7 @@ class RidgeOptions(LearnOptions):
     """Options of learning images by ridge regression on beliefs."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 20, "real_batch": 64, "pool": 2, "width": 16}
-    FREE: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})  # the rate falls with the share of steps done
+    FREE: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})  # not `iterations`: the cosine needs it
 
     iterations: int = Field(400, ge=1, description="steps on the images")
     lr_img: float = Field(0.01, gt=0, description="learning rate of Adam on normalised images; falls along a cosine")
@@ -57,7 +57,7 @@ class RidgeOptions(LearnOptions):
     lr_net: float = Field(1e-3, gt=0, description="learning rate of Adam on the networks")
     width: int | None = Field(64, ge=1, description="channels of the backbone's layers; its own, 128, when empty")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
-        NONE, description="operations of which one is drawn a step, alike for real and learned images, joined by _"
+        NONE, description="operations, joined by _, of which one is drawn per step, alike for real and learned images"
     )
 
     @field_validator("backbone")
@@ -78,7 +78,7 @@ class RidgeOptions(LearnOptions):
 
 
 def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """K_XS (K_SS + λ I)⁻¹ Y, differentiable; solved in float64, for the kernel of images alike is near singular.
+    """K_XS (K_SS + λ I)⁻¹ Y, differentiable; solved in float64, since the kernel of similar images is nearly singular.
 
     Args:
         real: features of real images, float [B, F].
@@ -89,7 +89,7 @@ def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: floa
     Returns:
         [B, c] of the type of `learned`.
     """
-    exact = torch.float32 if learned.device.type == "mps" else torch.float64  # which Apple's GPUs lack
+    exact = torch.float32 if learned.device.type == "mps" else torch.float64  # Apple's GPUs lack float64
     count = learned.shape[1]
     own = (learned @ learned.T).to(exact) / count  # [m, m]
     strength = ridge * own.diagonal().mean()
@@ -101,14 +101,14 @@ def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: floa
 
 
 def evaluations_of(train: TrainingSet, ipc: int, options: RidgeOptions) -> int:
-    """Images that will pass through networks: real ones, and learned ones once as support and once as a lesson."""
+    """Images that will pass through networks: real ones, and learned ones once as support and once as training data."""
     batch = min(options.real_batch, len(_known(train.believed())))
     return options.iterations * (batch + 2 * train.images.num_classes * ipc)
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What came of it: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), what it took, notes for the record."""
+    """The result: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), its cost, notes for the record."""
 
     pixels: Floats
     cost: Cost
@@ -125,17 +125,17 @@ def learn(
     run: Run,
     method: str,
 ) -> Learned:
-    """Learn images by ridge regression on what `train` believes, or on its labels where nobody was asked.
+    """Learn images by ridge regression on the beliefs of `train`, or on its labels without any.
 
     Args:
         train: images, labels, beliefs.
         reals: the same images on the device.
-        start: the learned images at first, normalised, class-major, [c * ipc, C, H, W] on the device.
+        start: the initial learned images, normalised, class-major, [c * ipc, C, H, W] on the device.
         ipc: images per class.
-        options: of the regression.
-        seed: of batches and networks.
+        options: options of the regression.
+        seed: seed of batches and networks.
         run: keeps checkpoints.
-        method: whose checkpoints these are.
+        method: name of the method in checkpoints.
 
     Raises:
         UserError: the checkpoint is another run's, or nothing is known of any image.
@@ -189,7 +189,7 @@ class RidgeRegression:
         self.bf16 = wants_bf16(options.precision, reals.device)
 
     def step(self, step: int) -> dict[str, float]:
-        """Step `step`: the loss before it."""
+        """Do step `step`; returns the loss before it."""
         network = self.pool.at(step)
         places = self.batch(step)
         real, learned = self.reals[places], self.synthetic.images
@@ -215,7 +215,7 @@ class RidgeRegression:
         return self.known[drawn[: self.options.real_batch]].to(self.reals.device)
 
     def learning_rate(self, step: int) -> float:
-        """That of the images, from `lr_img` down to 0 along half a cosine."""
+        """Learning rate of the images, from `lr_img` down to 0 along half a cosine."""
         return self.options.lr_img * 0.5 * (1 + math.cos(math.pi * step / self.options.iterations))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
@@ -223,7 +223,7 @@ class RidgeRegression:
         return self.pool.state()
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
-        """Go on with the pool as it was."""
+        """Restore the pool."""
         self.pool.restore(tensors, meta)
 
 
@@ -238,11 +238,11 @@ class Pool:
         self.networks, self.optimizers = [network for network, _ in made], [optimizer for _, optimizer in made]
 
     def at(self, step: int) -> Network:
-        """The network of a step."""
+        """The network used in a step."""
         return self.networks[step % len(self.networks)]
 
     def train(self, step: int, images: Tensor, targets: Tensor) -> None:
-        """One step of the network of `step` on learned images [m, C, H, W] with targets [m, c], or a fresh one."""
+        """Train the network of `step` for a step on learned images [m, C, H, W] with targets [m, c], or replace it."""
         slot = step % len(self.networks)
         if self.ages[slot] >= self.limit(slot):
             self.generations[slot] += 1
@@ -257,7 +257,7 @@ class Pool:
         self.ages[slot] += 1
 
     def limit(self, slot: int) -> int:
-        """The age in [0, max_age] at which the network in `slot` makes room: random, so that there are all ages."""
+        """The age in [0, max_age] at which the network in `slot` is replaced: random, so that ages are mixed."""
         purpose = rng.derive(self.seed, "age of a network", slot, self.generations[slot])
         return purpose % (self.options.max_age + 1)
 
@@ -286,7 +286,7 @@ class Pool:
 
 
 def _known(beliefs: Beliefs) -> np.ndarray:
-    """Indices of the images of which anything is known, int64."""
+    """Indices of the images with any information on their class, int64."""
     known = np.flatnonzero(beliefs.max(1) - beliefs.min(1) > 1e-6)
     if not len(known):
         raise UserError("Nothing is known of the class of any image; label some, or repair labels first.")

@@ -1,4 +1,4 @@
-"""Choosing representatives: which `count` of m images stand for their class."""
+"""Choosing representatives: `count` of the m images of a class."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Indices = npt.NDArray[np.int64]
 
 
 def choose(features: Features, sureness: npt.NDArray[np.floating], count: int, how: Choice, seed: int) -> Indices:
-    """Indices of the chosen images of one class, best first where there is an order.
+    """Indices of the chosen images of one class, best first if ordered.
 
     Args:
         features: [m, F], m >= count.
         sureness: the classifier's belief in the class, [m].
-        count: how many to choose.
+        count: number to choose.
         how: none (the first ones), surest, kmeans (nearest image to each cluster's centre) or herding.
-        seed: of k-means.
+        seed: seed of k-means.
 
     Returns:
         int64 [count], all different.
@@ -58,7 +58,7 @@ def herding(features: Features, count: int) -> Indices:
     mean, total, squares = exact.mean(0), np.zeros(features.shape[1]), (exact**2).sum(1)
     chosen: list[int] = []
     for k in range(count):
-        gap = squares - 2 * exact @ ((k + 1) * mean - total)  # less the norm of the target, which is the same for all
+        gap = squares - 2 * exact @ ((k + 1) * mean - total)  # without the norm of the target, which is constant
         gap[chosen] = np.inf
         chosen.append(int(gap.argmin()))
         total += exact[chosen[-1]]
@@ -66,7 +66,7 @@ def herding(features: Features, count: int) -> Indices:
 
 
 def k_center(features: Features, count: int) -> Indices:
-    """First the image nearest to the mean, then always the one farthest from its nearest chosen one: int64 [count].
+    """Farthest-first choice, starting with the image nearest to the mean: int64 [count].
 
     The greedy 2-approximation of the k-center problem. Source: Gonzalez (1985),
     https://doi.org/10.1016/0304-3975(85)90224-5; Sener & Savarese (2018), https://arxiv.org/abs/1708.00489.

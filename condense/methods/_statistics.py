@@ -1,4 +1,4 @@
-"""How far a batch's statistics are from those a network with batch norm remembers of its training data.
+"""The distance between a batch's statistics and the running statistics of a network's batch norm layers.
 
 Source: Yin et al. (2020), DeepInversion, https://arxiv.org/abs/1912.08795, Eq. 4; the tenfold weight of the first
 layer is that of SRe2L (Yin et al. 2023, https://arxiv.org/abs/2306.13092).
@@ -22,7 +22,7 @@ def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def check_batch_norm(network: nn.Module, name: str) -> None:
-    """Raise `UserError` where the network called `name` remembers no statistics."""
+    """Raise `UserError` if the network called `name` has no batch norm."""
     if not batch_norms(network):
         raise UserError(
             f"{name} has no batch norm, so it remembers no statistics of its training images that made ones could "

@@ -1,4 +1,4 @@
-"""What methods with a teacher have in common: their cost, and the record of soft labels."""
+"""Shared by methods with a teacher: their cost, and the record of soft labels."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from condense.sets.condensed_set import Cost, Floats
 class LabelTeacher(TeacherOptions):
     """The network that judges crops and gives soft labels."""
 
-    network: str = Field("convnet3-bn", description="its architecture, e.g. convnet3-bn, resnet18-bn")
+    network: str = Field("convnet3-bn", description="architecture, e.g. convnet3-bn, resnet18-bn")
     epochs: int = Field(50, ge=1, description="passes over the images")
     batch_size: int = Field(128, ge=2, description="images per step")
-    augment: str = Field("crop_flip", description="applied to every image, one after the other; digits are not flipped")
+    augment: str = Field("crop_flip", description="augmentations applied in turn per image; digits are not flipped")
 
 
 def teaching(train: TrainingSet, options: TeacherOptions) -> int:
-    """Images that will pass through a teacher in its training; none through one that is given."""
+    """Images that will pass through a teacher in its training; 0 for one that is given."""
     return 0 if options.folder is not None else options.epochs * int((~train.supervision.unlabelled).sum())
 
 
 def cost_with(teacher: Teacher, seconds: float, passes: int) -> Cost:
     """The cost of a method that took `seconds` and `passes` of an image through the network after the teacher's own.
 
-    The training of a teacher that was given counts too, so that methods stay comparable.
+    The training of a given teacher counts too, so that methods stay comparable.
     """
     images_seen = int(teacher.meta["images_seen"])
     return Cost(
@@ -39,7 +39,7 @@ def cost_with(teacher: Teacher, seconds: float, passes: int) -> Cost:
 
 
 def notes_with(teacher: Teacher, soft_labels: Floats, temperature: float) -> dict[str, JSON]:
-    """What the record tells of the teacher and of the soft labels it gave: float32 [n, c]."""
+    """Notes on the teacher and its soft labels, float32 [n, c], for the record."""
     return {
         "teacher": dict(teacher.meta),
         "soft_label_temperature": temperature,

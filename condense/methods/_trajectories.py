@@ -1,4 +1,4 @@
-"""Matching trajectories: one step of MTT on the learned images and on the rate its students are trained with.
+"""Matching trajectories: one step of MTT on the learned images and the students' learning rate.
 
 Source: Cazenavette et al. (2022), Algorithm 1, https://arxiv.org/abs/2203.11932.
 """
@@ -25,7 +25,7 @@ from condense.run import JSON
 
 @dataclass(frozen=True)
 class TrajectoryLengths:
-    """What goes by the number of images per class; the names are those of `Options`."""
+    """Settings that depend on ipc; the names are those of `Options`."""
 
     student_steps: int
     expert_gap: int
@@ -54,7 +54,7 @@ class Students:
 
 
 class TrajectoryMatching:
-    """One step: a student from a random snapshot, and a step on the images and on the student's rate.
+    """One step: train a student from a random snapshot, then step on the images and on the student's learning rate.
 
     Args:
         reals: the training images, for the shape of the network.
@@ -66,7 +66,7 @@ class TrajectoryMatching:
 
     Attributes:
         rate: the student's learning rate, a scalar.
-        rates: [step, lr_img, lr_lr] from which on they were used; more than one entry after a resumption with others.
+        rates: [step, lr_img, lr_lr] from the step at which they applied; several entries after resuming with others.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class TrajectoryMatching:
         self.rates: list[list[float]] = [[0, self.row.lr_img, self.row.lr_lr]]
 
     def step(self, step: int) -> dict[str, float]:
-        """Step `step`: the normalised distance to the expert as "loss", and the student's "rate" after it."""
+        """Do step `step`; returns the normalised distance to the expert as "loss", and the student's new "rate"."""
         start, target = self.ends(step)
         batch, steps = self.batches(step), self.row.student_steps
         matched = match_trajectory(self.network, start, target, self.synthetic.images, self.rate, batch, steps)
@@ -97,16 +97,16 @@ class TrajectoryMatching:
         self.rate, self.velocity = rate, velocity
         self.synthetic.images.grad = matched.images
         self.synthetic.update()
-        # Once forwards, once more on the way back.
+        # Once forwards, once more in the backward sweep.
         self.synthetic.count(0, 2 * steps * self.batch_size)
         return {"loss": loss, "rate": told}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-        """The student's rate with its momentum; the rates of learning used so far."""
+        """The student's learning rate with its momentum; the learning rates used so far."""
         return {"rate": self.rate, "velocity": self.velocity}, {"rates": self.rates}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
-        """Go on from there, with the rates of learning now asked for."""
+        """Continue from `state`, with the learning rates now set."""
         device, now = self.rate.device, self.rates[-1]
         self.rate, self.velocity = tensors["rate"].to(device), tensors["velocity"].to(device)
         self.rates = [list(entry) for entry in meta["rates"]]
@@ -122,7 +122,7 @@ class TrajectoryMatching:
         return self.snapshots.parameters(expert, epoch, device), target
 
     def batches(self, step: int) -> Batch:
-        """What a student sees in its steps; all orders and parameters by one copy each."""
+        """The batches of a student; orders and parameters are copied to the device at once."""
         order = EpochBatches(len(self.synthetic.images), self.batch_size, rng.derive(self.seed, "student", step))
         steps, device = range(self.row.student_steps), self.synthetic.images.device
         orders = torch.stack([order[n] for n in steps]).to(device)

@@ -26,7 +26,7 @@ from torch.func import functional_call
 
 Parameters = dict[str, Tensor]
 Batch = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""From the learned images and a step's number to what the student sees, differentiable in them, and its labels."""
+"""Maps the learned images and a step's number to the student's batch, differentiable in the images, and its labels."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def match_trajectory(
     Args:
         network: normalised images to logits; its own parameters are not used.
         start: θ_0, by parameter name.
-        target: θ*, alike.
+        target: θ*, by parameter name.
         images: S, float [n, C, H, W].
         rate: α, a scalar.
-        batch: what the student sees in step n; called twice a step, with the same result.
+        batch: gives the student's batch in step n; called twice per step, with the same result.
         steps: N.
     """
     path = [_leaves(start)]
@@ -85,7 +85,7 @@ def student_step(
     Args:
         network: normalised images to logits.
         theta: θ, tensors that require gradients.
-        x: float [B, C, H, W], what the student sees.
+        x: float [B, C, H, W], the student's batch.
         y: int64 [B].
         rate: α, a scalar.
         create_graph: whether the result is to be differentiated in θ, x and α.

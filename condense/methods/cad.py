@@ -1,9 +1,9 @@
-"""CAD: the same generator trained by EDM on the labels as given, and told how far each label is to be believed.
+"""CAD: the same generator trained by EDM on the labels as given, conditioned on how credible each label is.
 
 Source: Dufour et al. (2024), "Don't drop your samples!", https://arxiv.org/abs/2405.20324. The coherence r in [0, 1] of
 an image and its label is an input beside the class; samples are drawn at r = 1. Where r comes from is our choice, see
-`condense.generator.labels.coherence`. Partial labels: a random candidate a step, with its own r; unlabelled images are
-left out. `drawn=as-published` takes samples as they come. Left out: guidance between r = 1 and r = 0.
+`condense.generator.labels.coherence`. Partial labels: one random candidate each time; unlabelled images are
+left out. `drawn=as-published` takes samples unselected. Left out: guidance between r = 1 and r = 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from condense.sets.condensed_set import CondensedSet
 
 
 class Options(GeneratorOptions):
-    """A generator told how far each label is to be believed."""
+    """A generator conditioned on how credible each label is."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
         **GeneratorOptions.QUICK,

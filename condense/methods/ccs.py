@@ -2,7 +2,7 @@
 
 Difficulty is low area under the margin (AUM): the mean over training of z_y - max_{k ≠ y} z_k. Of each class the
 hardest share β is dropped; the range of the rest is divided into strata of equal width, and the budget is shared among
-them, the smallest stratum first: each gives min(its size, ⌊what is left / strata left⌋), drawn at random.
+them, the smallest stratum first: each gives min(its size, ⌊remaining budget / remaining strata⌋), drawn at random.
 Source: Zheng et al. (2023), "Coverage-centric Coreset Selection for High Pruning Rates",
 https://arxiv.org/abs/2210.15809, Algorithm 1, with its 50 strata and AUM; β is 0.3 at its highest pruning rate; for
 AUM Pleiss et al. (2020), https://arxiv.org/abs/2001.10528, Eq. 1.
@@ -25,7 +25,7 @@ from condense.sets.condensed_set import CondensedSet
 
 
 class Options(DifficultyOptions):
-    """One network, and how its margins are used."""
+    """The network, and the use of its margins."""
 
     cutoff: float = Field(0.3, ge=0, lt=1, description="beta, share of each class's images dropped as the hardest")
     strata: int = Field(50, ge=1, description="parts of equal width that the margins of a class are divided into")
@@ -63,7 +63,7 @@ class Margins:
         self.tensors = {"sums": self._sums, "looks": self._looks}
 
     def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """A batch: numbers of its images, each once, logits and labels."""
+        """Record a batch: indices of its images, each once, logits and labels."""
         own = logits.gather(1, labels[:, None])[:, 0]
         others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
         self._sums[index] += (own - others).double()
@@ -75,14 +75,14 @@ class Margins:
 
 
 def stratified(areas: Scores, count: int, cutoff: float, strata: int, generator: np.random.Generator) -> Labels:
-    """Places of `count` images, int64: none of the hardest, the others by strata of equal width.
+    """Indices of `count` images, int64: none of the hardest, the others by strata of equal width.
 
     Args:
-        areas: AUM [m], low where hard.
+        areas: AUM [m]; hard images have low values.
         count: at most m.
-        cutoff: share dropped, though `count` images are left at least.
-        strata: how many.
-        generator: for draws within strata.
+        cutoff: share to drop, leaving at least `count` images.
+        strata: number of strata.
+        generator: source of randomness within strata.
     """
     kept = np.argsort(areas, kind="stable")[min(int(cutoff * len(areas)), len(areas) - count) :]
     low, high = areas[kept].min(), areas[kept].max()

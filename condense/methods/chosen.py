@@ -1,9 +1,8 @@
-"""Chosen: real images, the ones that stand best for those surely believed to be of their class.
+"""Chosen: the real images that best represent those confidently believed to be of their class.
 
-Among the images of a class that are believed with more than 0.95 to be of it, k-means or herding chooses in the
-features of a network that learned from the labels (`condense/generator/labels/labeller.py`). What is believed is told
-by `--clean-first`; without it the labeller is asked. No image is learned or drawn: what a condensed set must be better
-than.
+Among the images whose belief in a class exceeds 0.95, k-means or herding chooses in the feature space of a network
+trained on the labels (`condense/generator/labels/labeller.py`). The beliefs come from `--clean-first`, else from the
+labeller. No image is learned or drawn, so this is a baseline that a condensed set must beat.
 Source: Welling (2009), https://doi.org/10.1145/1553374.1553517, for herding; the choice by beliefs is ours.
 """
 
@@ -31,7 +30,7 @@ from condense.sets.condensed_set import CondensedSet, Cost
 
 
 class Options(BaseOptions):
-    """How images are chosen, and who is asked about them."""
+    """How images are chosen, and the labeller."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"asked": LabellerOptions.QUICK}
 
@@ -78,7 +77,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     members, index = believed_members(beliefs, train.images.classes, ipc), []
     for y, own in enumerate(members):
         own_seed = rng.derive(seed, "chosen of", y)
-        own = np.random.default_rng(own_seed).permutation(own)  # of equals, any may be taken
+        own = np.random.default_rng(own_seed).permutation(own)  # ties are broken at random
         of_own = np.zeros((len(own), 1), np.float32) if features is None else features[own]
         index.append(own[choose(of_own, beliefs[own, y], ipc, options.choose, own_seed)])
     chosen = np.concatenate(index).astype(np.int64)

@@ -17,22 +17,22 @@ from condense.methods._gradient_matching import (
     PUBLISHED_LOOPS,
     GradientMatchingOptions,
     Loops,
+    MatchingMethod,
     Start,
-    Variant,
     match_gradients,
     matching,
 )
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-# The code knows no loops beyond 50 images per class. What its author advises there, (50, 10) and real images to start
-# from, is our row of 100.
+# The public code has no loops beyond 50 images per class. The author's advice for those, (50, 10) and real initial
+# images, is our row of 100.
 LOOPS = {**PUBLISHED_LOOPS, 100: Loops(50, 10)}
 STARTS: dict[int, Start] = {1: "noise", 50: "noise", 100: "real"}
 
 
 class Options(GradientMatchingOptions):
-    """Those of gradient matching; `outer`, `inner` and `init` go by the row of LOOPS and STARTS nearest to ipc."""
+    """Options of gradient matching; `outer`, `inner` and `init` follow the row of LOOPS and STARTS nearest to ipc."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 4, "outer": 2, "inner": 2, "real_batch": 32}
 
@@ -48,4 +48,6 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     """Learn `ipc` images per class by gradient matching, without augmentation."""
     loops, note = options.loops(LOOPS, max(ipc, 1))
     start = options.init or nearest_row(STARTS, max(ipc, 1))[1]
-    return match_gradients(train, ipc, options, seed, run, Variant("dc", start, loops, "none", {**note, "init": start}))
+    return match_gradients(
+        train, ipc, options, seed, run, MatchingMethod("dc", start, loops, "none", {**note, "init": start})
+    )

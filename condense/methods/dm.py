@@ -1,11 +1,11 @@
 """DM: learned images whose mean features are those of real images, in fresh untrained networks.
 
-For each iteration, with a freshly initialised network whose last layer sees f, one step of SGD on the images S along
+For each iteration, with a fresh network with penultimate features f, one step of SGD on the images S along
 
     Σ_y ‖ mean f(A(T_y)) - mean f(A(S_y)) ‖²,
 
 with T_y a batch of real images of class y and A one random augmentation for both. With batch norm, all T_y pass
-together and so do all S_y, as in the public code: with statistics frozen, as for gradients, images grow without end.
+together and so do all S_y, as in the public code: with frozen statistics, as for gradients, images grow without bound.
 Source: Zhao & Bilen (2023), "Dataset Condensation with Distribution Matching", Eq. 4 and 5,
 https://arxiv.org/abs/2110.04181. The defaults are those of the authors' public code.
 """
@@ -41,7 +41,7 @@ LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
 
 
 class Options(LearnOptions):
-    """Options of distribution matching; `lr_img` goes by the row of LR_IMG nearest to ipc."""
+    """Options of distribution matching; `lr_img` follows the row of LR_IMG nearest to ipc."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 20, "real_batch": 32}
 
@@ -107,14 +107,14 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
 
 class DistributionMatching:
-    """One step: a fresh network, which is all there is to remember of it."""
+    """One step with a fresh network; there is no state to keep."""
 
     def __init__(self, pairs: Pairs, options: Options) -> None:
         self.pairs, self.options = pairs, options
         self.bf16 = wants_bf16(options.precision, pairs.reals.device)
 
     def step(self, step: int) -> dict[str, float]:
-        """Step `step`: the sum of the squared distances of all classes as "loss"."""
+        """Do step `step`; returns the sum of the squared distances of all classes as "loss"."""
         network = self.pairs.fresh_network(self.options.backbone, step).requires_grad_(False)
         classes = self.pairs.of_step(step)
         # Batch norm needs all classes at once; else one at a time keeps less in memory.

@@ -2,7 +2,7 @@
 
 Source: "Learning Robust Diffusion Models from Imprecise Supervision" (2025), https://arxiv.org/abs/2510.03016.
 Beyond the paper's plain conditional sampling, sampling starts from prototypes, a pool is drawn and representatives
-chosen; `drawn=as-published` is the paper's way.
+chosen; `drawn=as-published` samples as the paper does.
 """
 
 from __future__ import annotations

@@ -18,20 +18,20 @@ from condense.methods._gradient_matching import (
     PUBLISHED_LOOPS,
     GradientMatchingOptions,
     Loops,
+    MatchingMethod,
     Start,
-    Variant,
     match_gradients,
     matching,
 )
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-# The code knows no loops beyond 50 images per class; (100, 2) is what its author reports a result with at 100.
+# The public code has no loops beyond 50 images per class; its author reports a result with (100, 2) at 100.
 LOOPS = {**PUBLISHED_LOOPS, 100: Loops(100, 2)}
 
 
 class Options(GradientMatchingOptions):
-    """Those of gradient matching; `outer` and `inner` go by the row of LOOPS nearest to ipc."""
+    """Options of gradient matching; `outer` and `inner` follow the row of LOOPS nearest to ipc."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 4, "outer": 2, "inner": 2, "real_batch": 32}
 
@@ -50,4 +50,6 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
     """Learn `ipc` images per class by gradient matching with siamese augmentation."""
     loops, note = options.loops(LOOPS, max(ipc, 1))
-    return match_gradients(train, ipc, options, seed, run, Variant("dsa", options.init, loops, options.augment, note))
+    return match_gradients(
+        train, ipc, options, seed, run, MatchingMethod("dsa", options.init, loops, options.augment, note)
+    )

@@ -1,8 +1,8 @@
 """EL2N: the real images whose error is largest early in training.
 
 The score of an image is E ‖softmax(f(x)) - y‖₂, the norm of the error vector, averaged over networks trained for a few
-passes; the images of the highest scores are kept. The paper prunes a part of a data set with it; at a few images per
-class it keeps the hardest of all, and of wrong labels those.
+epochs; the images with the highest scores are kept. The paper prunes a part of a data set with it; at low ipc it keeps
+the hardest images, which are mostly those with wrong labels.
 Source: Paul, Ganguli & Dziugaite (2021), "Deep Learning on a Data Diet", https://arxiv.org/abs/2107.07075, Section 2:
 ten networks, their scores after 10 to 20 of 200 epochs.
 """
@@ -25,7 +25,7 @@ from condense.sets.condensed_set import CondensedSet
 
 
 class Options(DifficultyOptions):
-    """Many networks, early."""
+    """Many networks, early in training."""
 
     networks: int = Field(10, ge=1, description="networks whose scores are averaged")
     epochs: int = Field(10, ge=1, description="passes over the images before scores are taken")
@@ -60,7 +60,7 @@ class Errors:
         self._labels = labels
 
     def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Nothing is taken down on the way."""
+        """Nothing is recorded during training."""
 
     def scores(self, logits: Callable[[], Tensor]) -> Scores:
         """`error_norms` of all images: [n]."""

@@ -1,9 +1,9 @@
 """Forgetting: the real images that a network in training learns and forgets again most often.
 
-An event of forgetting is an image classified right when its batch came last, and wrong now. Images never learned count
-as forgotten without end. The most forgettable are kept; of wrong labels, those that are never learned.
+A forgetting event is an image classified correctly when last in a batch, and wrongly now. Images never learned count
+as forgotten infinitely often. The most forgettable are kept; images with wrong labels are often never learned.
 Source: Toneva et al. (2019), "An Empirical Study of Example Forgetting during Deep Neural Network Learning",
-https://arxiv.org/abs/1812.05159, Algorithm 1: events are counted as batches come, on images as augmented.
+https://arxiv.org/abs/1812.05159, Algorithm 1: events are counted per batch, on augmented images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from condense.sets.condensed_set import CondensedSet
 
 
 class Options(DifficultyOptions):
-    """One network, to the end."""
+    """One network, for its whole training."""
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
@@ -54,7 +54,7 @@ class Events:
         self.tensors = {"right": self._right, "learned": self._learned, "forgotten": self._forgotten}
 
     def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """A batch: numbers of its images, each once, logits and labels."""
+        """Record a batch: indices of its images, each once, logits and labels."""
         right = logits.argmax(1) == labels
         self._forgotten[index] += (self._right[index] & ~right).long()
         self._learned[index] |= right

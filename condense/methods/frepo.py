@@ -1,7 +1,7 @@
-"""FRePo: images learned so that ridge regression on them foretells what is believed of real images.
+"""FRePo: images learned so that ridge regression on them predicts the beliefs about real images.
 
-They start from real ones that are believed to be of their class, drawn at random. What is believed of the images is
-told by `--clean-first`; without it their labels are taken at their word. See `_ridge.py` for the equations.
+They start from random real images believed to be of their class. The beliefs come from `--clean-first`; without it
+the given labels are trusted. See `_ridge.py` for the equations.
 Source: Zhou, Nezhadarya & Ba (2022), "Dataset Distillation using Neural Feature Regression",
 https://arxiv.org/abs/2206.00719.
 """

@@ -1,4 +1,4 @@
-"""Herding: the real images whose features' mean follows that of their class, chosen one by one.
+"""Herding: real images chosen greedily so that their mean features match those of their class.
 
 Source: Welling (2009), https://doi.org/10.1145/1553374.1553517; as a baseline of condensation in Zhao, Mopuri &
 Bilen (2021), https://arxiv.org/abs/2006.05929, Table 1.

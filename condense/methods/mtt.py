@@ -1,12 +1,12 @@
 """MTT: learned images on which a student trains along the path of experts trained on the real images.
 
 Experts are trained first (`_experts`). Each iteration then picks one and an epoch t < T⁺, trains a student from the
-expert's parameters at t for N steps on the images, at a learned rate, and moves images and rate so that it ends
-nearer to where the expert was at t + M (`_unroll`).
+expert's parameters at t for N steps on the images, at a learned rate, and updates images and rate so that it ends
+nearer to the expert's parameters at t + M (`_unroll`).
 
 The rate is stored with the set; the protocol hard-as-learned trains students at it, as the public code does.
 
-Departures from the public code: an expert is trained as many epochs as are ever looked at, T⁺ - 1 + M, instead of 50,
+Departures from the public code: an expert is trained only for the epochs that are used, T⁺ - 1 + M, instead of 50,
 which at a constant learning rate gives the same snapshots; images above 32x32x3 are not whitened unless asked for.
 Source: Cazenavette, Wang, Torralba, Efros & Zhu (2022), "Dataset Distillation by Matching Training Trajectories",
 https://arxiv.org/abs/2203.11932. The defaults are those of its public code for CIFAR-10.
@@ -47,7 +47,7 @@ from condense.run import JSON, Run
 from condense.sets.assemble import assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
-LARGEST_WHITENED = 32 * 32 * 3  # values per image; ZCA's matrices hold the square of it
+LARGEST_WHITENED = 32 * 32 * 3  # values per image; ZCA's matrices hold its square
 
 
 ROWS = {
@@ -58,7 +58,7 @@ ROWS = {
 
 
 class Options(LearnOptions):
-    """Options of trajectory matching; those left empty go by the row of ROWS nearest to ipc."""
+    """Options of trajectory matching; empty ones follow the row of ROWS nearest to ipc."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
         "iterations": 4,
@@ -74,7 +74,7 @@ class Options(LearnOptions):
     expert_lr: float = Field(0.01, gt=0, description="learning rate of the experts, plain SGD")
     expert_batch: int = Field(256, ge=1, description="real images per step of an expert")
     expert_folder: Path | None = Field(
-        None, description="where experts are kept for runs of other sizes too; the run folder when empty"
+        None, description="folder of experts shared with runs of other sizes; the run folder when empty"
     )
     student_steps: int | None = Field(None, ge=1, description="N, steps of a student; by ipc when empty")
     student_batch: int | None = Field(None, ge=1, description="learned images per step; all of them when empty")
@@ -82,7 +82,7 @@ class Options(LearnOptions):
     start_epochs: int | None = Field(None, ge=1, description="T+, students start before it; by ipc when empty")
     lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
     lr_lr: float | None = Field(None, ge=0, description="learning rate of the student's rate; by ipc when empty")
-    lr_init: float | None = Field(None, gt=0, description="the student's rate at first; by ipc when empty")
+    lr_init: float | None = Field(None, gt=0, description="the student's initial learning rate; by ipc when empty")
     zca: bool | None = Field(None, description="whether images are whitened; by ipc and image size when empty")
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
@@ -91,7 +91,7 @@ class Options(LearnOptions):
     )
 
     def row(self, ipc: int, values: int) -> tuple[int, TrajectoryLengths]:
-        """What is asked for, filled up from the table for images of so many values; and the table's ipc."""
+        """The options with gaps filled from the table, for images of so many values; and the table's ipc."""
         known, row = nearest_row(ROWS, ipc)
         row = replace(row, zca=row.zca and values <= LARGEST_WHITENED)
         asked = {name: getattr(self, name) for name in asdict(row) if getattr(self, name) is not None}
@@ -99,7 +99,7 @@ class Options(LearnOptions):
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
-    """Images that will pass through networks: the experts' and, forwards and once more on the way back, students'."""
+    """Images that will pass through networks: experts, and students in the forward and the backward sweep."""
     return sum(images for _, images in stages(train, ipc, options))
 
 
@@ -112,7 +112,7 @@ def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, in
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """Train the experts, then learn `ipc` images per class and the rate to train on them with.
+    """Train the experts, then learn `ipc` images per class and the learning rate for training on them.
 
     Raises:
         UserError: labels are partial or missing, a class has too few images, or the checkpoint is another run's.
@@ -166,7 +166,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
 
 def _expert_epochs(row: TrajectoryLengths) -> int:
-    """The last epoch a student is ever matched with."""
+    """The last epoch a student may be matched to."""
     return row.start_epochs - 1 + row.expert_gap
 
 
@@ -196,7 +196,7 @@ def _experts(reals: RealImages, options: Options, row: TrajectoryLengths, strate
 def _expert_identity(
     train: TrainingSet, options: Options, row: TrajectoryLengths, how: FitOptions, strategy: str | None, seed: int
 ) -> dict[str, JSON]:
-    """All that an expert's snapshots depend on; not how many epochs or experts there are."""
+    """All that an expert's snapshots depend on, except the numbers of epochs and experts."""
     return {
         "data": train.images.fingerprint(),
         "labels": train.supervision.fingerprint(),

@@ -20,11 +20,11 @@ from condense.sets.condensed_set import CondensedSet, Cost
 
 
 class Options(BaseOptions):
-    """Random has none."""
+    """Random has no options."""
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
-    """No network looks at anything."""
+    """No network is used."""
     return 0
 
 

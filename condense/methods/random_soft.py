@@ -1,8 +1,8 @@
-"""Random images with a teacher's soft labels: the share that soft labels have in methods that use them.
+"""Random images with a teacher's soft labels: shows how much soft labels contribute to methods that use them.
 
 The images are those of `random`, the teacher that of `rded`: with the same options and seed it is the same network, so
-the rival has nothing but its images ahead.
-Source: asked for by Qin, Deng & Alvarez-Melis (2024), "A Label is Worth a Thousand Images in Dataset Distillation",
+the two methods differ only in their images.
+Source: the baseline of Qin, Deng & Alvarez-Melis (2024), "A Label is Worth a Thousand Images in Dataset Distillation",
 https://arxiv.org/abs/2406.10485, where random images with soft labels rival distilled ones.
 """
 
@@ -32,7 +32,7 @@ class Options(BaseOptions):
     QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}}
 
     teacher: LabelTeacher = LabelTeacher()
-    temperature: float = Field(1.0, gt=0, description="of the teacher's softmax in the soft labels")
+    temperature: float = Field(1.0, gt=0, description="temperature of the teacher's softmax in the soft labels")
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:

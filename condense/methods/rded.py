@@ -1,19 +1,19 @@
-"""RDED: the crops of real images a teacher is surest about, tiled, with the teacher's soft labels.
+"""RDED: the crops of real images that a teacher is most confident about, tiled, with the teacher's soft labels.
 
 For each class a pool of random real images is cropped several times; of each image the crop with the lowest
 cross-entropy under the teacher is kept, of those the ipc·factor² lowest are taken, and factor² of them tile an
 image. Below 64 pixels the factor is 1, so that RDED is a plain choice of crops.
 Source: Sun et al. (2024), https://arxiv.org/abs/2312.03526, Section 4 and Algorithm 1.
 
-The protocol soft asks the teacher anew about every augmented image, as the paper does, where its file lies beside the
-set (`dmis condense` writes it); soft-stored goes by the soft labels of the whole images, which are in the set.
+The protocol soft queries the teacher for every augmented image, as the paper does, if its file lies beside the set
+(`dmis condense` writes it); soft-stored uses the soft labels of the whole images, which are in the set.
 
 Departures. Images are normalised by the training data's own mean and deviation, not ImageNet's; classes
-go by name, so that a teacher's order cannot be mistaken; any number of images per class, image size, and 1 or 3
-channels are served. The paper does not tell how its small-image teachers were trained: the schedule here is ours.
+are matched by name, so that a teacher's order cannot be mistaken; any ipc, image size, and 1 or 3 channels are
+supported. The paper does not tell how its small-image teachers were trained: the schedule here is ours.
 
-Noise. The pool of a class goes by observed label, and a teacher that fitted wrong labels is sure of them as well.
-With candidate sets an image belongs to the candidate the teacher, trained on candidates, finds likeliest.
+Noise. The pool of a class follows observed labels, and a teacher that fitted wrong labels is confident of those as
+well. With candidate sets an image belongs to its likeliest candidate under the teacher, which is trained on them.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ LARGE = 64
 
 
 class Options(BaseOptions):
-    """Crops, and the teacher that judges them."""
+    """The crops, and the teacher that scores them."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"teacher": {"epochs": 1}, "pool": 20, "crops": 2}
 
     teacher: LabelTeacher = LabelTeacher()
     pool: int = Field(300, ge=1, description="real images per class to be cropped; at least ipc times factor squared")
-    crops: int = Field(5, ge=1, description="random crops of each")
+    crops: int = Field(5, ge=1, description="random crops per image")
     factor: int | None = Field(
         None, ge=1, description="patches along an image's side; when empty 1 below 64 px, else 2"
     )
-    temperature: float = Field(1.0, gt=0, description="of the teacher's softmax in the soft labels")
+    temperature: float = Field(1.0, gt=0, description="temperature of the teacher's softmax in the soft labels")
 
     def factor_for(self, side: int) -> int:
-        """Patches along the side of an image of `side` pixels. Raises `UserError` where it cannot be divided so."""
+        """Patches along the side of an image of `side` pixels. Raises `UserError` if it cannot be divided so."""
         factor = self.factor or (1 if side < LARGE else 2)
         if side % factor:
             raise UserError(f"Images of {side} pixels cannot be tiled {factor} by {factor}; choose another factor.")
@@ -88,7 +88,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     factor = options.factor_for(train.images.image_shape[1])
     known, classes, needed = train.supervision, train.images.classes, ipc * factor**2
     if (known.single | known.unlabelled).all():
-        members_of(known.observed, classes, ipc, patches=factor**2)  # told before a teacher is trained
+        members_of(known.observed, classes, ipc, patches=factor**2)  # checked before a teacher is trained
     teacher = teacher_for(train, options.teacher, seed, run)
     members = members_of(likeliest_candidates(teacher, train), classes, ipc, patches=factor**2)
     started, images, passes = time.perf_counter(), [], 0
@@ -141,7 +141,7 @@ def surest(teacher: Teacher, crops: Images, y: int, count: int) -> Images:
 
 
 def likeliest_candidates(teacher: Teacher, train: TrainingSet) -> Labels:
-    """The class each image counts to: int64 [n], its likeliest candidate; -1 where nothing is known of its label."""
+    """The class of each image: int64 [n], its likeliest candidate; -1 for unlabelled images."""
     known = train.supervision
     labels = known.observed
     asked = np.flatnonzero(~known.single & ~known.unlabelled)

@@ -1,20 +1,20 @@
 """SRe2L: squeeze the data into a network, recover images from it, relabel them.
 
 Squeeze: a network with batch norm is trained on all images. Recover: pixels start as noise and are optimised so that
-the network gives them to their class and their batch norm statistics are those it remembers. Relabel: the network's
+the network assigns them to their class and their statistics match its batch norm layers. Relabel: the network's
 soft labels are stored with the images.
 Source: Yin, Xing & Shen (2023), https://arxiv.org/abs/2306.13092, with the settings of its public CIFAR variant
 (no multi-crop).
 
-The protocol soft asks the network anew about every augmented image, as the paper does, where its file lies beside the
-set (`dmis condense` writes it); soft-stored goes by one soft label per image, which is in the set.
+The protocol soft queries the network for every augmented image, as the paper does, if its file lies beside the set
+(`dmis condense` writes it); soft-stored uses one soft label per image, which is in the set.
 
 Departures. Images are written after rounding to 8 bits, without JPEG, and labelled as written; the last iterate is
-kept, there is no best one. About 100 images are optimised together whatever the number of classes, since batch
-statistics of ten images match nothing. Other network, image sizes, 1 or 3 channels: no constant is built in.
+kept, not the best. About 100 images are optimised together whatever the number of classes, since batch statistics of
+ten images are too noisy to match. Any network with batch norm, image size, and 1 or 3 channels are supported.
 
-Noise. No real image enters the set, but the network has learnt the labels as they are given; candidate sets it learns
-by their own loss, and unlabelled images are left out.
+Noise. No real image enters the set, but the network is trained on the given labels; candidate sets have their own
+loss, and unlabelled images are left out.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from condense.sets.condensed_set import CondensedSet
 class Squeeze(TeacherOptions):
     """The network, with batch norm, that the data is squeezed into and that relabels."""
 
-    network: str = Field("resnet18-bn", description="its architecture, with batch norm, e.g. convnet3-bn, resnet18-bn")
+    network: str = Field("resnet18-bn", description="architecture, with batch norm, e.g. convnet3-bn, resnet18-bn")
     epochs: int = Field(200, ge=1, description="passes over the images")
     batch_size: int = Field(128, ge=2, description="images per step")
     learning_rate: float = Field(0.1, gt=0, description="learning rate at the start")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
     augment: str = Field(
-        "crop_flip", description="applied to every image, one after the other; flip only as data.flip allows"
+        "crop_flip", description="augmentations applied in turn to every image; flip only as data.flip allows"
     )
 
 
@@ -62,7 +62,7 @@ class Options(BaseOptions):
 
     teacher: Squeeze = Squeeze()
     recover: RecoverOptions = RecoverOptions()
-    temperature: float = Field(1.0, gt=0, description="of the network's softmax in the soft labels")
+    temperature: float = Field(1.0, gt=0, description="temperature of the network's softmax in the soft labels")
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
@@ -119,7 +119,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
 
 def _check_architecture(train: TrainingSet, name: str) -> None:
-    """Complain before the training that such a network has no batch norm; it is built without memory."""
+    """Check before the training that the network has batch norm; it is built on the meta device."""
     with torch.device("meta"):
         network = networks.build(
             name,

@@ -1,9 +1,9 @@
 """TDSM: the same generator trained by EDM on mixtures of all classes, weighed by a classifier trained beforehand.
 
 Source: Na et al. (2024), "Label-Noise Robust Diffusion Models", https://arxiv.org/abs/2402.17517. The loss is
-lambda ||sum_y w_y D(x_t, sigma, y) - x_0||^2 with w_y = T[y, z] h_y(x_t, sigma) / sum; h is a network of its own,
+lambda ||sum_y w_y D(x_t, sigma, y) - x_0||^2 with w_y = T[y, z] h_y(x_t, sigma) / sum; h is a separate network,
 trained by forward correction with the transition matrix T, which is given or estimated by VolMinNet
-(https://arxiv.org/abs/2102.02400). There samples are drawn plainly: `drawn=as-published`.
+(https://arxiv.org/abs/2102.02400). The paper samples plainly: `drawn=as-published`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from condense.sets.condensed_set import CondensedSet
 
 
 class WithTransition(TrainOptions):
-    """How the generator is trained; the transition matrix cannot be learnt on the way."""
+    """Training options; the transition matrix cannot be learned during training."""
 
     transition: Literal["estimate", "volmin"] | tuple[tuple[float, ...], ...] = Field(
         "volmin", description="label transition matrix (rows = true class), or volmin: by VolMinNet"

@@ -1,7 +1,7 @@
-"""Vanilla: the same generator trained by EDM on the labels as given, the baseline that shows what noise does.
+"""Vanilla: the same generator trained by EDM on the labels as given, the baseline that shows the effect of noise.
 
-Source: Karras et al. (2022), https://arxiv.org/abs/2206.00364. Partial labels: a random candidate a step; unlabelled
-images are left out. `drawn=as-published` takes samples as they come.
+Source: Karras et al. (2022), https://arxiv.org/abs/2206.00364. Partial labels: a random candidate per step; unlabelled
+images are left out. `drawn=as-published` takes samples unselected.
 """
 
 from __future__ import annotations

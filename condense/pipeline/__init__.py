@@ -1,1 +1,1 @@
-"""From what was asked for to what is done: plans, data, run folders, costs, repaired labels, sets, scores."""
+"""From a request to its result: plans, data, run folders, costs, repaired labels, sets, scores."""

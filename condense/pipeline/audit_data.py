@@ -29,7 +29,7 @@ _MOST_LISTED = 1000
 def audit_data(
     given: LoadedData, network: str | None, steps: int, seed: int, run: Run
 ) -> tuple[dict[str, Any], AuditReport]:
-    """What is found out about training data, and the report of it. Raises as `out_of_fold`."""
+    """The findings about training data, and their report. Raises as `out_of_fold`."""
     started = time.perf_counter()
     source, supervision = given.source, given.source.supervision
     train, observed = source.train, supervision.observed
@@ -61,7 +61,7 @@ def audit_data(
 
 
 def _doubted(source: Source, found: NoiseAudit) -> tuple[str, list[Doubted]]:
-    """The first images whose label is doubted, and what to call them."""
+    """The first images whose label is doubted, and their caption."""
     suspects, classes, observed = np.flatnonzero(found.suspected), source.train.classes, source.supervision.observed
     files, truth = source.files or tuple(map(str, range(len(source.train)))), source.truth
     first = f", the first {_SHOWN} of {len(suspects):,}" if len(suspects) > _SHOWN else ""
@@ -80,7 +80,7 @@ def _doubted(source: Source, found: NoiseAudit) -> tuple[str, list[Doubted]]:
 
 
 def _true_labels(source: Source) -> dict[str, Any] | None:
-    """How far the given labels hold the true class; None without the truth."""
+    """How often the given labels contain the true class; None without the truth."""
     if source.truth is None:
         return None
     supervision, truth = source.supervision, source.truth.labels
@@ -126,7 +126,7 @@ def _told(found: NoiseAudit) -> dict[str, Any]:
 
 
 def _duplicates(source: Source, observed: Labels) -> dict[str, int]:
-    """Training images that repeat an earlier one, those of them with another label, and test images among them."""
+    """Counts of training images that repeat an earlier one, of those labelled otherwise, of test images among them."""
     train = source.train.images
     first = first_copies(train)
     again = np.flatnonzero(first != np.arange(len(first)))
@@ -141,7 +141,7 @@ def _duplicates(source: Source, observed: Labels) -> dict[str, int]:
 
 
 def _median_distance(source: Source, seed: int) -> float:
-    """Median root mean square difference of (at most 1000) training images to the nearest other; 1 is black-white."""
+    """Median root mean square difference of (at most 1000) training images to the nearest other; 1: black to white."""
     images = source.train.images
     drawn = np.sort(
         np.random.default_rng(rng.derive(seed, "audit")).choice(len(images), min(1000, len(images)), replace=False)

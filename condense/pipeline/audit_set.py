@@ -28,7 +28,7 @@ _SHOWN_PAIRS, _SHOWN_TRIPLES = 24, 18
 def audit_set(
     path: Path, condensed: CondensedSet, data: DataRecipe, network: str | None, steps: int, seed: int, run: Run
 ) -> tuple[dict[str, Any], AuditReport]:
-    """What is found out about a set, and the report of it. Raises as `real_data` and `train_judge`."""
+    """The findings about a set, and their report. Raises as `real_data` and `train_judge`."""
     started = time.perf_counter()
     given = real_data(condensed, data, seed)
     source = given.source
@@ -77,7 +77,7 @@ def audit_set(
 
 
 def _injected(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
-    """The given labels beside the truth, where both are known to be those the set was made from."""
+    """The given labels beside the truth, if both are known to be those the set was made from."""
     source = given.source
     same = given.corruption.spec == condensed.provenance.corruption
     if source.truth is None or not same or not source.supervision.single.any():

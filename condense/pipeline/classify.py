@@ -1,4 +1,4 @@
-"""The classifiers of `dmis classify` and of a benchmark: which there are, their options, and how one is tested.
+"""The classifiers of `dmis classify` and of a benchmark: their names, their options, and the test of one.
 
 An arm is one of `condense.classifiers.arms`, or
 
@@ -59,18 +59,18 @@ class ArmOptions:
 
 
 def names() -> tuple[str, ...]:
-    """Every arm there is: those of the folder, then those of generators."""
+    """All arms: those of the folder, then those of generators."""
     return (*arms.names(), *OF_GENERATORS)
 
 
 def check_name(name: str) -> None:
-    """Raise `UserError` where there is no arm of that name."""
+    """Raise `UserError` if there is no arm of that name."""
     if name not in OF_GENERATORS:
         arms.load(name)
 
 
 def read_options(training: ArmTraining, given: Mapping[str, Any]) -> ArmOptions:
-    """Options of every arm from `given`, options by name; what belongs to no arm is not looked at.
+    """Options of every arm from `given`, options by name; keys of no arm are ignored.
 
     Raises:
         UserError: an unknown key, or a value out of range.
@@ -84,12 +84,12 @@ def read_options(training: ArmTraining, given: Mapping[str, Any]) -> ArmOptions:
 
 
 def objective_of(name: str) -> str:
-    """Whose generator an arm of `OF_GENERATORS` asks."""
+    """The objective whose generator an arm of `OF_GENERATORS` uses."""
     return "dmis" if name == REGENERATED else name
 
 
 def why_not(name: str, supervision: Supervision) -> str | None:
-    """The sentence with which an arm refuses such labels; None where it takes them."""
+    """The reason why an arm cannot take such labels; None if it can."""
     try:
         if name not in OF_GENERATORS:
             arms.load(name).check(supervision)
@@ -99,12 +99,11 @@ def why_not(name: str, supervision: Supervision) -> str | None:
 
 
 def labels_like(noise: str) -> Supervision:
-    """A few labels of the kind that a request for noise leaves: what arms ask before the data are read.
+    """A few labels of the kind that `noise` produces, to ask arms about before the data are read.
 
-    What only chance leaves is not among them: random candidate sets that happen to hold every class are no missing
-    labels.
+    Chance results are not among them: random candidate sets that happen to contain every class are no missing labels.
 
-    Raises `UserError` where the request cannot be read.
+    Raises `UserError` if `noise` cannot be parsed.
     """
     possible, trusted = [], []
     for spec, _ in parse_noise(noise).parts:
@@ -139,10 +138,10 @@ def arm_accuracy(
     """Test accuracy in percent of an arm trained on the plan's labels, after the last epoch or step.
 
     Args:
-        name: which.
+        name: the arm.
         plan: data with a test split, and the seed; for `dmis-ce` its options say how to draw.
-        options: of all arms.
-        generator: gives the trained generator of an objective; asked by the arms of generators only.
+        options: options of all arms.
+        generator: returns the trained generator of an objective; only arms of generators call it.
         progress: whether bars are drawn on stderr.
 
     Raises:

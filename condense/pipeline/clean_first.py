@@ -1,4 +1,4 @@
-"""`--clean-first`: the labels repaired before the method sees them."""
+"""`--clean-first`: repairs the labels before the method sees them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOLDER = "labeller"
 
 @dataclass(frozen=True)
 class Repaired:
-    """Training data with other labels, what that took, and a note for the record of who did it."""
+    """Training data with repaired labels, the cost of the repair, and a note for the record."""
 
     train: TrainingSet
     cost: Cost = field(default_factory=Cost)
@@ -34,7 +34,7 @@ class Repaired:
 
 
 def check_repair(plan: Plan) -> None:
-    """Raise `UserError` where the labels cannot be repaired as the plan wants."""
+    """Raise `UserError` if the labels cannot be repaired as planned."""
     if plan.recipe.clean_first == "oracle" and plan.source.truth is None:
         raise UserError(
             f"{plan.source.train.name} has no clean labels, so no oracle can repair them; "
@@ -47,7 +47,7 @@ def check_repair(plan: Plan) -> None:
 
 
 def repair(plan: Plan, run: Run) -> Repaired:
-    """The plan's training data, its labels repaired as the plan wants; who repairs them is kept in `run`.
+    """The plan's training data with labels repaired as planned; the repairing network is saved in `run`.
 
     Raises as `check_repair`, `train_generator`, `labeller.fit` and `repaired_by_cleanlab`.
     """
@@ -87,7 +87,7 @@ def _repaired_by_labeller(plan: Plan, options: LabellerOptions, run: Run) -> Rep
 
 
 def fold_evaluations(options: FoldOptions, images: int) -> int:
-    """Images passed through the classifiers: each is learnt from in all folds but one, and judged once in that."""
+    """Images passed through the classifiers: each is used for training in all folds but one, and judged in that one."""
     return images * (options.epochs * (options.folds - 1) + 1)
 
 
@@ -109,12 +109,12 @@ def _repaired_by_generator(plan: Plan, options: GeneratorOptions, run: Run) -> R
 
 
 def labeller_seed(seed: int) -> int:
-    """Seed of the generator that repairs the labels, other than that of the generator trained on them."""
+    """Seed of the generator that repairs the labels; it differs from that of the generator trained on them."""
     return rng.derive(seed, "labeller")
 
 
 def labeller_run(plan: Plan, run: Run) -> Run:
-    """Where a run keeps who repairs the labels: a folder of its own in the run's, or none for nobody."""
+    """The subfolder of the run for the network that repairs the labels; in memory if none does."""
     return run.within(FOLDER) if plan.labeller is not None else Run(None, progress=run.progress)
 
 

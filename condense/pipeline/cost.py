@@ -24,20 +24,20 @@ from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.plan import Plan
 from condense.run import Run
 
-CLASSIFIER_PASSES = 2 * len(DEFAULT_SCHEDULE.sigmas)  # one antithetic pair a noise level
+CLASSIFIER_PASSES = 2 * len(DEFAULT_SCHEDULE.sigmas)  # one antithetic pair per noise level
 
 
 def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
     """The resolved recipe, image shape, number of parameters and network evaluations of a plan.
 
     Args:
-        plan: what will be done.
-        draws: whether images are drawn from the generator in the end (`condense`) or not (`train`).
+        plan: the plan.
+        draws: whether images are finally drawn from the generator (`condense`) or not (`train`).
 
     Returns:
         recipe, image_shape [H, W, C], images, classes, parameters (of generators, None without one) and
-        network_evaluations (None for a method that does not foretell them). Classes whose first pool holds too few
-        agreeing samples are drawn again, which is not foreseen; nor are evaluations that `train.eliminate` saves.
+        network_evaluations (None for a method that does not predict them). Not predicted: redrawing classes whose
+        first pool holds too few agreeing samples, and evaluations that `train.eliminate` saves.
     """
     parameters: int | None = None
     costs: list[int | None] = []
@@ -58,7 +58,7 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
 
 
 def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any]:
-    """The same of `dmis relabel`: one generator trained where none is given, asked about every training image."""
+    """The same of `dmis relabel`: one generator, trained if none is given, evaluated on every training image."""
     network, cost = options.network, 0
     if options.generator is not None:
         generator = Generator.load(Run(options.generator))
@@ -71,12 +71,12 @@ def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any
 
 
 def describe_without_networks(plan: Plan) -> dict[str, Any]:
-    """The same of a relabelling that trains and asks no network; it takes seconds, which are not foretold."""
+    """The same for a relabelling without a network; it takes seconds, which are not predicted."""
     return {**_told(plan, None, 0), "minutes": None, "minutes_by_stage": {}, "memory_gib": None}
 
 
 def _foretold(plan: Plan) -> int | None:
-    """What the method itself says; None where it says nothing."""
+    """The method's own prediction; None if it gives none."""
     foretell = getattr(plan.method, "evaluations", None)
     return None if foretell is None else int(foretell(plan.train, plan.recipe.ipc, plan.options))
 
@@ -100,7 +100,7 @@ def num_parameters(network: NetworkOptions, train: TrainingSet, *, coherent: boo
 
 
 def training_evaluations(network: NetworkOptions, options: TrainOptions, train: TrainingSet, seed: int) -> int:
-    """Images passed through all networks in a whole training: what is prepared, every step, the end."""
+    """Images passed through all networks in a whole training: prerequisites, all steps, the end."""
     passes = _passes(network, train.images.num_classes)
     _, held = held_out(train.supervision, options.held_out, seed)
     cold = cold_steps(options)
@@ -118,13 +118,13 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
 
 
 def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str, views: int) -> int:
-    """Images passed through networks to find what is believed of all labels, see `suggest`.
+    """Images passed through networks to compute the beliefs about all labels, see `suggest`.
 
-    `views`: of an image that the second opinion takes, 0 without one.
+    `views`: views per image of the second opinion, 0 without one.
     """
     if objective == "vanilla":
         return 0
-    if objective == "tdsm":  # its classifier looks once
+    if objective == "tdsm":  # its classifier makes one pass
         return len(train)
     return len(train) * (CLASSIFIER_PASSES * _passes(network, train.images.num_classes) + views)
 
@@ -138,7 +138,7 @@ def drawing_evaluations(
 
 
 def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[list[NetworkOptions], int]:
-    """The networks of one of the plan's generators and what it will cost; a trained one is only drawn from."""
+    """The networks of one of the plan's generators and its cost; a trained one is only drawn from."""
     seed = labeller_seed(plan.recipe.seed) if options is plan.labeller else plan.recipe.seed
     num_classes, known = plan.train.images.num_classes, False
     if options.generator is None:
@@ -168,7 +168,7 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
 
 
 def asks_beliefs(options: GeneratorOptions, plan: Plan) -> bool:
-    """Whether the generator is asked about every image before or after drawing."""
+    """Whether the generator computes beliefs about every image before or after drawing."""
     refining = options.refine is not None and not plan.beliefs_are_given
     return options.draw.prototype_sigma is not None or refining
 
@@ -178,22 +178,22 @@ def _views(generator: Generator) -> int:
 
 
 def _passes(network: NetworkOptions, num_classes: int) -> int:
-    """Evaluations an image that give every class's denoised image."""
+    """Evaluations per image for the denoised images of all classes."""
     return 1 if network.kind == "all-class" else num_classes
 
 
 def _loss_passes(network: NetworkOptions, options: TrainOptions, passes: int, *, cold: bool) -> int:
-    """Evaluations an image of one step's loss, see `condense.generator.training.batch_loss`."""
+    """Evaluations per image for the loss of one step, see `condense.generator.training.batch_loss`."""
     drawn = options.objective == "dmis" and options.form == "sampled" and options.classification_weight == 0
     if drawn or options.objective in ("vanilla", "cad"):
         return 1
     top_k = options.top_k if passes > 1 else None
     if options.objective == "tdsm":
-        return (passes if top_k is None else min(top_k, passes)) + 1  # the classifier's own look
+        return (passes if top_k is None else min(top_k, passes)) + 1  # the classifier's own pass
     mixture = options.form == "mixture" and not cold
     if top_k is None:
         surveyed = passes if mixture and passes > 1 and network.dropout else 0
         loss = passes + surveyed
     else:
         loss = passes + min(top_k, passes)
-    return loss + (2 * passes if mixture else 0)  # p(y | x_t) is asked with a pair of noises
+    return loss + (2 * passes if mixture else 0)  # p(y | x_t) takes a pair of noises

@@ -1,4 +1,4 @@
-"""Images and the labels that training gets, shared by all commands that take `--data`, `--labels` and `--noise`."""
+"""Images and training labels, shared by all commands that take `--data`, `--labels` and `--noise`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from condense.sets.condensed_set import CondensedSet
 
 @dataclass(frozen=True, eq=False)
 class LoadedData:
-    """A data set as it is worked on.
+    """A data set as used.
 
     Attributes:
-        source: images, labels as given, and the truth for scoring; thinned out where a long tail was asked for.
-        corruption: how the labels came to be what they are.
-        recipe: what was asked for.
+        source: images, labels as given, and the truth for scoring; subsampled if a long tail was requested.
+        corruption: how the labels were corrupted.
+        recipe: the section `data` of the recipe.
         noise_seed: seed of the noise.
-        images_found: how many training images there were before a long tail thinned them out.
+        images_found: number of training images before long-tail subsampling.
     """
 
     source: Source
@@ -65,7 +65,7 @@ class LoadedData:
 
 
 def load_source(data: DataRecipe) -> Source:
-    """Read the data set a recipe names, as found, and tell what a user must know. Raises as `sources.load`."""
+    """Read the data set a recipe names and show notices about it. Raises as `sources.load`."""
     source = sources.load(
         data.name,
         root=data.root,
@@ -82,7 +82,7 @@ def load_source(data: DataRecipe) -> Source:
 
 
 def tell_of_flip(images: ImageData) -> None:
-    """Tell what is assumed of mirror images, where nobody said it and augmentation may depend on it."""
+    """Tell the user the assumption about mirrored images, if not set and augmentation may depend on it."""
     if images.flip is None:
         does, says = ("", "false") if images.may_flip else (" not", "true")
         tell(
@@ -92,7 +92,7 @@ def tell_of_flip(images: ImageData) -> None:
 
 
 def source_of_arrays(contents: arrays.Arrays, data: DataRecipe) -> Source:
-    """A data set from arrays in memory, read as the recipe wants. Raises `UserError` as `sources.from_arrays`."""
+    """A data set from arrays in memory, read as the recipe says. Raises `UserError` as `sources.from_arrays`."""
     return sources.from_arrays(
         contents, data.name, image_size=data.image_size, fit=data.fit, background=data.background, flip=data.flip
     )
@@ -102,13 +102,13 @@ def given_labels(source: Source, data: DataRecipe, seed: int) -> LoadedData:
     """The data with the labels that the recipe names, or with the noise it asks for.
 
     Args:
-        source: the data as found.
+        source: the data as loaded.
         data: label file and noise.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Raises:
-        UserError: the labels cannot be used; noise was asked for and there are no clean labels to inject it into, or
-            the labels come from a file; nobody labelled a class.
+        UserError: the labels cannot be used; noise was requested without clean labels to inject it into, or with
+            labels from a file; a class has no label.
     """
     noise, found = parse_noise(data.noise), len(source.train)
     corruption = arrays.recorded_corruption(source.train)
@@ -131,7 +131,7 @@ def given_labels(source: Source, data: DataRecipe, seed: int) -> LoadedData:
 
 
 def recorded_data(condensed: CondensedSet) -> Mapping[str, Any]:
-    """The section `data` of the recipe a set was made by; empty where none is recorded."""
+    """The section `data` of the recipe a set was made with; empty if none is recorded."""
     recipe = condensed.provenance.recipe
     section = recipe.get("data") if isinstance(recipe, Mapping) else None
     return section if isinstance(section, Mapping) else {}
@@ -146,7 +146,7 @@ def recorded_seed(condensed: CondensedSet, default: int = 0) -> int:
 
 
 def places(data: DataRecipe) -> dict[str, JSON]:
-    """Where the data lie, whatever the current folder is: `data_path` and `data_root`, of those that are paths."""
+    """Absolute paths of the data, `data_path` and `data_root`, as far as they are paths."""
     path, colons, key = data.name.partition("::")
     found: dict[str, JSON] = {}
     if data.name not in sources.NAMES:
@@ -157,9 +157,9 @@ def places(data: DataRecipe) -> dict[str, JSON]:
 
 
 def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
-    """`data` with what the set was made from, as it tells: name or absolute path, root, and how pictures were read.
+    """`data` filled in from the set's record: name or absolute path, root, and how images were read.
 
-    Raises `UserError` where the data are neither of a known name nor here.
+    Raises `UserError` if the data have no known name and are not here.
     """
     made_from, notes = recorded_data(condensed), condensed.provenance.notes
     name = str(made_from.get("name", condensed.provenance.data_name))
@@ -167,9 +167,7 @@ def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
         asked = [str(notes.get("data_path", name)), name]
         here = next((place for place in asked if Path(place.partition("::")[0]).exists()), None)
         if here is None:
-            raise UserError(
-                f"The set was made from {asked[0]!r}, which is not here; say where that data is with --data."
-            )
+            raise UserError(f"The set was made from {asked[0]!r}, which is not here; give its place with --data.")
         name = here
     found: dict[str, Any] = {"name": name}
     if data.root is None:
@@ -181,12 +179,12 @@ def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
 
 
 def check_own_images(condensed: CondensedSet, source: Source, seed: int) -> None:
-    """Refuse data whose training images are not those a set was made from, where only the set told which data to take.
+    """Refuse data whose training images are not those a set was made from, if the data came from the set's record.
 
     Args:
         condensed: the set.
-        source: the data as found, of the set's image size.
-        seed: of the noise where the set does not tell; it decides which images a long tail keeps.
+        source: the data as loaded, of the set's image size.
+        seed: seed of the noise if not recorded; it decides which images a long tail keeps.
 
     Raises:
         UserError: the fingerprints differ.

@@ -1,11 +1,11 @@
-"""What a person decided on the review page: read, held against the data, and written as a table of labels.
+"""Decisions made on the review page: read, checked against the data, and written as a table of labels.
 
     {"format": "dmis-decisions/1",
      "data": {"name": …, "images": SHA-256, "image_shape": [H, W, C], "labels": SHA-256, "classes": [c names]},
      "decisions": [{"file": "cat/1.png", "decision": "accepted" | "changed" | "rejected", "label": "dog"}, …]}
 
 Accepted and changed suggestions replace the label given; a rejected one says that the label given is right (`label` may
-be left out). Every decision is a person's word, so its label is trusted from then on.
+be left out). Labels a person decided on are trusted from then on.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _MOST_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided of the label of one image: its number, one of `DECISIONS`, and the class it has then.
+    """The decision about one image's label: the image's number, one of `DECISIONS`, and the resulting class.
 
-    `label` is None where a suggestion is rejected and the image has not one label.
+    `label` is None if a suggestion is rejected and the image has no single label.
     """
 
     image: int
@@ -45,7 +45,7 @@ class Decision:
 
 
 def identity(source: Source) -> dict[str, JSON]:
-    """What decisions are about: fingerprints of the images and of the labels given, and what they are called."""
+    """The data that decisions refer to: fingerprints of the images and the given labels, and their names."""
     return {
         "name": source.train.name,
         "images": source.train.fingerprint(),
@@ -56,7 +56,7 @@ def identity(source: Source) -> dict[str, JSON]:
 
 
 def read_decisions(path: Path, source: Source) -> list[Decision]:
-    """The decisions in a file, each about another image of `source`.
+    """The decisions in a file, at most one per image of `source`.
 
     Raises:
         UserError: the file is damaged, of another format or of other data, or a decision names an unknown image or
@@ -77,7 +77,7 @@ def read_decisions(path: Path, source: Source) -> list[Decision]:
 
 
 def applied(decisions: Sequence[Decision], given: Supervision) -> Supervision:
-    """The labels given with every decision in the place of the label it is about."""
+    """The given labels, replaced where there is a decision."""
     candidates, trusted = given.candidates.copy(), given.trusted.copy()
     for one in decisions:
         if one.label is not None:
@@ -111,7 +111,7 @@ def label_rows(source: Source, labels: Supervision) -> list[tuple[str, str, str]
 
 
 def counted(decisions: Sequence[Decision]) -> dict[str, JSON]:
-    """How many decisions are of each kind."""
+    """The number of decisions of each kind."""
     counts = Counter(one.decision for one in decisions)
     return {kind: counts[kind] for kind in DECISIONS}
 

@@ -1,7 +1,7 @@
-"""p(y | x) in seconds, without a generator: what `dmis relabel --fast` asks.
+"""p(y | x) in seconds, without a generator, for `dmis relabel --fast`.
 
-`out_of_sample` is all that others need to know: five folds of a linear discriminant analysis on simple features of
-the pictures, or on those of people's own (`--features FILE`).
+`out_of_sample` is the interface: five-fold linear discriminant analysis on simple image features, or on the user's
+own (`--features FILE`).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _CELLS, _ANGLES = 4, 8
 
 
 def out_of_sample(train: TrainingSet, seed: int, features: Features | None = None) -> Beliefs:
-    """p(y | x) [n, c] of every image by a classifier that did not see its label.
+    """p(y | x), float32 [n, c], of every image by a classifier that did not see its label.
 
-    Candidates of one image are learned as several images, and images without label not at all.
+    An image counts once per candidate in training; images without a label are left out.
 
     Args:
         train: the n images with their labels.
-        seed: of the folds.
+        seed: seed of the folds.
         features: [n, d], `picture_features` when None.
 
     Raises:
@@ -99,7 +99,7 @@ def checked(array: npt.NDArray[Any], source: Source, what: str) -> Features:
     """Features [n, d] of the training images, centred, with a standard deviation of 1 or (constant ones) 0, float32.
 
     Raises:
-        UserError: another shape, more features than are of use, or a value that is not finite.
+        UserError: wrong shape, too many features, or a value that is not finite.
     """
     n = len(source.train)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or len(array) != n or not array.shape[1]:

@@ -1,4 +1,4 @@
-"""The feature spaces that commands measure images in, by name, and images as a space sees them."""
+"""The named feature spaces in which commands measure images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NETWORK = "convnet3"  # of the space "convnet"
 
 
 def check_space(name: str, weights: Path | None) -> None:
-    """Raise `UserError` where there is no such space, or weights and the space inception are not given together."""
+    """Raise `UserError` if there is no such space, or unless inception and weights are given together."""
     if name not in features.NAMES:
         raise UserError(f"no feature space is called {name!r}; choose {', '.join(features.NAMES)}.")
     if (name == "inception") != (weights is not None):
@@ -49,7 +49,7 @@ def feature_space(
 
 
 def embedded(space: FeatureSpace, images: Images, labels: Labels, run: Run) -> Sample:
-    """What the space makes of images uint8 [n, H, W, C] and their labels int64 [n]."""
+    """Features of images uint8 [n, H, W, C] with their labels int64 [n]."""
     with run.track(len(images), space.name) as tracker:
         found, logits = space.extract(images, tracker.update)
     return Sample(found, logits, labels)

@@ -1,4 +1,4 @@
-"""`dmis generate`: class-conditional samples at any count, drawn in parts so that memory and a stop cost little."""
+"""`dmis generate`: class-conditional samples at any count, drawn in parts to save memory and work when stopped."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from condense.machine import best_device
 from condense.pipeline.image_files import writer_of
 from condense.run import Run, Tracker, as_described, interrupt_guard, locked, prepare_folder, prepare_output
 
-PART = 500  # images drawn and kept at once; a stop loses no more
-MOST_DRAWN = 10  # times the count wanted, before a class whose samples are disowned is given up
+PART = 500  # images drawn and saved at once; the most a stop loses
+MOST_DRAWN = 10  # times the requested count, before giving up on a class whose samples are rejected
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be drawn.
+    """What to draw.
 
     Attributes:
         count: images per class.
-        agree: whether samples that the generator's own classifier gives to another class are drawn anew.
-        steps: of Heun's sampler.
+        agree: whether samples that the generator's own classifier assigns to another class are redrawn.
+        steps: steps of Heun's sampler.
         guidance: strength of class guidance.
-        seed: of all noise.
+        seed: seed of all noise.
     """
 
     count: int
@@ -65,15 +65,15 @@ def generate(
 ) -> dict[str, Any]:
     """Draw `wanted.count` images of every class and write them, class after class.
 
-    Parts lie in a folder beside `out` until all are drawn; each depends on (seed, class, number) alone, so a run that
-    was stopped gives the same images when it goes on.
+    Parts lie in a folder beside `out` until all are drawn; each depends only on (seed, class, number), so a
+    resumed run gives the same images.
 
     Args:
         generator_folder: run folder of a trained generator.
         wanted: what to draw.
         out: an .h5, .hdf5 or .npz file that `--data` reads, or (without an ending) a folder with one folder per class.
-        resume: whether to go on with the parts drawn before a stop.
-        force: whether an existing file, or what was drawn before, is replaced.
+        resume: whether to continue with the parts drawn before a stop.
+        force: whether an existing file, or earlier parts, are replaced.
         progress: whether a bar is drawn on stderr.
 
     Returns:
@@ -82,7 +82,7 @@ def generate(
 
     Raises:
         UserError: no generator; `out` exists, has another ending, or there are parts of another request.
-        RunFailed: a class's samples are hardly ever its own, or the disk is full.
+        RunFailed: nearly all samples of a class are rejected, or the disk is full.
         Interrupted: stopped by Ctrl-C; the parts are kept.
     """
     started = time.perf_counter()
@@ -117,9 +117,9 @@ def generate(
 def draw(generator: Generator, wanted: Wanted, *, progress: bool = False) -> tuple[Images, Labels]:
     """The images `generate` writes, in memory: uint8 [m, H, W, C], and their labels int64 [m], class after class.
 
-    Raises `RunFailed` where a class's samples are hardly ever its own.
+    Raises `RunFailed` if nearly all samples of a class are rejected.
     """
-    parts, unguarded = Run(None, progress=progress), interrupt_guard()  # nothing is kept that a stop could save
+    parts, unguarded = Run(None, progress=progress), interrupt_guard()  # in memory a stop has nothing to save
     with parts.track(wanted.count * len(generator.classes), "drawing") as tracker:
         pieces = list(_labelled_parts(generator, wanted, parts, _Tally(), unguarded, tracker))
     return np.concatenate([images for images, _ in pieces]), np.concatenate([labels for _, labels in pieces])
@@ -143,7 +143,7 @@ def _prepare(out: Path, *, force: bool) -> None:
 
 
 def _parts_folder(path: Path, generator_folder: Path, wanted: Wanted, *, resume: bool, progress: bool) -> Run:
-    """The folder of parts, emptied unless it is of the same request and gone on with."""
+    """The folder of parts, emptied unless the same request resumes."""
     weights = (generator_folder / f"{FILE}.safetensors").read_bytes()
     request = {**asdict(wanted), "generator": hashlib.sha256(weights).hexdigest()}
     if not resume:
@@ -187,7 +187,7 @@ def _labelled_parts(
 
 
 def _part(generator: Generator, wanted: Wanted, parts: Run, y: int, start: int, missing: int) -> tuple[Images, int]:
-    """The samples kept of those drawn from number `start` on, and how many were drawn; read back if they are there."""
+    """The samples kept of those drawn from number `start` on, and the number drawn; read back if saved before."""
     name = f"class-{y}-from-{start}"
     found = parts.load(name)
     if found is None:

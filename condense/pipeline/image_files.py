@@ -19,10 +19,10 @@ Writer = Callable[[Path, Pieces, int, tuple[int, int, int], tuple[str, ...]], No
 
 
 def writer_of(path: Path) -> Writer:
-    """What writes `path`, by its ending: .h5, .hdf5, .npz, or none for a folder of PNG files.
+    """The writer for `path`, by its suffix: .h5, .hdf5, .npz, or none for a folder of PNG files.
 
     Raises:
-        UserError: another ending.
+        UserError: another suffix.
     """
     match path.suffix.lower():
         case ".h5" | ".hdf5":

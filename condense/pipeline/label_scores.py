@@ -1,4 +1,4 @@
-"""How many true labels a generator, or another repair of labels, recovered."""
+"""The share of true labels that a generator, or another repair, recovered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_accuracy(generator: Generator, plan: Plan) -> float | None:
 
 
 def labels_recovered(generator: Generator, plan: Plan) -> float | None:
-    """Share in percent of (at most 10,000) training images whose likeliest class, label weighed in, is right."""
+    """Share in percent of (at most 10,000) training images whose likeliest class, given image and label, is right."""
     if plan.source.truth is None:
         return None
     chosen = scored_images(len(plan.train), plan.recipe.seed)
@@ -58,7 +58,7 @@ def told_by_generator(plan: Plan, generator: Generator) -> dict[str, Any]:
 
 
 def told_by_labels(train: TrainingSet, found: Labels, true: Labels | None) -> dict[str, Any]:
-    """Hold recovered labels against the given ones and, where it is known, the truth.
+    """Compare recovered labels with the given ones and, if known, with the truth.
 
     Args:
         train: images with labels as given.
@@ -66,8 +66,8 @@ def told_by_labels(train: TrainingSet, found: Labels, true: Labels | None) -> di
         true: true labels, int64 [n], or None.
 
     Returns:
-        classes; labels_recovered, the share of right ones in percent; recovered and given, confusions [c, c] with
-        true classes down. None where the truth is not known, or an image has no single given label.
+        classes; labels_recovered, the share of right ones in percent; recovered and given, confusion counts [c, c]
+        with rows = true class. None if the truth is unknown, or an image has no single given label.
     """
     classes, given = train.images.classes, train.supervision.observed
     told: dict[str, Any] = {"classes": list(classes), "labels_recovered": None, "recovered": None, "given": None}

@@ -1,4 +1,4 @@
-"""From a plan to a condensed set: labels repaired where asked for, the method, the whole record."""
+"""From a plan to a condensed set: optional label repair, the method, the full record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from condense.sets.condensed_set import CondensedSet
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise `UserError` where the labels cannot be repaired as wanted, or the method cannot do with them as given."""
+    """Raise `UserError` if the labels cannot be repaired as planned, or the method cannot use them."""
     check_repair(plan)
     check = getattr(plan.method, "check", None)
     if check is not None and plan.recipe.clean_first == "none":
@@ -22,12 +22,12 @@ def check_plan(plan: Plan) -> None:
 
 
 def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
-    """Repair the labels where asked to, condense, and record the whole recipe and cost in the set.
+    """Repair the labels if planned, condense, and record the whole recipe and cost in the set.
 
     Args:
-        plan: what to do.
+        plan: the plan.
         run: keeps checkpoints of the method.
-        labeller: keeps who repairs the labels; a folder within the run's when None.
+        labeller: run that saves the network repairing the labels; a subfolder of `run` when None.
     """
     repaired = repair(plan, labeller or labeller_run(plan, run))
     made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
@@ -35,7 +35,7 @@ def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
 
 
 def with_teacher(made: CondensedSet, plan: Plan, run: Run, out: Path) -> CondensedSet:
-    """Where a teacher gave the set soft labels, write it beside `out`; the set with its checksum recorded."""
+    """Write the teacher of the set's soft labels, if any, beside `out`; returns the set with its checksum recorded."""
     given = getattr(getattr(plan.options, "teacher", None), "folder", None)
     folder = given or run.path
     if made.soft_labels is None or "teacher" not in made.provenance.notes or folder is None:

@@ -1,4 +1,4 @@
-"""Numbers of people's own for each training image: what `--pred-probs FILE` and `--features FILE` are read by."""
+"""Reads the user's own numbers per training image: `--pred-probs FILE` and `--features FILE`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLASSES = ("class_names", "classes")
 def read(
     place: str, source: Source, what: str, usual: Sequence[str], columns: Sequence[str] | None = None
 ) -> tuple[Numbers, list[str] | None]:
-    """The array of FILE or FILE::NAME, rows in the order of the training images, and what its columns are called.
+    """The array of FILE or FILE::NAME, rows in the order of the training images, and the names of its columns.
 
     A column of the image files in a .csv says which row belongs to which image; otherwise rows are in their order, as
     in arrays.
@@ -30,12 +30,12 @@ def read(
     Args:
         place: a .npy, .npz, .csv or .tsv.
         source: the data.
-        what: the numbers, for messages.
-        usual: names of the array in an .npz that holds several.
-        columns: of a table; all but the key when None.
+        what: name of the numbers in messages.
+        usual: expected names of the array in an .npz that holds several.
+        columns: columns of a table to read; all but the key when None.
 
     Returns:
-        The array as stored, of a table float64 [n, d]; the names of the columns where the file gives any.
+        The array as stored, or from a table float64 [n, d]; the names of the columns if the file has any.
 
     Raises:
         UserError: the file cannot be read, or holds no such array.
@@ -89,7 +89,7 @@ def _from_table(path: Path, source: Source, columns: Sequence[str] | None) -> tu
 
 
 def _measures(name: str, cells: Sequence[str]) -> bool:
-    """Whether a column holds values that are measured, not names or numbers of images."""
+    """Whether a column holds measured values, not names or numbers of images."""
     return name.casefold() not in KEY_NAMES and any(_fraction(cell) for cell in cells)
 
 
@@ -103,7 +103,7 @@ def _fraction(cell: str) -> bool:
 def _order(
     others: dict[str, list[str]], table: delimited.TextTable, source: Source, path: Path
 ) -> tuple[list[int], str | None]:
-    """The row of each image, and the column that says so; all rows as they come where none does."""
+    """The row of each image, and the column that names the images; without one, rows in file order."""
     key = find_key(others, source.files, len(source.train), str(path), table.lines)
     if key is None:
         return list(range(len(table.rows))), None

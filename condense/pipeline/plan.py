@@ -1,7 +1,8 @@
-"""From what was asked for to what will be done: recipe layers, data, labels, the method and its options.
+"""From a request to a plan: recipe layers, data, labels, the method and its options.
 
-Layers, the weakest first: generator defaults for size and number of the images, with `--quick` the method's smallest
-budget, with `drawn: as-published` plain drawing, the recipe file (`-c`), named options (`--ipc`), `--set a.b=c`.
+Layers, from lowest to highest priority: generator defaults for size and number of the images, with `--quick` the
+method's smallest budget, with `drawn: as-published` plain drawing, the recipe file (`-c`), named options (`--ipc`),
+`--set a.b=c`.
 """
 
 from __future__ import annotations
@@ -42,24 +43,24 @@ from condense.text import shortened
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
 DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size; a labeller draws nothing
-BELIEVERS = ("dmis", "labeller")  # who hands on beliefs beside the labels they repair
+BELIEVERS = ("dmis", "labeller")  # repairs that return beliefs besides labels
 CLASSIFIERS: Mapping[str, type[LabellerOptions] | type[FoldOptions]] = {
     "labeller": LabellerOptions,
     "cleanlab": FoldOptions,
 }
-"""Options of the classifiers that repair labels, by what `clean_first` calls them."""
+"""Options of the classifiers that repair labels, by their name in `clean_first`."""
 Repairer: TypeAlias = GeneratorOptions | LabellerOptions | FoldOptions
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """A request.
 
     Attributes:
         config: a recipe file, or the name of a recipe that ships with the package.
         named: options of the command line, nested like a recipe.
-        settings: `a.b=c` each.
+        settings: overrides of the form `a.b=c`.
     """
 
     config: str | None = None
@@ -69,15 +70,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done.
+    """A resolved request.
 
     Attributes:
-        recipe: resolved; its `options` and `labeller` hold every field.
-        source: the data as worked on, its truth for scoring included.
-        train: what training gets.
+        recipe: the resolved recipe; its `options` and `labeller` hold every field.
+        source: the data as used, with the truth for scoring.
+        train: the input of training.
         method: the method's module.
-        options: its options.
-        labeller: options of the generator, the labeller or the classifiers that repair the labels first, if some do.
+        options: the method's options.
+        labeller: options of the generator, the labeller or the classifiers that repair the labels first, if any.
     """
 
     recipe: Recipe
@@ -89,11 +90,11 @@ class Plan:
 
     @property
     def beliefs_are_given(self) -> bool:
-        """Whether the method gets somebody's beliefs beside the labels."""
+        """Whether the method receives beliefs besides the labels."""
         return self.train.beliefs is not None or self.recipe.clean_first in BELIEVERS
 
     def written(self) -> dict[str, Any]:
-        """The resolved recipe as a recipe file has it: plain values, the method's options on the top level."""
+        """The resolved recipe as in a recipe file: plain values, the method's options on the top level."""
         plain = self.recipe.model_dump(mode="json")
         options = plain.pop("options")
         if self.labeller is None:
@@ -105,8 +106,8 @@ def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
     """Read the recipe, then the data, then all options.
 
     Args:
-        request: what was asked for.
-        loaded: the data, where it is in memory already; then the request says nothing of data.
+        request: the request.
+        loaded: the data, if in memory already; then the request must not name data.
 
     Raises:
         UserError: any of them cannot be used.
@@ -116,7 +117,7 @@ def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
         file, asked = {**file, "data": loaded.recipe.model_dump(exclude_unset=True)}, {**asked, "data": {}}
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
-    # code of the user's own is imported where he named it himself, never for a file that may be a stranger's
+    # the user's own code is imported only if named by hand, never because a (stranger's) file names it
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)), own="method" in asked)
     if loaded is None and "name" not in _section(layers, "data"):
         tell(f"no data set is named, so this works on {data.name!r}; name yours with --data NAME|PATH.")
@@ -143,18 +144,18 @@ def resolve_options(
 ) -> tuple[Recipe, Options, Repairer | None]:
     """The recipe with every option filled in, for images of `image_side` pixels.
 
-    Sections about generators that a method does not have are used for the labeller alone; in a recipe file they
-    may also be there for nothing, so that one file serves all methods.
+    If the method has no generator, sections about generators apply to the labeller alone; a recipe file may also
+    contain them without effect, so that one file serves all methods.
 
     Args:
         file: the recipe file, method options on the top level.
-        asked: what was asked for beside it, in the same form.
+        asked: options given besides it, in the same form.
         method: the method's module.
         image_side: smaller side of the images in pixels.
-        images: how many there are for training; as many as the defaults like when None.
+        images: number of training images; None: no limit on the training steps.
 
     Returns:
-        Recipe, options of the method, options of who repairs the labels where `clean_first` names one who is trained.
+        The recipe, the method's options, and those of the repair if `clean_first` names one that is trained.
 
     Raises:
         UserError: an unknown key or a value out of range.
@@ -204,12 +205,12 @@ def _repairer(
 
 
 def read_layers(request: Request) -> dict[str, Any]:
-    """The recipe file with everything asked for over it, method options on the top level."""
+    """The recipe file with all overrides, method options on the top level."""
     return merge(*_layers(request))
 
 
 def _layers(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recipe file, and what was asked for beside it."""
+    """The recipe file, and the options given besides it."""
     file = _flat(read_config(request.config)) if request.config else {}
     if {"methods", "settings", "extends"} & set(file):
         raise UserError(
@@ -240,7 +241,7 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 
 
 def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """`layer` with the method's options on the top level, where they may also stand."""
+    """`layer` with the section of method options moved to the top level."""
     rest = {key: value for key, value in layer.items() if key != "options"}
     return merge({} if layer.get("options") is None else layer["options"], rest)
 

@@ -1,4 +1,4 @@
-"""Out-of-sample probabilities of people's own, and what they come to with the given labels: `--pred-probs FILE`."""
+"""The user's out-of-sample probabilities, combined with the given labels: `--pred-probs FILE`."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ LEFT_OUT = (
     "must come from a model that did not see the label of the image it judged."
 )
 
-_PRIOR = 0.9  # of a label to be right, before any is looked at
+_PRIOR = 0.9  # prior probability that a label is right
 _UNFOLDINGS = 20
-_TOLERANCE = 1e-2  # of a sum of probabilities: files round
+_TOLERANCE = 1e-2  # of a sum of probabilities, since files hold rounded numbers
 _NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
 
 
 def weighed(probabilities: Beliefs, train: TrainingSet) -> Suggestions:
-    """What out-of-sample probabilities come to with the given labels.
+    """Combine out-of-sample probabilities with the given labels.
 
-    The transition matrix is counted from images whose class they are sure of. Probabilities of classifiers that learned
-    from the given labels may be those of the *given* label, as unsure as the labels are wrong; then the matrix would
-    count twice, and is taken out first, see `unfolded`. They are taken for such where they foretell the given labels
-    better as they are than after passing through the matrix.
+    The transition matrix is estimated from images with confident probabilities. A classifier trained on the given
+    labels may predict p(z | x) of the *given* label instead of p(y | x); then the matrix would count twice, so it is
+    inverted first, see `unfolded`. This is assumed if the probabilities predict the given labels better without the
+    matrix than with it.
 
     Args:
         probabilities: [n, c], rows summing to 1, made without looking at the image's label.
@@ -62,7 +62,7 @@ def weighed(probabilities: Beliefs, train: TrainingSet) -> Suggestions:
 def unfolded(probabilities: Tensor, transition: Tensor) -> Tensor:
     """p(y | x) from p(z | x) = sum_y p(y | x) T[y, z]: [n, c] to [n, c].
 
-    Twenty steps of the multiplicative iteration q <- q T (p / T^T q), which lessens KL(p || T^T q) and stays a
+    Twenty steps of the multiplicative iteration q <- q T (p / T^T q), which decreases KL(p || T^T q) and keeps q a
     distribution. Source: Richardson (1972), https://doi.org/10.1364/JOSA.62.000055; Lucy (1974).
     """
     found = probabilities
@@ -72,7 +72,7 @@ def unfolded(probabilities: Tensor, transition: Tensor) -> Tensor:
 
 
 def _foretells(probabilities: Tensor, train: TrainingSet) -> float:
-    """Mean log probability of the single labels that may be wrong; 0 where there are none."""
+    """Mean log probability of the single labels that may be wrong; 0 if there are none."""
     noisy = np.flatnonzero(train.supervision.noisy)
     labels = torch.from_numpy(train.supervision.observed[noisy])
     return float(probabilities[noisy, labels].clamp_min(1e-9).log().mean()) if len(noisy) else 0.0
@@ -82,7 +82,7 @@ def checked(array: npt.NDArray[Any], source: Source, what: str) -> Beliefs:
     """Probabilities [n, c] of the training images of `source`, float32, rows summing to 1.
 
     Raises:
-        UserError: another shape, a value that is no probability, or a row that does not sum to 1.
+        UserError: wrong shape, a value that is no probability, or a row that does not sum to 1.
     """
     n, c = len(source.train), source.train.num_classes
     if array.dtype.kind not in "fiu" or array.shape != (n, c):
@@ -120,7 +120,7 @@ def read_probabilities(place: str, source: Source) -> Beliefs:
 
 
 def _in_order(array: npt.NDArray[Any], own: list[str], source: Source, path: str) -> npt.NDArray[Any]:
-    """The columns in the order of the classes, where the file names its own."""
+    """The columns in the order of the classes, if the file names its own."""
     classes = source.train.classes
     if sorted(own) != sorted(classes) or array.ndim != 2 or array.shape[1] != len(own):
         raise UserError(

@@ -23,12 +23,12 @@ from condense.sets.condensed_set import CondensedSet
 
 
 def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> LoadedData:
-    """The training data of a set with the labels its method was given, as far as the set tells.
+    """The training data of a set with the labels its method was given, as far as the set records them.
 
     Args:
         condensed: the set.
-        asked: what was asked for on the command line; it wins over what the set's recipe says.
-        seed: of the noise where the set does not tell.
+        asked: options of the command line, which override the set's recipe.
+        seed: seed of the noise if the set does not record it.
 
     Raises:
         UserError: the data cannot be read, or are of other classes or another image shape.
@@ -52,7 +52,7 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
 def trained_judge(given: LoadedData, network: str, steps: int, seed: int, run: Run) -> Judge:
     """A classifier trained on the data on the best device, with a progress bar. Raises as `train_judge`.
 
-    Its labels are the true ones where they are known.
+    It is trained on the true labels if they are known.
     """
     with run.track(100, "training on real images") as tracker:
 

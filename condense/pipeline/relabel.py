@@ -20,10 +20,10 @@ from condense.run import Run
 def repaired_by(generator: Generator, train: TrainingSet, run: Run) -> tuple[TrainingSet, KeptBeliefs]:
     """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z).
 
-    Returns the relabelled data, which carries these beliefs for methods that learn from them, and the beliefs with what
-    they cost, which `run` keeps (see `beliefs`).
+    Returns the relabelled data, which carries these beliefs for methods that learn from them, and the beliefs with
+    their cost, which `run` saves (see `beliefs`).
 
-    Raises `UserError` where the generator was made for other classes or image sizes.
+    Raises `UserError` if the generator was made for other classes or image sizes.
     """
     believed = beliefs(generator, train, run)
     return relabelled(train, believed.posterior.argmax(1), "dmis", believed.posterior), believed
@@ -36,12 +36,12 @@ def repaired_by_oracle(truth: Truth, train: TrainingSet) -> TrainingSet:
 
 @dataclass(frozen=True, eq=False)
 class Doubts:
-    """What confident learning makes of single labels.
+    """The result of confident learning on single labels.
 
     Attributes:
         probabilities: p(y | x) of the out-of-fold classifiers, float32 [n, c].
-        doubted: bool [n]: labels taken for wrong; never a trusted one.
-        seconds: how long the classifiers took.
+        doubted: bool [n], labels judged wrong; never a trusted one.
+        seconds: training time of the classifiers.
     """
 
     probabilities: npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ class Doubts:
 def doubted_by_cleanlab(
     train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
 ) -> Doubts:
-    """Labels that confident learning takes for wrong, by classifiers that did not see them.
+    """Find labels that confident learning judges wrong, by classifiers that did not see them.
 
     Source: Northcutt, Jiang & Chuang (2021), https://arxiv.org/abs/1911.00068, in cleanlab's `find_label_issues`.
 
@@ -73,7 +73,7 @@ def doubted_by_cleanlab(
 def repaired_by_cleanlab(
     train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
 ) -> tuple[TrainingSet, float]:
-    """Labels that confident learning takes for wrong replaced by the likeliest class of an out-of-fold classifier.
+    """Replace labels that confident learning judges wrong by the likeliest class of an out-of-fold classifier.
 
     Trusted labels stay. Raises as `doubted_by_cleanlab`.
 
@@ -86,7 +86,7 @@ def repaired_by_cleanlab(
 
 
 def check_cleanlab(supervision: Supervision) -> None:
-    """Raise `UserError` where cleanlab is not installed or an image has no single label for it to doubt."""
+    """Raise `UserError` if cleanlab is not installed or an image has no single label."""
     if importlib.util.find_spec("cleanlab") is None:
         raise UserError("cleanlab is not installed; pip install 'dmis[noise]', or use --clean-first dmis.")
     several = int((~supervision.single).sum())
@@ -98,7 +98,7 @@ def check_cleanlab(supervision: Supervision) -> None:
 
 
 def relabelled(train: TrainingSet, labels: Labels, by: str, beliefs: Beliefs | None = None) -> TrainingSet:
-    """The same images with one label each, int64 [n], that may be wrong, and what the one who gave them believes."""
+    """The same images with one label each, int64 [n], that may be wrong, and the beliefs behind them."""
     supervision = Supervision.from_labels(labels, train.images.num_classes, trusted=False)
     corruption = Corruption(f"{train.corruption.spec}, labels repaired by {by}", train.corruption.seed, None)
     return TrainingSet(train.images, supervision, corruption, beliefs)

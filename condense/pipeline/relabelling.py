@@ -1,4 +1,4 @@
-"""What is made of a data set's labels, as a value and as files that every other command reads."""
+"""The findings about a data set's labels, as a value and as files that every other command reads."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Relabelling:
-    """What is believed of the labels of a data set.
+    """Beliefs about the labels of a data set.
 
     Attributes:
         source: the data with the labels as given.
-        suggestions: the beliefs, and what follows from them.
-        asked: who was asked, and with what weight: "generator", and "classifier" for a second opinion; without a
-            generator who was asked in its place.
-        network_evaluations: images passed through networks, the training of a generator that was given left out.
-        seconds: how long it took.
-        folder: where `save` wrote it; None where it did not.
-        left_out: what a way without a generator does not do; None with one.
+        suggestions: the beliefs and the suggestions derived from them.
+        asked: models and their weights: "generator", and "classifier" for a second opinion; or the model used
+            instead of a generator.
+        network_evaluations: images passed through networks, without the training of a given generator.
+        seconds: time taken.
+        folder: where `save` wrote it; None if not saved.
+        left_out: what is not done without a generator; None with one.
     """
 
     source: Source
@@ -77,7 +77,7 @@ class Relabelling:
 
     @property
     def likely_wrong(self) -> Mask:
-        """Bool [n]: as many labels as are expected to be wrong, the most doubtful first."""
+        """Bool [n]: the most doubtful labels, as many as are expected to be wrong."""
         return self.suggestions.likely_wrong
 
     @property
@@ -103,9 +103,9 @@ class Relabelling:
     def to_json(self) -> dict[str, JSON]:
         """Paths (null before `save`), numbers, the transition matrix and the judgement as a JSON object.
 
-        `likely_wrong` counts labels that are likely wrong, `without_likelier` those of them beside which no other class
-        is likelier; `would_change` single labels in whose place another is suggested, `would_fill_in` images without
-        one label, for which one is suggested. `found` holds `judged`, null where the truth is not known.
+        `likely_wrong` counts labels that are likely wrong, `without_likelier` those of them without a likelier class;
+        `would_change` single labels for which another is suggested, `would_fill_in` images without a single label for
+        which one is suggested. `found` holds `judged`, null if the truth is unknown.
         """
         found, single = self.suggestions, self.source.supervision.single
         kept = found.supervision.candidates[np.arange(len(single)), found.suggested]
@@ -134,7 +134,7 @@ class Relabelling:
         (a|b: candidates; empty: none), the class predicted from the image alone, the probability that the label given
         is right, and whether it is likely wrong; then the class suggested, for which the label is weighed in, and its
         probability. `posteriors.npz` holds `posterior`, `image_posterior`, `transition`, `class_names` and `files`.
-        What is there is replaced.
+        Existing files are replaced.
 
         Raises:
             UserError: the folder cannot be written.
@@ -191,10 +191,10 @@ def relabelling_options(plan: Plan) -> GeneratorOptions:
 
 
 def relabel_plan(plan: Plan, run: Run) -> Relabelling:
-    """Train the plan's generator in `run`, or take a trained one, and ask it about every training image.
+    """Train the plan's generator in `run`, or load a trained one, and compute its beliefs about every training image.
 
     Raises:
-        UserError: the method is another than dmis, or the generator given does not fit the data.
+        UserError: the method is not dmis, or the generator given does not fit the data.
         RunFailed: the training or the disk failed.
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
@@ -208,7 +208,7 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
 
 
 def relabel_fast(plan: Plan) -> Relabelling:
-    """Ask a classifier that is made in seconds, see `condense.pipeline.fast_labels`. Raises as `out_of_sample`."""
+    """Use a simple classifier, trained in seconds, see `condense.pipeline.fast_labels`. Raises as `out_of_sample`."""
     started = time.perf_counter()
     found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed), plan.train)
     seconds = time.perf_counter() - started
@@ -217,7 +217,7 @@ def relabel_fast(plan: Plan) -> Relabelling:
 
 
 def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabelling:
-    """Ask such a classifier on features [n, d], checked before; `whose` they are. Raises as `out_of_sample`."""
+    """Use such a classifier on features [n, d], already checked, called `whose`. Raises as `out_of_sample`."""
     started = time.perf_counter()
     found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed, features), plan.train)
     seconds = time.perf_counter() - started
@@ -226,7 +226,7 @@ def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabellin
 
 
 def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:
-    """What out-of-sample probabilities [n, c], checked before, make of the plan's labels; `asked`: whose they are."""
+    """The relabelling by out-of-sample probabilities [n, c], already checked; `asked`: name of their source."""
     started = time.perf_counter()
     found = probabilities.weighed(pred_probs, plan.train)
     seconds = time.perf_counter() - started
@@ -234,9 +234,9 @@ def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:
 
 
 def ask(generator: Generator, plan: Plan, run: Run) -> Relabelling:
-    """What a trained generator, and who is asked beside it unless the plan declines, makes of the plan's labels.
+    """The relabelling by a trained generator, and by a second opinion unless the plan declines it.
 
-    Raises `UserError` where the generator does not fit the data.
+    Raises `UserError` if the generator does not fit the data.
     """
     started = time.perf_counter()
     generator.check_data(plan.train.images)
@@ -249,7 +249,7 @@ def ask(generator: Generator, plan: Plan, run: Run) -> Relabelling:
 
 
 def judged(found: Suggestions, truth: Truth) -> dict[str, float | None]:
-    """How well wrong labels were found, see `label_scores`, and as "ece" how far confidence is from being right."""
+    """How well wrong labels were found, see `label_scores`, and the calibration error of the confidence as "ece"."""
     scores = label_scores(found.supervision, truth, found.suggested, found.likely_wrong, found.suspicion)
     return {**scores, "ece": calibration_error(found.confidence, found.suggested == truth.labels)}
 
@@ -260,9 +260,9 @@ def calibration_error(confidence: Beliefs, right: Mask, bins: int = 15) -> float
     Source: Naeini, Cooper & Hauskrecht (2015); with 15 bins as Guo et al. (2017), https://arxiv.org/abs/1706.04599.
 
     Args:
-        confidence: p of the class suggested, float [n] in [0, 1].
-        right: whether that is the true one, bool [n].
-        bins: how many.
+        confidence: p of the suggested class, float [n] in [0, 1].
+        right: whether the suggestion is the true class, bool [n].
+        bins: number of bins.
     """
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     gap = np.bincount(place, weights=confidence.astype(np.float64) - right, minlength=bins)
@@ -272,7 +272,7 @@ def calibration_error(confidence: Beliefs, right: Mask, bins: int = 15) -> float
 def label_scores(
     given: Supervision, truth: Truth, suggested: Labels, marked: Mask, suspicion: npt.NDArray[np.floating]
 ) -> dict[str, float | None]:
-    """How well wrong labels were found and mended; shares in [0, 1], None where there are none.
+    """How well wrong labels were found and corrected; shares in [0, 1], None if undefined.
 
     Args:
         given: the labels as given.

@@ -1,4 +1,4 @@
-"""What the review page shows: which images, how large, and what each class's labels are like."""
+"""The content of the review page: which images, at what size, and the noise of each class's labels."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from condense.pipeline.relabelling import Relabelling
 
 MOST_SHOWN = 2000  # images on a page
 MOST_OUTLIERS = 60
-LIKELIEST = 5  # classes told of each image
+LIKELIEST = 5  # classes shown per image
 LARGEST_SIDE = 384  # pixels of an embedded picture
-MOST_EMBEDDED = 48 * 2**20  # bytes of all of them
+MOST_EMBEDDED = 48 * 2**20  # bytes of all embedded pictures
 
 PictureOf = tuple[str | None, str | None]
 """A picture as a data URI, and where the original lies, as a URL relative to the page."""
 
 
 def review_page(plan: Plan, relabelling: Relabelling, folder: Path, features: Features | None = None) -> ReviewPage:
-    """The page of a relabelling that will lie in `folder`.
+    """The review page of a relabelling, for `folder`.
 
-    Near-duplicates and outliers are told by `features` [n, d], by the pixels when None.
+    Near-duplicates and outliers are found by `features` [n, d], or by the pixels when None.
     """
     found, source = relabelling.suggestions, plan.source
     observed = source.supervision.observed
@@ -84,7 +84,7 @@ def review_page(plan: Plan, relabelling: Relabelling, folder: Path, features: Fe
 
 
 def class_noise(relabelling: Relabelling) -> list[ClassNoise]:
-    """What is believed of the labels of each class."""
+    """The beliefs about the labels of each class."""
     found, supervision = relabelling.suggestions, relabelling.source.supervision
     observed, num_classes = supervision.observed, supervision.num_classes
     summary = []
@@ -125,7 +125,7 @@ def _worst(issues: ImageIssues) -> list[int]:
 
 
 def _chosen(relabelling: Relabelling, twins: Sequence[tuple[int, ...]], outliers: Sequence[int]) -> list[int]:
-    """The images on the page: suspects, near-duplicates that disagree, outliers; the last two never crowded out."""
+    """The images on the page: suspects, near-duplicates that disagree, outliers; the last two keep places."""
     others = list(dict.fromkeys([*(image for group in twins for image in group), *outliers]))[: MOST_SHOWN // 2]
     kept = set(others)
     suspects = [image for image in _suspects(relabelling) if image not in kept][: MOST_SHOWN - len(others)]
@@ -150,7 +150,7 @@ def _pictures(plan: Plan, chosen: Sequence[int], folder: Path) -> Iterator[Pictu
 
 
 def _readable(plan: Plan, file: Path, as_read: Images) -> str:
-    """The original, turned and laid on its background as it was read, at most `LARGEST_SIDE` pixels large."""
+    """The original, rotated and composited as when it was read, at most `LARGEST_SIDE` pixels large."""
     try:
         white = full_scale([look(file)])
         picture = decode(file, as_read.shape[2] == 1, LEVELS[plan.recipe.data.background], white)
@@ -189,7 +189,7 @@ def _settings(plan: Plan, relabelling: Relabelling) -> list[tuple[str, str]]:
 
 
 def asked(relabelling: Relabelling) -> str:
-    """Who was asked, and with what weight where there are several."""
+    """The models used, with their weights if there are several."""
     several = len(relabelling.asked) > 1
     return ", ".join(f"{name} (weight {weight:g})" if several else name for name, weight in relabelling.asked.items())
 

@@ -1,4 +1,4 @@
-"""A command's run folder: begun afresh, continued, or refused."""
+"""A command's run folder: started, resumed, or refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUNS = Path("runs")
 
 
 def derived_name(plan: Plan) -> str:
-    """A name that tells data, method and whose labels, e.g. "digits-dmis"; safe as a file name."""
+    """A name made of data, method and label repair, e.g. "digits-dmis"; safe as a file name."""
     repaired = {
         "none": "",
         "dmis": "-relabelled",
@@ -42,9 +42,9 @@ def run_name(plan: Plan, *parts: str) -> str:
 
 
 def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
-    """Raise `UserError` unless `path` is free, or may be continued or replaced, and nobody is at work in it.
+    """Raise `UserError` unless `path` is free, or may be continued or replaced, and no other process works in it.
 
-    The processes that torchrun started beside the main one leave that to it, which may be at work there already.
+    Torchrun's workers skip the check, since the main process may be at work there already.
     """
     if is_worker():
         return
@@ -86,10 +86,10 @@ def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
 def open_run(
     path: Path, plan: Plan, *, resume: bool, force: bool, progress: bool, log: str | None = None
 ) -> Iterator[Run]:
-    """The run folder with the resolved recipe in it, held against other processes while the block lasts.
+    """The run folder with the resolved recipe in it, locked against other processes while the block lasts.
 
-    What an earlier run left is removed unless it goes on. The processes that torchrun started beside the main one get
-    the folder as it is: they only read a checkpoint. `log` as in `condense.watch.logged`.
+    Results of an earlier run are removed unless it is resumed. Torchrun's workers get the folder as it is, since they
+    only read a checkpoint. `log` as in `condense.watch.logged`.
 
     Raises:
         UserError: as `check_run`, or the folder cannot be written.
@@ -111,7 +111,7 @@ def open_run(
 
 
 def _results(path: Path) -> list[Path]:
-    """What a run leaves that cost time, here and in the folders below: all that `Run.save` wrote."""
+    """Results that cost time, here and in the folders below: all files of `Run.save`."""
     return [file for folder in _folders(path) for file in sorted(folder.glob("*.safetensors"))]
 
 
@@ -127,7 +127,7 @@ def _clear(path: Path) -> None:
 
 
 def _compared(path: Path, plan: Plan) -> list[tuple[str, object, object]]:
-    """What must be the same (name, before, now); whoever reads a checkpoint compares options and images itself."""
+    """What must be the same (name, before, now); readers of checkpoints compare options and images themselves."""
     try:
         before = json.loads((path / RECIPE).read_text(encoding="utf-8"))
         data = before["data"]

@@ -33,11 +33,11 @@ class HowToScore:
     Attributes:
         rules: the protocol.
         networks: names of `condense.classifiers.networks.NAMES`; the protocol's own when empty.
-        cross: whether also one network of each kind that takes images of this size is trained.
-        teacher: run folder of a teacher that gives the images their soft labels, for protocols with such.
+        cross: whether one network of each architecture that takes images of this size is trained too.
+        teacher: run folder of the teacher that gives the images soft labels, for protocols that use them.
         repeats: networks trained on each set.
-        seed: of the networks of the first set; those of set i, counted from 0, have i added to it, since an interval
-            over sets needs every set to have networks of its own.
+        seed: seed of the networks of the first set; set i, counted from 0, uses seed + i, since an interval over sets
+            needs separate networks for every set.
     """
 
     rules: Protocol
@@ -51,12 +51,12 @@ class HowToScore:
 def evaluate_sets(
     sets: Mapping[str, CondensedSet], test: Callable[[CondensedSet], tuple[ImageData, Truth]], how: HowToScore, run: Run
 ) -> Evaluation:
-    """Train networks on one set, or on several that one method made alike but for the seed, and test them.
+    """Train networks on one set, or on several that differ only in the seed, and test them.
 
     Args:
-        sets: by their names; of sets in files their paths, beside which their teachers are looked for.
-        test: the test images and their labels for a set; asked for once, after all else is checked.
-        how: how they are scored.
+        sets: by name; for sets in files the path, beside which the teacher is looked for.
+        test: returns the test images and their labels for a set; called once, after all other checks.
+        how: how sets are scored.
         run: for the progress bar.
 
     Raises:
@@ -97,7 +97,7 @@ def _ahead(names: Sequence[str], ready: Sequence[CondensedSet]) -> list[Stage]:
 
 
 def _network_names(how: HowToScore, side: int) -> list[str]:
-    """What to train, each once. Raises where a name is unknown or the images do not suit it, before the long work."""
+    """The networks to train, each once. Raises `UserError` if a name is unknown or a network is unsuitable."""
     names = list(how.networks)
     if how.cross:
         names += [name for name in networks.CROSS if networks.fits(name, side)]
@@ -109,7 +109,7 @@ def _network_names(how: HowToScore, side: int) -> list[str]:
 
 
 def _taught(path: Path, condensed: CondensedSet, how: HowToScore) -> tuple[CondensedSet, Teacher | None]:
-    """The set, and the teacher to be asked online: the one asked for, else the one beside the set's file."""
+    """The set, and the teacher to query online: the one given, else the one beside the set's file."""
     if how.rules.labels != "teacher":
         return with_labels(condensed, how.rules, how.teacher), None
     if how.teacher is not None:
@@ -128,7 +128,7 @@ def _as_data(condensed: CondensedSet) -> ImageData:
 
 
 def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) -> CondensedSet:
-    """The set with soft labels of a teacher where one is given; refused where the protocol lacks or spurns them."""
+    """The set with a teacher's soft labels, if given. Raises `UserError` if the protocol needs or forbids them."""
     if teacher is None:
         if rules.labels == "soft":
             check_soft_labels(condensed)
@@ -146,12 +146,12 @@ def with_labels(condensed: CondensedSet, rules: Protocol, teacher: Path | None) 
 
 
 def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = False) -> tuple[ImageData, Truth]:
-    """Test images, brought to the size of the condensed ones unless `data` gives another, and their labels.
+    """Test images, resized to the condensed ones unless `data` gives another size, and their labels.
 
     Args:
         condensed: the set.
         data: where the images are.
-        its_own: whether they must be of the data the set was made from, since it alone tells where they are.
+        its_own: whether they must be of the data the set was made from, since only its record says where they are.
 
     Raises:
         UserError: the data cannot be read, are others than the set's own, or have no test images.
@@ -159,7 +159,7 @@ def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = Fal
     size = data.image_size or condensed.images.shape[1]
     source = load_source(data.model_copy(update={"image_size": size}))
     alike = condensed.num_classes == source.train.num_classes and size == condensed.images.shape[1]
-    if its_own and alike:  # else the refusal of another kind says more
+    if its_own and alike:  # otherwise the other error says more
         check_own_images(condensed, source, recorded_seed(condensed))
     if "flip" not in condensed.provenance.notes:
         tell_of_flip(source.train)

@@ -1,7 +1,7 @@
-"""The stages a plan goes through, in order: what bars say about the whole, and what `--dry-run` times.
+"""The stages of a plan, in order, for the progress bars and for the timing of `--dry-run`.
 
-A stage is called what its progress bar is called. Its work is counted in operations of a forward pass, a learnt image
-as three passes; the images that pass through networks are those of cost.py.
+A stage has the name of its progress bar. Its work is counted in operations of a forward pass; an image used for
+training counts as three passes. The images passed through networks are those of cost.py.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from condense.run import Run
 from condense.watch import Stage
 
 Passed: TypeAlias = NetworkOptions | LabellerOptions | str
-LEARNT = 3  # passes that one forwards and one backwards cost
-CLASSIFIER = "convnet3"  # what a method that names no network is taken to use
+LEARNT = 3  # cost of a forward and a backward pass, in forward passes
+CLASSIFIER = "convnet3"  # assumed for a method that names no network
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Part:
     """A stage of a plan.
 
     Attributes:
-        name: of its bar.
-        network: what the images pass through: a generator's, a labeller's, or the name of a classifier.
-        images: how many pass through it.
-        learns: whether they are learnt from, not just looked at.
+        name: name of its bar.
+        network: the network the images pass through: a generator's, a labeller's, or the name of a classifier.
+        images: number of images passed through it.
+        learns: whether it is trained on them.
         steps: optimiser steps of a generator; 0 for anything else.
-        options: how a generator is trained; None for anything else.
-        believed: whether a generator's labels are drawn from beliefs that are known, as a second stage's are.
-        by_method: whether a method without a generator does it.
+        options: training options of a generator; None for anything else.
+        believed: whether the generator's labels are drawn from known beliefs, as in a second stage.
+        by_method: whether it belongs to a method without a generator.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Part:
 
 
 def stages(plan: Plan, parts: Sequence[Part]) -> list[Stage]:
-    """`parts` as bars know them, each with its work."""
+    """`parts` as stages for the bars, each with its work."""
     shape, num_classes = plan.train.images.image_shape, plan.train.images.num_classes
     return [
         Stage(part.name, part.images * (LEARNT if part.learns else 1) * operations(part.network, shape, num_classes))
@@ -116,7 +116,7 @@ def training(plan: Plan, options: GeneratorOptions) -> list[Part]:
 
 
 def generating(plan: Plan, options: GeneratorOptions) -> list[Part]:
-    """The parts of a method with a generator: training it where none is given, drawing from it."""
+    """The parts of a method with a generator: training it if none is given, drawing from it."""
     return [*(training(plan, options) if options.generator is None else []), *drawing(plan, options)]
 
 
@@ -140,7 +140,7 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
 
 
 def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = None) -> list[Part]:
-    """The parts of `dmis relabel`: one network is trained where none is given, then every label asked about."""
+    """The parts of `dmis relabel`: one network is trained if none is given, then every label judged."""
     parts = (
         _first_network(plan, options, plan.recipe.seed if seed is None else seed) if options.generator is None else []
     )
@@ -148,7 +148,7 @@ def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = Non
 
 
 def scoring(rules: Protocol, network: str, images: int, repeats: int) -> Part:
-    """Networks that are trained on a set of so many images and tested."""
+    """Training and testing networks on a set of so many images."""
     return Part(network, network, repeats * rules.epochs * images, learns=True)
 
 
@@ -179,12 +179,12 @@ def _labelling(plan: Plan, options: GeneratorOptions) -> Part:
 
 @cache
 def operations(network: Passed, shape: tuple[int, int, int], num_classes: int) -> float:
-    """10^9 operations of one image's way through the layers of a network: 2 for each weight at each place it is used.
+    """10^9 operations of one image's forward pass: 2 per use of a weight.
 
     Args:
         network: a generator's, a labeller's, or the name of a classifier.
         shape: of the image, (C, H, W).
-        num_classes: which an `all-class` network gives at once.
+        num_classes: number of classes, all of which an `all-class` network outputs at once.
     """
     counted = 0
 

@@ -1,8 +1,8 @@
-"""How long a plan will take on this machine and how much memory, from some seconds of the work itself.
+"""Predicts a plan's time and memory on this machine from a few seconds of the work itself.
 
 A generator is trained for a few steps, other networks pass a few batches, and a method without a generator runs until
-its first progress bar has moved; the rest follows from the number of images (see stages.py). What is foretold holds for
-a machine as busy as it is now.
+its first progress bar has moved; the rest follows from the number of images (see stages.py). The prediction assumes the
+machine's present load.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from condense.run import Run
 from condense.watch import Tracker
 
 SECONDS = 2.0
-"""What one measurement may take, at least two steps."""
-ROWS = 128  # images in a batch where nothing says how many
+"""Time limit of one measurement, which takes at least two steps."""
+ROWS = 128  # assumed batch size if none is set
 
 
 def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
-    """What `--dry-run` says about time and memory.
+    """Predicted time and memory, for `--dry-run`.
 
     Returns:
-        minutes (of all), minutes_by_stage (by progress bar; bars of one name together) and memory_gib, the most that
-        this process has held while measuring, as the work itself will.
+        minutes (of all), minutes_by_stage (by progress bar; bars of one name together) and memory_gib, the peak
+        memory of this process during the measurement.
     """
     minutes: dict[str, float] = {}
     for part, seconds in zip(parts, measured(plan, parts), strict=True):
@@ -73,7 +73,7 @@ def measured(plan: Plan, parts: Sequence[Part]) -> list[float]:
 
 
 def _step_seconds(data: TrainingSet, part: Part) -> float:
-    """Of one step of a generator's training, when the classes are known well enough to be asked about."""
+    """Seconds of one training step of a generator, in the phase in which its classifier is used."""
     assert part.options is not None and isinstance(part.network, NetworkOptions)
     steps = max(part.options.steps, 100)
     options = part.options.model_copy(update={"select": "last", "compile": False, "steps": steps})
@@ -87,7 +87,7 @@ def _step_seconds(data: TrainingSet, part: Part) -> float:
 
 
 def _stand_ins(data: TrainingSet, part: Part) -> Prerequisites:
-    """What an objective needs beforehand, untrained: it takes as long."""
+    """The objective's prerequisites, untrained, since that takes as long."""
     assert part.options is not None and isinstance(part.network, NetworkOptions)
     num_classes, channels, device = data.images.num_classes, data.images.channels, best_device()
     if part.options.objective == "cad":
@@ -99,7 +99,7 @@ def _stand_ins(data: TrainingSet, part: Part) -> Prerequisites:
 
 
 def _image_seconds(data: TrainingSet, network: Passed, learns: bool) -> float:
-    """Of one image's way through a network, and back where it learns."""
+    """Seconds of one image's forward pass through a network, and of the backward pass if it learns."""
     device, shape, num_classes = best_device(), data.images.image_shape, data.images.num_classes
     bf16 = wants_bf16("auto", device)
     x = torch.randn(min(ROWS, len(data)), *shape, device=device)
@@ -125,7 +125,7 @@ def _image_seconds(data: TrainingSet, network: Passed, learns: bool) -> float:
 
 
 def _each(step: Callable[[], object]) -> float:
-    """Seconds of one call, the mean of some after one to warm up."""
+    """Seconds of one call, the mean of several after a warm-up."""
     on_gpu = best_device().type != "cpu"
 
     def finished() -> None:
@@ -146,11 +146,11 @@ class _Enough(Exception):
 
 
 class _Probe(Run):
-    """A run in memory that ends the work when its first bar tells how long that will take.
+    """A run in memory that stops the work once its first bar shows the pace.
 
     Attributes:
         bar: the first bar's name.
-        seconds: what it will take in all.
+        seconds: its predicted total time.
     """
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class _Probe(Run):
 
 
 def _first_bar(plan: Plan) -> tuple[str, float]:
-    """Name of the first progress bar of a method and what it will take; no name where that cannot be tried."""
+    """Name of the first progress bar of a method and its predicted seconds; an empty name if it cannot be tried."""
     probe = _Probe()
     try:
         plan.method.condense(plan.train, plan.recipe.ipc, plan.options, plan.recipe.seed, probe)

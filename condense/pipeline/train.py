@@ -16,16 +16,16 @@ from condense.run import JSON, Run
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """A training that is over.
+    """The outcome of a training.
 
     Attributes:
-        run: the run folder; None where none was kept.
-        seconds: of all stages.
+        run: the run folder; None without one.
+        seconds: time of all stages.
         evaluations: images passed through the networks.
-        temperature: of the generator as a classifier.
-        test_accuracy: in percent, None where there are no test images.
+        temperature: temperature of the generator as a classifier.
+        test_accuracy: in percent; None without test images.
         labels_recovered: share in percent of the training labels that are right once the generator repaired them; None
-            where the truth is not known.
+            if the truth is unknown.
     """
 
     run: Path | None
@@ -48,7 +48,7 @@ class TrainingOutcome:
 
 
 def training_options(plan: Plan) -> GeneratorOptions:
-    """The options of the plan's generator. Raises `UserError` where the plan has none to train."""
+    """The options of the plan's generator. Raises `UserError` if the plan has none to train."""
     if plan.recipe.method not in OBJECTIVES or not isinstance(plan.options, GeneratorOptions):
         raise UserError(
             f"The method {plan.recipe.method!r} has no generator to train; choose one of {', '.join(OBJECTIVES)}."
@@ -68,7 +68,7 @@ def train_plan(plan: Plan, run: Run) -> Generator:
 
 
 def describe_training(generator: Generator, plan: Plan, run: Path | None) -> TrainingOutcome:
-    """What the training took and, where the truth is known, what it taught."""
+    """The cost of the training and, if the truth is known, its accuracy."""
     stages = [generator] if generator.second is None else [generator, generator.second]
     return TrainingOutcome(
         run,

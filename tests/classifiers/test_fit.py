@@ -7,7 +7,7 @@ from torch import nn
 
 from condense.classifiers import fit as fitting
 from condense.classifiers import networks
-from condense.classifiers.fit import Epoch, FitOptions, fit, learning_rate, make_optimizer, predict
+from condense.classifiers.fit import Epoch, FitOptions, Sitting, Teaching, fit, learning_rate, make_optimizer, predict
 from condense.errors import RunFailed, UserError
 
 QUICK = FitOptions(epochs=3, batch_size=8)
@@ -27,7 +27,9 @@ def digits_like(n=20):
 def train(options=QUICK, *, seed=0, augment=None, targets=None, network_seed=0):
     x, y = digits_like()
     network = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=network_seed)
-    epochs = list(fit(network, x, y if targets is None else targets, options, seed=seed, augment=augment))
+    epochs = list(
+        fit(network, x, y if targets is None else targets, options, seed=seed, teaching=Teaching(augment=augment))
+    )
     return network, epochs
 
 
@@ -164,14 +166,14 @@ def test_a_run_broken_off_and_continued_equals_an_unbroken_one(options):
     x, y = digits_like()
     first = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=0)
     optimizer = make_optimizer(first, options)
-    for epoch in fit(first, x, y, options, seed=0, augment=noise, optimizer=optimizer):
+    for epoch in fit(first, x, y, options, seed=0, teaching=Teaching(augment=noise), sitting=Sitting(optimizer)):
         if epoch.epoch == 2:
             break
     second = networks.build("convnet3", in_channels=1, image_size=8, num_classes=3, seed=7)
     second.load_state_dict(first.state_dict())
     again = make_optimizer(second, options)
     again.load_state_dict(optimizer.state_dict())
-    rest = list(fit(second, x, y, options, seed=0, augment=noise, optimizer=again, first_epoch=3))
+    rest = list(fit(second, x, y, options, seed=0, teaching=Teaching(augment=noise), sitting=Sitting(again, 3)))
     assert rest == losses[2:] and torch.equal(flat(second), flat(whole))
 
 
@@ -184,7 +186,7 @@ def test_another_loss_is_minimised():
         assert logits.dtype == torch.float32 and torch.equal(targets.sort().values, y.sort().values)
         return (logits**2).mean()
 
-    epochs = list(fit(network, x, y, FitOptions(5, 20), seed=0, loss=loss))
+    epochs = list(fit(network, x, y, FitOptions(5, 20), seed=0, teaching=Teaching(loss=loss)))
     assert epochs[0].loss == pytest.approx(squared, rel=1e-5) and epochs[-1].loss < 0.5 * squared
 
 

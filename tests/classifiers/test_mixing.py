@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit
+from condense.classifiers.fit import FitOptions, Teaching, fit
 from condense.classifiers.mixing import cutmix
 
 
@@ -52,7 +52,7 @@ def test_fit_mixes_with_the_stream_of_its_seed():
 
     for _ in range(2):
         network = networks.build("convnet3", in_channels=1, image_size=8, num_classes=2, seed=0)
-        list(fit(network, x, q, FitOptions(epochs=2, batch_size=5), seed=4, mix=record))
+        list(fit(network, x, q, FitOptions(epochs=2, batch_size=5), seed=4, teaching=Teaching(mix=record)))
     first, again = torch.stack(seen[:4]), torch.stack(seen[4:])
     assert torch.equal(first, again) and not torch.equal(first[0], first[2])
     torch.testing.assert_close(first.sum(2), torch.ones(4, 5))

@@ -5,7 +5,7 @@ import torch
 
 from condense import augment
 from condense.classifiers import networks
-from condense.classifiers.fit import FitOptions, fit, predict
+from condense.classifiers.fit import FitOptions, Teaching, fit, predict
 from condense.classifiers.stacked import Stack, can_stack, fit_stacked
 from condense.errors import RunFailed, UserError
 
@@ -44,11 +44,11 @@ def test_equal_to_one_by_one(name, channels, size, options):
     x, y = data(channels=channels, size=size)
     alone = [build(name, i, channels, size) for i in range(3)]
     losses = [
-        [e.loss for e in fit(network, x, y, options, seed=seed, augment=dsa)]
+        [e.loss for e in fit(network, x, y, options, seed=seed, teaching=Teaching(augment=dsa))]
         for network, seed in zip(alone, SEEDS, strict=True)
     ]
     together = [build(name, i, channels, size) for i in range(3)]
-    epochs = list(fit_stacked(together, x, y, options, seeds=SEEDS, augment=dsa))
+    epochs = list(fit_stacked(together, x, y, options, seeds=SEEDS, teaching=Teaching(augment=dsa)))
     for i in range(3):
         assert [e[i].loss for e in epochs] == pytest.approx(losses[i], rel=1e-3)
         assert_equal_states(together[i], alone[i], 1e-4)
@@ -101,8 +101,8 @@ def test_soft_targets_and_a_loss_of_ones_own():
         return (logits - targets).pow(2).mean()
 
     alone, together = build(), [build(), build(seed=1)]
-    losses = [e.loss for e in fit(alone, x, q, OPTIONS, seed=5, loss=squared)]
-    epochs = list(fit_stacked(together, x, q, OPTIONS, seeds=(5, 6), loss=squared))
+    losses = [e.loss for e in fit(alone, x, q, OPTIONS, seed=5, teaching=Teaching(loss=squared))]
+    epochs = list(fit_stacked(together, x, q, OPTIONS, seeds=(5, 6), teaching=Teaching(loss=squared)))
     assert [e[0].loss for e in epochs] == pytest.approx(losses, rel=1e-4)
 
 

@@ -49,7 +49,7 @@ def test_how_pictures_are_taken_can_be_said_wherever_data_are_read():
 def test_one_output_and_no_more(dmis: Dmis, made, tmp_path):
     assert dmis("export", made, "-o", tmp_path / "a.npz", "-f", "npz").code == 0 and (tmp_path / "a.npz").is_file()
     assert dmis("export", made, tmp_path / "b.npz", "-f", "npz").code == 0
-    for wrong, complaint in ((("c.npz", "-o", "d.npz"), "There are two outputs"), ((), "Where to write is missing")):
+    for wrong, complaint in ((("c.npz", "-o", "d.npz"), "There are two outputs"), ((), "The output is missing")):
         answer = dmis("export", made, *wrong)
         assert answer.code == 2 and complaint in answer.err
     assert one_output(None, None, tmp_path) == tmp_path

@@ -147,18 +147,18 @@ def test_given_labels_are_never_written_over(dmis: Dmis, folder: Path) -> None:
     before = (folder / "labels.csv").read_bytes()
     for place, more in (("pictures/labels.csv", ()), ("pictures/./labels.csv", ("--force",))):
         answer = dmis("relabel", "pictures", "--image-size", 32, "--apply", file, "--out", place, *more)
-        assert answer.code == 2 and "holds the labels given, which are never written over" in answer.err
+        assert answer.code == 2 and "holds the given labels, which are never overwritten" in answer.err
     assert (folder / "labels.csv").read_bytes() == before
     for out in ("pictures", "pictures/lying", "./pictures/../pictures"):
         answer = dmis(*ASK, "--out", out, "--force")
-        assert answer.code == 2 and "lies in the folder of the data" in answer.err
+        assert answer.code == 2 and "lies in the data folder" in answer.err
     assert (folder / "labels.csv").read_bytes() == before and not list(folder.rglob("review.html"))
     (folder / "labels.csv").rename("mine.csv")
     assert dmis("relabel", "pictures", "--image-size", 32, "--labels", "mine.csv", "--apply", file).code == 2  # no twin
     assert dmis(*ASK, "--out", "out").code == 0
     before = Path("out/labels.csv").read_bytes()
     answer = dmis(*ASK, "--labels", "out/labels.csv", "--out", "out", "--force")
-    assert answer.code == 2 and "never written over" in answer.err
+    assert answer.code == 2 and "never overwritten" in answer.err
     assert Path("out/labels.csv").read_bytes() == before
 
 

@@ -7,7 +7,7 @@ import torch
 
 from condense import augment, rng
 from condense.classifiers import networks
-from condense.classifiers.fit import fit, predict
+from condense.classifiers.fit import Teaching, fit, predict
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
 from condense.evaluate import score as scoring
@@ -81,7 +81,7 @@ def test_score_equals_training_and_counting_by_hand():
     def dsa(x, generator):
         return augment.independent(x, BRIEF.augmentation, generator)
 
-    list(fit(network, x, y, options, seed=rng.derive(0, "score fit", 0), augment=dsa))
+    list(fit(network, x, y, options, seed=rng.derive(0, "score fit", 0), teaching=Teaching(augment=dsa)))
     x_test = (torch.from_numpy(test.images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
     right = predict(network, x_test).argmax(1).numpy() == truth.labels
     assert run(repeats=1).accuracies == (pytest.approx(100 * right.mean()),)

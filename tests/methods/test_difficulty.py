@@ -13,7 +13,7 @@ from tiny import training_set
 
 from condense import rng
 from condense.classifiers import networks
-from condense.classifiers.fit import fit, predict
+from condense.classifiers.fit import Teaching, fit, predict
 from condense.classifiers.teacher import augmentation
 from condense.errors import Interrupted, UserError
 from condense.methods import ccs, el2n, forgetting
@@ -43,7 +43,7 @@ def test_el2n_is_the_mean_error_norm_of_networks_trained_as_told() -> None:
             "convnet1", in_channels=1, image_size=8, num_classes=3, seed=rng.derive(5, "difficulty network", k)
         )
         order = rng.derive(5, "difficulty order", k)
-        list(fit(network, x, labels, how, seed=order, augment=augmentation("crop_flip")))
+        list(fit(network, x, labels, how, seed=order, teaching=Teaching(augment=augmentation("crop_flip"))))
         wrong = predict(network, x).softmax(1).numpy() - np.eye(3)[labels.numpy()]
         norms.append(np.sqrt((wrong**2).sum(1)))
     scores = np.mean(norms, axis=0)

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from condense.classifiers.fit import FitOptions, fit
+from condense.classifiers.fit import FitOptions, Teaching, fit
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.methods import _experts
 from condense.methods._augmentation import per_image
@@ -55,7 +55,9 @@ def test_snapshots_are_no_aliases_of_the_network_in_training(in_memory):
 def test_an_expert_is_what_fit_makes_of_the_real_images(in_memory):
     real = reals()
     network = real.network("convnet3", 1)
-    for epoch in fit(network, real[:], real.labels, OPTIONS, seed=derive(7, "expert", 1), augment=AUGMENT):
+    for epoch in fit(
+        network, real[:], real.labels, OPTIONS, seed=derive(7, "expert", 1), teaching=Teaching(augment=AUGMENT)
+    ):
         expected = flat(dict(network.named_parameters()))
         assert torch.equal(flat(in_memory[0].parameters(1, epoch.epoch)), expected)
 

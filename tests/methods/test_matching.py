@@ -187,7 +187,9 @@ def test_the_network_is_trained_between_the_outer_steps_but_not_after_the_last()
 def test_networks_are_trained_on_images_augmented_one_by_one_or_plain(monkeypatch):
     """Under dsa, the siamese augmentation is of the pairs alone; under dc there is none at all."""
     given = []
-    monkeypatch.setattr(_gradient_matching, "fit", lambda *_, augment, **__: given.append(augment) or iter(()))
+    monkeypatch.setattr(
+        _gradient_matching, "fit", lambda *_, teaching, **__: given.append(teaching.augment) or iter(())
+    )
     for strategy in ("crop", None):
         task = GradientMatching(pairs(strategy=strategy), GradientMatchingOptions(precision="fp32"), Loops(2, 1))
         task.step(0)

@@ -1,13 +1,13 @@
-"""Classifiers that learn from imprecise labels, to compare with: the registry is the folder itself.
+"""Baseline classifiers that learn from imprecise labels: the registry is the folder itself.
 
 An arm is a file here with
 
 - `Options`: a pydantic model, frozen, unknown keys forbidden (subclass `condense.options.Options`);
-- `check(supervision)`: raises `UserError` where it cannot learn from labels of that kind;
-- `lesson(given, options) -> Lesson`: what the one training loop is to be called with;
+- `check(supervision)`: raises `UserError` if it cannot learn from labels of that kind;
+- `lesson(given, options) -> Lesson`: the arguments of the shared training loop;
 - a docstring that names its source.
 
-Its name is the file's, with "-" for "_". An arm receives what is known of the labels, never the truth.
+Its name is the file's, with "-" for "_". An arm receives the given labels, never the truth.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from condense.options import Options as BaseOptions
 
 
 class Arm(Protocol):
-    """What an arm's module offers."""
+    """The interface of an arm's module."""
 
     Options: type[BaseOptions]
 
     def check(self, supervision: Supervision) -> None:
-        """Raise `UserError` where the arm cannot learn from such labels."""
+        """Raise `UserError` if the arm cannot learn from such labels."""
         ...
 
     def lesson(self, given: Given, options: BaseOptions) -> Lesson:
-        """What the training loop is to be called with."""
+        """The arguments of the training loop."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Moving averages of a network's weights: what a teacher or a momentum encoder is."""
+"""Moving averages of a network's weights, for teachers and momentum encoders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Average:
-    """θ' ← α θ' + (1 - α) θ at every call; in step s no more of the past than 1 - 1 / (s + 1), as the authors' code."""
+    """θ' ← α θ' + (1 - α) θ at every call; in step s, α is at most 1 - 1 / (s + 1), as in the authors' code."""
 
     def __init__(self, average: nn.Module, of: nn.Module, decay: float) -> None:
         self.average, self.of, self.decay = average, of, decay
@@ -15,7 +15,7 @@ class Average:
 
     @torch.no_grad()
     def __call__(self) -> None:
-        """Take in the weights after a step; buffers are copied."""
+        """Update with the weights after a step; buffers are copied."""
         self.steps += 1
         kept = min(self.decay, 1 - 1 / (self.steps + 1))
         for mean, weight in zip(self.average.parameters(), self.of.parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""Embeddings beside the logits, for arms that compare images with one another."""
+"""Embeddings besides the logits, for arms that compare images with one another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WIDEST = 512  # hidden units of a projection: feature maps of large images woul
 
 
 class Embedded(nn.Module):
-    """A network and a projection of its features: two layers with ReLU, the outcome of length 1."""
+    """A network and a projection of its features: two layers with ReLU, normalised to length 1."""
 
     def __init__(self, network: Network, size: int, seed: int) -> None:
-        """Embeddings of `size` numbers; the projection is drawn from `seed`, the network is as it comes."""
+        """Embeddings of dimension `size`; the projection is drawn from `seed`, the network is unchanged."""
         super().__init__()
         self.network = network
         features = network.head.in_features
@@ -38,7 +38,7 @@ def parts(outputs: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
 
 
 class Queue:
-    """The newest rows of those pushed so far, at most `length`; none at first."""
+    """The most recent rows pushed, at most `length`; none at first."""
 
     def __init__(self, length: int, width: int, device: torch.device) -> None:
         self.length = length

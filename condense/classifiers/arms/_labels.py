@@ -1,4 +1,4 @@
-"""Which labels an arm can learn from, and in what form it gets them."""
+"""Checks of the labels an arm can learn from, and their forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from condense.errors import UserError
 
 
 def check_some_label(arm: str, supervision: Supervision) -> None:
-    """Raise `UserError` where nothing is known of any label."""
+    """Raise `UserError` if no image has a label or candidates."""
     if supervision.unlabelled.all():
         raise UserError(f"{arm} needs images with a label or candidates, and no image has any; label some.")
 
@@ -58,22 +58,22 @@ def uniform(supervision: Supervision) -> Tensor:
 
 
 def everything(supervision: Supervision) -> Tensor:
-    """The numbers of all images, int64 [n]."""
+    """The indices of all images, int64 [n]."""
     return torch.arange(len(supervision))
 
 
 def labelled(supervision: Supervision) -> Tensor:
-    """Images about whose label something is known, again and again until they are as many as all: int64 [n].
+    """Indices of labelled images, repeated up to the number of all images: int64 [n].
 
-    So an epoch is as many steps long whether images are left out or not.
+    So an epoch has the same number of steps whether images are left out or not.
     """
     return repeated(np.flatnonzero(~supervision.unlabelled), len(supervision))
 
 
 def repeated(images: npt.NDArray[np.int64], count: int) -> Tensor:
-    """`images` again and again until they are `count`, int64: no class is shown oftener because it comes first.
+    """`images` repeated up to `count`, int64, so that no class is favoured for coming first.
 
-    The rounds are in their order; those of the last, incomplete one are picked at random, always the same ones.
+    Whole rounds keep their order; the last, incomplete one is a fixed random choice.
     """
     rounds, rest = divmod(count, len(images))
     picked = np.random.default_rng(rng.derive(0, "shown once more")).permutation(images)[:rest]

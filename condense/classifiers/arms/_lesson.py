@@ -1,4 +1,4 @@
-"""What an arm is given, and what it makes of it: the arguments of the one training loop."""
+"""The input of an arm and its output, the arguments of the shared training loop."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from condense.data.types import Supervision
 
 @dataclass(frozen=True)
 class Given:
-    """What an arm learns from, and with.
+    """The input of an arm.
 
     Attributes:
-        supervision: what is known of the n labels.
-        build: number k = 0, 1, … to a fresh network, always the same one.
+        supervision: the n labels.
+        build: makes the fresh network number k = 0, 1, …, always the same one.
         weak: the augmentation of all arms.
-        strong: a stronger one on top of it, for arms that hold two views of an image against each other.
+        strong: a stronger augmentation on top of it, for arms that compare two views of an image.
         epochs: passes over the images.
-        seed: of what an arm draws besides these networks, such as a projection head.
-        device: where training is done; tensors a loss keeps lie there.
+        seed: seed of everything else an arm draws, such as a projection head.
+        device: device of training, and of tensors a loss keeps.
         noise_rate: estimates the share of wrong labels from the images and labels; takes training, so only if called.
     """
 
@@ -40,22 +40,22 @@ class Given:
 
 
 def _nothing(*_: int) -> None:
-    """What most arms do between steps and epochs."""
+    """Does nothing, as most arms do between steps and epochs."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What `fit` is called with, and which network is tested.
+    """The arguments of `fit`, and the network to test.
 
     Attributes:
-        learner: what is trained; whatever it makes of a batch is what `loss` takes.
+        learner: the module trained; its output for a batch is the input of `loss`.
         answers: the network that is tested after the last epoch.
-        shown: int64 [m], the images of an epoch by number; an image may come several times.
-        targets: [m, …], what `loss` is told of them.
-        loss: as in `fit`.
-        augment: as in `fit`.
-        mix: as in `fit`.
-        whole: as in `fit`.
+        shown: int64 [m], image indices of an epoch; an image may occur several times.
+        targets: [m, …], their targets for `loss`.
+        loss: as in `Teaching`.
+        augment: as in `Teaching`.
+        mix: as in `Teaching`.
+        whole: as in `Teaching`.
         before_epoch: called with the number of each epoch, counted from 1, before it.
         after_step: called after every step of the optimiser.
     """
@@ -82,14 +82,14 @@ def side_by_side(*views: Augment) -> Augment:
 
 
 class OfViews(nn.Module):
-    """Each view of an image through a network of its own, or all through one."""
+    """Each view of an image through a separate network, or all through one."""
 
     def __init__(self, *networks: nn.Module) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the networks say, [B, views, …], of images as `side_by_side` makes them."""
+        """The networks' outputs, [B, views, …], of images as `side_by_side` makes them."""
         views = x.chunk(len(self.networks), dim=1)
         return torch.stack([network(view) for network, view in zip(self.networks, views, strict=True)], dim=1)
 

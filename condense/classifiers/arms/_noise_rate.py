@@ -1,4 +1,4 @@
-"""The share of wrong labels, estimated from the labels alone, for arms that need to be told it.
+"""The share of wrong labels, estimated from the data, for arms that need it.
 
 Source: Northcutt, Jiang & Chuang (2021), "Confident Learning", https://arxiv.org/abs/1911.00068, Section 3.1: the
 confident joint of given and true labels, from probabilities of classifiers that did not see an image's label.
@@ -16,7 +16,7 @@ from condense.data.types import TrainingSet
 from condense.run import Run
 
 FOLDS = 2
-SHARE = 0.25  # of the epochs: wrong labels are learnt last
+SHARE = 0.25  # of the epochs: wrong labels are learned last
 
 
 def estimated_noise_rate(
@@ -27,10 +27,10 @@ def estimated_noise_rate(
     Args:
         train: images with one label each.
         network: architecture of the classifiers.
-        epochs: of the arm's own training.
+        epochs: epochs of the arm's own training.
         batch_size: images per step.
-        seed: of all randomness.
-        device: where to train.
+        seed: random seed.
+        device: device to train on.
     """
     options = FoldOptions(folds=FOLDS, network=network, epochs=max(1, round(SHARE * epochs)), batch_size=batch_size)
     targets = train.supervision.candidates.astype(np.float32)

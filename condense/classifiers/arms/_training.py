@@ -1,4 +1,4 @@
-"""How every arm is trained: one network, one loop, one budget, whatever the labels are."""
+"""The training of every arm: one network, one loop, one budget, whatever the labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from condense.classifiers.arms import Arm
 from condense.classifiers.arms._lesson import Given
 from condense.classifiers.arms._noise_rate import estimated_noise_rate
 from condense.classifiers.batches import Augment
-from condense.classifiers.fit import Epoch, FitOptions, fit, make_optimizer
+from condense.classifiers.fit import Epoch, FitOptions, Sitting, Teaching, fit, make_optimizer
 from condense.classifiers.layers import Network
 from condense.classifiers.teacher import Teacher, augmentation
 from condense.data.memory import check_fits
@@ -33,7 +33,7 @@ class ArmTraining(Options):
     """The budget, the same for all arms."""
 
     network: str = Field(
-        "convnet3-bn", description="architecture, see `dmis evaluate --network`; batch norm learns in fewer passes"
+        "convnet3-bn", description="architecture, see `dmis evaluate --network`; batch norm needs fewer epochs"
     )
     epochs: int = Field(40, ge=1, description="passes over as many images as the training set has")
     batch_size: int = Field(64, ge=1, description="images per step")
@@ -88,11 +88,11 @@ def train_arm(
 
     Args:
         arm: from `condense.classifiers.arms.load`.
-        options: its own.
+        options: the arm's options.
         training: the budget.
         train: images and labels.
-        seed: of all randomness.
-        device: where to train.
+        seed: random seed.
+        device: device to train on.
         on_epoch: called after every epoch; what it raises ends the training.
 
     Raises:
@@ -116,12 +116,9 @@ def train_arm(
         lesson.targets,
         fit_options,
         seed=rng.derive(seed, "arm order"),
-        augment=lesson.augment,
-        mix=lesson.mix,
-        loss=lesson.loss,
+        teaching=Teaching(lesson.augment, lesson.mix, lesson.loss, lesson.whole),
         device=device,
-        optimizer=optimizer,
-        whole=lesson.whole,
+        sitting=Sitting(optimizer),
     ):
         on_epoch(epoch)
         lesson.before_epoch(epoch.epoch + 1)

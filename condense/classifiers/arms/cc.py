@@ -16,11 +16,11 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """There are none."""
+    """No options."""
 
 
 def check(supervision: Supervision) -> None:
-    """Takes candidate sets, and other labels beside them."""
+    """Accepts candidate sets, alone or mixed with other labels."""
     check_sets("cc", supervision)
 
 

@@ -18,11 +18,11 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """There are none."""
+    """No options."""
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of every kind."""
+    """Accepts all kinds of labels."""
     check_some_label("ce", supervision)
 
 

@@ -31,7 +31,7 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes single labels."""
+    """Accepts single labels."""
     check_single("co-teaching", supervision)
 
 

@@ -9,7 +9,7 @@ aligned to uniform shares over the last batches. The memory holds embeddings of 
 gradient through q.
 Source: Li, Xiong & Hoi (2021), "CoMatch: Semi-supervised Learning with Contrastive Graph Regularization",
 https://arxiv.org/abs/2011.11183, Section 3; α = 0.9, t = 0.2, T = 0.8, τ = 0.95, λ = λ' = 1, μ = 7, 64 numbers, a
-memory of five batches and alignment over 32 as there. Other than there: a batch holds as many images as that of every
+memory of five batches and alignment over 32 as there. Departures: a batch holds as many images as that of every
 arm, so that memory and graph are smaller; the label of a candidate set is spread evenly over it; strong views are
 those of FixMatch here, and the network itself is tested, not an average.
 """
@@ -38,14 +38,14 @@ class Options(BaseOptions):
     edge: float = Field(0.8, ge=0, le=1, description="T, least similarity of pseudo-labels in the graph")
     own: float = Field(0.9, ge=0, le=1, description="α, what of a pseudo-label is the image's own")
     temperature: float = Field(0.2, gt=0, description="t of the similarities")
-    size: int = Field(64, ge=1, description="numbers of an embedding")
+    size: int = Field(64, ge=1, description="dimension of an embedding")
     memory: int = Field(5, ge=1, description="batches whose embeddings are remembered")
     alignment: int = Field(32, ge=1, description="batches over which shares are aligned")
-    ratio: int = Field(7, ge=1, description="μ, unlabelled images for a labelled one")
+    ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of which some are missing."""
+    """Accepts partly missing labels."""
     check_partly_labelled("comatch", supervision)
 
 

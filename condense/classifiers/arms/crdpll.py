@@ -6,7 +6,7 @@
 from q uniform on S; A(x) is the weak view x and two strong ones; no gradient through q, the "conformal label
 distribution" that minimises the sum of divergences. An image without a label is one with all classes as candidates.
 Source: Wu, Wang & Zhang (2022), "Revisiting Consistency Regularization for Deep Partial Label Learning", ICML,
-https://proceedings.mlr.press/v162/wu22l.html, Section 3; λ = 1 and T' = 100 of 200 epochs as there. Other than there:
+https://proceedings.mlr.press/v162/wu22l.html, Section 3; λ = 1 and T' = 100 of 200 epochs as there. Departures:
 strong views are those of FixMatch here, not AutoAugment with Cutout.
 """
 
@@ -33,12 +33,12 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes candidate sets, and other labels beside them."""
+    """Accepts candidate sets, alone or mixed with other labels."""
     check_sets("crdpll", supervision)
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """One network, three views of every image; targets are the images' numbers."""
+    """One network, three views of every image; targets are image indices."""
     network, numbers, known = given.build(0), everything(given.supervision), given.supervision
     possible, beliefs = candidates(known).to(given.device), uniform(known).to(given.device)
     loss = Consistency(possible, beliefs, options.weight, options.ramp * given.epochs)
@@ -60,7 +60,7 @@ class Consistency:
         self.weight = self.most * min(1.0, (epoch - 1) / self.ramp_epochs)
 
     def __call__(self, logits: Tensor, numbers: Tensor) -> Tensor:
-        """L averaged over the batch: logits [B, 3, c] of the images with these numbers, int64 [B]."""
+        """L averaged over the batch: logits [B, 3, c] of the images with these indices, int64 [B]."""
         possible, before = self.possible[numbers], self.beliefs[numbers]
         self.beliefs[numbers] = conformal(logits.detach(), possible)
         apart = (before.xlogy(before)[:, None] - before[:, None] * logits.log_softmax(2)).sum((1, 2))

@@ -7,7 +7,7 @@ renormalised, and once ρ_t is ρ_min argmax f(x). ρ̂ is the mean loss of the 
 alone.
 Source: Xu et al. (2021), "Dash: Semi-Supervised Learning with Dynamic Thresholding", https://arxiv.org/abs/2109.00650,
 Section 4 and Algorithm 1; C = 1.0001, γ = 1.27, ρ_min = 0.05, T = 0.5 as there; ρ_t falls every ten of 1024 epochs as
-in the common library of such arms (USB), here as often in a run that may be short. Other than there: ρ̂ is taken over
+in the common library of such arms (USB), here as often in a run that may be short. Departures: ρ̂ is taken over
 the last epoch of the warm-up, while the network learns; strong views are those of FixMatch here, and the network
 itself is tested, not an average.
 """
@@ -31,7 +31,7 @@ class Options(BaseOptions):
     """The threshold and how it falls."""
 
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
-    ratio: int = Field(7, ge=1, description="unlabelled images for a labelled one")
+    ratio: int = Field(7, ge=1, description="unlabelled images per labelled one")
     temperature: float = Field(0.5, gt=0, description="T, sharpens soft pseudo-labels")
     scale: float = Field(1.0001, ge=1, description="C")
     fall: float = Field(1.27, gt=1, description="γ, what the threshold is divided by")
@@ -41,7 +41,7 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of which some are missing."""
+    """Accepts partly missing labels."""
     check_partly_labelled("dash", supervision)
 
 

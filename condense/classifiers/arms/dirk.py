@@ -1,4 +1,4 @@
-"""DIRK: a teacher's beliefs, made to prefer every candidate to every other class, are what the student learns.
+"""DIRK: the student learns from a teacher's beliefs, rectified to prefer every candidate to every other class.
 
     L = -Σ_y r_y log f_y(x) + λ L_ref
 
@@ -16,7 +16,7 @@ over the rest of the batch, all weak views by the teacher and a queue of these; 
 likeliest class with x. In the first epochs L_ref is InfoNCE of MoCo. The student is tested.
 Source: Wu, Wang & Zhang (2024), "Distilling Reliable Knowledge for Instance-Dependent Partial Label Learning", AAAI,
 https://ojs.aaai.org/index.php/AAAI/article/view/29519, and the parameters of the authors' code: λ = 1, τ = 0.07,
-τ_r = 0.4, momentum 0.99, a queue of 4096, one epoch of InfoNCE. Other than there: student and teacher share the weak
+τ_r = 0.4, momentum 0.99, a queue of 4096, one epoch of InfoNCE. Departures: student and teacher share the weak
 view where theirs share a third one; the queue is no longer than the training set; strong views are those of FixMatch
 here. An image without a label is one with all classes as candidates.
 """
@@ -52,14 +52,14 @@ class Options(BaseOptions):
     weight: float = Field(1.0, ge=0, description="λ, weight of the embeddings' loss")
     temperature: float = Field(0.07, gt=0, description="τ of the embeddings' similarities")
     belief_temperature: float = Field(0.4, gt=0, description="τ_r of the beliefs' similarities")
-    size: int = Field(128, ge=1, description="numbers of an embedding")
+    size: int = Field(128, ge=1, description="dimension of an embedding")
     queue: int = Field(4096, ge=1, description="embeddings kept to compare with, at most as many as images")
     decay: float = Field(0.99, ge=0, lt=1, description="of the teacher's weights")
     start: int = Field(1, ge=0, description="epochs before embeddings follow beliefs")
 
 
 def check(supervision: Supervision) -> None:
-    """Takes candidate sets, and other labels beside them."""
+    """Accepts candidate sets, alone or mixed with other labels."""
     check_sets("dirk", supervision)
 
 

@@ -30,12 +30,12 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes single labels."""
+    """Accepts single labels."""
     check_single("elr", supervision)
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """One network; targets are the images' numbers, for the loss keeps an average for each."""
+    """One network; targets are image indices, for the loss keeps an average for each."""
     network, numbers = given.build(0), everything(given.supervision)
     labels = observed(given.supervision).to(given.device)
     loss = EarlyLearning(labels, given.supervision.num_classes, options.strength, options.momentum)
@@ -51,7 +51,7 @@ class EarlyLearning:
         self.remembered = torch.zeros(len(labels), num_classes, device=labels.device)
 
     def __call__(self, logits: Tensor, numbers: Tensor) -> Tensor:
-        """L averaged over the batch: logits [B, c] of the images with these numbers, int64 [B]."""
+        """L averaged over the batch: logits [B, c] of the images with these indices, int64 [B]."""
         seen = logits.detach().softmax(1).clamp(1 - _MOST, _MOST)
         before = self.remembered[numbers]
         now = self.momentum * before + (1 - self.momentum) * seen / seen.sum(1, keepdim=True)

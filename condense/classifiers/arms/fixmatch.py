@@ -1,10 +1,10 @@
-"""FixMatch: what the network is sure of in a weakly augmented image, it must also see in the strongly augmented one.
+"""FixMatch: confident predictions for a weakly augmented image are targets for its strongly augmented view.
 
     L = CE of the labelled images + λ · mean of 1[max f(x) ≥ τ] CE(argmax f(x), f(X)),      x weak view, X strong view
 
 over all images, no gradient through f(x) in the second term.
 Source: Sohn et al. (2020), "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
-https://arxiv.org/abs/2001.07685, Eq. 3 and 4: τ = 0.95, λ = 1, μ = 7 unlabelled images for a labelled one. Other than
+https://arxiv.org/abs/2001.07685, Eq. 3 and 4: τ = 0.95, λ = 1, μ = 7 unlabelled images per labelled one. Other than
 there: the strong view is the weak one with two of DSA's operations and Cutout, since RandAugment's colour operations
 need colours; the network itself is tested, not the average of its weights, whose half-life is longer than a short run.
 """
@@ -28,11 +28,11 @@ class Options(BaseOptions):
 
     threshold: float = Field(0.95, ge=0, le=1, description="τ, least probability of a pseudo-label")
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
-    ratio: int = Field(7, ge=1, description="μ, unlabelled images for a labelled one")
+    ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of which some are missing."""
+    """Accepts partly missing labels."""
     check_partly_labelled("fixmatch", supervision)
 
 

@@ -30,11 +30,11 @@ class Options(BaseOptions):
 
     threshold: float = Field(0.95, ge=0, le=1, description="τ, least probability of a pseudo-label of a learned class")
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
-    ratio: int = Field(7, ge=1, description="μ, unlabelled images for a labelled one")
+    ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of which some are missing."""
+    """Accepts partly missing labels."""
     check_partly_labelled("flexmatch", supervision)
 
 

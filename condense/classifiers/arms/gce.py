@@ -27,7 +27,7 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes single labels."""
+    """Accepts single labels."""
     check_single("gce", supervision)
 
 

@@ -1,4 +1,4 @@
-"""IDGP: how candidate sets come about is modelled, a right label first and wrong ones beside it.
+"""IDGP: models how candidate sets arise, from a right label and wrong ones added to it.
 
     p(S | x) = Σ_{j in S} f_j (1 - z_j) Π_{k in S, k ≠ j} z_k Π_{k not in S} (1 - z_k),
     L = -log p(S | x) - μ Σ_j d_j log f_j - ν Σ_k [b_k log z_k + (1 - b_k) log(1 - z_k)]
@@ -9,7 +9,7 @@ is the negative log posterior, with f(x) the shares of a categorical distributio
 renormalised, b ← z on S and 0 elsewhere, from d uniform on S and b the indicator of S; in the first epochs they stand
 alone.
 Source: Qiao, Xu & Geng (2023), "Decompositional Generation Process for Instance-Dependent Partial Label Learning",
-https://arxiv.org/abs/2204.03845, Section 3. Other than there: both networks descend the posterior itself, at once;
+https://arxiv.org/abs/2204.03845, Section 3. Departures: both networks descend the posterior itself, at once;
 their code weighs the logarithms of f by p(S | j, x) and those of z by f, one network after the other, and adds terms of
 consistency. Images without a label are left out: no such process made their candidates.
 """
@@ -37,12 +37,12 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes candidate sets, and other labels beside them."""
+    """Accepts candidate sets, alone or mixed with other labels."""
     check_sets("idgp", supervision)
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """Two networks, of which the first is tested; targets are the images' numbers."""
+    """Two networks, of which the first is tested; targets are image indices."""
     network, shown, known = given.build(0), labelled(given.supervision), given.supervision
     loss = Posterior(
         candidates(known).to(given.device),
@@ -70,7 +70,7 @@ class Posterior:
         self.warm = epoch - 1 >= self.warm_up
 
     def __call__(self, logits: Tensor, numbers: Tensor) -> Tensor:
-        """L averaged over the batch: logits [B, 2, c] of f and z, of the images with these numbers, int64 [B]."""
+        """L averaged over the batch: logits [B, 2, c] of f and z, of the images with these indices, int64 [B]."""
         of_label, of_added = logits.unbind(1)
         possible, labels, added = self.possible[numbers], self.labels[numbers], self.added[numbers]
         self.labels[numbers] = of_label.detach().masked_fill(~possible, -math.inf).softmax(1)

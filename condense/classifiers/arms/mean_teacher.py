@@ -4,7 +4,7 @@
 
 over all images, w(t) = w exp(-5 (1 - t / T)²) up to epoch T. The average is tested.
 Source: Tarvainen & Valpola (2017), "Mean teachers are better role models", https://arxiv.org/abs/1703.01780,
-Section 2 and Appendix B: w = 100 for the mean over classes, two unlabelled images for a labelled one as in their ResNet
+Section 2 and Appendix B: w = 100 for the mean over classes, two unlabelled images per labelled one as in their ResNet
 on 4000 labels. α = 0.99 as in their ramp-up, for runs here are no longer than that; T is 80 epochs of 300 there.
 """
 
@@ -31,11 +31,11 @@ class Options(BaseOptions):
     weight: float = Field(100.0, ge=0, description="w, weight of the agreement in the end")
     ramp: float = Field(0.25, gt=0, le=1, description="T as a share of the epochs")
     decay: float = Field(0.99, ge=0, lt=1, description="α of the average weights; less in the first steps")
-    ratio: int = Field(2, ge=1, description="unlabelled images for a labelled one")
+    ratio: int = Field(2, ge=1, description="unlabelled images per labelled one")
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of which some are missing."""
+    """Accepts partly missing labels."""
     check_partly_labelled("mean-teacher", supervision)
 
 

@@ -25,7 +25,7 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of every kind."""
+    """Accepts all kinds of labels."""
     check_some_label("mixup", supervision)
 
 

@@ -6,7 +6,7 @@
 Three stages: cross-entropy with the labels as given; L, with ỹ learned; KL(f ‖ y^d) / c with ỹ fixed.
 Source: Yi & Wu (2019), "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels",
 https://arxiv.org/abs/1903.07788, Section 3 (the three losses, their sum, the update of ỹ and the training
-procedure); K = 10, stages of 70, 130 and 120 of 320 epochs as there. Other than there: λ is for the loss of one image,
+procedure); K = 10, stages of 70, 130 and 120 of 320 epochs as there. Departures: λ is for the loss of one image,
 where theirs, 600, is for the mean of a batch of 128; the learning rate is that of all arms, where they hold it high
 before the last stage; L_o is the equation above, where their code takes a softmax of y^d once more. Without it y^d
 settles at (f + α c ŷ) / (1 + α c), so that with ten classes their code's α = 0.4 would keep every label: hence α = 0.1.
@@ -43,12 +43,12 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes single labels."""
+    """Accepts single labels."""
     check_single("pencil", supervision)
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """One network; targets are the images' numbers, for the loss keeps a distribution for each."""
+    """One network; targets are image indices, for the loss keeps a distribution for each."""
     network, numbers = given.build(0), everything(given.supervision)
     labels = observed(given.supervision).to(given.device)
     loss = Pencil(labels, given.supervision.num_classes, given.epochs, options)
@@ -71,7 +71,7 @@ class Pencil:
         self.corrected = done >= self.options.start
 
     def __call__(self, logits: Tensor, numbers: Tensor) -> Tensor:
-        """The loss averaged over the batch: logits [B, c] of the images with these numbers, int64 [B]."""
+        """The loss averaged over the batch: logits [B, c] of the images with these indices, int64 [B]."""
         labels, options = self.labels[numbers], self.options
         if not self.corrected:
             return F.cross_entropy(logits, labels)

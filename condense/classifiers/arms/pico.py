@@ -1,4 +1,4 @@
-"""PiCO: embeddings of images that seem of one class are drawn together, and prototypes of the classes find the label.
+"""PiCO: embeddings of images with the same guessed class attract each other, and class prototypes find the label.
 
     L = -Σ_y s_y log f_y(x) + λ L_cont,      L_cont = -1/|P(x)| Σ_{k in P(x)} log softmax_{k in A(x)}(q · k / τ)
 
@@ -12,7 +12,7 @@ from s uniform on S. In the first epochs L_cont is InfoNCE of MoCo, and s stays 
 one with all classes as candidates.
 Source: Wang et al. (2022), "PiCO: Contrastive Label Disambiguation for Partial Label Learning",
 https://arxiv.org/abs/2201.08984, Section 3, Eq. 1 to 6; λ = 0.5, γ = 0.99, φ from 0.95 to 0.8, τ = 0.07, 128 numbers
-and a queue of 8192 as there. Other than there: the momentum encoder keeps 0.99 of itself, not 0.999, for runs are
+and a queue of 8192 as there. Departures: the momentum encoder keeps 0.99 of itself, not 0.999, for runs are
 shorter; the queue is no longer than the training set; strong views are those of FixMatch here.
 """
 
@@ -46,7 +46,7 @@ class Options(BaseOptions):
 
     weight: float = Field(0.5, ge=0, description="λ, weight of the contrastive loss")
     temperature: float = Field(0.07, gt=0, description="τ of the similarities")
-    size: int = Field(128, ge=1, description="numbers of an embedding")
+    size: int = Field(128, ge=1, description="dimension of an embedding")
     queue: int = Field(8192, ge=1, description="embeddings kept to compare with, at most as many as images")
     decay: float = Field(0.99, ge=0, lt=1, description="of the momentum encoder's weights")
     prototype_momentum: float = Field(0.99, ge=0, lt=1, description="γ of the prototypes")
@@ -56,7 +56,7 @@ class Options(BaseOptions):
 
 
 def check(supervision: Supervision) -> None:
-    """Takes candidate sets, and other labels beside them."""
+    """Accepts candidate sets, alone or mixed with other labels."""
     check_sets("pico", supervision)
 
 
@@ -98,7 +98,7 @@ class Pico:
         self.label_momentum = first + (last - first) * (epoch - 1) / self.epochs
 
     def __call__(self, outputs: Tensor, numbers: Tensor) -> Tensor:
-        """L averaged over the batch: [B, 2, c + d] of the images with these numbers, int64 [B]."""
+        """L averaged over the batch: [B, 2, c + d] of the images with these indices, int64 [B]."""
         possible, num_classes = self.possible[numbers], self.possible.shape[1]
         logits, embeddings = parts(outputs, num_classes)
         query, key = embeddings[:, 0], embeddings[:, 1].detach()

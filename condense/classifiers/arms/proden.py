@@ -1,4 +1,4 @@
-"""PRODEN: the true class among the candidates is found while learning.
+"""PRODEN: identifies the true class among the candidates during training.
 
     L = -Σ_y w_y log f_y(x),      w ← f restricted to S and renormalised    at every visit of an image,
 
@@ -20,16 +20,16 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """There are none."""
+    """No options."""
 
 
 def check(supervision: Supervision) -> None:
-    """Takes candidate sets, and other labels beside them."""
+    """Accepts candidate sets, alone or mixed with other labels."""
     check_sets("proden", supervision)
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """One network; targets are the images' numbers, for the loss keeps weights for each."""
+    """One network; targets are image indices, for the loss keeps weights for each."""
     network, numbers = given.build(0), everything(given.supervision)
     known = given.supervision
     loss = Proden(candidates(known).to(given.device), uniform(known).to(given.device))
@@ -44,7 +44,7 @@ class Proden:
         self.possible, self.weights = possible, weights
 
     def __call__(self, logits: Tensor, numbers: Tensor) -> Tensor:
-        """L averaged over the batch: logits [B, c] of the images with these numbers, int64 [B]."""
+        """L averaged over the batch: logits [B, c] of the images with these indices, int64 [B]."""
         before = self.weights[numbers]
         self.weights[numbers] = logits.detach().masked_fill(~self.possible[numbers], -math.inf).softmax(1)
         return -(before * logits.log_softmax(1)).sum(1).mean()

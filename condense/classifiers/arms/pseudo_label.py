@@ -1,9 +1,9 @@
-"""Pseudo-labels: what the network thinks of an unlabelled image, taken as its label.
+"""Pseudo-labels: the network's prediction for an unlabelled image serves as its label.
 
     L = 1/n Σ L(y, f) + α(t) 1/n' Σ L(argmax f, f),      α from 0 at T_1 linearly to α_f at T_2.
 
 Source: Lee (2013), "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks",
-ICML workshop, Eq. 15 and 16: α_f = 3 and eight unlabelled images for a labelled one. T_1 and T_2 are epochs 100 and
+ICML workshop, Eq. 15 and 16: α_f = 3 and eight unlabelled images per labelled one. T_1 and T_2 are epochs 100 and
 600 there, here shares of a run that may be short. A candidate set counts as -log Σ_{y in S} f_y, here and below.
 """
 
@@ -27,11 +27,11 @@ class Options(BaseOptions):
     weight: float = Field(3.0, ge=0, description="α_f, weight of the images without a label in the end")
     start: float = Field(0.1, ge=0, le=1, description="T_1 as a share of the epochs: from here on they count")
     full: float = Field(0.6, gt=0, le=1, description="T_2 as a share of the epochs: from here on they count fully")
-    ratio: int = Field(8, ge=1, description="unlabelled images for a labelled one")
+    ratio: int = Field(8, ge=1, description="unlabelled images per labelled one")
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of which some are missing."""
+    """Accepts partly missing labels."""
     check_partly_labelled("pseudo-label", supervision)
 
 

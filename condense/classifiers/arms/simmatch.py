@@ -10,7 +10,7 @@ labelled image, z_i ← normalised m z_i + (1 - m) z. No gradient through p̂, q
 memory fills, p̂ = p and the last term is left out.
 Source: Zheng et al. (2022), "SimMatch: Semi-supervised Learning with Similarity Matching",
 https://arxiv.org/abs/2203.06915, Section 3 (with the memory for small sets instead of a momentum encoder); α = 0.9, t
-= 0.1, τ = 0.95, λ = λ' = 1, m = 0.7, μ = 7, 128 numbers and alignment over 256 batches as there. Other than there: y_i
+= 0.1, τ = 0.95, λ = λ' = 1, m = 0.7, μ = 7, 128 numbers and alignment over 256 batches as there. Departures: y_i
 of a candidate set is spread evenly over it; strong views are those of FixMatch here, and the network itself is tested,
 not an average.
 """
@@ -40,14 +40,14 @@ class Options(BaseOptions):
     threshold: float = Field(0.95, ge=0, le=1, description="τ, least probability of a pseudo-label")
     own: float = Field(0.9, ge=0, le=1, description="α, what of a pseudo-label does not come from similar images")
     temperature: float = Field(0.1, gt=0, description="t of the similarities")
-    size: int = Field(128, ge=1, description="numbers of an embedding")
+    size: int = Field(128, ge=1, description="dimension of an embedding")
     momentum: float = Field(0.7, ge=0, lt=1, description="m of the remembered embeddings")
     alignment: int = Field(256, ge=1, description="batches over which shares are aligned")
-    ratio: int = Field(7, ge=1, description="μ, unlabelled images for a labelled one")
+    ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of which some are missing."""
+    """Accepts partly missing labels."""
     check_partly_labelled("simmatch", supervision)
 
 

@@ -7,7 +7,7 @@ x weak view, X strong view, p = f(x) / E[f], renormalised (uniform alignment). �
 unbiased variance of max p over the unlabelled images of a batch, from 1/c and 1; E[f] is one of f(x).
 Source: Chen et al. (2023), "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-Supervised Learning",
 https://arxiv.org/abs/2301.10921, Section 3 (truncated Gaussian weights, their moving averages, uniform alignment);
-k = 2, λ = 1 as there. Other than there: averages keep 0.99 of themselves, not 0.999, for runs are shorter; strong views
+k = 2, λ = 1 as there. Departures: averages keep 0.99 of themselves, not 0.999, for runs are shorter; strong views
 are those of FixMatch here, and the network itself is tested, not an average.
 """
 
@@ -30,13 +30,13 @@ class Options(BaseOptions):
     """How fast weights fall, and how fast their Gaussian follows."""
 
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
-    ratio: int = Field(7, ge=1, description="μ, unlabelled images for a labelled one")
+    ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
     sharpness: float = Field(2.0, gt=0, description="k: weights fall as if σ were a k-th of what it is")
     momentum: float = Field(0.99, ge=0, lt=1, description="of the averages of mean, variance and E[f]")
 
 
 def check(supervision: Supervision) -> None:
-    """Takes labels of which some are missing."""
+    """Accepts partly missing labels."""
     check_partly_labelled("softmatch", supervision)
 
 

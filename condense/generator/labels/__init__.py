@@ -1,1 +1,1 @@
-"""What is believed of the labels, and the models of the labels behind it."""
+"""Beliefs about labels, and the label models behind them."""

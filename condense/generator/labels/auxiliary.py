@@ -1,7 +1,7 @@
-"""A network that is trained before the generator and helps it: one short resumable loop for all of them.
+"""Helper networks, trained before the generator: one short resumable loop for all of them.
 
-The weights kept are those under which the imprecise labels of the held-out images were most probable; the clean
-labels are never seen. Every process that torchrun started trains its own copy, from the same seeds.
+The weights kept have the lowest loss on the imprecise labels of the held-out images; clean labels are never used.
+Under torchrun every process trains its own copy, from the same seeds.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ HELD_PART = 256  # held-out images in one pass
 
 
 class HelperData:
-    """The images a helper learns from, split as the generator's own are.
+    """A helper's training images, split like the generator's.
 
     Attributes:
         images: all images, on the device.
-        candidates, trusted: what is known of their labels, bool [n, c] and [n].
+        candidates, trusted: the supervision, bool [n, c] and [n].
         has_sets: whether there are untrusted sets of several candidates.
         held: indices of the held-out images, int64.
     """
@@ -54,7 +54,7 @@ class HelperData:
         return self._train[self._batches[step]].to(self.candidates.device)
 
     def held_mean(self, loss: Callable[[Tensor], Tensor], looks: int = 1) -> float:
-        """Mean over the held-out images, `looks` times each, of a loss that is the mean over given indices.
+        """Mean over the held-out images, each taken `looks` times, of a loss that averages over given indices.
 
         They pass through the network in parts, so that memory does not grow with them.
         """
@@ -65,15 +65,15 @@ class HelperData:
 
 @dataclass(frozen=True)
 class Helper:
-    """What `train_helper` needs to know of one.
+    """A helper as `train_helper` takes it.
 
     Attributes:
-        name: of its file in the run folder and its progress bar.
-        module: what is trained, in place.
+        name: name of its file in the run folder and of its progress bar.
+        module: the module trained in place.
         optimizer: of the module's parameters; its learning rates fall along half a cosine.
         loss: the loss of a step, a function of the step alone.
-        held_out_loss: how improbable the held-out labels are, in nats; None without held-out images.
-        identity: what it depends on; a file of another one is refused.
+        held_out_loss: negative log likelihood of the held-out labels, in nats; None without held-out images.
+        identity: all it depends on; a file with another identity is refused.
     """
 
     name: str
@@ -85,12 +85,12 @@ class Helper:
 
     @property
     def counter(self) -> str:
-        """What its steps are called in the metrics."""
+        """The key of its steps in the metrics."""
         return f"{self.name}_step"
 
 
 def identity(data: TrainingSet, options: TrainOptions, seed: int, **more: JSON) -> dict[str, JSON]:
-    """What every helper depends on, and `more`."""
+    """All that every helper depends on, and `more`."""
     return {
         "options": options.helper.model_dump(mode="json"),
         "steps": num_steps(options),
@@ -110,11 +110,11 @@ def num_steps(options: TrainOptions) -> int:
 def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
     """Train to the last step, load the best weights, leave the module in eval mode without gradient.
 
-    The state is saved at every look at the held-out loss; the same call goes on from there, bit for bit, and loads a
+    The state is saved at every evaluation of the held-out loss; the same call resumes there, bit for bit, and loads a
     finished helper.
 
     Returns:
-        Seconds it took, all sittings together.
+        Seconds of training, in all sessions.
 
     Raises:
         Interrupted: stopped by Ctrl-C after the state was saved.
@@ -143,10 +143,10 @@ class _HelperTraining:
 
     def __init__(self, helper: Helper, options: TrainOptions) -> None:
         self.helper, self.options, self.step, self.best = helper, options, 0, BestWeights()
-        self.rates = [float(group["lr"]) for group in helper.optimizer.param_groups]  # of the start, before `restore`
+        self.rates = [float(group["lr"]) for group in helper.optimizer.param_groups]  # initial ones, before `restore`
 
     def steps(self) -> Iterator[Step]:
-        """Train the steps that are left, with a look at the held-out loss now and then."""
+        """Train the remaining steps, evaluating the held-out loss at intervals."""
         helper, last = self.helper, num_steps(self.options)
         while self.step < last:
             for group, rate in zip(helper.optimizer.param_groups, self.rates, strict=True):

@@ -1,12 +1,12 @@
 """Candidate sets that may miss the truth (noisy partial labels, as several annotators give them): p(S | y).
 
-Class y draws each class k into its set independently with odds T[y, k]. Given how many candidates there are, whose
-number is taken to say nothing of the class,
+Class y draws each class k into its set independently with odds T[y, k]. Given the number of candidates, which is
+assumed independent of the class,
 
     p(S | y, |S| = m) = prod_{k in S} T[y, k] / e_m(T[y, :]),
 
 with e_m the elementary symmetric polynomial: a conditional Bernoulli distribution. For m = 1 it is T[y, k], so that
-one transition matrix serves single labels and sets; a set of all classes says nothing. Source: Chen, Dempster & Liu
+one transition matrix serves single labels and sets; a set of all classes is uninformative. Source: Chen, Dempster & Liu
 (1994), "Weighted finite population sampling to maximize entropy", https://doi.org/10.1093/biomet/81.3.457.
 """
 
@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SMALLEST = 1e-8  # odds below this are taken for this
-_IMPOSSIBLE = -1e9  # stands for log 0, where minus infinity would have no gradient
+SMALLEST = 1e-8  # odds are clamped to at least this
+_IMPOSSIBLE = -1e9  # stands for log 0, since minus infinity has no gradient
 
 
 def set_likelihood(candidates: Tensor, transition: Tensor) -> Tensor:
@@ -49,15 +49,15 @@ def log_elementary(log_odds: Tensor, largest: int) -> Tensor:
 
 
 def fit_odds(inclusions: Tensor, sizes: Tensor, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
-    """The odds that make observed sets most probable, one row per class.
+    """Maximum-likelihood odds of observed sets, one row per class.
 
     The iteration w <- w * observed inclusions / expected inclusions climbs the likelihood, which is concave in log w
     (Chen, Dempster & Liu 1994, Sec. 3). With single labels alone the first step is exact: w = shares.
 
     Args:
         inclusions: how often each class was in the sets of class y, [c, c], positive.
-        sizes: how many sets of m candidates class y has, m = 0..M, [c, M + 1].
-        iterations: at most.
+        sizes: number of sets with m candidates of class y, m = 0..M, [c, M + 1].
+        iterations: largest number of iterations.
         tolerance: largest change of a row's entry at which to stop.
 
     Returns:

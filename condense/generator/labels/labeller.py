@@ -1,12 +1,12 @@
-"""A labeller: strong quick classifiers that learn from imprecise labels, and what they make of them.
+"""A labeller: strong, fast classifiers trained on imprecise labels, and the beliefs derived from them.
 
-A `Whitened` network f and a transition matrix T learn together to foretell the labels as given (VolMinNet's objective),
+A `Whitened` network f and a transition matrix T are trained jointly on the given labels (VolMinNet's objective),
 
     - log Σ_y f_y(x) p(z | y) + λ log det T,   p(z | y) = T[y, z], 1 on a candidate set, 1 for no label,
 
-with alternating flips and shifts, one pair for each fold of the images, which judges the images of that fold alone: so
-no label learned by heart speaks for itself. How sure the networks may be, p(y | x) ∝ f_y(x)^b, and T are then those
-under which the labels of all images are most probable, and p(y | x, z) ∝ p(y | x) p(z | y) as for a generator.
+with alternating flips and shifts, one pair per fold of the images, which judges only the images of that fold: so no
+memorised label confirms itself. The exponent b of p(y | x) ∝ f_y(x)^b, and T, are then those that maximise the
+likelihood of all labels, and p(y | x, z) ∝ p(y | x) p(z | y) as for a generator.
 Sources: Li et al. (2021), https://arxiv.org/abs/2102.02400, for the objective; Northcutt et al. (2021),
 https://arxiv.org/abs/1911.00068, for the folds; Jordan (2024), https://arxiv.org/abs/2404.00498, for the network and
 its training; Guo et al. (2017), https://arxiv.org/abs/1706.04599, Sec. 4.2, for the exponent b, an inverse temperature.
@@ -46,24 +46,24 @@ from condense.run import JSON, Run, check_same_run
 
 LOOKS = "labeller-looks"
 EXPONENTS = (math.log(0.3), math.log(6))  # bounds of the exponent's logarithm
-SPREAD = 0.5  # of the exponent's logarithm before an image is seen
+SPREAD = 0.5  # prior standard deviation of the exponent's logarithm
 
-_FEW = 10_000  # labelled images, below which a half of them teaches too little
+_FEW = 10_000  # labelled images, below which half of them are too few to train on
 _TURNS = 30  # of expectation and maximisation
-_AT_ONCE = 500  # images in one look
+_AT_ONCE = 500  # images per pass
 
 
 @dataclass(eq=False)
 class Labeller:
-    """Trained networks and what they believe.
+    """Trained networks and their beliefs.
 
     Attributes:
-        networks: one for each fold, in eval mode.
-        preprocessing: of their images.
+        networks: one per fold, in eval mode.
+        preprocessing: preprocessing of their images.
         exponent: b, an inverse temperature.
         mirrored, crops: which views they take.
-        suggestions: what is believed of the images they learned from.
-        seconds: what training and looking took.
+        suggestions: the beliefs about their training images.
+        seconds: time of training and inference.
         network_evaluations: images passed through the networks for both.
         images_seen: training images among them.
     """
@@ -79,7 +79,7 @@ class Labeller:
     images_seen: int
 
     def posterior(self, images: Images) -> Beliefs:
-        """p(y | x) of uint8 images [n, H, W, C] that nobody learned from, by all networks: float32 [n, c]."""
+        """p(y | x) of new uint8 images [n, H, W, C], by all networks: float32 [n, c]."""
         of_each = [
             look(network, images, self.preprocessing, mirrored=self.mirrored, crops=self.crops)
             for network in self.networks
@@ -88,7 +88,7 @@ class Labeller:
 
     @torch.no_grad()
     def features(self, images: Images) -> npt.NDArray[np.float32]:
-        """What the last layer of the first network sees of uint8 images [n, H, W, C]: float32 [n, F]."""
+        """Penultimate features of the first network for uint8 images [n, H, W, C]: float32 [n, F]."""
         network = self.networks[0]
         device = network.head.weight.device
         parts = [
@@ -115,7 +115,7 @@ def check(train: TrainingSet, options: LabellerOptions) -> None:
 
 
 def num_folds(train: TrainingSet, options: LabellerOptions) -> int:
-    """Parts that the images are divided into: 2, or 5 where few are labelled, unless `options` say."""
+    """Number of folds: 2, or 5 if few images are labelled, unless set in `options`."""
     return options.folds or (2 if (~train.supervision.unlabelled).sum() >= _FEW else 5)
 
 
@@ -127,14 +127,14 @@ def foreseen(train: TrainingSet, options: LabellerOptions) -> int:
 
 
 def num_views(train: TrainingSet, options: LabellerOptions) -> int:
-    """Views taken of each image in the end."""
+    """Views per image at inference."""
     return (3 if options.crops else 1) * (2 if train.images.may_flip else 1)
 
 
 def fit(
     train: TrainingSet, options: LabellerOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
 ) -> Labeller:
-    """Train a labeller and ask it about every image. A run folder keeps both; the same call goes on from there.
+    """Train a labeller and judge every image. A run folder keeps both; the same call resumes there.
 
     Raises:
         UserError: as `check`, or the folder's files are of another run.
@@ -165,7 +165,7 @@ def fit(
 
 
 class _Fitting:
-    """The folds one after the other, each with files of its own in the run folder."""
+    """The folds in turn, each with its own files in the run folder."""
 
     def __init__(self, train: TrainingSet, options: LabellerOptions, seed: int, run: Run, device: torch.device) -> None:
         self.train, self.options, self.seed, self.run, self.device = train, options, seed, run, device
@@ -211,17 +211,17 @@ class _Fitting:
 def _divided(train: TrainingSet, folds: int, seed: int) -> list[tuple[Labels, Labels]]:
     """For each fold the labelled images outside it, and all inside: indices, int64, ascending."""
     labelled, fold = ~train.supervision.unlabelled, np.empty(len(train), dtype=np.int64)
-    for part in (labelled, ~labelled):  # each divided alike, so that what a fold costs does not depend on the seed
+    for part in (labelled, ~labelled):  # divided separately, so that a fold's cost does not depend on the seed
         fold[part] = fold_of(int(part.sum()), folds, rng.derive(seed, NAME))
     return [(np.flatnonzero(labelled & (fold != k)), np.flatnonzero(fold == k)) for k in range(folds)]
 
 
 def weigh(train: TrainingSet, logits: Tensor, transition: Tensor) -> tuple[Suggestions, float]:
-    """What logits [n, c] of networks that did not learn from the image come to, and their exponent.
+    """The suggestions from out-of-fold logits [n, c], and their exponent.
 
-    The exponent is the one under which, with the likeliest T beside it, the labels given are most probable. A normal
-    prior of its logarithm around 0 decides where there are few images and fades with hundreds. The T of the training
-    does not: a network that learns its labels by heart needs no noise to explain them, and leaves it too clean.
+    The exponent maximises the likelihood of the given labels, with the likeliest T for each exponent. A normal prior of
+    its logarithm around 0 dominates with few images and fades with hundreds. The T of training is not used: a network
+    that memorises its labels needs no noise to explain them, so its T is too clean.
 
     Args:
         train: the images and their labels.
@@ -249,13 +249,12 @@ def weigh(train: TrainingSet, logits: Tensor, transition: Tensor) -> tuple[Sugge
 def likeliest_transition(from_image: Tensor, labels: Supervision, start: Tensor) -> Tensor:
     """The T [c, c] under which single labels that may be wrong are most probable, by expectation maximisation.
 
-    T[y, z] ∝ Σ p(y | x, z) over the images labelled z, in turns with p(y | x, z) ∝ f_y(x) T[y, z]; `start` counts as
-    one image a class. Where there are sets of candidates that may miss the truth, they are counted as a generator
-    counts them (`estimate_transition`).
+    Alternates T[y, z] ∝ Σ p(y | x, z) over the images labelled z with p(y | x, z) ∝ f_y(x) T[y, z]; `start` counts as
+    one image per class. Candidate sets that may miss the truth are counted as in `estimate_transition`.
 
     Args:
-        from_image: f(x) [n, c] of networks that did not learn from these labels; others would find too little noise.
-        labels: of the n images.
+        from_image: f(x) [n, c] of networks not trained on these labels; others would find too little noise.
+        labels: labels of the n images.
         start: T to start from.
     """
     if (labels.doubtful & ~labels.single).any():

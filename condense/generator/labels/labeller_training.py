@@ -1,4 +1,4 @@
-"""How a labeller's network learns: passes over the images, stopped between any two and taken up again."""
+"""The training of a labeller's network: epochs over the images, resumable between any two."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME = "labeller"
 _EPOCHS, _MOST_EPOCHS, _STEPS = 8, 20, 400
 _BIAS_RATE, _MOMENTUM, _DECAY = 64.0, 0.85, 1e-3
 _MATRIX_RATE, _VOLUME = 0.1, 1e-4
-_WARM, _LAST = 0.2, 0.07  # share of the steps in which the rate rises; what is left of it in the end
+_WARM, _LAST = 0.2, 0.07  # share of the steps with warm-up; final share of the learning rate
 
 
 class LabellerOptions(Options):
@@ -42,22 +42,22 @@ class LabellerOptions(Options):
     folds: int | None = Field(
         None,
         ge=2,
-        description="parts of the images, each judged by a network that did not see it; 2, or 5 of few, when empty",
+        description="folds, each judged by a network that did not see it; when empty 2, or 5 for few images",
     )
     width: int = Field(
         16, ge=1, description="channels of the first of three blocks; the others have four times as many"
     )
     epochs: int | None = Field(
-        None, ge=1, description="passes over the labelled images; 8, and more where they are few, when empty"
+        None, ge=1, description="epochs over the labelled images; when empty 8, and more for few images"
     )
     batch_size: int = Field(256, ge=2, description="images per step, at most a sixteenth of the labelled ones")
-    learning_rate: float = Field(0.5, gt=0, description="highest learning rate of SGD, of 256 images per step")
-    crops: bool = Field(True, description="whether it looks at shifted images too, for three times the time")
+    learning_rate: float = Field(0.5, gt=0, description="peak learning rate of SGD, for 256 images per step")
+    crops: bool = Field(True, description="whether to judge shifted views too, which takes three times as long")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a network learns: passes, images per step, steps per pass."""
+    """The length of training: epochs, images per step, steps per epoch."""
 
     epochs: int
     batch: int
@@ -70,22 +70,22 @@ class Budget:
 
 
 def budget(labelled: int, options: LabellerOptions) -> Budget:
-    """That of so many labelled images."""
+    """The budget for a number of labelled images."""
     batch = min(max(2, min(options.batch_size, labelled // 16)), labelled)
     steps = labelled // batch
     return Budget(options.epochs or min(max(_EPOCHS, math.ceil(_STEPS / steps)), _MOST_EPOCHS), batch, steps)
 
 
 class Training:
-    """A network and a matrix that learn from some of the images.
+    """A network and a transition matrix trained on some of the images.
 
     Args:
         train: images and labels.
-        own: indices of the labelled images to learn from, two at least.
+        own: indices of the labelled images to train on, at least two.
         options: the budget and the network.
-        preprocessing: of the images.
-        seed: of weights, batches and shifts.
-        device: where to train.
+        preprocessing: preprocessing of the images.
+        seed: seed of weights, batches and shifts.
+        device: device to train on.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Training:
         first = train.images.images[self.own[order_of(seed, -1, len(self.own))[:5000]].numpy()]
         network.whiten(normalised(first, preprocessing, torch.device("cpu")))
         self.network = network.to(device)
-        self.network.to(memory_format=torch.channels_last)  # on a CPU too: 2.9 against 4.0 ms an image
+        self.network.to(memory_format=torch.channels_last)  # on a CPU too: 2.9 against 4.0 ms per image
         self.matrix = TransitionMatrix(train.images.num_classes).to(device)
         self.noisy = bool(train.supervision.doubtful.any())
         rate = options.learning_rate * self.budget.batch / 256
@@ -123,7 +123,7 @@ class Training:
         self.done = 0
 
     def passes(self) -> Iterator[Step]:
-        """Train the passes that are left."""
+        """Train the remaining epochs."""
         while self.done < self.budget.epochs:
             loss = self._one_pass(self.done)
             self.done += 1
@@ -167,7 +167,7 @@ class Training:
         return loss
 
     def _set_rates(self, step: int) -> None:
-        """Up to the highest rate along a line, and down along another."""
+        """Set the learning rate: linear warm-up, then linear decay."""
         share = step / (self.budget.steps * self.budget.epochs)
         part = share / _WARM if share < _WARM else _LAST + (1 - _LAST) * (1 - share) / (1 - _WARM)
         for group, rate in zip(self._groups(), self.rates, strict=True):

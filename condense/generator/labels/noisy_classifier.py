@@ -1,4 +1,4 @@
-"""TDSM's classifier h(x_t, sigma) = p(y | x_t): a network of its own, which also judges images that are mostly noise.
+"""TDSM's classifier h(x_t, sigma) = p(y | x_t): a separate network, which also judges images that are mostly noise.
 
 Trained by forward correction, so that it learns the clean posterior from noisy labels and the transition matrix.
 Source: Na et al. (2024), https://arxiv.org/abs/2402.17517, Section 4.2. Departure: a `UNet` as large as the
@@ -27,7 +27,7 @@ from condense.precision import autocast, wants_bf16
 from condense.run import Run
 
 NAME = "noisy-classifier"
-HELD_LOOKS = 4  # noise levels an image is judged at on the held-out part
+HELD_LOOKS = 4  # noise levels per held-out image
 CLEAN_SIGMA = centred_interval(6.4)[0]  # 0.014: less than the noise of 8 bits would show, and trained on now and then
 
 
@@ -37,7 +37,7 @@ class NoisyClassifier(nn.Module):
     def __init__(self, shape: UNetShape, channels: int, num_classes: int) -> None:
         super().__init__()
         self.unet = UNet(shape, channels, num_classes)
-        self.evaluations = 0  # by `clean_posterior`; the loop that trains counts its own
+        self.evaluations = 0  # by `clean_posterior`; the training loop counts its own
 
     def forward(self, x_t: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         """float32 [B, c]; `labels` are the augmentation's, [B, 4] or None."""
@@ -47,7 +47,7 @@ class NoisyClassifier(nn.Module):
 
     @torch.no_grad()
     def clean_posterior(self, x_0: Tensor) -> Tensor:
-        """p(y | x_0), h where sigma goes to 0: images [B, C, H, W] in [-1, 1] -> float32 [B, c], rows summing to 1."""
+        """p(y | x_0), h at sigma near 0: images [B, C, H, W] in [-1, 1] -> float32 [B, c], rows summing to 1."""
         self.evaluations += len(x_0)
         logits: Tensor = self(x_0, x_0.new_full((len(x_0),), CLEAN_SIGMA))
         return logits.softmax(1)
@@ -115,9 +115,9 @@ def train_noisy_classifier(
         transition: T [c, c], rows = true class.
         network: size of the network.
         options: budget (`helper`), noise levels, augmentation.
-        seed: of weights, batches and noise.
+        seed: seed of weights, batches and noise.
         run: keeps the state, see `train_helper`.
-        device: where to train.
+        device: device to train on.
 
     Returns:
         The classifier in eval mode, and the seconds it took.

@@ -1,4 +1,4 @@
-"""What is believed of each image's class: p(y | x, z), its bank, and the label model behind it."""
+"""Beliefs about each image's class: p(y | x, z), its bank, and the label model behind it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from condense.data.types import Supervision
 from condense.generator.labels.candidate_sets import fit_odds, set_likelihood
 
 DOMINANCE = 1.1
-"""How many times as often as any wrong label the right one is given, at least, for an estimated row to be believed."""
+"""Least ratio of the right label's probability to that of all others for an estimated row to be accepted."""
 
 
 def label_likelihood(
@@ -26,8 +26,8 @@ def label_likelihood(
         candidates: bool [B, c].
         trusted: bool [B].
         transition: T [c, c], rows = true class, each summing to 1.
-        has_sets: whether there may be untrusted sets of several candidates; looked for when None, for which a GPU
-            must be waited for.
+        has_sets: whether there may be untrusted sets of several candidates; determined when None, which makes a GPU
+            wait.
 
     Returns:
         float32 [B, c].
@@ -43,7 +43,7 @@ def label_likelihood(
 
 
 def supervision_likelihood(supervision: Supervision, transition: Tensor) -> Tensor:
-    """The same of every image of `supervision`, on the CPU: float32 [n, c]."""
+    """`label_likelihood` of every image of `supervision`, on the CPU: float32 [n, c]."""
     return label_likelihood(
         torch.from_numpy(supervision.candidates), torch.from_numpy(supervision.trusted), transition.cpu()
     )
@@ -79,14 +79,14 @@ class PosteriorBank:
         return self.posterior[indices].float()
 
     def most_overdue(self, indices: Tensor, count: int, waiting: Tensor) -> Tensor:
-        """`count` of `indices`: those never visited first, those `waiting` (bool [n]) last."""
+        """`count` of `indices`: never visited ones first, `waiting` ones (bool [n]) last."""
         lateness = self.visited[indices].to(torch.uint8) + 2 * waiting[indices].to(torch.uint8)
         return indices[lateness.argsort(stable=True)[:count]]
 
     def update(self, indices: Tensor, posterior: Tensor, counted: Tensor | None = None) -> None:
         """Average `posterior` [B, c] in; an image's first visit replaces the initial guess.
 
-        `counted` bool [B]: those of the images that are; the others stay as they are. None for all.
+        `counted` bool [B]: the images to update. None for all.
         """
         visited = self.visited[indices]
         keep = torch.where(visited, self.momentum, 0.0)[:, None]
@@ -104,7 +104,7 @@ def estimate_transition(
     confidence: float | Tensor = 0.8,
     strength: float = 10.0,
 ) -> Tensor:
-    """Transition matrix from the images whose class is believed with `confidence`.
+    """Transition matrix from images whose class is believed with `confidence`.
 
     T[y, k] is proportional to the number of them believed to be y and labelled k. Counting all images softly would
     flatten T while f is still vague, and counting with p(y | x, z) (EM) would favour the labels as given; confident
@@ -112,20 +112,20 @@ def estimate_transition(
     with one threshold for all classes, or as there with one for each, see `self_confidence`. Sets of several
     candidates that may miss the truth count too, by `fit_odds`.
 
-    Labels are taken to be right more often than wrong in any one way: a row whose class is not `DOMINANCE` times as
-    often labelled as itself as otherwise is that of a class the network does not know, or of several it takes for
-    one. Such a row would make p(y | x, z) believe the network whatever the label says, and the network its own
-    mistake; it stays at `prior`. Noise beyond that needs a matrix that is given.
+    Labels are assumed to be right more often than wrong in any one way: if the diagonal of a row does not dominate by
+    `DOMINANCE`, the network does not know the class, or merges several. With such a row p(y | x, z) would follow the
+    network whatever the label, and reinforce its mistake; so the row stays at `prior`. Stronger noise needs a given
+    matrix.
 
     Args:
         posterior: f(x) [n, c], made without looking at the label.
         supervision: labels of the same n images; only those that may be wrong are used.
         prior: T [c, c] before any image is seen.
         confidence: least f_y of an image that is counted as y, or one for each class [c].
-        strength: images per row that the prior is worth.
+        strength: weight of the prior, in images per row.
 
     Returns:
-        float32 [c, c], rows = true class, each summing to 1; `prior` where no label is untrusted.
+        float32 [c, c], rows = true class, each summing to 1; `prior` if no label is untrusted.
     """
     sure = posterior.float() * (posterior.float() >= confidence)
     top, believed = sure.max(1)
@@ -147,7 +147,7 @@ def estimate_transition(
 
 
 def self_confidence(posterior: Tensor, supervision: Supervision) -> Tensor:
-    """Mean f_y [c] of the images labelled y, from f(x) [n, c]; the whole mean of f_y for a label nobody has.
+    """Mean f_y [c] of the images labelled y, from f(x) [n, c]; the mean of f_y over all images for an unused label.
 
     Source: Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Eq. 2: thresholds that follow a classifier
     too sure or too unsure of a class.
@@ -167,16 +167,15 @@ def class_prior(
     Labelled and unlabelled: counts of the labelled part. Mixtures add the parts' counts. Among sets of annotators
     single labels are those they agreed on, for which T is too pessimistic: they count like sets.
 
-    Sets are counted by a belief that the prior is a part of, so a class that falls behind early would be lost: hence
-    the average, and means in place of the paper's histogram of the likeliest class. On digits with half of the wrong
-    classes as candidates, a histogram taken as it came left three of ten classes out after 200 of 600 steps.
+    Sets are counted by beliefs that depend on the prior, so a class that falls behind early would be lost: hence the
+    moving average, and means instead of the paper's histogram of the likeliest class (docs/decisions.md).
 
     Args:
         supervision: labels of n images.
         posterior: f(x) [n, c], made without looking at the label.
         transition: T [c, c], rows = true class.
         before: the prior so far [c], needed where `keep` is above 0.
-        keep: share of it that stays, of what is known by candidate sets.
+        keep: momentum of the moving average, for counts from candidate sets.
     """
     device = posterior.device
     num_classes = supervision.num_classes

@@ -1,13 +1,13 @@
-"""A second opinion on labels: the classifier that VolMinNet learned beside the transition matrix, for `dmis relabel`.
+"""A second opinion on labels: the classifier trained with VolMinNet's transition matrix, for `dmis relabel`.
 
 It learned p(y | x) from the same imprecise labels, knows the classes of photographs sooner than a generator, and errs
 elsewhere. The two are joined in a logarithmic opinion pool, p(y | x) ~ r_y (f_y / r_y)^a (h_y / r_y)^b with the class
-prior r; a and b are those under which the labels of the held-out images are most probable, so that who knows more
+prior r; a and b maximise the likelihood of the held-out labels, so that the better model
 counts more. Source: Genest & Zidek (1986), "Combining Probability Distributions", Statistical Science 1(1), Sec. 3.
-Drawing, the second stage and scores of the diffusion classifier do not ask it.
+Drawing, the second stage and scores of the diffusion classifier do not use it.
 
-It leans towards the very labels it learned from, wrong ones included; what it gives them more than it gives labels of
-held-out images is taken off before anyone asks.
+It favours the labels it was trained on, wrong ones included; the excess over labels of held-out images is subtracted
+first.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from condense.precision import autocast
 from condense.preprocessing import planes
 from condense.run import JSON, part_of
 
-COUNTED = 20_000  # labels, at most, that the matrix is counted from
+COUNTED = 20_000  # most labels used to count the matrix
 EXPONENTS = tuple(i / 10 for i in range(21))
-USUAL, SPREAD = 0.7, 0.35  # of each exponent before an image is seen: mean and standard deviation
+USUAL, SPREAD = 0.7, 0.35  # prior mean and standard deviation of each exponent
 MOST_LEANING = 10.0  # nats
 _AT_ONCE = 500  # images in one pass
 
@@ -49,11 +49,11 @@ class SecondOpinion:
 
     Attributes:
         classifier: images in [-1, 1], [B, C, H, W], to logits [B, c]; in eval mode.
-        transition: T [c, c], rows = true class, as the labels of images it is sure of have it. VolMinNet's own is for
-            noise that does not depend on the image; of labels wrong where the image is hard it blames too few.
+        transition: T [c, c], rows = true class, counted on confident images. VolMinNet's own assumes noise that does
+            not depend on the image; for wrong labels on hard images it finds too few.
         exponents: a, of the diffusion classifier, and b, of this one.
-        leaning: nats by which it favours a label that it learned from.
-        mirrored: whether it looks at each image and its mirror image; mean of the two posteriors.
+        leaning: nats by which it favours a label it was trained on.
+        mirrored: whether to average the posteriors of each image and its mirror image.
         evaluations: images passed through it since it was made or loaded.
     """
 
@@ -89,8 +89,8 @@ class SecondOpinion:
 
         Args:
             from_generator: f(x) [n, c].
-            images: what it is of, uint8 [n, H, W, C].
-            learned: the labels of them that this classifier learned from, see `labels_learned`.
+            images: the images, uint8 [n, H, W, C].
+            learned: their labels that this classifier was trained on, see `labels_learned`.
             log_prior: log class prior [c].
             bf16: whether the classifier runs under bf16 autocast.
         """
@@ -104,12 +104,12 @@ class SecondOpinion:
         return self
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `of` reads."""
+        """The tensors that `of` reads."""
         weights = {f"classifier.{name}": tensor for name, tensor in self.classifier.state_dict().items()}
         return {**weights, "transition": self.transition}
 
     def numbers(self) -> dict[str, JSON]:
-        """What `of` reads beside the tensors."""
+        """The JSON that `of` reads besides the tensors."""
         return {"exponents": list(self.exponents), "leaning": self.leaning, "mirrored": self.mirrored}
 
     @classmethod
@@ -118,7 +118,7 @@ class SecondOpinion:
     ) -> SecondOpinion:
         """One from its `tensors` and `numbers`, for images of `image_shape` (C, H, W).
 
-        Raises `KeyError`, `TypeError` or `ValueError` where one lacks, otherwise as `load_state_dict`.
+        Raises `KeyError`, `TypeError` or `ValueError` if one is missing, otherwise as `load_state_dict`.
         """
         channels, side, _ = image_shape
         transition = tensors["transition"]
@@ -152,10 +152,10 @@ def form_opinion(
 
     Args:
         classifier: VolMinNet's, trained, in eval mode.
-        transition: its own matrix [c, c], what is believed before anything is counted.
+        transition: its own matrix [c, c], the prior of the counted one.
         data: images and labels it learned from.
         held: indices of the held-out images among them.
-        from_generator: f(x) of these [m, c]; None where there are none.
+        from_generator: f(x) of these [m, c]; None if there are none.
         log_prior: log class prior [c].
         mirrored: whether it learned from mirrored images too.
         bf16: whether the classifier runs under bf16 autocast.
@@ -180,7 +180,7 @@ def form_opinion(
 
 
 def labels_learned(supervision: Supervision, held: Labels) -> Mask:
-    """The labels that VolMinNet learns from: single ones that may be wrong, of images not held out. Bool [n, c]."""
+    """VolMinNet's training labels: single ones that may be wrong, of images not held out. Bool [n, c]."""
     learned = supervision.candidates & supervision.noisy[:, None]
     learned[held] = False
     return learned
@@ -198,7 +198,7 @@ def without_leaning(log_posterior: Tensor, learned: Mask, leaning: float) -> Ten
 
 
 def fit_leaning(log_posterior: Tensor, learned: Mask, agreement: float) -> float:
-    """The leaning in [0, `MOST_LEANING`] without which labels learned are as probable as those of held-out images.
+    """The leaning in [0, `MOST_LEANING`] whose removal makes training labels as probable as held-out ones.
 
     Args:
         log_posterior: of images learned from, others count for nothing: [n, c].
@@ -222,13 +222,13 @@ def pool(first: Tensor, second: Tensor, log_prior: Tensor, exponents: tuple[floa
 
 
 def fit_exponents(first: Tensor, second: Tensor, likelihood: Tensor, log_prior: Tensor) -> tuple[float, float]:
-    """The pair of `EXPONENTS` under which held-out labels are most probable.
+    """The pair of `EXPONENTS` that maximises the likelihood of held-out labels.
 
-    A normal prior around `USUAL` decides where there are few held-out images and fades with hundreds.
+    A normal prior around `USUAL` dominates with few held-out images and fades with hundreds.
 
     Args:
-        first: log posterior of one [m, c].
-        second: that of the other [m, c].
+        first: log posterior of the first model [m, c].
+        second: log posterior of the second model [m, c].
         likelihood: p(z | y) of the images' labels [m, c].
         log_prior: log class prior [c].
     """

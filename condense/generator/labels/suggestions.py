@@ -1,4 +1,4 @@
-"""What a generator suggests in place of the labels given, and which of those it takes for wrong."""
+"""A generator's suggested labels, and which given labels it considers wrong."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from condense.machine import num_processes, process_index
 from condense.run import Run
 
 Part = tuple[int, Beliefs]
-"""The first image of some that follow each other, and what is believed of them [m, c]."""
+"""The index of the first of m consecutive images, and the beliefs about them [m, c]."""
 Gather = Callable[[list[Part]], list[Part]]
 
-_AT_ONCE = 500  # images between two looks at the progress bar
+_AT_ONCE = 500  # images between two updates of the progress bar
 
 
 @dataclass(frozen=True, eq=False)
 class Suggestions:
-    """What is believed of every image; what follows from it is worked out once, since tables ask row by row.
+    """Beliefs about every image; derived values are computed once.
 
     Attributes:
         supervision: the labels as given.
         from_image: p(y | x) [n, c], made without looking at the label.
-        posterior: p(y | x, z) [n, c], which weighs the given label in.
-        transition: T [c, c] by which it does, rows = true class.
+        posterior: p(y | x, z) [n, c], given image and label.
+        transition: the T [c, c] it uses, rows = true class.
     """
 
     supervision: Supervision
@@ -57,9 +57,9 @@ class Suggestions:
 
     @cached_property
     def likely_wrong(self) -> Mask:
-        """Bool [n]: as many labels as are expected to be wrong, the sum of all suspicions, the most doubtful first.
+        """Bool [n]: the most doubtful labels, as many as are expected to be wrong (the sum of all suspicions).
 
-        Never true where a given label surely is right; the likeliest single class may still be a given one. Source:
+        Never true if a given label is surely right; the likeliest single class may still be a given one. Source:
         "prune by noise rate" of Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Sec. 3.2.
         """
         expected = round(float(self.suspicion.sum(dtype=np.float64)))
@@ -74,16 +74,16 @@ class Suggestions:
 
 
 def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Suggestions:
-    """Ask a generator about every image of `train`, and who is beside it (see `opinion`): the one answer about labels.
+    """The beliefs of a generator, pooled with its second opinion if any (see `opinion`), about every image of `train`.
 
-    `dmis relabel`, `--clean-first dmis`, the labels a second stage learns from and the choice of prototypes all take
-    it. The noise is that of the seed the generator was trained with, so that it tells all who ask the same.
+    `dmis relabel`, `--clean-first dmis`, a second stage's labels and the choice of prototypes all use this function.
+    The noise comes from the generator's training seed, so that every caller gets the same answer.
 
     Args:
-        generator: who is asked.
-        train: images and the labels they came with.
+        generator: the generator.
+        train: images and their given labels.
         run: for the progress bar.
-        of_all: the parts of all processes from this one's, where they share the images among them and all call.
+        of_all: gathers the parts of all processes, if they share the images and all call.
 
     Raises:
         UserError: the generator was made for other classes or image sizes.
@@ -93,7 +93,7 @@ def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gathe
 
 
 def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Beliefs:
-    """f(x) [n, c], what the generator, or TDSM's classifier in its place, makes of every image; as `suggest`."""
+    """f(x) [n, c] of every image by the generator, or by TDSM's classifier instead; as `suggest`."""
     generator.check_data(train.images)
     seed = generator.meta["seed"]
     share, sharers = (0, 1) if of_all is None else (process_index(), num_processes())
@@ -115,7 +115,7 @@ def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, o
 
 
 def learned(generator: Generator, train: TrainingSet) -> Mask:
-    """The labels among those of `train` that the second opinion learned from, bool [n, c]; none of other data's."""
+    """The labels of `train` that the second opinion was trained on, bool [n, c]; none for other data."""
     meta = generator.meta
     if generator.opinion is None:
         return np.zeros_like(train.supervision.candidates)
@@ -127,9 +127,9 @@ def learned(generator: Generator, train: TrainingSet) -> Mask:
 
 
 def weighed(generator: Generator, train: TrainingSet, from_generator: Beliefs, learned: Mask) -> Suggestions:
-    """What its `diffusion_posterior` comes to with the second opinion, if there is one, and the labels given.
+    """Suggestions from `diffusion_posterior`, the second opinion, if any, and the given labels.
 
-    `learned`: the labels that one learned from, bool [n, c].
+    `learned`: the second opinion's training labels, bool [n, c].
     """
     from_image, transition = from_generator, generator.transition.cpu()
     if generator.opinion is not None:

@@ -1,4 +1,4 @@
-"""VolMinNet: the label transition matrix T learnt together with a classifier, without anchor points.
+"""VolMinNet: the label transition matrix T learned jointly with a classifier, without anchor points.
 
 Among all T that explain the noisy labels, T^T f(x), the true one has the smallest volume when the classes are
 sufficiently scattered; so the loss is the cross-entropy of T^T f plus a small multiple of log det T.
@@ -30,8 +30,8 @@ CLASSIFIER = "convnet3-bn"
 class TransitionMatrix(nn.Module):
     """A row-stochastic matrix whose diagonal is the largest entry of each row: (I + sigmoid(w) off it) / row sums.
 
-    It starts with 1/2 on the diagonal (2/3 with two classes), noisier than labels usually are: only a classifier that
-    is sure of itself fits them then. Beside too clean a matrix it would learn to be as unsure as the labels are.
+    It starts with 1/2 on the diagonal (2/3 with two classes), noisier than labels usually are, so that only a
+    confident classifier fits them. With too clean a matrix it would learn to be as uncertain as the labels.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -47,7 +47,7 @@ class TransitionMatrix(nn.Module):
 
 
 class VolMinNet(nn.Module):
-    """A classifier of clean images and the matrix that turns its posterior into that of the noisy label."""
+    """A classifier of clean images and the matrix that maps its posterior to that of the noisy label."""
 
     def __init__(self, classifier: nn.Module, num_classes: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class VolMinNet(nn.Module):
 
 
 def fresh_classifier(data: TrainingSet, seed: int) -> nn.Module:
-    """A `CLASSIFIER`, its weights drawn from `seed`. Raises `UserError` where the images are too small."""
+    """A `CLASSIFIER`, its weights drawn from `seed`. Raises `UserError` if the images are too small."""
     return networks.build(
         CLASSIFIER,
         in_channels=data.images.channels,
@@ -91,9 +91,9 @@ def estimate_by_volume(
         data: images and imprecise labels.
         classifier: images in [-1, 1], [B, C, H, W], to logits [B, c]; trained in place.
         options: budget (`helper`) and augmentation.
-        seed: of batches and augmentation.
+        seed: seed of batches and augmentation.
         run: keeps the state, see `train_helper`.
-        device: where to train.
+        device: device to train on.
 
     Raises:
         UserError: no label is untrusted; otherwise as `train_helper`.

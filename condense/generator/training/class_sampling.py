@@ -1,7 +1,7 @@
-"""Which classes of an image are evaluated with gradient, and what each stands for.
+"""Which classes of an image are evaluated with gradient, and with which weight.
 
 Keeping the k largest terms of a sum and renormalising them moves the optimum of the loss. Here every class is drawn
-with a probability of its own and its term divided by that probability (Horvitz & Thompson 1952,
+with its own probability and its term divided by it (Horvitz & Thompson 1952,
 https://doi.org/10.1080/01621459.1952.10483446), so that the expected gradient is that of all classes.
 """
 
@@ -49,7 +49,7 @@ def inclusion_probabilities(share: Tensor, k: int, always: Tensor | None = None)
 
 
 def draw_classes(share: Tensor, k: int, random: torch.Generator, always: Tensor | None = None) -> DrawnClasses:
-    """K classes of each image, each with its probability (see `inclusion_probabilities`); ties are drawn at random.
+    """Draw k classes per image, each with its probability (see `inclusion_probabilities`); ties are drawn at random.
 
     Systematic sampling (Madow 1949, https://doi.org/10.1214/aoms/1177729988): one uniform number per image, and a class
     is taken where the cumulative sum of the probabilities passes it plus a whole number.
@@ -57,7 +57,7 @@ def draw_classes(share: Tensor, k: int, random: torch.Generator, always: Tensor 
     Args:
         share: [B, c], at least 0.
         k: classes per image.
-        random: where the numbers come from.
+        random: source of randomness.
         always: bool [B, c], classes that are certain. At most k in a row.
     """
     probabilities = inclusion_probabilities(share, k, always)
@@ -72,7 +72,7 @@ def draw_classes(share: Tensor, k: int, random: torch.Generator, always: Tensor 
 
 
 def cumulated(pi: Tensor) -> Tensor:
-    """The cumulative sum of pi [B, c] along its rows; as a product where a deterministic one is wanted of a GPU."""
+    """The cumulative sum of pi [B, c] along its rows; as a matrix product if a GPU must be deterministic."""
     if pi.device.type == "cpu" or not torch.are_deterministic_algorithms_enabled():
         return pi.cumsum(1)
     with torch.autocast(pi.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""What a trained generator learns last: its temperature, and the second opinion, both from held-out images."""
+"""The last part of training: temperature and second opinion, both fitted on held-out images."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from condense.generator.labels.posterior import supervision_likelihood
 from condense.generator.labels.second_opinion import form_opinion
 from condense.generator.model import Generator
 
-FITTED_TEMPERATURE_SHARE = 0.3  # where fitted temperatures are expected, as a share of that of training
+FITTED_TEMPERATURE_SHARE = 0.3  # prior of the fitted temperature, relative to that of training
 
 
 def fit_held_out(generator: Generator, data: TrainingSet, held: npt.NDArray[np.int64]) -> Tensor | None:
     """Fit `generator`'s temperature on the images `held`, and note their loss; returns their logits [m, c].
 
-    With a few images there are none to fit on: None, and the temperature stays as it was.
+    Without held-out images it returns None and keeps the temperature.
     """
     if not len(held):
         return None

@@ -1,4 +1,4 @@
-"""Which run a checkpoint is of: what all sittings of a training have in common."""
+"""The identity of a run in its checkpoints: what all sessions of a training have in common."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def identity(
 
 
 def check_identity(meta: Mapping[str, JSON], mine: Mapping[str, JSON]) -> None:
-    """Raise `UserError` where a checkpoint's `meta` names another run than `mine`, with what differs."""
+    """Raise `UserError` with the differences if a checkpoint's `meta` is of another run than `mine`."""
     changed = changes({**meta, **_completed(meta)}, mine)
     if changed:
         raise UserError(f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh.")
 
 
 def _completed(meta: Mapping[str, JSON]) -> dict[str, JSON]:
-    """A checkpoint's options, those that came after it at their defaults; nothing where they cannot be read."""
+    """A checkpoint's options, completed by defaults for newer ones; empty if they cannot be read."""
     try:
         return {
             "options": TrainOptions.model_validate(meta["options"]).model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""What is believed of the training images while a generator learns: bank, transition matrix, class prior."""
+"""Beliefs about the training images during a generator's training: bank, transition matrix, class prior."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from condense.generator.labels.posterior import (
 from condense.generator.options import TrainOptions
 from condense.generator.training.prerequisites import given_transition
 
-PRIOR_HALF_LIFE = 0.1  # of the moving average of the class prior, as a share of the steps
+PRIOR_HALF_LIFE = 0.1  # half-life of the class prior's moving average, as a share of the steps
 
 
 class LabelModel:
-    """Labels as given, and beliefs that are learnt on the way.
+    """Given labels, and beliefs learned during training.
 
-    During the cold start labels are taken as given, and beliefs are kept only of images whose label is doubtful:
-    several candidates, or no label, leave room for what a network believes that has learnt nothing yet.
+    During the cold start labels are taken as given, and beliefs are kept only of images with untrusted labels: for
+    several candidates, or no label, an untrained network's beliefs would count.
 
     Args:
         supervision: labels of n images.
@@ -76,7 +76,7 @@ class LabelModel:
         return candidates / candidates.sum(1, keepdim=True)
 
     def likelihood(self, indices: Tensor) -> Tensor:
-        """p(z | y) under the matrix as it is now, [B, c]."""
+        """p(z | y) under the present matrix, [B, c]."""
         candidates, trusted = self.candidates[indices], self.trusted[indices]
         return label_likelihood(candidates, trusted, self.transition, has_sets=self.has_sets)
 
@@ -85,7 +85,7 @@ class LabelModel:
         return given_label(self.bank[indices], likelihood)
 
     def to_refresh(self, indices: Tensor, *, cold: bool) -> Tensor:
-        """Those of a batch whose beliefs are found anew: the most overdue, as many as `refresh_share` says."""
+        """The images of a batch whose beliefs to refresh: the most overdue, a share `refresh_share`."""
         if cold and self.all_trusted:
             return indices[:0]
         return self.bank.most_overdue(
@@ -97,7 +97,7 @@ class LabelModel:
         self.bank.update(indices, posterior, ~self._waiting(cold=cold)[indices])
 
     def _waiting(self, *, cold: bool) -> Tensor:
-        """Images that beliefs are not yet kept of, bool [n]: during the cold start those whose label is trusted."""
+        """Images without beliefs yet, bool [n]: during the cold start those with trusted labels."""
         return self.trusted if cold else torch.zeros_like(self.trusted)
 
     def update(self, steps: int) -> None:
@@ -116,7 +116,7 @@ class LabelModel:
         self.log_prior = prior.log().to(self.device)
 
     def state(self) -> dict[str, Tensor]:
-        """What `restore` goes on from."""
+        """The state for `restore`."""
         return {
             "bank": self.bank.posterior,
             "visited": self.bank.visited,
@@ -125,7 +125,7 @@ class LabelModel:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from `state()`, which may be among other tensors."""
+        """Continue from `state()`, which may be among other tensors."""
         self.bank.posterior = tensors["bank"].to(self.device)
         self.bank.visited = tensors["visited"].to(self.device)
         self.transition = tensors["transition"].to(self.device)

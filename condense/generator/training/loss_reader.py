@@ -1,4 +1,4 @@
-"""Reading a training's losses: on a GPU seldom, since it must be waited for; none that is lost goes unnoticed."""
+"""Reading a training's losses: rarely on a GPU, where reading means waiting; every non-finite loss is detected."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from condense.errors import RunFailed
 
-READ_EVERY = 10  # steps between looks at the losses on a GPU
+READ_EVERY = 10  # steps between reads of the losses on a GPU
 
 
 @dataclass(frozen=True)
 class ReadLosses:
-    """Means over a batch: the loss and its two terms, and how sure the beliefs are, mean of max_y pi_y in 0..1."""
+    """Means over a batch: the loss and its two terms, and the confidence of the beliefs, mean of max_y pi_y."""
 
     loss: float = math.nan
     generative: float = math.nan
@@ -25,10 +25,10 @@ class ReadLosses:
 
 
 class LossReader:
-    """Keeps each step's losses until they are looked at.
+    """Keeps each step's losses until they are read.
 
     Attributes:
-        latest: those of the last step looked at, NaN before.
+        latest: losses of the last step read, NaN before.
     """
 
     def __init__(self, accelerator: Accelerator, learning_rate: float) -> None:
@@ -37,17 +37,17 @@ class LossReader:
         self._unread: list[tuple[int, Tensor]] = []
 
     def add(self, step: int, parts: tuple[Tensor, Tensor, Tensor, Tensor], *, last: bool) -> None:
-        """Note the parts of `ReadLosses` of a step; looked at now on a CPU, else every `READ_EVERY` steps and last."""
+        """Note the parts of `ReadLosses` of a step; read now on a CPU, else every `READ_EVERY` steps."""
         self._unread.append((step, torch.stack(parts).detach()))
         if self.accelerator.device.type == "cpu" or (step + 1) % READ_EVERY == 0 or last:
             self.check()
 
     def check(self) -> None:
-        """Look at the losses of the steps since the last look; all processes must call this at the same step.
+        """Read the losses of the steps since the last read; all processes must call this at the same step.
 
         Raises:
-            RunFailed: one of them is not finite, in any of the processes: one that stopped alone would leave the
-                others waiting for ever.
+            RunFailed: one of them is not finite, in any process: one that stopped alone would leave the others
+                waiting for ever.
         """
         if not self._unread:
             return

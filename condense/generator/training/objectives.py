@@ -1,4 +1,4 @@
-"""What sets one way of training apart in the loop of `trainer.py`: which images and beliefs it uses, and its loss."""
+"""The objectives of the loop in `trainer.py`: the images and beliefs each uses, and its loss."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from condense.generator.training.prerequisites import Prerequisites
 
 @dataclass(frozen=True, eq=False)
 class TrainingStep:
-    """What a step's losses are made from.
+    """The input of a step's losses.
 
     Attributes:
         model: the trained network, maybe wrapped.
@@ -33,7 +33,7 @@ class TrainingStep:
         batch: see `Batch`.
         settings: the classifier inside training.
         random: for drawing labels and noise.
-        cold: whether the beliefs are not yet to be relied on.
+        cold: whether the beliefs are not yet reliable.
     """
 
     model: nn.Module
@@ -45,12 +45,12 @@ class TrainingStep:
 
 
 class Objective(Protocol):
-    """One way to train a generator.
+    """A training objective of a generator.
 
     Attributes:
         uses_beliefs: whether the trainer keeps a posterior of every image and a label model made from them.
         uses_unlabelled: whether images without a label are trained on.
-        coherent: whether the network is told how far to believe a label, see `UNet`.
+        coherent: whether the network takes the coherence of a label, see `UNet`.
     """
 
     uses_beliefs: ClassVar[bool]
@@ -77,14 +77,14 @@ class Vanilla:
 
 @dataclass(frozen=True)
 class GivenBeliefs(Vanilla):
-    """EDM on labels drawn from beliefs that are known beforehand, unlabelled images included."""
+    """EDM on labels drawn from given beliefs, unlabelled images included."""
 
     uses_unlabelled: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class Dmis:
-    """Generative and classification term under beliefs learnt on the way; DMIS, https://arxiv.org/abs/2510.03016."""
+    """Generative and classification term under beliefs learned during training; DMIS, https://arxiv.org/abs/2510.03016."""
 
     options: TrainOptions
 
@@ -143,13 +143,13 @@ class Cad:
 
 
 def objective_of(options: TrainOptions, prepared: Prerequisites, *, believed: bool = False) -> Objective:
-    """The objective that `options` names, with what was prepared for it.
+    """The objective that `options` names, with its prerequisites.
 
-    Where labels are drawn from beliefs known beforehand (`believed`), objectives that learn what to believe have
-    nothing left to learn; those that believe the labels as given stay as they are.
+    With given beliefs (`believed`), an objective that learns beliefs becomes `GivenBeliefs`; those that trust the
+    given labels stay as they are.
 
     Raises:
-        UserError: what it needs was not prepared.
+        UserError: its prerequisites are missing.
     """
     if believed and options.objective in ("dmis", "tdsm"):
         return GivenBeliefs()

@@ -22,19 +22,19 @@ from condense.generator.options import NetworkOptions, TrainOptions
 from condense.run import Run
 
 FILES = (volminnet.NAME, noisy_classifier.NAME, cross.FILE)
-"""Names under which the run folder keeps what was trained beforehand."""
+"""File names of the prerequisites in the run folder."""
 
 
 @dataclass(frozen=True)
 class Prerequisites:
-    """What was prepared; None for what the objective does without.
+    """The prerequisites; None for those the objective does not need.
 
     Attributes:
         transition: T [c, c] given by VolMinNet.
         classifier: TDSM's h.
         coherence: CAD's r [n, c].
         clean_classifier: VolMinNet's, for a second opinion.
-        seconds: what each took, by the name of its file.
+        seconds: training time of each, by file name.
         images_seen: images all of them were trained on, repetitions counted.
     """
 
@@ -49,9 +49,9 @@ class Prerequisites:
 def prepare(
     data: TrainingSet, network: NetworkOptions, options: TrainOptions, seed: int, run: Run, device: torch.device
 ) -> Prerequisites:
-    """Train, go on with or load what the objective needs beforehand; the run folder keeps it.
+    """Train, resume or load the objective's prerequisites; the run folder keeps them.
 
-    VolMinNet learns from single labels that may be wrong; without any, DMIS does without its matrix.
+    VolMinNet learns from single labels that may be wrong; without any, DMIS trains without its matrix.
 
     Raises:
         UserError: TDSM without a transition matrix; otherwise as the trainings, see `train_helper`, `out_of_fold`.
@@ -93,14 +93,14 @@ def foreseen_images(data: TrainingSet, options: TrainOptions) -> int:
 
 
 def opinion_views(data: TrainingSet, options: TrainOptions) -> int:
-    """Views of an image that the second opinion takes; 0 where the generator gets none beside it."""
+    """Views per image of the second opinion; 0 if the generator gets none."""
     if not options.second_opinion or options.objective != "dmis" or not _finds_volume(data, options):
         return 0
     return num_views(options.augment(may_flip=data.images.may_flip).mirrors)
 
 
 def _finds_volume(data: TrainingSet, options: TrainOptions) -> bool:
-    """Whether VolMinNet is trained; TDSM cannot do without what it finds."""
+    """Whether VolMinNet is trained; TDSM needs its matrix."""
     return options.transition == "volmin" and (options.objective == "tdsm" or bool(data.supervision.noisy.any()))
 
 

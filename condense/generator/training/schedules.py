@@ -1,4 +1,4 @@
-"""What changes along a generator's training, each a function of its options and the step: learning rate, EMA, trust."""
+"""Schedules of a generator's training as functions of options and step: learning rate, EMA, cold start."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ LEAST_COLD, LEAST_COLD_SHARE = 60, 0.1  # steps of the cold start, and of a run
 
 
 def cold_steps(options: TrainOptions) -> int:
-    """Steps that trust the labels as given: a share of all, but enough of a short run that beliefs can begin.
+    """Steps that trust the given labels: a share of all, but enough in a short run for beliefs to form.
 
-    After 12 steps of 64 (0.02 of 600) on Fashion-MNIST with 40 % wrong labels the beliefs collapsed onto one class.
+    With too few (12 of 600) the beliefs collapsed onto one class, see docs/decisions.md.
     """
     asked = options.cold_start * options.steps
     return math.ceil(max(asked, min(LEAST_COLD, LEAST_COLD_SHARE * options.steps))) if asked else 0
@@ -27,7 +27,7 @@ def learning_rate(options: TrainOptions, step: int) -> float:
 
 
 def ema_decay(options: TrainOptions, step: int) -> float:
-    """What the average keeps of itself at a step, 0..1: beta = 0.5^(B / min(half-life, share of the images seen)).
+    """Decay of the EMA at a step, in [0, 1]: beta = 0.5^(B / min(half-life, share of the images seen)).
 
     Source: Karras et al. (2022), https://arxiv.org/abs/2206.00364, App. F.2 (EDM's half-life in images and ramp-up).
     """

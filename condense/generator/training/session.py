@@ -39,8 +39,8 @@ def train_generator(
 ) -> Generator:
     """Train a generator to its last step; the main process saves it in the run folder.
 
-    What its objective needs beforehand is trained first (see `prepare`), unless it is given as `prepared`. A checkpoint
-    already in the folder is continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`.
+    Prerequisites of the objective are trained first (see `prepare`), unless given as `prepared`. A checkpoint in
+    the folder is continued, bit for bit. On Ctrl-C the state is saved first. `beliefs` as in `Trainer`.
     Under torchrun every process returns the generator; commands use `train_stages`, after which only the main one
     goes on.
 
@@ -96,7 +96,7 @@ def _train_generator(
 
 
 def taken_up(trainer: Trainer, run: Run) -> Loop:
-    """The loop of a trainer, which goes on from the folder's checkpoint, if there is one."""
+    """The loop of a trainer, which resumes from the folder's checkpoint if there is one."""
     options = trainer.options
     loop = Loop(run, LoopPlan(options.objective, options.steps, options.checkpoint_every, METRIC_EVERY))
     loop.resume(CHECKPOINT, _Checked(trainer))
@@ -104,12 +104,12 @@ def taken_up(trainer: Trainer, run: Run) -> Loop:
 
 
 def of_all_processes(parts: list[Part]) -> list[Part]:
-    """The parts that each process which torchrun started has found, together in all of them."""
+    """Gather the parts found by each torchrun process in all of them."""
     return list(gather_object(parts)) if num_processes() > 1 else parts
 
 
 def leave_processes() -> None:
-    """When all is trained the main process goes on alone; raises `WorkerDone` in those torchrun started beside it."""
+    """Let the main process continue alone after training; raises `WorkerDone` in torchrun's workers."""
     if num_processes() == 1:
         return
     default_accelerator().end_training()
@@ -132,7 +132,7 @@ def _told(trainer: Trainer) -> Iterator[Step]:
 
 
 class _Checked:
-    """A trainer none of whose states are kept that have lost their way."""
+    """A trainer whose states are checked for non-finite losses before they are saved."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer

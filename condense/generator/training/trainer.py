@@ -40,12 +40,12 @@ from condense.machine import best_device, num_processes
 from condense.precision import arithmetic, autocast
 from condense.run import JSON, pack_optimizer, part_of, unpack_optimizer
 
-INTERVAL = centred_interval(6.4)  # of noise levels, in which the classifier learns
+INTERVAL = centred_interval(6.4)  # noise levels at which the classifier is trained
 
 
 @dataclass(frozen=True)
 class TrainedStep:
-    """What one optimiser step reports; on a GPU the losses are those of the last step they were read at.
+    """The report of one optimiser step; on a GPU the losses are those last read.
 
     Attributes:
         step: finished steps.
@@ -65,7 +65,7 @@ def default_accelerator() -> Accelerator:
 
 
 class Trainer:
-    """Everything that changes while a generator is trained.
+    """The state of a generator's training.
 
     Args:
         data: images and imprecise labels.
@@ -73,9 +73,9 @@ class Trainer:
         options: objective and schedule.
         seed: seed of weights, batches and noise.
         accelerator: device and processes; made when None.
-        beliefs: p(y | x, z) of every image [n, c], known and kept: labels are drawn from them and nothing is learnt
-            about the classes. None to learn them on the way.
-        prepared: what was prepared for the objective (see `prepare`).
+        beliefs: fixed p(y | x, z) of every image [n, c]: labels are drawn from them and no beliefs are learned. None
+            to learn beliefs during training.
+        prepared: the objective's prerequisites (see `prepare`).
 
     Raises:
         UserError: the options do not fit the data, the network or the processes.
@@ -119,7 +119,7 @@ class Trainer:
         self._build()
 
     def _build(self) -> None:
-        """The network, its average and the optimiser."""
+        """Build the network, its EMA and the optimiser."""
         options, images = self.options, self.data.images
         denoiser = build_denoiser(
             self.network, images.image_shape, images.num_classes, self.seed, coherent=self.objective.coherent
@@ -146,13 +146,13 @@ class Trainer:
 
     @property
     def evaluations(self) -> int:
-        """Images passed so far through either network by this process, and through those that help it."""
+        """Images passed so far through either network by this process, and through helper networks."""
         helped = 0 if self.prepared.classifier is None else self.step * self.options.batch_size
         return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.prepared.images_seen + helped
 
     @property
     def cold(self) -> bool:
-        """Whether labels are still believed as given by an objective that learns what to believe."""
+        """Whether an objective that learns beliefs still trusts the given labels."""
         return self.objective.uses_beliefs and self.step < cold_steps(self.options)
 
     def steps(self) -> Iterator[TrainedStep]:
@@ -205,7 +205,7 @@ class Trainer:
         return self.objective.losses(at)
 
     def batch(self, indices: Tensor, random: torch.Generator) -> Batch:
-        """Look the beliefs of these images up (refreshing a share of them first), augment, add noise."""
+        """Look up the beliefs about these images (refreshing a share of them first), augment, add noise."""
         labels, cold, learns = self.labels, self.cold, self.objective.uses_beliefs
         candidates, trusted = labels.candidates[indices], labels.trusted[indices]
         likelihood = candidates.float() if cold else labels.likelihood(indices)
@@ -277,7 +277,7 @@ class Trainer:
         self.denoiser.evaluations, self.ema_denoiser.evaluations = meta["evaluations"]
 
     def finish(self) -> Generator:
-        """The generator a finished training yields: `select: best` puts the best weights in the last ones' place."""
+        """The generator of a finished training; with `select: best` the best weights replace the last ones."""
         if self.best.weights:
             self.ema_denoiser.network.load_state_dict(self.best.weights)
         generator, logits = self._fitted()
@@ -290,14 +290,14 @@ class Trainer:
         return generator
 
     def generator(self) -> Generator:
-        """The EMA network with its label model; the temperature is fitted on the held-out images, if there are any.
+        """The EMA network with its label model; the temperature is fitted on the held-out images, if any.
 
-        With given beliefs it stays as it was: such a generator draws, and is not asked for classes.
+        With given beliefs it is not fitted: such a generator only draws and never classifies.
         """
         return self._fitted()[0]
 
     def _fitted(self) -> tuple[Generator, Tensor | None]:
-        """`generator`, and its logits [m, c] of the held-out images where they fitted the temperature."""
+        """`generator`, and its logits [m, c] of the held-out images if they fitted the temperature."""
         generator = Generator(
             self.ema_denoiser,
             self.network,
@@ -314,7 +314,7 @@ class Trainer:
 
 
 def _with_label(indices: Labels, supervision: Supervision, objective: str) -> Labels:
-    """Those of the images that have a label. Raises `UserError` where none has."""
+    """The indices of labelled images. Raises `UserError` if there are none."""
     found = indices[~supervision.unlabelled[indices]]
     if not len(found):
         raise UserError(f"The {objective} objective needs labels, and every image is unlabelled; use dmis.")
@@ -322,7 +322,7 @@ def _with_label(indices: Labels, supervision: Supervision, objective: str) -> La
 
 
 def _check(network: NetworkOptions, options: TrainOptions, accelerator: Accelerator) -> None:
-    """Raise `UserError` where the options fit neither the network nor the processes."""
+    """Raise `UserError` unless the options fit the network and the processes."""
     if options.batch_size % accelerator.num_processes:
         raise UserError(f"batch_size {options.batch_size} does not divide among {accelerator.num_processes} processes.")
     check_top_k(network, options)

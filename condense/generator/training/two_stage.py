@@ -1,11 +1,11 @@
-"""A generator in one stage or two: one network that knows the classes, and maybe a second that only draws.
+"""A generator in one stage or two: a network that learns the classes, and optionally a second for drawing.
 
-Learning the classes asks for every class at once, which `AllClass` makes affordable; drawing one class well is what
-`Conditional` is built for. So the first network's beliefs p(y | x, z) about the training images are written down once,
-and the second is trained by EDM's loss on labels drawn from them, at the cost of a vanilla run. For DMIS that is the
-generative term in its sampled form (https://arxiv.org/abs/2510.03016, Eq. 10) with the posterior of a finished
-classifier. TDSM's beliefs are those of its classifier h; vanilla and CAD believe the labels as given, and CAD's second
-network is told their coherence as the first one is.
+Learning the classes needs every class at once, which `AllClass` makes affordable; `Conditional` draws one class better.
+So the first network's beliefs p(y | x, z) about the training images are computed once, and the second is trained by
+EDM's loss on labels drawn from them, at the cost of a vanilla run. For DMIS that is the generative term in its sampled
+form (https://arxiv.org/abs/2510.03016, Eq. 10) with the posterior of a finished classifier. TDSM's beliefs are those of
+its classifier h; vanilla and CAD trust the given labels, and CAD's second network takes their coherence as the first
+one does.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def train_stages(
     seed: int,
     run: Run,
 ) -> Generator:
-    """Train a generator and, where there is to be one, its second stage in a folder below.
+    """Train a generator and its second stage, if any, in a folder below.
 
     Both continue from their checkpoints. The cost in `meta` is that of both. Under torchrun all processes train both.
 
     Raises:
-        WorkerDone: in the processes that torchrun started beside the main one, once all is trained.
+        WorkerDone: in torchrun's workers, after training.
         UserError, Interrupted, RunFailed: as `train_generator`.
     """
     accelerator = default_accelerator()
-    accelerator.wait_for_everyone()  # the main process has cleared the folder, if it was to
+    accelerator.wait_for_everyone()  # the main process has cleared the folder, if requested
     with deterministic(options.deterministic):
         prepared = prepare(data, network, options, seed, run, accelerator.device)
     generator = train_generator(data, network, options, seed, run, prepared=prepared)
@@ -91,12 +91,12 @@ def _train_second(
 
 @dataclass(frozen=True, eq=False)
 class KeptBeliefs:
-    """What a generator believes of each training image.
+    """A generator's beliefs about each training image.
 
     Attributes:
         posterior: p(y | x, z), float32 [n, c], rows summing to 1.
-        evaluations: images passed through the network to find it.
-        seconds: how long that took.
+        evaluations: images passed through the network to compute it.
+        seconds: time taken.
     """
 
     posterior: npt.NDArray[np.float32]
@@ -105,15 +105,15 @@ class KeptBeliefs:
 
 
 def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> KeptBeliefs:
-    """What `generator` believes of each training image, see `suggest`; found once and kept in the run folder.
+    """The beliefs of `generator` about each training image, see `suggest`; computed once and saved in the run folder.
 
-    A vanilla generator believes the labels as given; TDSM's classifier h is asked in its generator's place.
+    A vanilla generator trusts the given labels; for TDSM, the classifier h gives the beliefs.
 
     Args:
-        generator: who is asked, and who is beside it.
-        data: images and the labels they came with.
-        run: the folder.
-        together: whether the processes that torchrun started share the images among them; all of them must call.
+        generator: the generator with its second opinion.
+        data: images and their given labels.
+        run: the run folder.
+        together: whether torchrun's processes share the images; then all of them must call.
 
     Raises:
         UserError: the generator was made for other classes or image sizes.
