@@ -148,7 +148,7 @@ def test_generators_are_trained_once_a_seed_and_kept(dmis: Dmis) -> None:
         (["--arm", "simmatch", "--set", "simmatch.own=2"], "own"),
         (["--arm", "pencil", "--noise", "sym:0.4", "--set", "pencil.stop=0.1"], "stop 0.1 comes before start"),
         (["--arm", "elrr"], "did you mean elr"),
-        (["--arm", "ce", "--seeds", "0"], "at least one"),
+        (["--arm", "ce", "--seeds", "0"], "at least 1"),
         (["--arm", "ce", "--set", "ce.q=1"], "unknown key 'q'"),
         (["--arm", "ce", "--set", "fit.epoch=1"], "did you mean 'epochs'"),
         (["--arm", "ce", "--set", "trian.steps=1"], "unknown key 'trian'"),

@@ -213,7 +213,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_made(dmis: Dmis, folder:
         ((*random, "--ipc", 1, "--out", "set.png"), "ends in .h5"),
         (("condense", "-c", "digits"), "dmis benchmark digits"),
         (("condense", "--data", "digits", "--set", "train.top_k=2", "--dry-run"), "saves nothing with an all-class"),
-        (("condense", "--method", "nope"), "Known are cad, ccs, dc"),
+        (("condense", "--method", "nope"), "Known are cad, ccs, chosen, dc"),
         (("init", "new/recipe.yaml", "--data", "nothere"), "'nothere'"),
         (("corrupt", "nothere", "--noise", "sym:0.3", "--out", "new/z.npz"), "'nothere'"),
         (("generate", "--generator", "nowhere", "--count", 1, "--out", "new/x.h5"), "nowhere"),
@@ -237,7 +237,7 @@ def test_nothing_is_replaced_unasked(dmis: Dmis, made: Path, folder: Path) -> No
 
 def test_evaluate_knows_what_may_be_set(dmis: Dmis, made: Path) -> None:
     refused = dmis("evaluate", made, "--set", "protocol=quick")
-    assert refused.code == 2 and "--set protocol=… means nothing here" in refused.err
+    assert refused.code == 2 and "--set protocol=… has no effect here" in refused.err
     fixed = dmis("evaluate", made, "--set", "evaluate.epochs=5")
     assert fixed.code == 2 and "the protocol fixes it" in fixed.err and "evaluate.repeats" in fixed.err
 
@@ -348,7 +348,7 @@ def test_init_writes_the_defaults(dmis: Dmis) -> None:
         written, plain = make_plan(Request(config=f"{method}.yaml")), make_plan(Request(named={"method": method}))
         assert written.recipe == plain.recipe and written.options == plain.options
     text = Path("dmis.yaml").read_text()
-    assert "steps: 600  # optimiser steps" in text
+    assert "steps: 900  # optimiser steps" in text
     assert dmis("init", "dmis.yaml").code == 2
     assert Path("dmis.yaml").read_text() == text
     assert dmis("init", "dmis.yaml", "--method", "random", "--force").code == 0
@@ -380,7 +380,7 @@ def test_the_defaults_know_how_many_images_there_are() -> None:
 def test_quick_is_a_layer_above_the_defaults_and_below_what_is_asked() -> None:
     dmis, random = methods.load("dmis"), methods.load("random")
     quick = dmis.Options.QUICK["train"]["steps"]
-    assert resolve_options({}, {}, dmis, 8)[1].model_dump()["train"]["steps"] == 600 > quick
+    assert resolve_options({}, {}, dmis, 8)[1].model_dump()["train"]["steps"] == 900 > quick
     for asked, steps in (({}, quick), ({"train": {"steps": 7}}, 7)):
         for file in ({}, {"train": {"batch_size": 9}}):
             recipe, options, _ = resolve_options(file, {"quick": True, **asked}, dmis, 8)

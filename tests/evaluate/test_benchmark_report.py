@@ -12,7 +12,7 @@ from condense.evaluate import figures
 from condense.evaluate.benchmark_report import (
     BenchmarkReport,
     Confusion,
-    Pictures,
+    SetPictures,
     render_benchmark_report,
     write_benchmark_report,
 )
@@ -59,7 +59,7 @@ def report() -> BenchmarkReport:
         title="Bench & more",
         settings=[("seeds", "0 <1>")],
         results=results,
-        pictures=[Pictures("fashion-mnist sym:0.4", name, 2, CLASSES, images) for name in ("random", "dmis")],
+        pictures=[SetPictures("fashion-mnist sym:0.4", name, 2, CLASSES, images) for name in ("random", "dmis")],
         confusions=[
             Confusion("fashion-mnist sym:0.4", "dmis", CLASSES, counts, np.diag([10, 10])),
             Confusion("fashion-mnist sym:0.4", "vanilla", CLASSES, counts, np.diag([9, 9])),
