@@ -32,6 +32,7 @@ from PIL import Image
 from condense import methods, rng
 from condense.benchmark import cell as _cell
 from condense.benchmark import grid as _grid
+from condense.benchmark import grid_recipe as _grid_recipe
 from condense.benchmark import shared
 from condense.classifiers.teacher import TeacherOptions, load_teacher
 from condense.classifiers.teaching import teacher_for
@@ -222,14 +223,14 @@ def _texts(folder: Path) -> Iterator[Kind]:
 
     yield Kind("recipe", RECIPE.encode(), _recipe, ".yaml", text=True)
     yield Kind("--set", b"train={steps: 20, rate: [1, 2.5, null, yes]}", override, ".txt", text=True)
-    cells = _grid.expand(_grid.read_benchmark(BENCHMARK))
+    cells = _grid.expand(_grid_recipe.read_benchmark(BENCHMARK))
     out = folder / "benchmark"
     cell = cells[0]
     cell.folder(out).mkdir(parents=True)
 
     def benchmark(path: Path) -> Any:
         found = shared.read_json(path)
-        return found and _grid.expand(_grid.read_benchmark(found))
+        return found and _grid.expand(_grid_recipe.read_benchmark(found))
 
     def of_cell(name: str) -> Callable[[Path], Any]:
         def read(path: Path) -> Any:
