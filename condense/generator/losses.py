@@ -18,10 +18,14 @@ def expected_loss(errors: Tensor, pi: Tensor, weight: Tensor) -> Tensor:
     return weight * (pi.detach() * errors).sum(1)
 
 
+def mixture(images: Tensor, weights: Tensor) -> Tensor:
+    """sum_k weights_k images_k: float32, [B, k, C, H, W] and [B, k] -> [B, C, H, W]; no gradient to the weights."""
+    return (weights.detach()[:, :, None, None, None] * images.float()).sum(1)
+
+
 def mixture_loss(denoised: Tensor, x_0: Tensor, pi: Tensor, weight: Tensor) -> Tensor:
     """Lambda ||sum_y pi_y D_y - x_0||^2 (DMIS, Eq. 10) with pi = p(y | x_t, z): [B, k, C, H, W] -> [B]."""
-    mixed = (pi.detach()[:, :, None, None, None] * denoised.float()).sum(1)
-    return weight * (mixed - x_0).square().flatten(1).sum(1)
+    return weight * (mixture(denoised, pi) - x_0).square().flatten(1).sum(1)
 
 
 def directed_mixture_loss(denoised: Tensor, mixed: Tensor, x_0: Tensor, directions: Tensor, weight: Tensor) -> Tensor:
@@ -38,7 +42,7 @@ def directed_mixture_loss(denoised: Tensor, mixed: Tensor, x_0: Tensor, directio
         weight: lambda(sigma) [B].
     """
     residual = (mixed - x_0).detach()
-    moving = (directions.detach()[:, :, None, None, None] * (denoised.float() - denoised.detach().float())).sum(1)
+    moving = mixture(denoised.float() - denoised.detach().float(), directions)
     return weight * (residual.square() + 2 * residual * moving).flatten(1).sum(1)
 
 

@@ -148,7 +148,7 @@ def dmis_losses(
     kept = pull.gather(1, classes)
     weight, errors = loss_weight(batch.sigma), squared_errors(denoised, batch.x_0)
     if form == "mixture":
-        mixed = (pi[:, :, None, None, None] * surveyed.float()).sum(1)
+        mixed = losses.mixture(surveyed, pi)
         generative = losses.directed_mixture_loss(denoised, mixed, batch.x_0, kept, weight)
     else:
         generative = losses.expected_loss(errors, kept * drawn.inverse, weight)
@@ -209,7 +209,7 @@ def _generative_weights(
 def _generative(denoised: Tensor, errors: Tensor, weights: tuple[Tensor, Tensor], batch: Batch, form: str) -> Tensor:
     weight, (pi, pull) = loss_weight(batch.sigma), weights
     if form == "mixture":
-        mixed = (pi[:, :, None, None, None] * denoised.detach().float()).sum(1)
+        mixed = losses.mixture(denoised.detach(), pi)
         return losses.directed_mixture_loss(denoised, mixed, batch.x_0, pull, weight)
     return losses.expected_loss(errors, pi, weight)
 
