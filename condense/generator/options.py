@@ -79,7 +79,7 @@ class TrainOptions(Options):
     noisy_loss: Literal["elr", "forward"] = Field(
         "forward",
         description="classification term of labels that may be wrong: the likelihood of the label under the transition "
-        "matrix, or early-learning regularisation, which recovers a few more labels and harms drawing",
+        "matrix, or early-learning regularisation, which harms drawing",
     )
     elr_strength: float = Field(
         1.0,
