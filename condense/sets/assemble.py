@@ -1,4 +1,4 @@
-"""From chosen images to a `CondensedSet`: the record every method fills in the same way."""
+"""Assemble images into a `CondensedSet`, with the record that every method fills in the same way."""
 
 from __future__ import annotations
 
@@ -43,10 +43,13 @@ def assemble(
     preprocessing: Preprocessing | None = None,
     value_range: tuple[float, float] = (0.0, 255.0),
 ) -> CondensedSet:
-    """Images [c * ipc, H, W, C] in class-major order, with preprocessing and provenance.
+    """Combine images [c * ipc, H, W, C] in class-major order with their preprocessing and provenance.
 
-    The notes tell whether the images may be mirrored, so that evaluating them does the same (`ImageData.may_flip`).
-    Without `preprocessing`, images are standardised by the training data's mean and deviation.
+    The notes record whether the images may be mirrored (`ImageData.may_flip`), so that evaluation does likewise.
+    Without `preprocessing`, images are standardised by the training data's mean and standard deviation.
+
+    Raises:
+        UserError: the arrays do not make a valid `CondensedSet`.
     """
     return CondensedSet(
         images=images,
