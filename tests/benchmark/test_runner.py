@@ -236,7 +236,7 @@ def test_no_second_one_works_in_the_same_folder(tmp_path: Path) -> None:
     for _ in range(2):  # the second time nothing is left to be done, and nobody holds the folder
         assert benchmark(config, tmp_path / "out", executor=Twice())["missing"] == 0
     assert refused and set(refused) == {
-        f"Another benchmark is at work in {tmp_path / 'out'}; wait for it, or choose another --out."
+        f"Another benchmark is running in {tmp_path / 'out'}; wait for it, or choose another --out."
     }
 
 
