@@ -48,8 +48,8 @@ from condense.methods._generate import (
 from condense.options import Options
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.run import Run
-from condense.sets.assemble import assemble
-from condense.sets.condensed_set import CondensedSet, Cost
+from condense.sets.assemble import Making, assemble
+from condense.sets.condensed_set import CondensedSet
 
 MOST_JUDGED = 20_000
 PROTOCOL = "hard-quick"
@@ -113,9 +113,7 @@ def choose_sigma(asked: argparse.Namespace) -> None:
         count = pool_size(asked.ipc, options)
         start = class_prototypes(train.images.images, believed, count, asked.seed) if sigma else None
         images, notes = draw_and_choose(generator, asked.ipc, options, asked.seed, Run(None), start)
-        drawn = assemble(
-            train, images, asked.ipc, method="dmis", options=Options(), seed=asked.seed, cost=Cost(0, 0, 0, 0), notes={}
-        )
+        drawn = assemble(train, images, Making("dmis", asked.ipc, Options(), asked.seed))
         found = score(
             drawn,
             train.take(judged).images,
@@ -191,16 +189,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def _row(plan: Plan, arm: str, images: Images, agreement: float | None, repeats: int) -> Row:
     recipe = plan.recipe
-    made = assemble(
-        plan.train,
-        images,
-        recipe.ipc,
-        method=recipe.method,
-        options=Options(),
-        seed=recipe.seed,
-        cost=Cost(0, 0, 0, 0),
-        notes={},
-    )
+    made = assemble(plan.train, images, Making(recipe.method, recipe.ipc, Options(), recipe.seed))
     near = memorisation(images, plan.train.images.images, seed=recipe.seed, device=best_device())
     return Row(
         recipe.method,

@@ -32,7 +32,7 @@ from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
 CHECKPOINT = "checkpoint"
@@ -153,14 +153,7 @@ def choose_by_difficulty(
         images_seen=seen,
     )
     return assemble(
-        train,
-        train.images.images[index],
-        ipc,
-        method=measure.method,
-        options=options,
-        seed=seed,
-        cost=cost,
-        source_index=index,
+        train, train.images.images[index], Making(measure.method, ipc, options, seed, cost=cost), source_index=index
     )
 
 

@@ -34,7 +34,7 @@ from condense.methods._select import Choice, Features, choose
 from condense.options import Options
 from condense.preprocessing import CONSTANT, planes
 from condense.run import JSON, Run, peak_memory_bytes
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
 MAX_ROUNDS = 4
@@ -148,13 +148,15 @@ def condense_with_generator(
     made = assemble(
         train,
         images,
-        ipc,
-        method=method,
-        options=options,
-        seed=seed,
-        cost=_cost(generator, generator.evaluations - before, time.perf_counter() - started),
-        notes={**notes, "generator": as_json(generator.meta)}
-        | ({"second_stage": as_json(generator.second.meta)} if generator.second else {}),
+        Making(
+            method,
+            ipc,
+            options,
+            seed,
+            cost=_cost(generator, generator.evaluations - before, time.perf_counter() - started),
+            notes={**notes, "generator": as_json(generator.meta)}
+            | ({"second_stage": as_json(generator.second.meta)} if generator.second else {}),
+        ),
     )
     if options.refine is None:
         return made
