@@ -25,7 +25,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -153,11 +153,11 @@ def arms_of(folder: Path, arms: Sequence[str], ipc: int, repeats: int) -> Iterat
     """A row of one generator for each of the arms. Raises `UserError` where its training data cannot be made again."""
     run = Run(folder)
     generator = Generator.load(run, best_device())
-    meta = cast(dict[str, Any], generator.meta)
-    data = {"name": meta["data"], "noise": meta["corruption"]}
-    plan = make_plan(Request(named={"data": data, "method": meta["objective"], "seed": int(meta["seed"]), "ipc": ipc}))
-    if plan.train.supervision.fingerprint() != meta["labels_fingerprint"]:
-        raise UserError(f"{folder} was trained on other labels than {data} of seed {meta['seed']}; train it anew.")
+    record = generator.record
+    data = {"name": record.data, "noise": record.corruption}
+    plan = make_plan(Request(named={"data": data, "method": record.objective, "seed": record.seed, "ipc": ipc}))
+    if plan.train.supervision.fingerprint() != record.labels_fingerprint:
+        raise UserError(f"{folder} was trained on other labels than {data} of seed {record.seed}; train it anew.")
     assert isinstance(plan.options, GeneratorOptions)
     seed, draw = plan.recipe.seed, plan.options.draw
     known, images = beliefs(generator, plan.train, run).posterior, plan.train.images.images

@@ -20,7 +20,7 @@ from condense.generator.labels.noisy_classifier import NoisyClassifier
 from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions
-from condense.generator.record import as_json, checked
+from condense.generator.record import TrainingRecord
 from condense.run import Run, part_of
 from condense.tensor_file import check_finite
 
@@ -51,7 +51,7 @@ def write(generator: Generator, run: Run) -> None:
             "coherent": generator.denoiser.coherent,
             "eliminate": generator.eliminate,
             "opinion": None if generator.opinion is None else generator.opinion.numbers(),
-            "meta": as_json(generator.meta),
+            "meta": generator.record.to_json(),
         },
     )
 
@@ -88,7 +88,7 @@ def _described(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], device: t
         tensors["transition"].to(device),
         float(meta["temperature"]),
         bool(meta["bf16"]),
-        checked(dict(meta["meta"])),
+        TrainingRecord.of(meta["meta"]),
         None if meta.get("eliminate") is None else float(meta["eliminate"]),
     )
     if meta.get("opinion") is not None:

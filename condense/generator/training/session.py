@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import torch
@@ -76,20 +76,20 @@ def _train_generator(
     generator = trainer.finish()
     generator.noisy_classifier = prepared.classifier
     asked = generator.opinion.evaluations if generator.opinion else 0
-    generator.meta |= {
-        "seconds": sum(prepared.seconds.values()) + loop.seconds,
-        "evaluations": sum(of_all_processes([trainer.evaluations + asked])),
-        "images_seen": prepared.images_seen + options.steps * options.batch_size,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "data": data.images.name,
-        "data_fingerprint": data.images.fingerprint(),
-        "labels_fingerprint": data.supervision.fingerprint(),
-        "held_out": options.held_out,
-        "corruption": data.corruption.spec,
-        "arithmetic": {**trainer.arithmetic.to_json(), **float32_settings()},
-    }
-    if prepared.seconds:
-        generator.meta["prepared_seconds"] = prepared.seconds
+    generator.record = replace(
+        generator.record,
+        seconds=sum(prepared.seconds.values()) + loop.seconds,
+        evaluations=sum(of_all_processes([trainer.evaluations + asked])),
+        images_seen=prepared.images_seen + options.steps * options.batch_size,
+        peak_memory_bytes=peak_memory_bytes(),
+        data=data.images.name,
+        data_fingerprint=data.images.fingerprint(),
+        labels_fingerprint=data.supervision.fingerprint(),
+        held_out=options.held_out,
+        corruption=data.corruption.spec,
+        arithmetic={**trainer.arithmetic.to_json(), **float32_settings()},
+        prepared_seconds=prepared.seconds or None,
+    )
     if trainer.accelerator.is_main_process:
         generator.save(run)
     return generator

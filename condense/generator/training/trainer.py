@@ -7,7 +7,7 @@ goes on bit for bit as if it had never stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from condense.generator.denoiser import Denoiser, NoiseDistribution
 from condense.generator.elimination import class_logits
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions, check_top_k
+from condense.generator.record import TrainingRecord
 from condense.generator.selection import BestWeights
 from condense.generator.training.batch_loss import Batch, ClassifierSettings, Losses
 from condense.generator.training.fitting import FITTED_TEMPERATURE_SHARE, ask_beside, fit_held_out
@@ -188,8 +189,8 @@ class Trainer:
         return TrainedStep(self.step, self.losses.latest, self.evaluations)
 
     def _offer_weights(self) -> None:
-        loss = self.generator().meta.get("held_out_loss")
-        if isinstance(loss, float):
+        loss = self.generator().record.held_out_loss
+        if loss is not None:
             self.best.offer(loss, self.step, self.ema_denoiser.network.state_dict())
 
     def _losses(self, batch: Batch, random: torch.Generator) -> Losses:
@@ -281,7 +282,8 @@ class Trainer:
         if self.best.weights:
             self.ema_denoiser.network.load_state_dict(self.best.weights)
         generator, logits = self._fitted()
-        generator.meta["selected_step"] = self.best.step if self.best.weights else self.step
+        selected = self.best.step if self.best.weights else self.step
+        generator.record = replace(generator.record, selected_step=selected)
         if self.prepared.clean_classifier is not None:
             mirrored = self.augment_options.mirrors
             ask_beside(
@@ -307,7 +309,7 @@ class Trainer:
             self.labels.transition,
             FITTED_TEMPERATURE_SHARE * self.options.temperature,
             self.bf16,
-            {"objective": self.options.objective, "seed": self.seed, "steps": self.step},
+            TrainingRecord(self.options.objective, self.seed, self.step),
             eliminate=self.options.eliminate,
         )
         return generator, None if self.beliefs is not None else fit_held_out(generator, self.data, self.held_indices)

@@ -11,7 +11,7 @@ one does.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -82,8 +82,10 @@ def _train_second(
     drawer = train_generator(
         data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known, prepared=prepared
     )
-    drawer.meta["seconds"] += believed.seconds
-    drawer.meta["evaluations"] += believed.evaluations
+    seconds, evaluations = drawer.record.seconds or 0.0, drawer.record.evaluations or 0
+    drawer.record = replace(
+        drawer.record, seconds=seconds + believed.seconds, evaluations=evaluations + believed.evaluations
+    )
     if not is_worker():
         drawer.save(folder)
     return drawer
@@ -119,7 +121,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
         UserError: the generator was made for other classes or image sizes.
     """
     generator.check_data(data.images)
-    if generator.meta["objective"] == "vanilla":
+    if generator.record.objective == "vanilla":
         return KeptBeliefs(data.supervision.as_beliefs())
     asked = None if generator.opinion is None else generator.opinion.numbers()
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
