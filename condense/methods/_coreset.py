@@ -72,7 +72,7 @@ def coreset(
             options,
             seed,
             cost=cost_with(teacher, time.perf_counter() - started, passes=sum(map(len, members))),
-            notes={"teacher": dict(teacher.meta)},
+            notes={"teacher": teacher.record.to_json()},
         ),
         source_index=index,
     )

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -209,7 +209,7 @@ class GradientMatching:
         """The network's weights."""
         return dict(self.network.state_dict()), {}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
         """Go on with the network of the last step."""
         self.network.load_state_dict(tensors)
 

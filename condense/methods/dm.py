@@ -137,5 +137,5 @@ class DistributionMatching:
         """Nothing."""
         return {}, {}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
         """Nothing to do."""

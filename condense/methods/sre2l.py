@@ -90,7 +90,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     if options.teacher.folder is None:
         _check_architecture(train, options.teacher.network)
     teacher = teacher_for(train, options.teacher, seed, run)
-    check_batch_norm(teacher.network, str(teacher.meta["network"]))
+    check_batch_norm(teacher.network, teacher.record.network)
     identity: dict[str, JSON] = {
         "options": options.model_dump(mode="json"),
         "ipc": ipc,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +17,7 @@ from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites, prepare
 from condense.generator.training.trainer import Trainer, default_accelerator
+from condense.json_values import JSON
 from condense.machine import is_worker, num_processes
 from condense.precision import deterministic, float32_settings
 from condense.resumable import Loop, LoopPlan, State, Step
@@ -141,6 +142,6 @@ class _Checked:
         self.trainer.losses.check()  # all processes together
         return self.trainer.state()
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         self.trainer.restore(tensors, meta)
         return self.trainer.step

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -37,6 +36,7 @@ from condense.generator.training.loss_reader import LossReader, ReadLosses
 from condense.generator.training.objectives import TrainingStep, objective_of
 from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps, ema_decay, learning_rate
+from condense.json_values import section, whole, wholes
 from condense.machine import best_device, num_processes
 from condense.precision import arithmetic, autocast
 from condense.run import JSON, pack_optimizer, part_of, unpack_optimizer
@@ -254,7 +254,7 @@ class Trainer:
         tensors |= self.labels.state()
         meta: dict[str, JSON] = {
             "step": self.step,
-            "best": {"step": self.best.step, "loss": self.best.loss if self.best.weights else None},
+            "best": self.best.to_json(),
             "optimizer": optimizer_meta,
             "evaluations": [self.denoiser.evaluations, self.ema_denoiser.evaluations],
             **self._identity(),
@@ -264,18 +264,18 @@ class Trainer:
     def _identity(self) -> dict[str, JSON]:
         return identity(self.data, self.network, self.options, self.seed, self.beliefs)
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
         """Continue from `state()`. Raises `UserError` if that was another run's."""
         check_identity(meta, self._identity())
         part = partial(part_of, tensors)
         self.denoiser.load_state_dict(part("model"))
         self.ema.load_state_dict(part("ema"))
-        self.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
+        self.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), section(meta, "optimizer")))
         self.labels.restore(tensors)
         if part("best"):
-            self.best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
-        self.step = int(meta["step"])
-        self.denoiser.evaluations, self.ema_denoiser.evaluations = meta["evaluations"]
+            self.best.restore(part("best"), section(meta, "best"))
+        self.step = whole(meta, "step")
+        self.denoiser.evaluations, self.ema_denoiser.evaluations = wholes(meta, "evaluations")
 
     def finish(self) -> Generator:
         """The generator of a finished training; with `select: best` the best weights replace the last ones."""

@@ -26,6 +26,7 @@ from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites, prepare
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
 from condense.generator.training.trainer import default_accelerator
+from condense.json_values import number, whole
 from condense.machine import is_worker, process_index
 from condense.precision import deterministic
 from condense.run import Run, as_described
@@ -132,7 +133,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
             wanted = data.supervision.candidates.shape
             if posterior.shape != wanted or not np.isfinite(posterior).all():
                 raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
-            return KeptBeliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
+            return KeptBeliefs(posterior, whole(found[1], "evaluations"), number(found[1], "seconds"))
     before, started = generator.evaluations, time.perf_counter()
     posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
     evaluations = generator.evaluations - before
