@@ -14,6 +14,7 @@ from condense.benchmark.shared import now, read_json, shared_generator, write_js
 from condense.classifiers.arms._training import ArmTraining
 from condense.evaluate.results import Result
 from condense.generator.model import Generator
+from condense.methods._generate import training_cost
 from condense.pipeline.classify import arm_accuracy, check_test, read_options
 from condense.pipeline.plan import Request, make_plan
 from condense.recipe import parse
@@ -37,7 +38,7 @@ def run_classifier_cell(out: Path, cell: Cell) -> None:
     def generator(objective: str) -> Generator:
         nonlocal started, earlier
         found, _ = shared_generator(out, cell, plan)
-        started, earlier = time.perf_counter(), found.meta["seconds"]
+        started, earlier = time.perf_counter(), training_cost(found.record).seconds
         return found
 
     print(f"{now()} training and testing the classifier {asked['name']}")

@@ -24,7 +24,7 @@ from condense.evaluate.features import metric_name
 from condense.evaluate.judge import known_labels
 from condense.evaluate.quality import quality, split_real
 from condense.evaluate.results import Measured, Result
-from condense.methods._generate import GeneratorOptions
+from condense.methods._generate import GeneratorOptions, training_cost
 from condense.pipeline.data import LoadedData
 from condense.pipeline.feature_space import embedded, feature_space
 from condense.pipeline.generate import Wanted, generate
@@ -54,7 +54,7 @@ def run_samples_cell(out: Path, cell: Cell) -> None:
     recipe, train = plan.recipe, plan.train
     given = LoadedData(plan.source, train.corruption, recipe.data, recipe.noise_seed, len(train))
     told = measure(images, labels, given, options, recipe.seed)
-    trained = generator.meta["seconds"]
+    trained = training_cost(generator.record).seconds
     write_json(folder / METRICS, {**told, "training_seconds": trained, "seconds": time.perf_counter() - started})
 
 

@@ -198,7 +198,7 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
         if not folder.is_dir():
             raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
         generator = Generator.load(Run(folder), best_device())
-        objective = generator.meta["objective"]
+        objective = generator.record.objective
         if objective not in OBJECTIVES or objective in found:
             raise UserError(
                 f"{folder} holds a generator trained as {objective!r}; give at most one of {' and '.join(OBJECTIVES)}."
@@ -267,7 +267,8 @@ def _identity(name: str, bench: _SeedRun) -> dict[str, Any]:
     }
     if name in OF_GENERATORS:
         identity["generator"] = plan.written()
-        identity["given"] = bench.given[objective].meta if (objective := objective_of(name)) in bench.given else None
+        given = bench.given.get(objective_of(name))
+        identity["given"] = None if given is None else given.record.to_json()
     if name not in OBJECTIVES:
         identity["fit"] = bench.options.training.model_dump(mode="json")
         identity["options"] = bench.options.arms["ce" if name == REGENERATED else name].model_dump(mode="json")

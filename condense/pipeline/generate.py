@@ -19,6 +19,7 @@ from condense.data.types import Images, Labels
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.generator_file import FILE
 from condense.generator.model import Generator
+from condense.json_values import whole
 from condense.machine import best_device
 from condense.pipeline.image_files import writer_of
 from condense.run import Run, Tracker, as_described, interrupt_guard, locked, prepare_folder, prepare_output
@@ -204,7 +205,7 @@ def _part(generator: Generator, wanted: Wanted, parts: Run, y: int, start: int, 
         return images, size
     tensors, meta = found
     with as_described(parts.file(name)):
-        images, drawn = np.asarray(tensors["images"].numpy()), int(meta["drawn"])
+        images, drawn = np.asarray(tensors["images"].numpy()), whole(meta, "drawn")
         if images.dtype != np.uint8 or images.ndim != 4:
             raise ValueError("it holds no images")
         return images, drawn

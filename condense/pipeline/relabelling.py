@@ -19,7 +19,7 @@ from condense.generator.labels.suggestions import Suggestions, suggest
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
 from condense.machine import best_device
-from condense.methods._generate import GeneratorOptions
+from condense.methods._generate import GeneratorOptions, training_cost
 from condense.pipeline import fast_labels, probabilities
 from condense.pipeline.plan import Plan
 from condense.run import JSON, Run, atomic_path
@@ -203,7 +203,7 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
         return ask(Generator.load(Run(options.generator), best_device()), plan, run)
     generator = train_stages(plan.train, options.network, options.train, None, plan.recipe.seed, run)
     found = ask(generator, plan, run)
-    spent = generator.meta["evaluations"] + found.network_evaluations
+    spent = training_cost(generator.record).network_evaluations + found.network_evaluations
     return dataclasses.replace(found, network_evaluations=spent, seconds=time.perf_counter() - started)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from condense.errors import UserError
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
-from condense.methods._generate import GeneratorOptions
+from condense.methods._generate import GeneratorOptions, cost_of_stages
 from condense.pipeline.label_scores import labels_recovered, test_accuracy
 from condense.pipeline.plan import OBJECTIVES, Plan
 from condense.run import JSON, Run
@@ -69,11 +69,11 @@ def train_plan(plan: Plan, run: Run) -> Generator:
 
 def describe_training(generator: Generator, plan: Plan, run: Path | None) -> TrainingOutcome:
     """The cost of the training and, if the truth is known, its accuracy."""
-    stages = [generator] if generator.second is None else [generator, generator.second]
+    cost = cost_of_stages(generator)
     return TrainingOutcome(
         run,
-        sum(stage.meta["seconds"] for stage in stages),
-        sum(stage.meta["evaluations"] for stage in stages),
+        cost.seconds,
+        cost.network_evaluations,
         generator.temperature,
         test_accuracy(generator, plan),
         labels_recovered(generator, plan),

@@ -18,7 +18,7 @@ from condense.classifiers.arms._noise_rate import estimated_noise_rate
 from condense.classifiers.batches import Augment
 from condense.classifiers.fit import Epoch, FitOptions, Sitting, Teaching, fit, make_optimizer
 from condense.classifiers.layers import Network
-from condense.classifiers.teacher import Teacher, augmentation
+from condense.classifiers.teacher import Teacher, TeacherRecord, augmentation
 from condense.data.memory import check_fits
 from condense.data.types import TrainingSet
 from condense.errors import UserError
@@ -127,7 +127,7 @@ def train_arm(
         preprocessing,
         train.images.image_shape,
         train.images.classes,
-        {"network": training.network, "epochs": training.epochs, "loss": epoch.loss},
+        TeacherRecord(training.network, training.epochs, epoch.loss, 0.0, training.epochs * len(lesson.shown)),
     )
 
 
