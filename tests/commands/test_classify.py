@@ -143,7 +143,7 @@ def test_generators_are_trained_once_a_seed_and_kept(dmis: Dmis) -> None:
         (["--arm", "proden", "--noise", "sym:0.4"], "no image has one"),
         (["--arm", "fixmatch"], "every image has one"),
         (["--arm", "pencil", "--noise", "partial:0.5"], "pencil learns from one label per image"),
-        (["--arm", "dirk", "--noise", "sym:0.4"], "dirk learns from candidate sets, and no image has one"),
+        (["--arm", "dirk", "--noise", "sym:0.4"], "dirk learns from candidate sets, but no image has one"),
         (["--arm", "softmatch", "--noise", "sym:0.4"], "softmatch learns from images without a label"),
         (["--arm", "simmatch", "--set", "simmatch.own=2"], "own"),
         (["--arm", "pencil", "--noise", "sym:0.4", "--set", "pencil.stop=0.1"], "stop 0.1 comes before start"),
