@@ -1,4 +1,4 @@
-"""The share of true labels that a generator, or another repair, recovered."""
+"""The fraction of true labels that a generator, or another repair, recovered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from condense.data.types import Labels, TrainingSet
 from condense.generator.model import Generator
 from condense.pipeline.plan import Plan
 
-MOST_SCORED = 10_000  # images a score is measured on; the same number costs minutes more on a CPU
+MOST_SCORED = 10_000  # maximum number of images for a score; as many more would cost minutes on a CPU
 
 
 def test_accuracy(generator: Generator, plan: Plan) -> float | None:
@@ -26,7 +26,7 @@ def test_accuracy(generator: Generator, plan: Plan) -> float | None:
 
 
 def labels_recovered(generator: Generator, plan: Plan) -> float | None:
-    """Share in percent of (at most 10,000) training images whose likeliest class, given image and label, is right."""
+    """Percentage of (at most 10,000) training images whose most likely class, given image and label, is right."""
     if plan.source.truth is None:
         return None
     chosen = scored_images(len(plan.train), plan.recipe.seed)
@@ -35,7 +35,7 @@ def labels_recovered(generator: Generator, plan: Plan) -> float | None:
 
 
 def recovered_labels(generator: Generator, train: TrainingSet, seed: int) -> Labels:
-    """Each image's likeliest class given its label too, argmax p(y | x, z): int64 [n]."""
+    """Each image's most likely class given image and label, argmax p(y | x, z): int64 [n]."""
     posterior = generator.label_posterior(train.images.images, train.supervision, seed=seed)
     return np.asarray(posterior.argmax(1), dtype=np.int64)
 
@@ -61,13 +61,13 @@ def told_by_labels(train: TrainingSet, found: Labels, true: Labels | None) -> di
     """Compare recovered labels with the given ones and, if known, with the truth.
 
     Args:
-        train: images with labels as given.
+        train: images with their given labels.
         found: recovered labels, int64 [n].
         true: true labels, int64 [n], or None.
 
     Returns:
-        classes; labels_recovered, the share of right ones in percent; recovered and given, confusion counts [c, c]
-        with rows = true class. None if the truth is unknown, or an image has no single given label.
+        classes; labels_recovered, the percentage of right ones; recovered and given, confusion counts [c, c] with true
+        classes as rows. All but classes are None if the truth is unknown; given also if an image has no single label.
     """
     classes, given = train.images.classes, train.supervision.observed
     told: dict[str, Any] = {"classes": list(classes), "labels_recovered": None, "recovered": None, "given": None}

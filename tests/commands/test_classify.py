@@ -70,7 +70,7 @@ def test_what_is_there_is_not_done_again(dmis: Dmis, counted: list[str]) -> None
     assert json.loads(dmis(*command, "--seeds", "2").out) == more and len(counted) == 5
 
     other = dmis(*command, "--set", "gce.q=0.5")
-    assert other.code == 2 and "gce-0.json is of a request with other options" in other.err
+    assert other.code == 2 and "gce-0.json belongs to a request with other options" in other.err
     noisier = dmis(*(word.replace("0.4", "0.5") for word in command))
     assert noisier.code == 2 and "other labels" in noisier.err
     Path("results/ce-0.json").write_text("{")
