@@ -473,7 +473,7 @@ def test_a_run_folder_at_work_is_left_alone(tmp_path: Path, dmis: Dmis) -> None:
     with locked(tmp_path / "run", "run"):
         for more in ((), ("--force",), ("--resume",)):
             answer = dmis("condense", "--method", "random", "--ipc", 1, "--out", "a.h5", "--run", "run", *more)
-            assert answer.code == 2 and "Another run is at work in run; wait for it" in answer.err
+            assert answer.code == 2 and "Another run is in progress in run; wait for it" in answer.err
     assert dmis("condense", "--method", "random", "--ipc", 1, "--out", "a.h5", "--run", "run").code == 0
 
 
