@@ -219,7 +219,7 @@ def evaluate(
     for number, given in enumerate(several):
         name = f"set {number + 1}" if isinstance(given, CondensedSet) else str(given)
         if name in named:
-            raise UserError(f"{name} is given twice; counted twice it would narrow the interval.")
+            raise UserError(f"{name} is given twice; counting it twice would narrow the interval.")
         named[name] = given if isinstance(given, CondensedSet) else CondensedSet.load(given)
     if not named:
         raise UserError("There is no set to evaluate; give at least one.")

@@ -1,10 +1,10 @@
-"""One cell of a benchmark in its folder: make the set, score it, or go on where an earlier try stopped.
+"""One cell of a benchmark in its folder: make the set, score it, or resume where an earlier attempt stopped.
 
-    cells/NAME/  recipe.json  condensed.h5  score.json  log.txt  run/  (error.json where it failed)
-    shared/NAME/ the generator or teacher of all sizes of a method, or who repaired a setting's labels; labels.json
+    cells/NAME/  recipe.json  condensed.h5  score.json  log.txt  run/  (error.json if it failed)
+    shared/NAME/ the generator or teacher of all sizes of a method, or a setting's labeller; labels.json
 
-A set's cell is done when score.json belongs to an undamaged condensed.h5. Cells of samples and of classifiers:
-`samples_cell`, `classifier_cell`. Every file is written in one step.
+A set's cell is done when score.json belongs to an undamaged condensed.h5. For cells of samples and classifiers see
+`samples_cell` and `classifier_cell`. Every file is written atomically.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ _IDENTITY = ("method", "ipc", "seed", "clean_first")
 
 
 def run_cell(out: Path, cell: Cell) -> None:
-    """Do what is missing of a cell; a failure is written into its folder, not raised.
+    """Do the missing work of a cell; a failure is recorded in its folder, not raised.
 
     Raises:
-        Interrupted: stopped by Ctrl-C; what was saved is gone on from the next time.
+        Interrupted: stopped by Ctrl-C; the next call resumes from the saved state.
     """
     folder = cell.folder(out)
     with _recorded(folder):
@@ -90,7 +90,7 @@ def _run_set_cell(out: Path, cell: Cell) -> None:
     condensed = whole_set(out, cell)
     if cell.set_of is not None:
         if condensed is None:
-            raise UserError(f"The set of {cell.set_of} is missing or damaged, so it cannot be judged in another way.")
+            raise UserError(f"The set of {cell.set_of} is missing or damaged, so it cannot be scored in another way.")
         _score(make_plan(Request(named=cell.planned)), condensed, cell, out)
         return
     plan, run = _planned(out, cell)
@@ -107,7 +107,7 @@ def _run_set_cell(out: Path, cell: Cell) -> None:
 
 
 def run_labeller(out: Path, cell: Cell) -> None:
-    """Train who repairs the labels of a cell's setting, as `run_cell` does for a cell."""
+    """Train the labeller that repairs the labels of a cell's setting; failures as in `run_cell`."""
     assert cell.labeller is not None
     folder = out / SHARED / cell.labeller
     with _recorded(folder):
@@ -125,7 +125,7 @@ def run_labeller(out: Path, cell: Cell) -> None:
 
 
 def read_result(out: Path, cell: Cell) -> Result:
-    """How far a cell is: done, failed or missing; a damaged one is missing.
+    """The result of a cell with its status: done, failed or missing; a damaged cell counts as missing.
 
     Raises:
         UserError: the folder was made by another recipe.
@@ -136,7 +136,7 @@ def read_result(out: Path, cell: Cell) -> Result:
         return cell.result()
     if not cell.is_of(asked):
         raise UserError(
-            f"{folder} was made by another recipe; choose another --out, or remove that folder to make the cell anew."
+            f"{folder} was made by another recipe; choose another --out, or remove that folder to make the cell again."
         )
     if (error := read_error(folder)) is not None:
         return dataclasses.replace(cell.result(), status="failed", error=error)
@@ -171,7 +171,7 @@ def _read_set_cell(out: Path, cell: Cell) -> Result:
 
 
 def kept_of(out: Path, cell: Cell, result: Result) -> Kept:
-    """The result of a cell that is done, with its recipe and where it was made."""
+    """The result of a finished cell, with its recipe and the machine and version it was made with."""
     told = read_json(cell.folder(out) / SCORE) or {}
     origin: dict[str, JSON] = {"machine": told.get("machine"), "protocol": told.get("protocol")}
     condensed = whole_set(out, cell) if cell.task == "condensation" and WHOLE not in cell.recipe else None
@@ -183,12 +183,12 @@ def kept_of(out: Path, cell: Cell, result: Result) -> Kept:
 
 
 def set_file(out: Path, cell: Cell) -> Path:
-    """Where the set that a cell scores lies: its own, or another cell's."""
+    """Path of the set that a cell scores: its own, or another cell's."""
     return (cell.folder(out) if cell.set_of is None else out / CELLS / cell.set_of) / SET
 
 
 def whole_set(out: Path, cell: Cell) -> CondensedSet | None:
-    """The cell's condensed set; None where it is missing, damaged or another cell's."""
+    """The cell's condensed set; None if it is missing, damaged or another cell's."""
     try:
         condensed = read(set_file(out, cell))
     except UserError:
@@ -199,14 +199,14 @@ def whole_set(out: Path, cell: Cell) -> CondensedSet | None:
 
 
 def is_repaired(folder: Path, cell: Cell) -> bool:
-    """Whether the labels of a cell's setting were repaired and who did it can be used again."""
+    """Whether the labels of a cell's setting were repaired and the labeller can be used again."""
     return read_labels(folder) is not None and (
         cell.recipe["clean_first"] != "dmis" or has_trained(folder, "generator")
     )
 
 
 def read_error(folder: Path) -> str | None:
-    """Why the last try failed; None where it did not."""
+    """Why the last attempt failed; None if it did not."""
     found = read_json(folder / ERROR)
     return None if found is None else str(found.get("error"))
 
@@ -218,7 +218,7 @@ def record_error(folder: Path, sentence: str) -> None:
 
 
 def learner_folder(out: Path, cell: Cell) -> Path | None:
-    """Where the generator lies that learnt the labels a set was made from: its own, or the one that repaired them."""
+    """Folder of the generator that learned a set's labels: the set's own, or the labeller's; None without one."""
     if cell.labeller is not None:
         return out / SHARED / cell.labeller
     if cell.shared is not None and cell.trains == "generator" and cell.recipe["clean_first"] == "none":
@@ -227,7 +227,7 @@ def learner_folder(out: Path, cell: Cell) -> Path | None:
 
 
 def read_labels(folder: Path) -> LabelScores | None:
-    """What was learnt of the labels; None where it is missing or damaged."""
+    """Scores of the learned labels; None if they are missing or damaged."""
     found = read_json(folder / LABELS)
     try:
         return None if found is None else LabelScores.of(found)
@@ -237,7 +237,7 @@ def read_labels(folder: Path) -> LabelScores | None:
 
 @contextlib.contextmanager
 def _recorded(folder: Path) -> Iterator[None]:
-    """Output goes to the folder's log; an exception becomes its error, an earlier one is forgotten."""
+    """Redirect output to the folder's log and record an exception as its error, in place of an earlier one."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log:  # a line at a time
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
@@ -254,9 +254,9 @@ def _recorded(folder: Path) -> Iterator[None]:
 
 
 def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
-    """The cell's plan, with what is shared filled in; and where its training is kept.
+    """The cell's plan, with shared generators and teachers filled in, and the run that keeps its training.
 
-    The first cell of a method, setting and seed trains in the shared folder, the others use what it trained.
+    The first cell of a method, setting and seed trains in the shared folder; the others use its generator or teacher.
     """
     recipe, run_folder = dict(cell.recipe), cell.folder(out) / "run"
     if cell.labeller is not None and has_trained(out / SHARED / cell.labeller, "generator"):
@@ -275,7 +275,7 @@ def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
     drop_damaged(run_folder)
     plan = make_plan(Request(named={key: value for key, value in recipe.items() if key != WHOLE}))
     if plan.source.test is None or plan.source.test_truth is None:
-        raise UserError(f"{plan.source.train.name} has no test images, so no set made from it can be scored.")
+        raise UserError(f"{plan.source.train.name} has no test images, so sets made from it cannot be scored.")
     return plan, Run(run_folder)
 
 

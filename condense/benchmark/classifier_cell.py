@@ -1,6 +1,6 @@
 """The cell of a benchmark that trains a classifier on imprecise labels and tests it.
 
-cells/NAME/  recipe.json  accuracy.json  log.txt  (error.json where it failed)
+cells/NAME/  recipe.json  accuracy.json  log.txt  (error.json if it failed)
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ ACCURACY = "accuracy.json"
 
 
 def run_classifier_cell(out: Path, cell: Cell) -> None:
-    """Train the classifier, or the generator that is asked unless it is there, and test it; raises as these do."""
+    """Train the classifier, or the generator that classifies unless it exists, and test it.
+
+    Raises:
+        UserError: the recipe or the data do not suit the classifier.
+        RunFailed: the training diverged.
+        Interrupted: stopped by Ctrl-C; a generator's state is saved.
+    """
     plan, asked = make_plan(Request(named=cell.planned)), cell.recipe[CLASSIFIER]
     check_test(plan)
     training = parse(ArmTraining, asked.get("fit", {}), "benchmark's section fit")
@@ -43,7 +49,7 @@ def run_classifier_cell(out: Path, cell: Cell) -> None:
 
 
 def read_classifier_cell(folder: Path, result: Result) -> Result:
-    """`result` with the accuracy in a cell's folder; as it is where there is none."""
+    """`result` with the accuracy from a cell's folder; unchanged if there is none."""
     told = read_json(folder / ACCURACY)
     try:
         if told is None:

@@ -1,4 +1,4 @@
-"""What the cells of a benchmark keep in their folders and share with each other."""
+"""Files in the folders of a benchmark's cells, and the generators and teachers that cells share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIRST = "first-cell.txt"
 
 
 def has_trained(folder: Path, kind: Trained) -> bool:
-    """Whether an undamaged generator, or a teacher trained to its end, lies in a folder."""
+    """Whether a folder holds an undamaged generator, or a fully trained teacher."""
     try:
         if kind == "teacher":
             load_teacher(folder)
@@ -40,22 +40,22 @@ def has_trained(folder: Path, kind: Trained) -> bool:
 
 
 def is_first(shared: Path, cell: Cell) -> bool:
-    """Whether this cell trained in the shared folder, so that the rest of its checkpoints are there too."""
+    """Whether this cell trained in the shared folder, so that its other checkpoints are there too."""
     file = shared / FIRST
     return file.is_file() and file.read_bytes().strip() == cell.name.encode()
 
 
 def take_first(shared: Path, cell: Cell) -> None:
-    """Note that this cell trains in the shared folder."""
+    """Record that this cell trains in the shared folder."""
     shared.mkdir(parents=True, exist_ok=True)
     atomic_write_text(shared / FIRST, cell.name + "\n")
 
 
 def shared_generator(out: Path, cell: Cell, plan: Plan) -> tuple[Generator, Path]:
-    """The generator of a cell's method, setting and seed, trained now unless it is there; and its folder.
+    """The generator of a cell's method, setting and seed, trained now unless it exists; and its folder.
 
     Raises:
-        UserError: the folder that the recipe names holds none, or it does not suit the data.
+        UserError: the folder named in the recipe holds no generator, or one that does not fit the data.
         RunFailed: the training diverged.
         Interrupted: stopped by Ctrl-C; the state is saved.
     """
@@ -77,14 +77,14 @@ def shared_generator(out: Path, cell: Cell, plan: Plan) -> tuple[Generator, Path
 
 
 def _is_whole(folder: Path, options: GeneratorOptions) -> bool:
-    """Whether a generator lies there with its second stage, where there is to be one."""
+    """Whether the folder holds a generator, with its second stage if the options ask for one."""
     if not has_trained(folder, "generator"):
         return False
     return options.second_stage is None or Generator.load(Run(folder), best_device()).second is not None
 
 
 def drop_damaged(folder: Path) -> None:
-    """Remove saved states that cannot be read, so that they are made anew."""
+    """Remove saved states that cannot be read, so that they are made again."""
     for file in folder.glob("*.safetensors"):
         try:
             Run(folder).load(file.stem)
@@ -94,7 +94,7 @@ def drop_damaged(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, JSON] | None:
-    """A JSON object; None where the file is missing or damaged."""
+    """A JSON object; None if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -130,10 +130,10 @@ def read_score(path: Path, before: Result) -> Result | None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object in one step."""
+    """Write a JSON object atomically."""
     atomic_write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def now() -> str:
-    """Date and time, for logs."""
+    """Local date and time, for logs."""
     return time.strftime("%Y-%m-%d %H:%M:%S")

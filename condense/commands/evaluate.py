@@ -83,5 +83,5 @@ def read_sets(paths: Sequence[Path]) -> dict[str, CondensedSet]:
     sets = {str(path): read(path) for path in paths}
     if len(sets) < len(paths):
         twice = next(str(path) for path in paths if list(paths).count(path) > 1)
-        raise UserError(f"{twice} and {twice} are the same set; counted twice it would narrow the interval.")
+        raise UserError(f"{twice} and {twice} are the same set; counting it twice would narrow the interval.")
     return sets

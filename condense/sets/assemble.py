@@ -1,4 +1,4 @@
-"""From chosen images to a `CondensedSet`: the record every method fills in the same way."""
+"""Assemble images into a `CondensedSet`, with the record that every method fills in the same way."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def class_major(num_classes: int, ipc: int) -> Labels:
 
 @dataclass(frozen=True)
 class Making:
-    """What a method says about how it made a set; `assemble` adds what the training data say.
+    """A method's record of how it made a set; `assemble` adds the facts about the training data.
 
     Attributes:
         method: the method's name.
         ipc: images per class.
-        options: what the method was set to, kept in the file as its recipe.
-        seed: seed of the whole making.
-        cost: what it took.
-        notes: what else should be kept in the file: JSON values by name.
+        options: the method's options, stored in the file as its recipe.
+        seed: seed of everything random in making the set.
+        cost: the cost of making it.
+        notes: further JSON values to store in the file, by name.
     """
 
     method: str
@@ -50,10 +50,9 @@ class Making:
     notes: Mapping[str, JSON] = field(default_factory=dict)
 
     def provenance(self, train: TrainingSet) -> Provenance:
-        """The record for the file, of this program at this time.
+        """The record for the file, with this package's version and the current time.
 
-        Its notes tell whether the images may be mirrored, so that evaluating them does the same
-        (`ImageData.may_flip`).
+        Its notes record whether the images may be mirrored (`ImageData.may_flip`), so that evaluation does likewise.
         """
         return Provenance(
             method=self.method,
@@ -85,8 +84,11 @@ def assemble(
 ) -> CondensedSet:
     """The condensed set of images [c * ipc, H, W, C] in class-major order, with labels and provenance.
 
-    Without `preprocessing`, images are standardised by the training data's mean and deviation. The other arguments are
-    as in `CondensedSet`.
+    Without `preprocessing`, images are standardised by the training data's mean and standard deviation. The other
+    arguments are as in `CondensedSet`.
+
+    Raises:
+        UserError: the arrays do not make a valid `CondensedSet`.
     """
     return CondensedSet(
         images=images,

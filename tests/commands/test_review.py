@@ -88,7 +88,7 @@ def test_the_page_holds_originals_twins_outliers_and_the_classes(dmis: Dmis, fol
     assert [state["items"][twin]["file"] for twin in again["twins"]] == ["standing/03.png"]
     assert [file for file, item in items.items() if item["outlier"]] == ["standing/odd.png"]
     assert [len(state["rows"]), len(state["items"])] == [62, len(items)] and len(items) < 12
-    assert "What this leaves out" in html and "near-duplicates that disagree" in html.lower()
+    assert "Limitations – " in html and "near-duplicates that disagree" in html.lower()
     assert "dmis relabel pictures --image-size 32 --apply decisions.json" in html
     cells = [" ".join(text.split()) for text in page.texts]
     assert cells[cells.index("most often really") :].count("lying") >= 2
