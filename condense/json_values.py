@@ -6,10 +6,13 @@ another type a `TypeError`; `tensor_file.as_described` turns both into a sentenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+
+Value = TypeVar("Value")
 
 
 def whole(values: Mapping[str, JSON], name: str) -> int:
@@ -62,6 +65,16 @@ def numbers(values: Mapping[str, JSON], name: str) -> tuple[float, ...]:
 def texts(values: Mapping[str, JSON], name: str) -> tuple[str, ...]:
     """The entry `name`, a list of texts."""
     return tuple(text({name: each}, name) for each in listed(values, name))
+
+
+def sections(values: Mapping[str, JSON], name: str) -> tuple[Mapping[str, JSON], ...]:
+    """The entry `name`, a list of objects."""
+    return tuple(section({name: each}, name) for each in listed(values, name))
+
+
+def maybe(read: Callable[[Mapping[str, JSON], str], Value], values: Mapping[str, JSON], name: str) -> Value | None:
+    """The entry `name` as `read` reads it; None where it is missing or null."""
+    return None if values.get(name) is None else read(values, name)
 
 
 def _float(found: JSON, name: str) -> float:

@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from condense.errors import UserError
 from condense.evaluate.results import Measured, Result
@@ -77,7 +76,7 @@ def _figures(kept: Kept) -> tuple[object, ...]:
     return kept.result.accuracies, kept.result.measured, kept.result.sha256
 
 
-def _as_json(kept: Kept) -> dict[str, Any]:
+def _as_json(kept: Kept) -> dict[str, JSON]:
     return {
         "schema": SCHEMA,
         "result": dataclasses.asdict(kept.result),

@@ -137,7 +137,7 @@ def confusions(transition: npt.NDArray[np.floating]) -> list[tuple[int, int, flo
     return [(y, z, float(wrong[y, z])) for y, z in pairs if wrong[y, z] >= 0.005]
 
 
-def _state(page: ReviewPage) -> dict[str, Any]:
+def _state(page: ReviewPage) -> dict[str, JSON]:
     """Data for the page's script; table cells are formatted here, so that the script only joins them."""
     return {
         "data": page.data,

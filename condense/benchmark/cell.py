@@ -16,7 +16,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from condense.benchmark.classifier_cell import read_classifier_cell, run_classifier_cell
 from condense.benchmark.grid import CELLS, SHARED, WHOLE, Cell, Trained
@@ -25,9 +24,9 @@ from condense.benchmark.shared import (
     drop_damaged,
     has_trained,
     is_first,
-    is_number,
     now,
     read_json,
+    read_score,
     take_first,
     write_json,
 )
@@ -44,7 +43,7 @@ from condense.files import atomic_write_text
 from condense.generator.model import Generator
 from condense.machine import best_device, machine
 from condense.pipeline.clean_first import repair
-from condense.pipeline.label_scores import test_accuracy, told_by_generator, told_by_labels
+from condense.pipeline.label_scores import LabelScores, score_generator, score_labels, test_accuracy
 from condense.pipeline.make import make_set, with_teacher
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.score import score_set
@@ -102,7 +101,7 @@ def _run_set_cell(out: Path, cell: Cell) -> None:
         write(cell.folder(out) / SET, condensed, force=True)
     learner = learner_folder(out, cell)
     if learner is not None and read_labels(learner) is None and has_trained(learner, "generator"):
-        _write_labels(learner, told_by_generator(plan, Generator.load(Run(learner), best_device())))
+        _write_labels(learner, score_generator(plan, Generator.load(Run(learner), best_device())))
     print(f"{now()} scoring the set")
     _score(plan, condensed, cell, out)
 
@@ -117,9 +116,10 @@ def run_labeller(out: Path, cell: Cell) -> None:
         print(f"{now()} repairing the labels")
         found = repair(plan, Run(folder)).train.supervision.observed
         truth = plan.source.truth
-        told = told_by_labels(plan.train, found, None if truth is None else truth.labels)
+        told = score_labels(plan.train, found, None if truth is None else truth.labels)
         if has_trained(folder, "generator"):
-            told["classifier_accuracy"] = test_accuracy(Generator.load(Run(folder), best_device()), plan)
+            accuracy = test_accuracy(Generator.load(Run(folder), best_device()), plan)
+            told = dataclasses.replace(told, classifier_accuracy=accuracy)
         _write_labels(folder, told)
         print(f"{now()} done")
 
@@ -153,32 +153,20 @@ def _read_set_cell(out: Path, cell: Cell) -> Result:
     folder = cell.folder(out)
     if WHOLE in cell.recipe:
         return read_whole_cell(folder, cell.result())
-    score, condensed = _read_score(folder / SCORE), whole_set(out, cell)
-    if score is None or condensed is None or score["sha256"] != condensed.sha256():
+    scored, condensed = read_score(folder / SCORE, cell.result()), whole_set(out, cell)
+    if scored is None or condensed is None or scored.sha256 != condensed.sha256():
         return cell.result()
     cost = condensed.provenance.cost
     learner = learner_folder(out, cell)
-    learnt = {} if learner is None else read_labels(learner) or {}
+    learnt = None if learner is None else read_labels(learner)
     return dataclasses.replace(
-        cell.result(),
-        status="done",
-        network=score["network"],
-        accuracies=tuple(score["accuracies"]),
-        mean=score["mean"],
-        std=score["std"],
-        ci95=score["ci95"],
+        scored,
         seconds=cost.seconds,
         peak_memory_bytes=cost.peak_memory_bytes or None,
         bytes=set_file(out, cell).stat().st_size,
-        sha256=condensed.sha256(),
-        labels=score.get("labels", "hard"),
         packing=condensed.packing,
-        worst_class=score.get("worst_class"),
-        coverage=score.get("coverage"),
-        training_bytes=score.get("training_bytes"),
-        protocol_version=score["protocol"]["version"],
-        labels_recovered=learnt.get("labels_recovered"),
-        classifier_accuracy=learnt.get("classifier_accuracy"),
+        labels_recovered=None if learnt is None else learnt.labels_recovered,
+        classifier_accuracy=None if learnt is None else learnt.classifier_accuracy,
     )
 
 
@@ -238,22 +226,13 @@ def learner_folder(out: Path, cell: Cell) -> Path | None:
     return None
 
 
-def read_labels(folder: Path) -> dict[str, Any] | None:
-    """Scores of the learned labels, see `condense.pipeline.label_scores`; None if they are missing or damaged."""
+def read_labels(folder: Path) -> LabelScores | None:
+    """Scores of the learned labels; None if they are missing or damaged."""
     found = read_json(folder / LABELS)
-    if found is None or not isinstance(found.get("classes"), list):
+    try:
+        return None if found is None else LabelScores.of(found)
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    shares = ("labels_recovered", "classifier_accuracy")
-    whole = all(found.get(name) is None or is_number(found[name]) for name in shares)
-    return found if whole and all(map(_is_confusion, (found.get("recovered"), found.get("given")))) else None
-
-
-def _is_confusion(counts: object) -> bool:
-    """Whether `counts` is a matrix of counts [c, c], or None."""
-    if counts is None:
-        return True
-    rows = counts if isinstance(counts, list) else [None]
-    return all(isinstance(row, list) and len(row) == len(rows) and all(map(is_number, row)) for row in rows)
 
 
 @contextlib.contextmanager
@@ -285,7 +264,7 @@ def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
     if cell.shared is not None and cell.trains is not None:
         shared = out / SHARED / cell.shared
         if has_trained(shared, cell.trains) and not is_first(shared, cell):
-            given: dict[Trained, dict[str, Any]] = {
+            given: dict[Trained, dict[str, JSON]] = {
                 "generator": {"generator": str(shared)},
                 "teacher": {"teacher": {"folder": str(shared)}},
             }
@@ -323,17 +302,5 @@ def _score(plan: Plan, condensed: CondensedSet, cell: Cell, out: Path) -> None:
     write_json(cell.folder(out) / SCORE, told)
 
 
-def _write_labels(folder: Path, told: dict[str, Any]) -> None:
-    atomic_write_text(folder / LABELS, json.dumps(told) + "\n")
-
-
-def _read_score(path: Path) -> dict[str, Any] | None:
-    """The score that `_score` wrote; None if it is missing, damaged or incomplete."""
-    found = read_json(path)
-    if found is None:
-        return None
-    numbers = found.get("accuracies")
-    whole = isinstance(numbers, list) and numbers and all(map(is_number, [*numbers, found.get("mean")]))
-    spread = all(found.get(name) is None or is_number(found[name]) for name in ("std", "ci95"))
-    told = all(isinstance(found.get(name), str) for name in ("sha256", "network"))
-    return found if whole and spread and told and {"std", "ci95"} <= found.keys() else None
+def _write_labels(folder: Path, told: LabelScores) -> None:
+    atomic_write_text(folder / LABELS, json.dumps(told.to_json()) + "\n")

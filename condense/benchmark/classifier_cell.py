@@ -14,6 +14,7 @@ from condense.benchmark.shared import now, read_json, shared_generator, write_js
 from condense.classifiers.arms._training import ArmTraining
 from condense.evaluate.results import Result
 from condense.generator.model import Generator
+from condense.json_values import number
 from condense.methods._generate import training_cost
 from condense.pipeline.classify import arm_accuracy, check_test, read_options
 from condense.pipeline.plan import Request, make_plan
@@ -53,9 +54,9 @@ def read_classifier_cell(folder: Path, result: Result) -> Result:
     try:
         if told is None:
             return result
-        accuracy = float(told["accuracy"])
+        accuracy = number(told, "accuracy")
         return dataclasses.replace(
-            result, status="done", accuracies=(accuracy,), mean=accuracy, seconds=float(told["seconds"])
+            result, status="done", accuracies=(accuracy,), mean=accuracy, seconds=number(told, "seconds")
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, OverflowError):
         return result

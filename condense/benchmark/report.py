@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from condense.benchmark.cell import learner_folder, read_labels, whole_set
 from condense.benchmark.grid import WHOLE, Cell
@@ -16,6 +13,7 @@ from condense.data.types import Images
 from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, SetPictures
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
+from condense.json_values import JSON
 from condense.machine import machine
 from condense.pipeline.plan import as_yaml
 from condense.recipe import EvaluateRecipe
@@ -42,7 +40,7 @@ def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
     )
 
 
-def _asked(recipe: BenchmarkRecipe) -> dict[str, Any]:
+def _asked(recipe: BenchmarkRecipe) -> dict[str, JSON]:
     """The recipe without values at their default, but with the name of every data set."""
     settings = [{"name": data.name, **data.model_dump(mode="json", exclude_defaults=True)} for data in recipe.settings]
     return {**recipe.model_dump(mode="json", exclude_defaults=True), "settings": settings}
@@ -126,7 +124,6 @@ def _confusions(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Conf
         found = None if folder is None else read_labels(folder)
         by = cell.recipe["clean_first"]
         label = result.method if cell.labeller is None else f"{by}, to repair labels"
-        if found is not None and found.get("recovered") is not None and label not in seen:
+        if found is not None and found.recovered is not None and label not in seen:
             seen.add(label)
-            given = None if found.get("given") is None else np.asarray(found["given"])
-            yield Confusion(cell.setting, label, found["classes"], given, np.asarray(found["recovered"]))
+            yield Confusion(cell.setting, label, found.classes, found.given, found.recovered)

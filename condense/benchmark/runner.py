@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -37,6 +36,7 @@ from condense.evaluate.published_table import write_published
 from condense.evaluate.results import Result, comparisons, entries, write_comparisons, write_csv
 from condense.evaluate.tables import accuracy_table
 from condense.files import atomic_write_text, prepare_folder, sweep
+from condense.json_values import JSON
 from condense.pipeline.feature_space import fixed_space
 from condense.recipe import merge, parse_overrides
 
@@ -55,7 +55,7 @@ def benchmark(
     hours: float | None = None,
     tell: Tell = lambda line: None,
     shard: Shard | None = None,
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Run every cell that is not done yet, then write results.csv, comparisons.csv, published.csv and the report.
 
     Args:
@@ -113,7 +113,7 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
     return [{"cell": result.cell, "status": result.status} for result in _looked_at(config, out, settings)[2]]
 
 
-def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
+def report(out: Path, keep: Path | None = None) -> dict[str, JSON]:
     """Rewrite results.csv, comparisons.csv, published.csv and the report of a benchmark's folder.
 
     Modules that its recipe names are not imported.
@@ -142,7 +142,7 @@ def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
     return told if keep is None else {**told, "kept": len(write_kept(keep, _kept(out, cells, results)))}
 
 
-def report_kept(folders: Sequence[Path], out: Path) -> dict[str, Any]:
+def report_kept(folders: Sequence[Path], out: Path) -> dict[str, JSON]:
     """Write results.csv, comparisons.csv, report.md, table.tex and leaderboard.html from kept results alone.
 
     Args:
@@ -210,7 +210,7 @@ def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
     write_benchmark_report(out, gather(out, recipe, cells, results))
 
 
-def _counts(out: Path, results: Sequence[Result]) -> dict[str, Any]:
+def _counts(out: Path, results: Sequence[Result]) -> dict[str, JSON]:
     counted = {status: sum(result.status == status for result in results) for status in ("done", "failed", "missing")}
     return {"out": str(out), "report": str(out / HTML), "results": str(out / RESULTS), "cells": len(results), **counted}
 

@@ -9,7 +9,6 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from condense.evaluate.features import metric_name
 from condense.evaluate.judge import known_labels
 from condense.evaluate.quality import quality, split_real
 from condense.evaluate.results import Measured, Result
+from condense.json_values import JSON, maybe, number, sections, text
 from condense.methods._generate import GeneratorOptions, training_cost
 from condense.pipeline.data import LoadedData
 from condense.pipeline.feature_space import embedded, feature_space
@@ -64,11 +64,18 @@ def read_samples_cell(folder: Path, result: Result) -> Result:
     try:
         if told is None:
             return result
-        measured = tuple(Measured(**entry) for entry in told["metrics"])
-        return dataclasses.replace(
-            result, status="done", network=str(told["space"]), measured=measured, seconds=told["training_seconds"]
+        measured = tuple(
+            Measured(text(entry, "metric"), text(entry, "name"), maybe(number, entry, "value"))
+            for entry in sections(told, "metrics")
         )
-    except (KeyError, TypeError):
+        return dataclasses.replace(
+            result,
+            status="done",
+            network=text(told, "space"),
+            measured=measured,
+            seconds=number(told, "training_seconds"),
+        )
+    except (KeyError, TypeError, OverflowError):
         return result
 
 
@@ -83,7 +90,7 @@ def first_samples(folder: Path, per_class: int) -> tuple[Images, tuple[str, ...]
     return source.train.images[np.concatenate(each)], source.train.classes
 
 
-def measure(images: Images, labels: Labels, given: LoadedData, options: GenerationRecipe, seed: int) -> dict[str, Any]:
+def measure(images: Images, labels: Labels, given: LoadedData, options: GenerationRecipe, seed: int) -> dict[str, JSON]:
     """All generation metrics of drawn images against real training images.
 
     Args:

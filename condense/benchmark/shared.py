@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -12,11 +13,13 @@ from typing import Any, cast
 from condense.benchmark.grid import SHARED, Cell, Trained
 from condense.classifiers.teacher import load_teacher
 from condense.errors import UserError
+from condense.evaluate.results import Result
 from condense.files import atomic_write_text
 from condense.generator.generator_file import FILE as GENERATOR
 from condense.generator.model import Generator
 from condense.generator.options import ObjectiveName
 from condense.generator.training.two_stage import train_stages
+from condense.json_values import JSON, maybe, number, numbers, section, text, whole
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.plan import Plan
@@ -90,7 +93,7 @@ def drop_damaged(folder: Path) -> None:
             file.unlink()
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, JSON] | None:
     """A JSON object; None if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -99,9 +102,31 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def is_number(value: object) -> bool:
-    """Whether a value read from JSON is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def read_score(path: Path, before: Result) -> Result | None:
+    """`before` with the accuracies of a score.json; None where the file is missing, damaged or lacks something."""
+    told = read_json(path)
+    if told is None or not {"std", "ci95"} <= told.keys():
+        return None
+    try:
+        found = dataclasses.replace(
+            before,
+            status="done",
+            network=text(told, "network"),
+            accuracies=numbers(told, "accuracies"),
+            mean=number(told, "mean"),
+            std=maybe(number, told, "std"),
+            ci95=maybe(number, told, "ci95"),
+            sha256=maybe(text, told, "sha256") or "",
+            labels=maybe(text, told, "labels") or "hard",
+            worst_class=maybe(number, told, "worst_class"),
+            coverage=maybe(number, told, "coverage"),
+            training_bytes=maybe(whole, told, "training_bytes"),
+            protocol_version=whole(section(told, "protocol"), "version"),
+        )
+    except (KeyError, TypeError, OverflowError):
+        return None
+    measured = [value for value in (*found.accuracies, found.mean, found.std, found.ci95) if value is not None]
+    return found if found.accuracies and all(map(math.isfinite, measured)) else None
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from condense.benchmark.grid import WHOLE, Cell
-from condense.benchmark.shared import now, read_json, write_json
+from condense.benchmark.shared import now, read_score, write_json
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
 from condense.evaluate.score import FreshNetworks
@@ -45,18 +45,4 @@ def run_whole_cell(plan: Plan, cell: Cell, folder: Path, labeller: Run) -> None:
 
 def read_whole_cell(folder: Path, before: Result) -> Result:
     """`before` with the score from a cell's folder; unchanged if there is none."""
-    score = read_json(folder / SCORE)
-    if score is None:
-        return before
-    return dataclasses.replace(
-        before,
-        status="done",
-        network=score["network"],
-        accuracies=tuple(score["accuracies"]),
-        mean=score["mean"],
-        std=score["std"],
-        ci95=score["ci95"],
-        worst_class=score["worst_class"],
-        training_bytes=score["training_bytes"],
-        protocol_version=score["protocol"]["version"],
-    )
+    return read_score(folder / SCORE, before) or before

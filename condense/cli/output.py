@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from condense import console
+from condense.json_values import JSON
 
 if TYPE_CHECKING:
     from condense.evaluate.mistakes import Mistakes
@@ -118,7 +119,7 @@ def metrics(result: Mapping[str, Any]) -> None:
     _oracle(any(entry["uses_true_labels"] for entry in result["sets"]))
 
 
-def _single(values: Mapping[str, Any]) -> dict[str, Any]:
+def _single(values: Mapping[str, Any]) -> dict[str, JSON]:
     """The values without lists, which would be too long to read."""
     kept = {name: value for name, value in values.items() if not isinstance(value, list)}
     return {name: _single(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
@@ -290,7 +291,7 @@ def _shown(value: object) -> str:
             return str(value)
 
 
-def dry_run(result: dict[str, Any]) -> None:
+def dry_run(result: Mapping[str, Any]) -> None:
     """The resolved recipe as YAML, then its cost."""
     from condense.pipeline.plan import as_yaml
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from condense.classifiers import networks
 from condense.errors import UserError
 from condense.evaluate.audit_report import AuditReport, write_audit_report
 from condense.evaluate.judge import STEPS
 from condense.files import prepare_output
+from condense.json_values import JSON
 from condense.pipeline.audit_data import audit_data
 from condense.pipeline.audit_set import audit_set
 from condense.pipeline.data import given_labels, load_source
@@ -30,7 +30,7 @@ def audit(
     html: Path | None = None,
     force: bool = False,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Audit a condensed set against the data it was made from, or a data set by itself.
 
     Args:
@@ -66,7 +66,7 @@ def audit(
 
 def _audited(
     target: str, data: DataRecipe, network: str | None, steps: int, seed: int, run: Run
-) -> tuple[dict[str, Any], AuditReport]:
+) -> tuple[dict[str, JSON], AuditReport]:
     if is_condensed_set(Path(target)):
         return audit_set(Path(target), read(Path(target)), data, network, steps, seed, run)
     data = data.model_copy(update={"name": target})

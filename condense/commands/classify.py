@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from condense.evaluate.stats import summarise
 from condense.files import atomic_write_text
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
+from condense.json_values import JSON, number, section
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.classify import (
@@ -95,7 +96,7 @@ class _SeedRun:
     trained: dict[str, Generator] = field(default_factory=dict)
 
 
-def classify(request: Request, asked: Asked, *, out: Path | None = None, progress: bool = False) -> dict[str, Any]:
+def classify(request: Request, asked: Asked, *, out: Path | None = None, progress: bool = False) -> dict[str, JSON]:
     """Train every requested arm with every seed, and test it.
 
     Args:
@@ -128,8 +129,8 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
         bench = _SeedRun(plan, options, Run(None if out is None else out), given, progress)
         for name in chosen:
             found = _result(name, bench)
-            accuracies.setdefault(name, []).append(found["accuracy"])
-            seconds[name] = seconds.get(name, 0.0) + found["seconds"]
+            accuracies.setdefault(name, []).append(found.accuracy)
+            seconds[name] = seconds.get(name, 0.0) + found.seconds
     return {
         "data": plan.source.train.name,
         "noise": plan.recipe.data.noise,
@@ -141,7 +142,7 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
     }
 
 
-def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[str, Any]:
+def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[str, JSON]:
     """The arms and generators that `classify` would train; nothing is written.
 
     Returns:
@@ -175,7 +176,7 @@ def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[
     }
 
 
-def _read(asked: Asked) -> tuple[ArmOptions, dict[str, Any]]:
+def _read(asked: Asked) -> tuple[ArmOptions, dict[str, JSON]]:
     """Options of the arms, and the remaining settings, which are for the generators."""
     settings = parse_overrides(asked.settings)
     training = parse(ArmTraining, settings.pop(TRAINING, None) or {}, f"setting {TRAINING!r},")
@@ -223,7 +224,7 @@ def _chosen(asked: Sequence[str], supervision: Supervision) -> tuple[list[str], 
     return list(dict.fromkeys(chosen)), refused
 
 
-def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) -> dict[str, Any]:
+def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) -> dict[str, JSON]:
     summary = summarise(accuracies)
     published = find(plan.source.train.name, plan.recipe.data.noise, name, task="weak-supervision")
     return {
@@ -237,17 +238,24 @@ def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) ->
     }
 
 
-def _result(name: str, bench: _SeedRun) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Tested:
+    """Accuracy of an arm in percent, and the seconds that training and testing took."""
+
+    accuracy: float
+    seconds: float
+
+
+def _result(name: str, bench: _SeedRun) -> _Tested:
     """The accuracy of an arm and the seconds it took, read from the folder if present."""
     request = _identity(name, bench)
     folder, file = bench.folder.path, _file(name, bench.plan.recipe.seed)
     if folder is not None and (folder / file).exists():
         return _kept(folder / file, request)
     started = time.perf_counter()
-    accuracy = _accuracy(name, bench)
-    found = {"accuracy": accuracy, "seconds": time.perf_counter() - started, "request": request}
+    found = _Tested(_accuracy(name, bench), time.perf_counter() - started)
     if folder is not None:
-        atomic_write_text(folder / file, json.dumps(found, indent=2) + "\n")
+        atomic_write_text(folder / file, json.dumps({**asdict(found), "request": request}, indent=2) + "\n")
     return found
 
 
@@ -256,10 +264,10 @@ def _file(name: str, seed: int) -> str:
     return f"{name}-{seed}.json"
 
 
-def _identity(name: str, bench: _SeedRun) -> dict[str, Any]:
+def _identity(name: str, bench: _SeedRun) -> dict[str, JSON]:
     """Everything that the accuracy of an arm depends on, as JSON."""
     plan = bench.plan
-    identity: dict[str, Any] = {
+    identity: dict[str, JSON] = {
         "arm": name,
         "seed": plan.recipe.seed,
         "data": plan.train.images.fingerprint(),
@@ -274,16 +282,16 @@ def _identity(name: str, bench: _SeedRun) -> dict[str, Any]:
         identity["options"] = bench.options.arms["ce" if name == REGENERATED else name].model_dump(mode="json")
     if name == REGENERATED:
         identity["regeneration"] = bench.options.regeneration.model_dump(mode="json")
-    as_read: dict[str, Any] = json.loads(json.dumps(identity))
+    as_read: dict[str, JSON] = json.loads(json.dumps(identity))
     return as_read
 
 
-def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(path: Path, request: Mapping[str, Any]) -> _Tested:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before = found["request"]
-        if not isinstance(before, dict) or not math.isfinite(float(found["accuracy"]) + float(found["seconds"])):
-            raise ValueError("numbers or request are missing")
+        told = json.loads(path.read_text(encoding="utf-8"))
+        found, before = _Tested(number(told, "accuracy"), number(told, "seconds")), section(told, "request")
+        if not math.isfinite(found.accuracy + found.seconds):
+            raise ValueError("numbers are missing")
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is not a result ({error}); remove it to train that arm again.") from error
     changed = changes(before, request)

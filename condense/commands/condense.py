@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from condense.errors import UserError
+from condense.json_values import JSON
 from condense.machine import num_processes
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
@@ -28,7 +28,7 @@ def condense(
     force: bool = False,
     progress: bool = False,
     log: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Make a condensed set and write it.
 
     Args:
@@ -64,7 +64,7 @@ def condense(
     return {"path": str(out), **made.to_json()}
 
 
-def dry_run(request: Request) -> dict[str, Any]:
+def dry_run(request: Request) -> dict[str, JSON]:
     """The plan and cost of `condense`, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     check_plan(plan)

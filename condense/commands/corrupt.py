@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from condense.data import arrays
 from condense.data.noise_spec import parse_noise
 from condense.errors import UserError
+from condense.json_values import JSON
 from condense.pipeline.data import given_labels, load_source
 from condense.recipe import DataRecipe
 from condense.run import atomic_path, prepare_output
 
 
-def corrupt_labels(data: DataRecipe, *, seed: int, out: Path, force: bool = False) -> dict[str, Any]:
+def corrupt_labels(data: DataRecipe, *, seed: int, out: Path, force: bool = False) -> dict[str, JSON]:
     """Write the images of `data` with labels corrupted by its `noise`, or taken from a label file.
 
     Clean labels are written too if they are known.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from condense.commands.demo import minutes_here
 from condense.data import cifar, fashion_mnist, sources
 from condense.data.clean_sets import cache_folder
 from condense.data.memory import available_bytes
+from condense.json_values import JSON
 from condense.machine import best_device, machine
 from condense.precision import arithmetic, float32_settings, gflops
 
@@ -25,7 +25,7 @@ EXTRAS = {
 }
 
 
-def doctor() -> dict[str, Any]:
+def doctor() -> dict[str, JSON]:
     """Version, machine, speed of bfloat16 and float32, free memory, optional extras (bool), data sets (path or None).
 
     `demo_minutes`: predicted duration of `dmis demo` at the machine's present load. `gflops`: measured speed of a

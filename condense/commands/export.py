@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from condense.errors import UserError
+from condense.json_values import JSON
 from condense.sets.export import export as write_export
 from condense.sets.export import left_out
 from condense.sets.hdf5 import read
 
 
-def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[str, Any]:
+def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[str, JSON]:
     """Export the condensed set at `path` to `out` in one of `condense.sets.export.FORMATS`.
 
     Returns:

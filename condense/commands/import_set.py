@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ class ImportOptions:
 
 def import_set(
     path: Path, out: Path, data: DataRecipe, options: ImportOptions, *, force: bool = False
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Convert another program's condensed set to .h5.
 
     Args:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
+from condense.json_values import JSON
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.run import atomic_write_text, prepare_output
 
 
-def init(path: Path, request: Request, *, force: bool = False) -> dict[str, Any]:
+def init(path: Path, request: Request, *, force: bool = False) -> dict[str, JSON]:
     """Write the recipe that `request` resolves to.
 
     Args:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from condense.errors import UserError
 from condense.evaluate.neighbours import first_copies
 from condense.files import prepare_output
 from condense.grid import grid, save_png
+from condense.json_values import JSON
 from condense.pipeline.data import given_labels, load_source
 from condense.recipe import DataRecipe
 from condense.sets.condensed_set import CondensedSet
@@ -32,7 +32,7 @@ def inspect(
     columns: int = 10,
     seed: int = 0,
     force: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Describe a condensed set, or a data set given by name or path, as JSON.
 
     For a data set it reports what was read, how unusual images were converted, which files were skipped and why
@@ -65,7 +65,7 @@ def inspect(
     return _describe_data(given.source, given.corruption)
 
 
-def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, Any]:
+def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, JSON]:
     process = condensed.preprocessing
     return {
         "kind": "condensed set",
@@ -91,7 +91,7 @@ def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, Any]:
     }
 
 
-def _describe_data(source: Source, corruption: Corruption) -> dict[str, Any]:
+def _describe_data(source: Source, corruption: Corruption) -> dict[str, JSON]:
     train, supervision = source.train, source.supervision
     observed = supervision.observed
     counts = np.bincount(observed[observed >= 0], minlength=train.num_classes)
@@ -127,7 +127,7 @@ def _mean_candidates(supervision: Supervision) -> float | None:
     return float(labelled.sum(axis=1).mean()) if len(labelled) else None
 
 
-def _some(files: Sequence[str]) -> dict[str, Any]:
+def _some(files: Sequence[str]) -> dict[str, JSON]:
     return {"files": len(files), "which": list(files[:_MOST_NAMED])}
 
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from condense import methods, rng
 from condense.classifiers import networks
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
-from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_bytes
+from condense.evaluate.ddranking import Arms, Ranking, compression_ratio, ranking, set_bytes
 from condense.evaluate.protocols import SOFT_STORED, Protocol, protocol
 from condense.evaluate.score import FreshNetworks, check_comparable, may_flip
 from condense.evaluate.stats import Summary, summarise
 from condense.evaluate.whole import epochs_of_steps, score_whole
+from condense.json_values import JSON
 from condense.machine import best_device
 from condense.pipeline.data import LoadedData
 from condense.pipeline.real_data import real_data
 from condense.pipeline.score import score_set, with_labels
 from condense.recipe import DataRecipe
 from condense.run import Run
-from condense.sets.condensed_set import CondensedSet
+from condense.sets.condensed_set import CondensedSet, Cost
 from condense.sets.hdf5 import read
 
 STEPS = 2000
@@ -137,7 +137,7 @@ class _Comparisons:
         return score_set(condensed, test, truth, rules, fresh, self.run).accuracies
 
 
-def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progress: bool = False) -> dict[str, Any]:
+def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progress: bool = False) -> dict[str, JSON]:
     """Score sets of one data set by DD-Ranking's definitions, best LRS first.
 
     Real images have the labels that the sets' methods were given, wrong ones included. For a set with soft
@@ -173,15 +173,31 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     return {
         "data": everyone[0].source.train.name,
         "protocol": asdict(protocol(options.protocol).for_data(may_flip=may_flip(sets[0], everyone[0].source.train))),
-        "soft_protocol": asdict(SOFT_STORED) if any(entry["labels"] == "soft" for entry in entries) else None,
+        "soft_protocol": asdict(SOFT_STORED) if any(entry.labels == "soft" for entry in entries) else None,
         "repeats": options.repeats,
         "weights": {"lrs": options.lrs_weight, "ars": options.ars_weight},
-        "sets": sorted(entries, key=lambda entry: -entry["scores"]["lrs"]),
+        "sets": [asdict(entry) for entry in sorted(entries, key=lambda entry: -entry.scores.lrs)],
         "seconds": time.perf_counter() - started,
     }
 
 
-def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Comparisons) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Ranked:
+    """What is told of one set; accuracies are fractions."""
+
+    path: str
+    method: str
+    ipc: int
+    uses_true_labels: bool
+    labels: str
+    scores: Ranking
+    accuracy: Mapping[str, JSON]
+    bytes: int
+    compression_ratio: float
+    cost: Cost
+
+
+def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Comparisons) -> _Ranked:
     rules = protocol(bench.options.protocol)
     soft = made.soft_labels is not None and not bench.options.hard_labels
     own = SOFT_STORED if soft else rules
@@ -196,18 +212,18 @@ def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Compariso
         lrs_weight=bench.options.lrs_weight,
         ars_weight=bench.options.ars_weight,
     )
-    return {
-        "path": str(path),
-        "method": made.provenance.method,
-        "ipc": made.ipc,
-        "uses_true_labels": made.uses_true_labels,
-        "labels": own.labels,
-        "scores": asdict(scores),
-        "accuracy": {"real": {"mean": real, "how": how}, **{arm: _fractions(each) for arm, each in found.items()}},
-        "bytes": set_bytes(made),
-        "compression_ratio": compression_ratio(made, given.source.train),
-        "cost": asdict(made.provenance.cost),
-    }
+    return _Ranked(
+        str(path),
+        made.provenance.method,
+        made.ipc,
+        made.uses_true_labels,
+        own.labels,
+        scores,
+        {"real": {"mean": real, "how": how}, **{arm: _fractions(each) for arm, each in found.items()}},
+        set_bytes(made),
+        compression_ratio(made, given.source.train),
+        made.provenance.cost,
+    )
 
 
 def _fractions(found: Summary) -> dict[str, float | None]:

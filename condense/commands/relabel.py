@@ -7,11 +7,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from condense.data import labels_csv
 from condense.errors import UserError
 from condense.evaluate.review_page import write_review_page
+from condense.json_values import JSON
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
 from condense.pipeline.decisions import applied, counted, read_decisions, write_labels
@@ -138,7 +138,7 @@ def _prepare(plan: Plan, out: Path, *, force: bool) -> None:
 
 def apply_decisions(
     request: Request, decisions: Path, *, out: Path | None = None, force: bool = False
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Write the labels of a data set, corrected by the decisions made on its review page.
 
     Args:
@@ -181,7 +181,7 @@ def _refuse_given_labels(plan: Plan, out: Path) -> None:
         raise UserError(f"{out} holds the given labels, which are never overwritten; choose another name.")
 
 
-def dry_run(request: Request, evidence: Evidence) -> dict[str, Any]:
+def dry_run(request: Request, evidence: Evidence) -> dict[str, JSON]:
     """The plan and cost of `relabel_data`, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = relabelling_options(plan)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from condense.json_values import JSON
 from condense.pipeline import cost
 from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.run_folder import RUNS, open_run, run_name
@@ -46,7 +46,7 @@ def train(
         return describe_training(train_plan(plan, run), plan, run_folder)
 
 
-def dry_run(request: Request) -> dict[str, Any]:
+def dry_run(request: Request) -> dict[str, JSON]:
     """The plan and cost of `train`, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = training_options(plan)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from condense.json_values import JSON
 from condense.sets.hdf5 import SCHEMA, read
 
 
-def validate(path: Path) -> dict[str, Any]:
+def validate(path: Path) -> dict[str, JSON]:
     """Check the condensed set at `path`: its schema, shapes, labels and SHA-256.
 
     Returns:

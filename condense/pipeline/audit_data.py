@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from condense.evaluate.audit import NoiseAudit, audit_noise
 from condense.evaluate.audit_report import AuditReport, Doubted, Matrix
 from condense.evaluate.judge import BATCH, targets_of
 from condense.evaluate.neighbours import first_copies, nearest
+from condense.json_values import JSON
 from condense.machine import best_device
 from condense.pipeline.data import LoadedData
 from condense.run import Run
@@ -28,13 +28,13 @@ _MOST_LISTED = 1000
 
 def audit_data(
     given: LoadedData, network: str | None, steps: int, seed: int, run: Run
-) -> tuple[dict[str, Any], AuditReport]:
+) -> tuple[dict[str, JSON], AuditReport]:
     """Findings about training data, and their report. Raises as `out_of_fold`."""
     started = time.perf_counter()
     source, supervision = given.source, given.source.supervision
     train, observed = source.train, supervision.observed
     counts = np.bincount(observed[observed >= 0], minlength=train.num_classes)
-    result: dict[str, Any] = {
+    result: dict[str, JSON] = {
         "kind": "data set",
         "name": train.name,
         "images": len(train),
@@ -79,7 +79,7 @@ def _doubted(source: Source, found: NoiseAudit) -> tuple[str, list[Doubted]]:
     return caption + ("" if truth is None else "; those with a wrong label are framed"), shown
 
 
-def _true_labels(source: Source) -> dict[str, Any] | None:
+def _true_labels(source: Source) -> dict[str, JSON] | None:
     """How often given labels and candidates contain the true class; None without the truth."""
     if source.truth is None:
         return None
@@ -112,7 +112,7 @@ def _in_parts(transition: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return np.rint(10_000 * transition).astype(np.int64)
 
 
-def _told(found: NoiseAudit) -> dict[str, Any]:
+def _told(found: NoiseAudit) -> dict[str, JSON]:
     suspects = np.flatnonzero(found.suspected)
     return {
         "suspected_wrong": len(suspects),

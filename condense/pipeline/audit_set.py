@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from condense.evaluate.audit_report import AuditReport, FramedPictures, Matrix
 from condense.evaluate.ddranking import compression_ratio, set_bytes
 from condense.evaluate.memorisation import AVERAGED_REAL, Memorisation, memorisation
 from condense.evaluate.neighbours import first_copies
+from condense.json_values import JSON
 from condense.machine import best_device
 from condense.pipeline.data import LoadedData
 from condense.pipeline.real_data import real_data, trained_judge
@@ -27,12 +27,12 @@ _SHOWN_PAIRS, _SHOWN_TRIPLES = 24, 18
 
 def audit_set(
     path: Path, condensed: CondensedSet, data: DataRecipe, network: str | None, steps: int, seed: int, run: Run
-) -> tuple[dict[str, Any], AuditReport]:
+) -> tuple[dict[str, JSON], AuditReport]:
     """Findings about a set, and their report. Raises as `real_data` and `train_judge`."""
     started = time.perf_counter()
     given = real_data(condensed, data, seed)
     source = given.source
-    result: dict[str, Any] = {
+    result: dict[str, JSON] = {
         "kind": "condensed set",
         "path": str(path),
         "method": condensed.provenance.method,
@@ -99,7 +99,7 @@ def _known(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
 
 def _judged(
     condensed: CondensedSet, given: LoadedData, network: str, steps: int, seed: int, run: Run
-) -> tuple[dict[str, Any], Agreement]:
+) -> tuple[dict[str, JSON], Agreement]:
     judge = trained_judge(given, network, steps, seed, run)
     seen: Labels = judge.probabilities(condensed.pictures()).argmax(1)
     found = agreement(condensed.labels, seen, condensed.num_classes)
@@ -115,7 +115,7 @@ def _judged(
     }, found
 
 
-def _told(near: Memorisation) -> dict[str, Any]:
+def _told(near: Memorisation) -> dict[str, JSON]:
     return {
         "flagged": near.flagged,
         "copies": int(near.copied.sum()),
@@ -130,7 +130,7 @@ def _told(near: Memorisation) -> dict[str, Any]:
     }
 
 
-def _told_of_averages(near: Memorisation) -> dict[str, Any]:
+def _told_of_averages(near: Memorisation) -> dict[str, JSON]:
     return {
         "flagged": near.flagged_averages,
         "averages": int(near.averaged.sum()),

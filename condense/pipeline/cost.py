@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
@@ -18,6 +17,7 @@ from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
 from condense.generator.training.schedules import cold_steps
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
+from condense.json_values import JSON
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
 from condense.methods._ridge import evaluations_of
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
@@ -27,7 +27,7 @@ from condense.run import Run
 CLASSIFIER_PASSES = 2 * len(DEFAULT_SCHEDULE.sigmas)  # one antithetic pair per noise level
 
 
-def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
+def describe(plan: Plan, *, draws: bool) -> dict[str, JSON]:
     """The resolved recipe, image shape, number of parameters and network evaluations of a plan.
 
     Args:
@@ -57,7 +57,7 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
     return _told(plan, parameters, sum(known) if len(known) == len(costs) else None)
 
 
-def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any]:
+def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, JSON]:
     """As `describe`, for `dmis relabel`: one generator, trained if none is given, evaluated on every training image."""
     network, cost = options.network, 0
     if options.generator is not None:
@@ -70,7 +70,7 @@ def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any
     return _told(plan, num_parameters(network, plan.train), cost)
 
 
-def describe_without_networks(plan: Plan) -> dict[str, Any]:
+def describe_without_networks(plan: Plan) -> dict[str, JSON]:
     """As `describe`, for relabelling without a network; it takes seconds, which are not predicted."""
     return {**_told(plan, None, 0), "minutes": None, "minutes_by_stage": {}, "memory_gib": None}
 
@@ -81,7 +81,7 @@ def _foretold(plan: Plan) -> int | None:
     return None if foretell is None else int(foretell(plan.train, plan.recipe.ipc, plan.options))
 
 
-def _told(plan: Plan, parameters: int | None, evaluations: int | None) -> dict[str, Any]:
+def _told(plan: Plan, parameters: int | None, evaluations: int | None) -> dict[str, JSON]:
     return {
         "recipe": plan.written(),
         "image_shape": list(plan.train.images.images.shape[1:]),

@@ -169,7 +169,7 @@ def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
         if here is None:
             raise UserError(f"The set was made from {asked[0]!r}, which is not found here; give its path with --data.")
         name = here
-    found: dict[str, Any] = {"name": name}
+    found: dict[str, str | Path | None] = {"name": name}
     if data.root is None:
         roots = [Path(str(root)) for root in (notes.get("data_root"), made_from.get("root")) if root is not None]
         found["root"] = next((root for root in roots if root.exists()), None)

@@ -65,13 +65,13 @@ def read_decisions(path: Path, source: Source) -> list[Decision]:
         UserError: the file is damaged, of another format or about other data; or a decision names an unknown image or
             class, or an image that was already decided.
     """
-    found = _parsed(path)
-    _check_identity(found["data"], source, path)
+    data, entries = _parsed(path)
+    _check_identity(data, source, path)
     files = source.files or tuple(map(str, range(len(source.train))))
     numbers = {file: number for number, file in enumerate(files)}
     classes = {name: y for y, name in enumerate(source.train.classes)}
     observed, decided = source.supervision.observed.tolist(), dict[int, Decision]()
-    for place, entry in enumerate(found["decisions"], 1):
+    for place, entry in enumerate(entries, 1):
         one = _decision(entry, numbers, classes, observed, f"{path}, decision {place}")
         if one.image in decided:
             raise UserError(f"{path}, decision {place}: {_quoted(entry['file'])} was already decided; keep one.")
@@ -119,7 +119,8 @@ def counted(decisions: Sequence[Decision]) -> dict[str, JSON]:
     return {kind: counts[kind] for kind in DECISIONS}
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    """What a file says of its data, and the decisions in it, not yet checked."""
     try:
         if not path.is_file():
             raise UserError(f"There is no decisions file {path}; save one on the page that `dmis relabel` wrote.")
@@ -138,7 +139,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         )
     if not isinstance(found.get("data"), dict) or not isinstance(found.get("decisions"), list):
         raise UserError(f"{path} is damaged: it lacks `data` or `decisions`; save it again.")
-    return found
+    return found["data"], found["decisions"]
 
 
 def _check_identity(told: Mapping[str, Any], source: Source, path: Path) -> None:

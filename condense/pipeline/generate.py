@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from condense.data.types import Images, Labels
 from condense.errors import Interrupted, RunFailed, UserError
 from condense.generator.generator_file import FILE
 from condense.generator.model import Generator
-from condense.json_values import whole
+from condense.json_values import JSON, whole
 from condense.machine import best_device
 from condense.pipeline.image_files import writer_of
 from condense.run import Run, Tracker, as_described, interrupt_guard, locked, prepare_folder, prepare_output
@@ -63,7 +62,7 @@ def generate(
     resume: bool = False,
     force: bool = False,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Draw `wanted.count` images of every class and write them, class after class.
 
     Parts lie in a folder beside `out` until all are drawn; each depends only on (seed, class, number), so a

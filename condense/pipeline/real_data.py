@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from condense.classifiers.fit import Epoch
 from condense.evaluate.judge import Judge, train_judge
 from condense.evaluate.score import check_same_kind
+from condense.json_values import JSON
 from condense.machine import best_device
 from condense.pipeline.data import (
     LoadedData,
@@ -36,7 +35,7 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
     before = recorded_data(condensed)
     named = "name" in asked.model_fields_set
     data = asked if named else own_data(condensed, asked)
-    filled: dict[str, Any] = {"image_size": data.image_size or condensed.images.shape[1]}
+    filled: dict[str, JSON] = {"image_size": data.image_size or condensed.images.shape[1]}
     its_own = not named or data.name in (before.get("name"), condensed.provenance.data_name)
     if its_own and not {"noise", "labels"} & asked.model_fields_set:
         filled |= {"noise": before.get("noise", "none")}

@@ -8,7 +8,6 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -197,7 +196,7 @@ def asked(relabelling: Relabelling) -> str:
 def _apply_command(plan: Plan) -> str:
     """The command that applies decisions to the same data."""
     data = plan.recipe.data
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "--root": data.root,
         "--labels": data.labels,
         "--noise": None if data.noise == "none" else data.noise,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -23,6 +22,7 @@ from condense.generator.options import NetworkOptions
 from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps
 from condense.generator.training.trainer import Trainer, default_accelerator
+from condense.json_values import JSON
 from condense.machine import best_device, peak_memory_bytes
 from condense.pipeline.plan import Plan
 from condense.pipeline.stages import LEARNT, Part, Passed, built
@@ -35,7 +35,7 @@ SECONDS = 2.0
 ROWS = 128  # assumed batch size if none is set
 
 
-def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
+def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, JSON]:
     """Predicted time and memory, for `--dry-run`.
 
     Returns:

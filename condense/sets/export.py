@@ -22,6 +22,7 @@ from torch import Tensor
 from condense.errors import UserError
 from condense.files import AnyPath, atomic_path, prepare_folder, prepare_output
 from condense.grid import png
+from condense.json_values import JSON
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.datasheet import NAME as DATASHEET
 from condense.sets.datasheet import datasheet
@@ -148,7 +149,7 @@ def to_ddranking(condensed: CondensedSet, path: Path) -> None:
     "soft_labels" float32 [n, c].
     """
     images, labels = _hard_tensors(condensed)
-    tensors: dict[str, Any] = {"images": images, "labels": labels, "datasheet": datasheet(condensed)}
+    tensors: dict[str, Tensor | str] = {"images": images, "labels": labels, "datasheet": datasheet(condensed)}
     if condensed.soft_labels is not None:
         tensors["soft_labels"] = torch.from_numpy(condensed.soft_labels.copy())
     _save_tensors(tensors, path)
@@ -170,11 +171,11 @@ def to_parquet(condensed: CondensedSet, path: Path) -> None:
     except ImportError as error:
         raise UserError("writing parquet needs the library pyarrow; run: pip install 'dmis[parquet]'") from error
     images = [{"bytes": png(picture), "path": f"{place}.png"} for place, picture in enumerate(condensed.pictures())]
-    features: dict[str, Any] = {
+    features: dict[str, JSON] = {
         "image": {"_type": "Image"},
         "label": {"_type": "ClassLabel", "names": list(condensed.classes)},
     }
-    columns: dict[str, Any] = {"image": images, "label": condensed.labels}
+    columns: dict[str, object] = {"image": images, "label": condensed.labels}
     if condensed.soft_labels is not None:
         columns["soft_labels"] = pyarrow.array(list(condensed.soft_labels), pyarrow.list_(pyarrow.float32()))
         features["soft_labels"] = {"_type": "Sequence", "feature": {"dtype": "float32", "_type": "Value"}}
@@ -232,7 +233,7 @@ def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{label:0{digits}}_{name}".rstrip(" .") for label, name in enumerate(safe))
 
 
-def _description(condensed: CondensedSet, folders: Sequence[str]) -> dict[str, Any]:
+def _description(condensed: CondensedSet, folders: Sequence[str]) -> dict[str, JSON]:
     process = condensed.preprocessing
     return {
         "classes": dict(zip(folders, condensed.classes, strict=True)),
@@ -244,10 +245,10 @@ def _description(condensed: CondensedSet, folders: Sequence[str]) -> dict[str, A
     }
 
 
-def _card_features(condensed: CondensedSet) -> list[dict[str, Any]]:
+def _card_features(condensed: CondensedSet) -> list[dict[str, JSON]]:
     """The columns of `to_parquet` in the form that a dataset card's YAML uses."""
     names = {str(label): name for label, name in enumerate(condensed.classes)}
-    features: list[dict[str, Any]] = [
+    features: list[dict[str, JSON]] = [
         {"name": "image", "dtype": "image"},
         {"name": "label", "dtype": {"class_label": {"names": names}}},
     ]

@@ -7,12 +7,12 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 from condense.grid import png
+from condense.json_values import JSON
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.datasheet import datasheet, licence_of
 
@@ -20,7 +20,7 @@ SHARD = 10_000  # images in one tar file
 SUMS = "SHA256SUMS"
 
 
-def dataset_card(condensed: CondensedSet, file: str, features: list[dict[str, Any]]) -> str:
+def dataset_card(condensed: CondensedSet, file: str, features: list[dict[str, JSON]]) -> str:
     """README.md of a folder on the Hugging Face hub: YAML front matter for `load_dataset`, then the datasheet.
 
     Args:

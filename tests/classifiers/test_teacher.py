@@ -139,7 +139,7 @@ def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path, monkeypatch: 
 def test_a_finished_teacher_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     train = training_set()
     first = teacher_for(train, SHORT, 0, Run(tmp_path))
-    monkeypatch.setattr("condense.classifiers.teaching._train", None)
+    monkeypatch.setattr("condense.classifiers.teaching.fit", None)
     again = teacher_for(train, SHORT, 0, Run(tmp_path))
     elsewhere = teacher_for(train, TeacherOptions(folder=tmp_path), 5, Run(None))
     assert torch.equal(weights(first), weights(again)) and torch.equal(weights(first), weights(elsewhere))

@@ -476,7 +476,7 @@ def test_failed_write_keeps_the_old_file(file: Path, monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("cut")
 
-    monkeypatch.setattr("condense.sets.hdf5._write_attributes", fail)
+    monkeypatch.setattr(CondensedSet, "seal", fail)
     with pytest.raises(RuntimeError, match="cut"):
         write(file, make(ipc=1), force=True)
     assert file.read_bytes() == before
