@@ -26,9 +26,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from condense.errors import UserError, in_short
+from condense.json_values import JSON
 from condense.options import Options
 from condense.rng import MOST_SEEDS
-from condense.tensor_file import JSON
 from condense.text import shortened
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from condense.json_values import number
 from condense.machine import is_worker
 from condense.run import JSON, Run, as_described, check_same_run, interrupt_guard
 
@@ -27,7 +28,7 @@ class Resumable(Protocol):
         """Tensors and JSON from which `restore` continues bit for bit."""
         ...
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         """Continue from `state()`; returns the number of steps finished then."""
         ...
 
@@ -115,7 +116,7 @@ class Loop:
         if found is not None:
             check_same_run(found[1], self._identity, what)
             with as_described(self.run.file(name)):
-                self.done, self._before = kept.restore(*found), float(found[1]["seconds"])
+                self.done, self._before = kept.restore(*found), number(found[1], "seconds")
         return found is not None
 
     def save(self) -> None:

@@ -21,8 +21,9 @@ from condense import tensor_file, watch
 from condense.changes import changes
 from condense.errors import Interrupted, UserError
 from condense.files import AnyPath, atomic_path, atomic_write_text, prepare_folder, prepare_output, sweep, write_error
+from condense.json_values import JSON
 from condense.machine import git_revision, machine, peak_memory_bytes
-from condense.tensor_file import JSON, as_described
+from condense.tensor_file import as_described
 from condense.watch import Tracker
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"Another {what} is at work in {folder}; wait for it, or choose another folder (--run, --out)."
+            f"Another {what} is in progress in {folder}; wait for it, or choose another folder (--run, --out)."
         ) from None
     except NotImplementedError:
         pass
@@ -231,10 +232,10 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str
     """Raise `UserError` unless the meta of a saved file has all of `now`, e.g. seed, options and fingerprints."""
     changed = changes(before, now)
     if changed:
-        raise UserError(f"The {what} is of a run with other {', '.join(changed)}; use the same or start afresh.")
+        raise UserError(f"The {what} belongs to a run with other {', '.join(changed)}; use the same or start afresh.")
 
 
-def pack_optimizer(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_optimizer(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, JSON]]:
     """Split a torch optimiser's `state_dict()` into tensors and JSON for `Run.save`.
 
     Tensors are named "state.INDEX.NAME" and "group.INDEX.NAME"; all else goes into the JSON, named alike.

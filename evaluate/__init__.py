@@ -1,4 +1,4 @@
-"""How condensed sets are judged: protocols, scores, reports. Installed as `condense.evaluate`.
+"""Evaluation of condensed sets: protocols, scores, reports. Installed as `condense.evaluate`.
 
-The package can be called: `condense.evaluate(small, data)` is `condense.front_door.evaluate`.
+The package is callable: `condense.evaluate(small, data)` is `condense.front_door.evaluate`.
 """

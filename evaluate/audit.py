@@ -1,6 +1,6 @@
-"""Label audit: how many labels are right, which classes are taken for which, and what the noise looked like.
+"""Label audit: how many labels are right, which classes are confused, and estimates of the noise.
 
-Functions of labels and probabilities; who gave them (the truth, or a classifier) is the caller's to say.
+All functions take labels and probabilities; their origin (the truth, or a classifier) is known only to the caller.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from condense.data.types import Labels, Mask, Supervision, Truth
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Labels beside those of an authority.
+    """Agreement of labels with those of an authority (the truth, or a classifier).
 
     Attributes:
-        share: of images in [0, 1] whose label is the authority's.
-        confusion: counts [c, c], rows the labels, columns the authority's classes.
+        share: fraction of images, in [0, 1], whose label is the authority's.
+        confusion: counts [c, c], rows are the labels, columns the authority's classes.
     """
 
     share: float
@@ -28,22 +28,24 @@ class Agreement:
 
     @property
     def per_class(self) -> Matrix:
-        """Share of each label's images that the authority calls the same, float64 [c]."""
+        """Fraction of each label's images with the same label by the authority, float64 [c]."""
         return shares(self.confusion).diagonal()
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseAudit:
-    """The noise of given labels as out-of-fold probabilities show it.
+    """The noise in given labels, estimated from out-of-fold probabilities.
+
+    The last four are None without the truth; precision and recall also where they would divide by zero.
 
     Attributes:
-        transition: estimate of T[y, z], the chance that an image of class y is given the label z: [c, c].
-        confident: the class each image confidently has, int64 [n], -1 for none, see `confident_classes`.
-        suspected: bool [n], whose label is confidently another one.
-        injected: counts [c, c] of (true class, given label), None without the truth.
+        transition: estimate of T[y, z], the probability that an image of class y is given the label z: [c, c].
+        confident: confident class of each image, int64 [n], -1 for none, see `confident_classes`.
+        suspected: bool [n], images whose confident class is not their label.
+        injected: counts [c, c] of (true class, given label).
         gap: mean over classes of the total variation between rows of the estimate and of `injected`, in [0, 1].
-        precision: share of suspected labels that are wrong.
-        recall: share of wrong labels that are suspected.
+        precision: fraction of suspected labels that are wrong.
+        recall: fraction of wrong labels that are suspected.
     """
 
     transition: Matrix
@@ -56,7 +58,7 @@ class NoiseAudit:
 
 
 def agreement(labels: Labels, authority: Labels, num_classes: int) -> Agreement:
-    """How far `labels` int64 [n] are those of an authority int64 [n]; images with a -1 in either are left out."""
+    """Agreement of `labels` int64 [n] with an authority's int64 [n]; images with -1 in either are left out."""
     counts = confusion(labels, authority, num_classes)
     return Agreement(float(counts.trace() / max(counts.sum(), 1)), counts)
 
@@ -67,10 +69,10 @@ def matrix_gap(first: Matrix, second: Matrix) -> float:
 
 
 def estimated_transition(confident: Labels, given: Labels, num_classes: int) -> Matrix:
-    """T[y, z], the chance that an image of class y is given the label z, from confident classes: float64 [c, c].
+    """T[y, z], the probability that an image of class y is given the label z, from confident classes: float64 [c, c].
 
-    The confident joint, each given label scaled to its count, then turned so that rows are classes (Northcutt et al.
-    2021, Eq. 3). A class that no image confidently has keeps its labels.
+    The confident joint, with each given label scaled to its count, transposed and normalised by class (Northcutt et al.
+    2021, Eq. 3). For a class that is no image's confident class, T[y, y] = 1.
     """
     counts = np.bincount(given[given >= 0], minlength=num_classes)
     joint = shares(confusion(given, confident, num_classes)) * counts[:, None]  # [z, y]
@@ -83,7 +85,7 @@ def estimated_transition(confident: Labels, given: Labels, num_classes: int) -> 
 def audit_noise(
     probabilities: npt.NDArray[np.floating], supervision: Supervision, truth: Truth | None = None
 ) -> NoiseAudit:
-    """What out-of-fold probabilities [n, c] say of single given labels; judged by the truth where it is known."""
+    """Audit single given labels by out-of-fold probabilities [n, c]; score the audit by the truth where it is known."""
     given, num_classes = supervision.observed, supervision.num_classes
     confident = confident_classes(probabilities, given)
     transition = estimated_transition(confident, given, num_classes)

@@ -1,4 +1,4 @@
-"""The audit's report: one HTML file with the findings, the confusion matrices and the pictures in question."""
+"""The audit's report: one HTML file with the findings, the confusion matrices and the suspected pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from condense.run import JSON
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A confusion matrix to show: counts [c, c] and what its rows and columns are."""
+    """A confusion matrix to show: counts [c, c], with labels of the rows (`down`) and columns (`across`)."""
 
     caption: str
     counts: npt.NDArray[np.int64]
@@ -28,7 +28,7 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class FramedPictures:
-    """FramedPictures to show, uint8 [n, H, W, C], `columns` per row; those `marked` (bool [n]) are framed in red."""
+    """Pictures to show, uint8 [n, H, W, C], `columns` per row; those `marked` (bool [n]) are framed in red."""
 
     caption: str
     images: Images
@@ -38,7 +38,7 @@ class FramedPictures:
 
 @dataclass(frozen=True, eq=False)
 class Doubted:
-    """An image uint8 [H, W, C] whose label is doubted: where it lies, its label, its class as judged.
+    """An image uint8 [H, W, C] with a doubted label: its file, its given label and the judge's class.
 
     `marked`: whether its label is known to be wrong.
     """
@@ -52,15 +52,15 @@ class Doubted:
 
 @dataclass(frozen=True, eq=False)
 class AuditReport:
-    """What the report holds.
+    """Contents of the report.
 
     Attributes:
-        title: its heading.
+        title: heading.
         classes: c class names.
-        result: what the command answers; lists in it are left out, they are in the pictures.
+        result: the command's result; lists in it are left out, since the pictures show them.
         matrices: confusion matrices, in order.
         pictures: rows of pictures, in order.
-        doubted: images whose label is doubted, and what to call them.
+        doubted: a caption, and the images whose label is doubted.
     """
 
     title: str
@@ -72,7 +72,7 @@ class AuditReport:
 
 
 def write_audit_report(path: Path, report: AuditReport) -> None:
-    """Write `report` as one HTML file that refers to nothing outside itself; raises as `atomic_path`."""
+    """Write `report` as one self-contained HTML file; raises as `atomic_path`."""
     atomic_write_text(path, render_audit_report(report))
 
 
@@ -101,7 +101,7 @@ def render_audit_report(report: AuditReport) -> str:
 
 
 def _facts(values: Mapping[str, JSON], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and values in words, nested ones as "memorisation: copies"."""
+    """Names and values as text; nested names are joined, as in "memorisation: copies"."""
     for name, value in values.items():
         words = prefix + name.replace("_", " ")
         match value:

@@ -1,4 +1,4 @@
-"""The average of two training images that an image is nearest to, searched among the pairs of its neighbours."""
+"""The average of two training images nearest to a given image, searched among the pairs of its neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from condense.data.types import Labels
 from condense.evaluate.neighbours import Array, Distances, rows
 
-_ELEMENTS = 8_000_000  # float32 numbers that a block takes at once: 32 MB
+_ELEMENTS = 8_000_000  # float32 numbers per block: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Averages:
 
     Attributes:
         distance: float64 [n], Euclidean.
-        pair: int64 [n, 2], which rows a and b are, a the one with the larger weight.
+        pair: int64 [n, 2], indices of a and b, where a has the larger weight.
         weight: float64 [n], w in [0.5, 1].
     """
 
@@ -33,13 +33,13 @@ def nearest_average(queries: Array, base: Array, neighbours: Labels, *, device: 
     """The average nearest to each query among all pairs of its neighbours, with the best weight of each pair.
 
     With u = a - q and v = b - q the squared distance ||w u + (1 - w) v||^2 is least at
-    w = <v, v - u> / ||u - v||^2, clipped to [0, 1]; all pairs of k neighbours need their k x k inner products alone.
-    Pairs are compared in float32, the distance returned is computed from differences in float64.
+    w = <v, v - u> / ||u - v||^2, clipped to [0, 1]; all pairs of k neighbours need only their k x k inner products.
+    Pairs are compared in float32, the returned distance is computed from differences in float64.
 
     Args:
         queries: [m, ...], flattened to rows, on the same scale as `base`.
         base: [n, ...]; may be memory-mapped.
-        neighbours: int64 [m, k], k >= 2, rows of `base` to be paired for each query, different ones.
+        neighbours: int64 [m, k], k >= 2, distinct rows of `base` to be paired for each query.
         device: where to compute.
     """
     k, d = neighbours.shape[1], int(np.prod(base.shape[1:]))

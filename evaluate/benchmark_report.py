@@ -1,4 +1,4 @@
-"""A benchmark's report: one HTML file with everything inside, and its table as Markdown and LaTeX."""
+"""A benchmark's report: one self-contained HTML file, and its table as Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class SetPictures:
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Where labels went: counts int [c, c], rows true classes, columns given or recovered labels.
+    """Confusion of labels: counts int [c, c], rows are true classes, columns given or recovered labels.
 
-    `given` is None where images have no single label.
+    `given` is None if the images have no single label.
     """
 
     setting: str
@@ -58,16 +58,16 @@ class Confusion:
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkReport:
-    """What the report shows.
+    """Contents of the report.
 
     Attributes:
         title: heading.
         settings: (name, value) pairs, as text.
         results: all cells, in the order of the recipe.
         pictures: one set of each method and setting.
-        confusions: of generators and of those who repaired labels.
+        confusions: confusions of generators and labellers.
         recipe: the benchmark's recipe as YAML.
-        commands: shell commands that make the same again.
+        commands: shell commands that reproduce the benchmark.
     """
 
     title: str
@@ -80,7 +80,7 @@ class BenchmarkReport:
 
 
 def write_benchmark_report(folder: Path, report: BenchmarkReport) -> None:
-    """Write report.html, report.md and table.tex into `folder`, each in one step; raises as `atomic_path`."""
+    """Write report.html, report.md and table.tex into `folder`, each atomically; raises as `atomic_path`."""
     table, classifiers, samples = _tables(report)
     atomic_write_text(folder / HTML, render_benchmark_report(report))
     failures = [(result.cell, result.error) for result in report.results if result.status == "failed"]
@@ -120,7 +120,7 @@ def render_benchmark_report(report: BenchmarkReport) -> str:
 
 
 def _tables(report: BenchmarkReport) -> tuple[list[Entry], list[Entry], list[SampleEntry]]:
-    """Sets, classifiers and samples."""
+    """Table entries of sets, classifiers and samples."""
     return entries(report.results), entries(report.results, "weak-supervision"), sample_entries(report.results)
 
 
@@ -131,7 +131,7 @@ def _part(
     samples: Sequence[SampleEntry],
     report: BenchmarkReport,
 ) -> dict[str, object]:
-    """What the template needs for one setting."""
+    """Template values for one setting."""
     of_setting = [entry for entry in table if entry.setting == setting]
     return {
         "setting": setting,
@@ -152,7 +152,7 @@ def _part(
 
 
 def _table(judged: str, own: Sequence[Entry]) -> dict[str, object]:
-    """What the template needs for the methods of a setting that are judged alike."""
+    """Template values for the methods of a setting that are scored alike."""
     ipcs = sorted({entry.ipc for entry in own if entry.ipc is not None})
     return {
         "judged": judged,
@@ -175,7 +175,7 @@ def _table(judged: str, own: Sequence[Entry]) -> dict[str, object]:
 
 
 def _classifiers(own: Sequence[Entry]) -> dict[str, object]:
-    """What the template needs for the classifiers of a setting; nothing without any."""
+    """Template values for the classifiers of a setting; empty without any."""
     if not own:
         return {}
     return {
@@ -188,7 +188,7 @@ def _classifiers(own: Sequence[Entry]) -> dict[str, object]:
 
 
 def _samples(own: Sequence[SampleEntry]) -> dict[str, object]:
-    """What the template needs for the generators' samples of a setting; nothing without any."""
+    """Template values for the generators' samples of a setting; empty without any."""
     if not own:
         return {}
     methods = _unique(entry.method for entry in own)
@@ -203,7 +203,7 @@ def _samples(own: Sequence[SampleEntry]) -> dict[str, object]:
 
 
 def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
-    """Accuracy against images per class and build minutes, as (what it shows, data URI); none without results."""
+    """Plots of accuracy against images per class and build minutes, as (title, data URI); empty without results."""
     done = [entry for entry in own if entry.summary is not None]
     if not done:
         return []
@@ -217,7 +217,7 @@ def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
 
 
 def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:
-    """One line per method; the intervals of two sets would hide everything else."""
+    """One line per method; intervals over only two sets are left out, since they would dwarf everything else."""
     lines = []
     for label in _unique(entry.label for entry in done):
         own = [entry for entry in done if entry.label == label]
@@ -235,7 +235,7 @@ def _place(entry: Entry, across: str) -> float:
 
 
 def _learners(results: Sequence[Result]) -> list[dict[str, object]]:
-    """Of each method that learns labels: mean share recovered, accuracy as a classifier, and what a paper printed."""
+    """For each method that learns labels: mean fraction recovered, accuracy as a classifier, and the published one."""
     rows: list[dict[str, object]] = []
     for label in _unique(result.label for result in results if result.labels_recovered is not None):
         own = [result for result in results if result.label == label and result.labels_recovered is not None]

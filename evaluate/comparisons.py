@@ -1,13 +1,13 @@
-"""The methods of one column against each other, their seeds as pairs.
+"""Comparisons of the methods of one column with each other, paired by seed.
 
-A column holds methods judged alike: one setting, size, protocol, network, kind of labels and packing. A seed decides
-the noise in the labels, and sets of one seed share it: what is compared is the difference on each seed.
+A column holds methods scored alike: one setting, size, protocol, network, kind of labels and packing. The seed
+determines the label noise, which sets of one seed share, so the difference is taken on each seed.
 
 The best method of a column is chosen by the same accuracies it is then compared with, so a test that takes it as fixed
 calls some of 13 equal methods worse in 10 to 15 % of experiments. The studentised range allows for the choice. Hsu's
-multiple comparisons with the best (1984) would star more methods, but with intervals that say "not above the best of
-the others", which is true of equal methods too; a star here says "below". The range takes the methods as equally
-variable; a method far more so than the others could be starred too easily, and therefore its own pairs must agree.
+multiple comparisons with the best (1984) would star more methods, but its intervals state "not above the best of the
+others", which is true of equal methods too; a star here means "below". The range assumes equal variances of the
+methods; a method with a much larger one could be starred too easily, so its own pairs must agree.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from condense.evaluate.stats import (
 )
 
 LEVEL = 0.05
-FEWEST_SEEDS = 3  # for a verdict: two equal differences, which chance may bring, would make the t test sure
+FEWEST_SEEDS = 3  # for a verdict: with two seeds, differences that are equal by chance would give p = 0 in the t test
 
-BySeed = Mapping[str, Mapping[int, float]]  # of each method the mean accuracy of its set, by seed
+BySeed = Mapping[str, Mapping[int, float]]  # for each method, the mean accuracy of its set by seed
 NOTE = (
     "* lower than the highest of its column: simultaneous 95 % intervals for all differences of the column (Tukey's "
-    "studentised range, the seeds as blocks), so that with equal methods any star appears in at most 5 % of "
-    "experiments; and the method's own paired t test agrees. What bears no mark is not shown to differ."
+    "studentised range, seeds as blocks), so that with equal methods any star appears in at most 5 % of "
+    "experiments; and the method's own paired t test agrees. Methods without a star are not shown to differ."
 )
 
 
 @dataclass(frozen=True)
 class Against:
-    """A method against the best one of its column.
+    """Comparison of a method with the best one of its column.
 
     Attributes:
-        paired: the method - the best one, over the seeds both have.
-        residual: what varies in the column's methods beside method and seed.
+        paired: differences (method minus best) over the seeds both have.
+        residual: residual variation in the column after effects of method and seed.
     """
 
     paired: Paired
@@ -50,12 +50,12 @@ class Against:
 
     @property
     def half_width(self) -> float:
-        """Of the simultaneous 95 % interval of the difference."""
+        """Half width of the simultaneous 95 % interval of the difference, in the unit of the scores."""
         return half_width_of_range(self.paired.num_pairs, self.residual)
 
     @property
     def p(self) -> float:
-        """That the difference is none: the larger p-value of the studentised range and of the pair's own t test."""
+        """p-value of no difference: the larger of the studentised range's and the pair's own t test's."""
         return max(p_of_range(self.paired.difference, self.paired.num_pairs, self.residual), self.paired.p_t)
 
     @property
@@ -65,13 +65,13 @@ class Against:
 
 
 def every_pair(scores: BySeed) -> list[tuple[str, str, Paired]]:
-    """Each two methods with at least two seeds in common, once, in their order; p-values are not corrected."""
+    """All pairs of methods with at least two seeds in common, in order; p-values are not corrected."""
     found = ((a, b, _paired(scores[a], scores[b], 2)) for a, b in itertools.combinations(scores, 2))
     return [(a, b, paired) for a, b, paired in found if paired is not None]
 
 
 def against(scores: BySeed, best: str) -> dict[str, Against]:
-    """Every other method with at least three seeds in common with the best one."""
+    """Compare every other method with `best`, if they have at least three seeds in common."""
     found = {name: _paired(own, scores[best], FEWEST_SEEDS) for name, own in scores.items() if name != best}
     tested = {name: paired for name, paired in found.items() if paired is not None}
     residual = residual_of({name: scores[name] for name in (best, *tested)})

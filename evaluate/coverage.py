@@ -1,4 +1,4 @@
-"""How much of the real images a condensed set covers, class by class, in pixels."""
+"""Coverage of the real images by a condensed set, per class, in pixel space."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NEIGHBOURS, PER_CLASS = 5, 100
 def pixel_coverage(condensed: CondensedSet, test: ImageData, truth: Truth) -> float | None:
     """Coverage of the first 100 test images of each class by the set's images of it, mean over classes, in [0, 1].
 
-    A real image counts as covered where an image of the set is nearer than its 5th nearest real neighbour of the class.
-    In pixels, so that no trained network has a say: it compares sets of one table, and tells nothing of meaning.
-    Source: Naeem et al. (2020), https://arxiv.org/abs/2002.09797.
+    A real image is covered if an image of the set is nearer than its 5th nearest real neighbour of the class.
+    Distances are in pixels, so they depend on no trained network; they suit comparisons within one table but do not
+    measure semantic similarity. Source: Naeem et al. (2020), https://arxiv.org/abs/2002.09797.
 
     Returns:
-        None where a class has fewer than 6 test images.
+        The coverage, or None if a class has fewer than 6 test images.
     """
     made = condensed.unit_images().reshape(len(condensed), -1)
     shares = []

@@ -1,8 +1,8 @@
-"""DD-Ranking's scores and the size of a set: what an accuracy hides.
+"""DD-Ranking's scores and the size of a set, which complement its accuracy.
 
-Accuracies here are fractions in [0, 1]. The release of DD-Ranking (v0.2.0) hands percent to the exponential of LRS and
-ARS, so its numbers leave [0, 1] and cannot be compared with these; a set that recovers everything and gains nothing
-scores 0.269 here, as its paper means it.
+Accuracies here are fractions in [0, 1]. The release of DD-Ranking (v0.2.0) passes percent to the exponential of LRS and
+ARS, so its numbers leave [0, 1] and cannot be compared with these; a set with HLR = IOR = 0 has LRS 0.269 here, as the
+paper intends.
 Source: DD-Ranking, https://github.com/NUS-HPC-AI-Lab/DD-Ranking.
 """
 
@@ -24,11 +24,11 @@ def hard_label_recovery(real: float, condensed: float) -> float:
     """HLR = accuracy after training on all real data - accuracy on the set, both with hard labels; less is better.
 
     Args:
-        real: fraction in [0, 1].
-        condensed: fraction in [0, 1], the same network and number of classes.
+        real: accuracy in [0, 1].
+        condensed: accuracy in [0, 1] of the same network and number of classes.
 
     Raises:
-        UserError: an accuracy is no fraction.
+        UserError: an accuracy lies outside [0, 1].
     """
     _check_fractions(real, condensed)
     return real - condensed
@@ -38,11 +38,11 @@ def improvement_over_random(condensed: float, random: float) -> float:
     """IOR = accuracy of the set with its own kind of labels - of random real images under the same protocol.
 
     Args:
-        condensed: fraction in [0, 1].
-        random: fraction in [0, 1], as many images.
+        condensed: accuracy in [0, 1].
+        random: accuracy in [0, 1] with as many images.
 
     Raises:
-        UserError: an accuracy is no fraction.
+        UserError: an accuracy lies outside [0, 1].
     """
     _check_fractions(condensed, random)
     return condensed - random
@@ -80,12 +80,12 @@ def augmentation_robust_score(augmented: float, plain: float, weight: float = 0.
 
 @dataclass(frozen=True)
 class Arms:
-    """Test accuracies as fractions in [0, 1], all of one kind of network each time.
+    """Test accuracies in [0, 1], all of the same network architecture.
 
     Attributes:
         real: after training on all real images, hard labels.
         hard: after training on the set, hard labels.
-        own: the same with the set's own kind of labels.
+        own: after training on the set with its own kind of labels.
         random: after training on as many random real images with labels of that kind.
         own_plain: as `own`, without augmentation.
         random_plain: as `random`, without augmentation.
@@ -124,15 +124,15 @@ def ranking(arms: Arms, *, lrs_weight: float = 0.5, ars_weight: float = 0.5) -> 
 
 
 def set_bytes(condensed: CondensedSet) -> int:
-    """Bytes, uncompressed, of all that training on the set needs: images, labels, soft labels, weights.
+    """Uncompressed bytes of everything needed to train on the set: images, labels, soft labels, weights.
 
-    `source_index` is a record and not counted; neither is a ZCA matrix, which follows from the training data.
+    Neither `source_index`, which is a record, nor a ZCA matrix, which follows from the training data, is counted.
     """
     return sum(array.nbytes for name, array in condensed.arrays() if name != "source_index")
 
 
 def training_bytes(condensed: CondensedSet, labels: Literal["hard", "soft", "online"]) -> int:
-    """Bytes, uncompressed, of what training on such labels needs of a set; an online teacher's network is counted."""
+    """Uncompressed bytes of the set that training with such labels needs, an online teacher's network included."""
     unused = {"source_index", *(() if labels == "soft" else ("soft_labels",))}
     arrays = sum(array.nbytes for name, array in condensed.arrays() if name not in unused)
     teacher = condensed.provenance.notes.get("online_teacher") if labels == "online" else None
@@ -141,7 +141,7 @@ def training_bytes(condensed: CondensedSet, labels: Literal["hard", "soft", "onl
 
 
 def compression_ratio(condensed: CondensedSet, train: ImageData) -> float:
-    """Bytes of the training images and their labels for each byte of the set, see `set_bytes`."""
+    """Bytes of the training images and their labels, divided by those of the set, see `set_bytes`."""
     return (train.images.nbytes + _BYTES_A_LABEL * len(train)) / set_bytes(condensed)
 
 
@@ -152,7 +152,7 @@ def _normalised(exponent: float) -> float:
 def _check_fractions(*accuracies: float) -> None:
     for accuracy in accuracies:
         if not 0 <= accuracy <= 1:
-            raise UserError(f"the accuracy {accuracy:g} is no fraction in [0, 1]; divide percent by 100.")
+            raise UserError(f"the accuracy {accuracy:g} is not a fraction in [0, 1]; divide percent by 100.")
 
 
 def _check_weight(weight: float) -> None:

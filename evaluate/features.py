@@ -1,14 +1,14 @@
-"""Feature spaces: what turns pictures into the vectors that generation metrics compare.
+"""Feature spaces: networks that turn pictures into the vectors that generation metrics compare.
 
 | name       | network                                             | weights                                     |
 |------------|-----------------------------------------------------|---------------------------------------------|
-| convnet    | ConvNet-3, the features its last layer sees         | trained on the data itself, see `judge`     |
-| efflite0   | EfficientNet-Lite0, 1280 pooled features            | ImageNet; ship in a package ([features])    |
-| inception  | Inception-v3 of the original FID, 2048 features     | a file that the user has ([fid])            |
+| convnet    | ConvNet-3, input of its last layer                  | trained on the data itself, see `judge`     |
+| efflite0   | EfficientNet-Lite0, 1280 pooled features            | ImageNet; from a package ([features])       |
+| inception  | Inception-v3 of the original FID, 2048 features     | a file that the user supplies ([fid])       |
 
-Numbers of different spaces, or of other numbers of images, cannot be compared, so every result carries both in its
-name, see `metric_name`; "FID", "KID" and "IS" without them are kept for Inception with the original weights and
-50,000 images on either side.
+Values from different spaces or different numbers of images cannot be compared, so the name of every result contains
+both, see `metric_name`; plain "FID", "KID" and "IS" are reserved for Inception with the original weights and 50,000
+images on either side.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float32]
 
 NAMES = ("convnet", "efflite0", "inception")
 FULL = 50_000  # images on either side, as in the papers that report FID
-ORIGINAL_INCEPTION = "6726825d"  # SHA-256 of the converted TensorFlow weights of 2015-12-05 begins so
+ORIGINAL_INCEPTION = "6726825d"  # beginning of the SHA-256 of the converted TensorFlow weights of 2015-12-05
 
 _IMAGE_SIDE = 224
 _MEAN, _STD = 127 / 255, 128 / 255  # Google's lite models see (x - 127) / 128
@@ -50,10 +50,10 @@ class FeatureSpace:
     """A network that embeds pictures.
 
     Attributes:
-        name: e.g. "convnet"; stands in the names of results.
-        description: which network, with which weights.
-        embed: pixels float32 [B, C, H, W] in [0, 1] to features [B, F] and logits [B, c'].
-        device: where `embed` expects them.
+        name: e.g. "convnet"; used in the names of results.
+        description: the network and its weights, in words.
+        embed: maps pixels float32 [B, C, H, W] in [0, 1] to features [B, F] and logits [B, c'].
+        device: where `embed` expects the pixels.
         original: whether this is the network of the true FID.
     """
 
@@ -77,17 +77,17 @@ class FeatureSpace:
 
 
 def metric_name(metric: str, space: FeatureSpace, generated: int, real: int) -> str:
-    """What a result is called: "FID" for the true one, else e.g. "FD (convnet, 1000 vs 1297)".
+    """The name of a result: "FID" for the original one, else e.g. "FD (convnet, 1000 vs 1297)".
 
-    FD, KD and IS become FID, KID and IS, and other metrics keep their plain name, with the original weights of
-    Inception and 50,000 images on either side. Otherwise space and numbers of images are told, and the Inception score
-    of another classifier is the class score, CS.
+    With the original weights of Inception and 50,000 images on either side, FD and KD become FID and KID, and other
+    metrics keep their plain name. Otherwise the name includes the space and the numbers of images, and the Inception
+    score of another classifier is called class score, CS.
 
     Args:
-        metric: a name that `quality` gives: "FD", "CW-KD", "Density k=5", "IS", …
-        space: whose features were compared.
-        generated: images judged, of all classes.
-        real: images compared with, of all classes.
+        metric: a name returned by `quality`: "FD", "CW-KD", "Density k=5", "IS", …
+        space: the space whose features were compared.
+        generated: number of generated images, of all classes.
+        real: number of real images, of all classes.
     """
     if space.original and (generated, real) == (FULL, FULL):
         return metric.replace("FD", "FID").replace("KD", "KID")
@@ -101,13 +101,13 @@ def convnet(judge: Judge) -> FeatureSpace:
 
 
 def efflite0(device: torch.device | str = "cpu") -> FeatureSpace:
-    """EfficientNet-Lite0 trained on ImageNet (Tan & Le 2019, https://arxiv.org/abs/1905.11946), without network access.
+    """EfficientNet-Lite0 trained on ImageNet (Tan & Le 2019, https://arxiv.org/abs/1905.11946); works offline.
 
-    Pictures are resized to 224x224 (bicubic, antialiased), grey ones repeated in three channels. The weights in the
-    package name the layers of another implementation in the order of timm's, with the same shapes.
+    Pictures are resized to 224x224 (bicubic, antialiased), grey ones repeated in three channels. The package's weights
+    have the layer names of another implementation, but timm's order and shapes.
 
     Raises:
-        UserError: the packages are not installed, or their layers do not fit.
+        UserError: the packages are not installed, or the weights do not fit timm's layers.
     """
     try:
         import timm
@@ -122,7 +122,7 @@ def efflite0(device: torch.device | str = "cpu") -> FeatureSpace:
     if [value.shape for value in weights.values()] != [value.shape for value in wanted.values()]:
         raise UserError(f"The weights of efflite0 do not fit timm {timm.__version__}; install timm 1.0.")
     model.load_state_dict(dict(zip(wanted, weights.values(), strict=True)))
-    # channels_last: 4.5 times as quick in float32 on a CPU
+    # channels_last: 4.5 times as fast in float32 on a CPU
     model.eval().to(device).to(memory_format=torch.channels_last)
 
     def embed(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,14 +137,14 @@ def efflite0(device: torch.device | str = "cpu") -> FeatureSpace:
 
 
 def inception(weights: Path, device: torch.device | str = "cpu") -> FeatureSpace:
-    """The Inception-v3 of the FID (Heusel et al. 2017), as torch-fidelity has it, with weights from a file.
+    """The Inception-v3 of the FID (Heusel et al. 2017), as implemented by torch-fidelity, with weights from a file.
 
-    Only with the original weights may results be called FID; any others are named by their SHA-256. The file is read
+    Results may be called FID only with the original weights; other weights are named by their SHA-256. The file is read
     with `weights_only`, so it cannot run code; torch-fidelity, which would unpickle anything, is given a rewritten
     copy.
 
     Raises:
-        UserError: the file or the package is missing, or the file holds no such weights.
+        UserError: the file or the package is missing, or the file does not hold such weights.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -160,7 +160,9 @@ def inception(weights: Path, device: torch.device | str = "cpu") -> FeatureSpace
             layers = ["2048", "logits_unbiased"]
             model = FeatureExtractorInceptionV3("inception", layers, feature_extractor_weights_path=str(copy))
         except (RuntimeError, AttributeError, TypeError) as error:
-            raise UserError(f"{weights} holds no weights of torch-fidelity's Inception-v3; {_INCEPTION}.") from error
+            raise UserError(
+                f"{weights} does not hold weights of torch-fidelity's Inception-v3; {_INCEPTION}."
+            ) from error
     model = model.to(device)
 
     def embed(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +175,7 @@ def inception(weights: Path, device: torch.device | str = "cpu") -> FeatureSpace
 
 
 def _read_weights(path: Path, remedy: str) -> tuple[str, Any]:
-    """SHA-256 (hex) of the file and what it holds; a `UserError` ends with the remedy."""
+    """SHA-256 (hex) and contents of the file; the message of a `UserError` ends with `remedy`."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         return digest, torch_file.load(path)
@@ -181,8 +183,8 @@ def _read_weights(path: Path, remedy: str) -> tuple[str, Any]:
         raise UserError(f"The weights {path} cannot be read ({error.strerror}); {remedy}.") from error
     except UserError:
         raise
-    except Exception as error:  # torch.load raises many kinds for what is no checkpoint
-        raise UserError(f"{path} is no file of tensors that can be read safely; {remedy}.") from error
+    except Exception as error:  # torch.load raises many kinds of errors for files that are not checkpoints
+        raise UserError(f"{path} is not a file of tensors that can be read safely; {remedy}.") from error
 
 
 def _coloured(pixels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Figures of reports, as data URIs that fit inside one HTML file: picture rows, accuracy bars, confusion."""
+"""Figures for reports, as data URIs embedded in the HTML: rows of pictures, accuracy bars and lines, confusion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INK = "#1c2430"
 QUIET = "#667085"
 FONT = "DejaVu Sans"  # comes with matplotlib
 RED = (214, 40, 40)
-# One colour a method throughout a report; methods not named here take the others in turn.
+# One colour per method throughout a report; methods not listed here take the others in turn.
 COLOURS = {
     "random": "#98a2b3",
     "herding": "#667085",
@@ -57,7 +57,7 @@ def png_data_uri(image: Images) -> str:
 
 
 def figure_data_uri(figure: Figure) -> str:
-    """A matplotlib figure as "data:image/png;base64,…", sharp on screens of double density."""
+    """A matplotlib figure as "data:image/png;base64,…", at 200 dpi for high-density screens."""
     _suit_fonts(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
@@ -65,7 +65,7 @@ def figure_data_uri(figure: Figure) -> str:
 
 
 def _suit_fonts(figure: Figure) -> None:
-    """Give every text a font that has its characters; where none is installed, number the ticks and leave boxes out."""
+    """Give every text a font with its characters; if none is installed, number the ticks and draw "·" for the rest."""
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             texts = [label.get_text() for label in axis.get_ticklabels()]
@@ -81,14 +81,14 @@ def _suit_fonts(figure: Figure) -> None:
 
 
 def _undrawable(text: str) -> frozenset[str]:
-    """The characters of a text that no installed font has."""
+    """The characters of a text that are in no installed font."""
     lacking = frozenset(text) - _characters(FONT) - {"\n"}
     return lacking.difference(*(_characters(name) for name in _fonts_for(lacking)))
 
 
 @cache
 def _fonts_for(characters: frozenset[str]) -> tuple[str, ...]:
-    """Installed fonts that together have as many of the characters as there are, few and in a fixed order."""
+    """A few installed fonts that together cover as many of the characters as possible, chosen greedily."""
     chosen: list[str] = []
     left = characters
     names = sorted({font.name for font in fontManager.ttflist if "Last Resort" not in font.name}) if left else []
@@ -113,12 +113,12 @@ def _data_uri(content: bytes) -> str:
 
 
 def picture_rows(images: Images, columns: int, wrong: Mask | None = None) -> Images:
-    """Pictures side by side, enlarged by whole factors to at least 48 pixels, the wrong ones framed in red.
+    """Pictures side by side, enlarged by an integer factor to at least 48 pixels, the wrong ones framed in red.
 
     Args:
         images: uint8 [n, H, W, 1 or 3].
         columns: pictures per row.
-        wrong: bool [n], or None where nothing is to be marked.
+        wrong: bool [n], pictures to frame; None for none.
 
     Returns:
         uint8 [h, w, 3].
@@ -141,7 +141,7 @@ def colours(names: Sequence[str]) -> list[str]:
 
 
 def accuracy_bars(bars: Mapping[str, tuple[float, float | None]]) -> Figure:
-    """Horizontal bars of accuracies in percent, first on top, with 95 % intervals where there are any.
+    """Horizontal bars of accuracies in percent, first on top, with 95 % intervals where given.
 
     Args:
         bars: name to (mean, half width of the interval or None), in percent.
@@ -177,8 +177,8 @@ class Line:
     """Accuracies of one method in a plot.
 
     Attributes:
-        label: in the legend.
-        method: decides the colour.
+        label: text in the legend.
+        method: name that determines the colour.
         dashed: whether the line is dashed, e.g. for repaired labels.
         points: (x, mean, half width of the 95 % interval or None), accuracies in percent.
     """
@@ -190,12 +190,12 @@ class Line:
 
 
 def accuracy_lines(lines: Sequence[Line], across: str, ticks: Sequence[int] = ()) -> Figure:
-    """Accuracies in percent over a logarithmic axis, with 95 % intervals where there are any.
+    """Accuracies in percent over a logarithmic axis, with 95 % intervals where given.
 
     Args:
         lines: one per method, drawn from left to right.
-        across: what the axis is, e.g. "images per class".
-        ticks: where it is marked; at powers of ten when empty.
+        across: label of the x axis, e.g. "images per class".
+        ticks: positions of its ticks; powers of ten when empty.
     """
     rows = -(-len(lines) // 3)
     figure = Figure(figsize=(5.2, 3.6 + 0.22 * rows), layout="constrained")
@@ -218,7 +218,7 @@ def accuracy_lines(lines: Sequence[Line], across: str, ticks: Sequence[int] = ()
             capsize=2,
         )
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, 0), min(high, 100))  # of few seeds an interval may reach far
+    axes.set_ylim(max(low, 0), min(high, 100))  # an interval over few seeds can exceed this range
     axes.set_xscale("log")
     if ticks:
         axes.set_xticks(ticks, list(map(str, ticks)))
@@ -243,8 +243,8 @@ def confusion(
     Args:
         counts: [c, c], rows are true classes.
         classes: c names.
-        across: what the columns are, e.g. "given label".
-        down: what the rows are.
+        across: label of the columns, e.g. "given label".
+        down: label of the rows.
     """
     totals = counts.sum(axis=1, keepdims=True)
     percent = 100 * counts / np.maximum(totals, 1)

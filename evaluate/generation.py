@@ -1,6 +1,6 @@
 """Generation metrics as functions of features: Fréchet and kernel distance, Inception score, Density, Coverage.
 
-All compute in float64. Whose features they are is not known here (see `features`); `quality` puts the pieces together.
+All compute in float64, on features of any origin (see `features`); `quality` combines them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def frechet_distance(real: Features, generated: Features) -> float:
     """||μ₁ - μ₂||² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½), the squared Fréchet distance of two Gaussians.
 
     With centred features A and B divided by √(n - 1), Σ₁ = AᵀA and Σ₂ = BᵀB, so the trace of (Σ₁Σ₂)^½ is the sum of
-    the singular values of A Bᵀ. That is exact also where there are fewer images than features.
+    the singular values of A Bᵀ. This is exact even with fewer images than features.
     Source: Dowson & Landau (1982); Heusel et al. (2017), Eq. 6, https://arxiv.org/abs/1706.08500.
 
     Args:
@@ -29,17 +29,17 @@ def frechet_distance(real: Features, generated: Features) -> float:
         generated: [m, F].
 
     Raises:
-        UserError: either holds fewer than two images.
+        UserError: either has fewer than two images.
     """
     _check_two(real, generated)
     (mean_1, a), (mean_2, b) = _root_covariance(real), _root_covariance(generated)
     common = float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
     distance = float(((mean_1 - mean_2) ** 2).sum()) + float((a**2).sum() + (b**2).sum()) - 2 * common
-    return max(distance, 0.0)  # rounding of equal samples
+    return max(distance, 0.0)  # rounding can make it negative for equal samples
 
 
 def _root_covariance(features: Features) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean [F] and a matrix R [min(n, F), F] with RᵀR the covariance (n - 1 below)."""
+    """Mean [F] and a matrix R [min(n, F), F] with RᵀR the covariance (denominator n - 1)."""
     x = features.astype(np.float64)
     mean = x.mean(0)
     centred = (x - mean) / np.sqrt(len(x) - 1)
@@ -48,9 +48,9 @@ def _root_covariance(features: Features) -> tuple[npt.NDArray[np.float64], npt.N
 
 
 def kernel_distance(real: Features, generated: Features, *, device: torch.device | str = "cpu") -> float:
-    """Unbiased MMD² with the kernel k(x, y) = (x·y / F + 1)³; may be a little below 0.
+    """Unbiased MMD² with the kernel k(x, y) = (x·y / F + 1)³; can be slightly negative.
 
-    Over all pairs at once rather than over random subsets, so nothing is drawn and sizes may differ.
+    Computed over all pairs rather than random subsets, so it is deterministic and the sizes may differ.
     Source: Bińkowski et al. (2018), Eq. 4, https://arxiv.org/abs/1801.01401.
 
     Args:
@@ -59,7 +59,7 @@ def kernel_distance(real: Features, generated: Features, *, device: torch.device
         device: where to compute.
 
     Raises:
-        UserError: either holds fewer than two images.
+        UserError: either has fewer than two images.
     """
     _check_two(real, generated)
     n, m = len(real), len(generated)
@@ -81,9 +81,9 @@ def _kernel_diagonal(x: Features) -> float:
 
 
 def inception_score(logits: Features) -> float:
-    """exp(mean KL(p(y|x) ‖ p(y))) of a classifier's logits [n, c], in [1, c]; over all images at once.
+    """exp(mean KL(p(y|x) ‖ p(y))) of a classifier's logits [n, c], in [1, c]; computed over all images together.
 
-    The usual mean over ten splits lowers the score of small samples.
+    The usual mean over ten splits biases the score of small samples downwards.
     Source: Salimans et al. (2016), https://arxiv.org/abs/1606.03498.
     """
     log_p = torch.tensor(logits, dtype=torch.float64).log_softmax(1)
@@ -96,21 +96,21 @@ def density_coverage(
 ) -> dict[int, tuple[float, float]]:
     """Density and Coverage for each k, as fractions (papers often print percent).
 
-    With r_k(x) the distance of a real image x to its k-th nearest real neighbour: Density is the mean over generated
-    images of (number of real x nearer than r_k(x)) / k; Coverage is the share of real x with a generated image nearer
-    than r_k(x). Source: Naeem et al. (2020), https://arxiv.org/abs/2002.09797.
+    Let r_k(x) be the distance of a real image x to its k-th nearest real neighbour. Density is the mean over generated
+    images of (number of real x nearer than r_k(x)) / k; Coverage is the fraction of real x with a generated image
+    nearer than r_k(x). Source: Naeem et al. (2020), https://arxiv.org/abs/2002.09797.
 
     Args:
         real: [n, F].
         generated: [m, F].
-        ks: neighbours, e.g. (3, 5).
+        ks: numbers of neighbours k, e.g. (3, 5).
         device: where to compute.
 
     Returns:
-        k to (Density, Coverage); Density is at least 0 and may exceed 1, Coverage lies in [0, 1].
+        A mapping of k to (Density, Coverage); Density is at least 0 and may exceed 1, Coverage lies in [0, 1].
 
     Raises:
-        UserError: there are not more real images than the largest k, or no generated ones.
+        UserError: a k is less than 1, there are not more real images than the largest k, or no generated ones.
     """
     if len(real) <= max(ks) or min(ks) < 1 or len(generated) == 0:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Images that are amiss among others of a data set: near-duplicates and outliers, by distances between features."""
+"""Problem images in a data set: near-duplicates and outliers, by distances between features."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Features = npt.NDArray[np.float32]
 
 NEIGHBOURS = 5
 DUPLICATE = 0.13
-"""Times the median distance to the nearest neighbour: images nearer than this are near-duplicates. Source: cleanlab's
-Datalab (2.9), whose default it is."""
+"""Images nearer than this multiple of the median distance to the nearest neighbour are near-duplicates. Source: the
+default of cleanlab's Datalab (2.9)."""
 FENCE = 3.0
-"""Interquartile ranges above the upper quartile of log distances: images farther from their neighbours are outliers.
-Source: Tukey (1977), Exploratory Data Analysis, Section 2D, whose "far out" this is."""
+"""Images whose log distance to their neighbours exceeds the upper quartile by this many interquartile ranges are
+outliers. Source: "far out" in Tukey (1977), Exploratory Data Analysis, Section 2D."""
 
 
-_LEAST_SPREAD = 0.05  # of log distances; images drawn on a grid would all be outliers for a trifle
+_LEAST_SPREAD = 0.05  # of log distances; else tiny deviations among nearly equal distances would count as outliers
 
 
 @dataclass(frozen=True, eq=False)
 class ImageIssues:
-    """What distances between the features of n images tell.
+    """Near-duplicates and outliers among n images.
 
     Attributes:
-        twins: groups of near-duplicates, each the numbers of two or more images, ascending.
+        twins: groups of near-duplicates, each with the ascending indices of two or more images.
         distance: mean distance to the `NEIGHBOURS` nearest other images, float64 [n].
         outlier: bool [n].
     """
@@ -43,7 +43,7 @@ class ImageIssues:
 
 
 def image_issues(features: Features, *, device: torch.device | str = "cpu") -> ImageIssues:
-    """Near-duplicates and outliers among images with the features [n, d], n at least 2."""
+    """Find near-duplicates and outliers among images with features float32 [n, d], n >= 2."""
     count = len(features)
     k = min(NEIGHBOURS, count - 1)
     distances, neighbours = nearest(features, features, k, itself=np.arange(count), device=device)
@@ -53,7 +53,7 @@ def image_issues(features: Features, *, device: torch.device | str = "cpu") -> I
 
 
 def conflicting(twins: tuple[tuple[int, ...], ...], labels: Labels) -> list[tuple[int, ...]]:
-    """Groups whose images have different labels int64 [n]; a -1 is no label."""
+    """The groups of `twins` whose images have different labels int64 [n]; -1 is ignored."""
     return [group for group in twins if len({int(labels[image]) for image in group if labels[image] >= 0}) > 1]
 
 

@@ -31,12 +31,12 @@ class Judge:
     """A trained classifier with all that its answers depend on.
 
     Attributes:
-        network: in evaluation mode, on its device.
-        name: its architecture.
-        preprocessing: what pixels pass through before it.
-        labels: whose labels it was trained with, "true labels" or "given labels".
-        images: how many images it was trained on.
-        steps: how many batches it saw.
+        network: the network in evaluation mode, on its device.
+        name: name of its architecture.
+        preprocessing: normalisation of its input pixels.
+        labels: the labels it was trained with, "true labels" or "given labels".
+        images: number of training images.
+        steps: number of training batches.
     """
 
     network: Network
@@ -66,17 +66,17 @@ class Judge:
         return np.asarray(np.concatenate(parts), dtype=np.float32)
 
     def accuracy(self, images: ImageData, truth: Truth) -> float:
-        """Share of `images` in [0, 1] whose true class is the likeliest."""
+        """Fraction of `images`, in [0, 1], whose most likely class is the true one."""
         return float((self.probabilities(images.images).argmax(1) == truth.labels).mean())
 
 
 def to_pixels(images: Images) -> Tensor:
-    """uint8 [n, H, W, C] as float32 [n, C, H, W] in [0, 1]; a copy, for memory-mapped images cannot be written to."""
+    """uint8 [n, H, W, C] as float32 [n, C, H, W] in [0, 1]; a copy, so memory-mapped images work too."""
     return planes(images).float() / 255
 
 
 def targets_of(supervision: Supervision) -> Floats:
-    """What the labels say, rows uniform over the candidates and 0 for images without label: float32 [n, c]."""
+    """Targets float32 [n, c]: each row uniform over the image's candidates, or zero if it is unlabelled."""
     candidates = supervision.candidates.astype(np.float32)
     candidates[supervision.unlabelled] = 0
     return np.asarray(candidates / np.maximum(candidates.sum(1, keepdims=True), 1))
@@ -93,26 +93,27 @@ def train_judge(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[Epoch, int], None] = lambda epoch, total: None,
 ) -> Judge:
-    """Train a classifier on real images: with their true labels where they are known, else with the given ones.
+    """Train a classifier on real images, with their true labels if known, else with the given ones.
 
-    AdamW at 1e-3 along half a cosine, batches of 128, no augmentation; as many epochs as come nearest to `steps`.
+    AdamW at 1e-3 with half-cosine decay, batches of 128, no augmentation; `steps` is rounded to whole epochs.
 
     Args:
-        images: of the training split.
-        supervision: the given labels; images without any are left out where there is no truth.
+        images: images of the training split.
+        supervision: the given labels; without the truth, unlabelled images are left out.
         truth: clean labels, or None.
         network: one of `networks.NAMES`.
-        steps: about how many batches.
-        seed: of weights and batches.
+        steps: approximate number of batches, at least 1.
+        seed: seed of weights and batches.
         device: where to train.
-        on_epoch: called after each epoch with it and the number of all epochs.
+        on_epoch: called after each epoch with it and the total number of epochs.
 
     Raises:
-        UserError: no image has a label, the network does not suit the images, or they do not fit in memory.
+        UserError: no image has a label, `steps` is less than 1, the network does not accept the images' size, or they
+            do not fit into memory.
     """
     targets, used = _labelled(supervision, truth, images.num_classes)
     if not used.any():
-        raise UserError(f"{images.name} has neither true nor given labels, so no classifier can be trained on it.")
+        raise UserError(f"{images.name} has neither true nor given labels, so a classifier cannot be trained on it.")
     if steps < 1:
         raise UserError(f"a classifier cannot be trained for {steps} steps; give at least 1.")
     check_fits(3 * 4 * int(used.sum()) * int(np.prod(images.image_shape)), f"training a classifier on {images.name}")
@@ -143,7 +144,7 @@ def train_judge(
 
 
 def _labelled(supervision: Supervision, truth: Truth | None, num_classes: int) -> tuple[Floats, Mask]:
-    """Targets [n, c] and which images have one [n]."""
+    """Targets float32 [n, c], and a mask bool [n] of the images that have one."""
     if truth is not None:
         return np.eye(num_classes, dtype=np.float32)[truth.labels], np.ones(len(truth), dtype=np.bool_)
     targets = targets_of(supervision)
@@ -151,5 +152,5 @@ def _labelled(supervision: Supervision, truth: Truth | None, num_classes: int) -
 
 
 def known_labels(supervision: Supervision, truth: Truth | None) -> tuple[Labels, str]:
-    """The class of each image, int64 [n], -1 where unknown; and whose word that is, "true" or "given"."""
+    """The class of each image, int64 [n], -1 where unknown; and which labels these are, "true" or "given"."""
     return (supervision.observed, "given") if truth is None else (truth.labels, "true")

@@ -1,9 +1,8 @@
-"""Results that outlive the machine: a small JSON file for each cell, from which every table can be made again.
+"""Kept results: one small JSON file per cell, from which every table can be rebuilt on another machine.
 
     {"schema": "dmis-result/1", "result": {…}, "recipe": {…}, "machine": {…}, "created": …, …}
 
-Files of several machines are merged by putting them into one folder; a cell that is there twice with other figures is
-refused.
+Files from several machines are merged by putting them into one folder; different results for one cell are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from condense.errors import UserError
 from condense.evaluate.results import Measured, Result
@@ -25,12 +23,12 @@ SCHEMA = "dmis-result/1"
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The result of a cell that is done, and where it is from.
+    """The result of a finished cell, and its origin.
 
     Attributes:
         result: the figures.
-        recipe: the cell's, as `dmis condense -c` takes it.
-        origin: machine, created, package_version and git_revision, as far as they are known.
+        recipe: the cell's recipe, as `dmis condense -c` accepts it.
+        origin: machine, protocol, created, package_version and git_revision, as far as they are known.
     """
 
     result: Result
@@ -39,10 +37,13 @@ class Kept:
 
 
 def write_kept(folder: Path, kept: Sequence[Kept]) -> list[Path]:
-    """Write a file for each result into a folder, beside those of other machines; equal ones stay as they are.
+    """Write one file per result into a folder, beside those of other machines; equal ones are left unchanged.
+
+    Returns:
+        The new files.
 
     Raises:
-        UserError: the folder has another result for a cell.
+        UserError: the folder has a different result for a cell.
         RunFailed: the disk is full.
     """
     before = {found.result.cell: found for found in read_kept(folder)} if folder.is_dir() else {}
@@ -50,8 +51,8 @@ def write_kept(folder: Path, kept: Sequence[Kept]) -> list[Path]:
         other = before.get(one.result.cell)
         if other is not None and _figures(other) != _figures(one):
             raise UserError(
-                f"{folder} has another result for {one.result.cell}; remove {one.result.cell}.json there to replace "
-                "it, or keep these results in another folder."
+                f"{folder} has a different result for {one.result.cell}; remove {one.result.cell}.json there to "
+                "replace it, or keep these results in another folder."
             )
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -63,7 +64,7 @@ def write_kept(folder: Path, kept: Sequence[Kept]) -> list[Path]:
 
 
 def read_kept(folder: Path) -> list[Kept]:
-    """The results in a folder, in the order of their cells' names; none where it has none.
+    """The results in a folder, in the order of their cells' names; empty if there are none.
 
     Raises:
         UserError: a file is damaged or of another kind.
@@ -75,7 +76,7 @@ def _figures(kept: Kept) -> tuple[object, ...]:
     return kept.result.accuracies, kept.result.measured, kept.result.sha256
 
 
-def _as_json(kept: Kept) -> dict[str, Any]:
+def _as_json(kept: Kept) -> dict[str, JSON]:
     return {
         "schema": SCHEMA,
         "result": dataclasses.asdict(kept.result),
@@ -95,4 +96,4 @@ def _read(path: Path) -> Kept:
         origin = {key: value for key, value in told.items() if key not in ("schema", "result", "recipe")}
         return Kept(Result(**values), told["recipe"], origin)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is no kept result ({type(error).__name__}: {error}); remove it.") from error
+        raise UserError(f"{path} is not a kept result ({type(error).__name__}: {error}); remove it.") from error

@@ -1,6 +1,6 @@
-"""The leaderboard: one static page, sortable and filtered in the browser, its main plot accuracy against build minutes.
+"""The leaderboard: one static page, sorted and filtered in the browser, with a plot of accuracy against build minutes.
 
-Everything is inside the file; without JavaScript all rows are there, in the order of their accuracy.
+The file is self-contained; without JavaScript it shows all rows in the order of their accuracy.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from condense.run import JSON
 
 LEADERBOARD = "leaderboard.html"
 SHOWS = (
-    "Within one data set, noise, size and way of judging, this shows which method's sets trained the better networks "
+    "Within one data set, noise, size and way of scoring, this shows which method's sets trained the better networks "
     "in these runs, and how many minutes the sets took to make."
 )
 SHOWS_NOT = (
-    "It does not rank methods judged in different ways, it says nothing of other data, noise, networks or budgets, and "
-    "a lead without a star on the others is not shown to be one."
+    "It does not rank methods scored in different ways, and it says nothing about other data, noise, networks or "
+    "budgets. A lead is shown to be real only over methods with a star."
 )
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 380, 52, 34, 14, 46
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of the plot: place in pixels, colour and what it is."""
+    """A point of the plot: position in pixels, colour and tooltip."""
 
     x: float
     y: float
@@ -100,7 +100,7 @@ def _cell(one: Kept) -> dict[str, str]:
     return {
         "name": result.cell,
         "accuracies": ", ".join(f"{value:.1f}" for value in result.accuracies),
-        "sha256": result.sha256 or "none, for no set was made",
+        "sha256": result.sha256 or "none, because no set was made",
         "recipe": json.dumps(one.recipe, indent=1),
         "origin": "; ".join(f"{name}: {_plain(value)}" for name, value in _origin(one, result).items()),
     }
@@ -117,7 +117,7 @@ def _plain(value: JSON) -> str:
 
 
 def _plot(table: Sequence[Entry]) -> tuple[list[Dot | None], dict[str, list[tuple[float, str]]]]:
-    """A dot for each entry that took time, minutes on a logarithmic axis; and the marks of both axes."""
+    """A dot for each entry with a build time (None for others), minutes on a log axis; and the ticks of both axes."""
     timed = [entry for entry in table if entry.seconds]
     if not timed:
         return [None] * len(table), {"x": [], "y": []}

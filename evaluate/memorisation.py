@@ -1,4 +1,4 @@
-"""Memorisation: are the images of a set copies of training images, averages of two of them, or new ones?"""
+"""Memorisation: whether the images of a set are copies of training images, averages of two of them, or new."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from condense.evaluate.neighbours import Distances, first_copies, nearest
 RATIO = 1 / 3
 SAMPLE = 1000
 SIGNIFICANCE = 0.01
-AVERAGED_REAL = 0.01  # share of real images that pass for averages
-NEIGHBOURS = 100  # whose pairs are tried
+AVERAGED_REAL = 0.01  # fraction of real images that count as averages
+NEIGHBOURS = 100  # all pairs of these are tried
 
 
 @dataclass(frozen=True, eq=False)
 class Memorisation:
-    """How near images lie to training images, and how near those lie to each other.
+    """Distances of n images to training images, compared with distances among s training images.
 
     Attributes:
         distance: float64 [n], root mean square difference to the nearest training image; 1 is black against white.
-        neighbour: int64 [n], which training image that is.
+        neighbour: int64 [n], index of that training image.
         copied: bool [n], nearer to it than a third of the distance to the next different one.
-        real_distance: float64 [s], the same distance for training images, each leaving itself out.
-        real_copied: share in [0, 1] of them that pass for copies by the same rule.
-        p_value: chance of so many copies or more if each image passed for one as often as real images do.
+        real_distance: float64 [s], the same distance for training images, each excluding itself.
+        real_copied: fraction of these, in [0, 1], that count as copies by the same rule.
+        p_value: probability of at least as many copies if each image counted as one as often as real images do.
         average_distance: float64 [n], like `distance`, to the nearest average of two training images.
-        average_pair: int64 [n, 2], which those are, the one that counts more first.
-        average_weight: float64 [n] in [0.5, 1], how much that one counts.
-        averaged: bool [n], no copy, and nearer to an average of two than 99 % of real images are, both measured by
-            the distance to the nearest image.
-        averaged_p_value: chance of so many averages or more if 1 % of the images passed for one, as of real images.
+        average_pair: int64 [n, 2], indices of these two, the one with the larger weight first.
+        average_weight: float64 [n] in [0.5, 1], weight of the first.
+        averaged: bool [n], not a copy, and nearer to an average of two than 99 % of real images are, relative to the
+            distance to the nearest image.
+        averaged_p_value: probability of at least as many averages if 1 % of the images counted as one, as real ones do.
     """
 
     distance: Distances
@@ -55,17 +55,17 @@ class Memorisation:
 
     @property
     def flagged(self) -> bool:
-        """Whether the set holds significantly more copies than chance explains."""
+        """Whether the set has significantly more copies than chance explains."""
         return bool(self.copied.any()) and self.p_value < SIGNIFICANCE
 
     @property
     def flagged_averages(self) -> bool:
-        """Whether it holds significantly more averages of two training images than chance explains."""
+        """Whether it has significantly more averages of two training images than chance explains."""
         return bool(self.averaged.any()) and self.averaged_p_value < SIGNIFICANCE
 
 
 def _at_least(count: int, n: int, chance: float) -> float:
-    """Probability of `count` or more of n, each with `chance`: the p-value of a one-sided binomial test."""
+    """P(X >= `count`) for X ~ Binomial(`n`, `chance`): the p-value of a one-sided binomial test."""
     return float(bdtrc(count - 1, n, chance)) if count else 1.0
 
 
@@ -79,22 +79,23 @@ def memorisation(
 ) -> Memorisation:
     """Compare images with their nearest training images in pixel space.
 
-    An image counts as a copy if it is nearer to a training image than a third of its distance to the next one, training
-    images of equal pixels being one. Real images measured alike give the rate of chance; a binomial test compares.
+    An image counts as a copy if it is nearer to a training image than a third of its distance to the next one, where
+    training images with equal pixels count once. Real images measured in the same way give the rate of chance, with
+    which a binomial test compares.
     Source of the rule: Yoon et al. (2023), https://openreview.net/forum?id=shciCbSk9h; Gu et al. (2023),
     https://arxiv.org/abs/2310.02664.
 
-    An image counts as an average of two if its distance to the nearest w a + (1 - w) b, with a and b among its 100
-    nearest training images and any w, is a smaller part of its distance to the nearest image than of 99 of 100 real
-    images measured alike, which is a conformal test at the rate 1 % (Vovk et al. 2005, Algorithmic Learning in a Random
-    World); below 99 different training images none can. Our choice of the statistic. Averages of more images than two
-    lie near averages of two as well and are found the less, the more they are.
+    An image counts as an average of two if the ratio of its distance to the nearest w a + (1 - w) b, with a and b among
+    its 100 nearest training images and any w, to its distance to the nearest image is smaller than for 99 % of real
+    images. This is a conformal test at the rate 1 % (Vovk et al. 2005, Algorithmic Learning in a Random World); it
+    finds none with fewer than 99 different training images. The statistic is our own choice. Averages of more than two
+    images are near averages of two as well; the more images they combine, the fewer are found.
 
     Args:
         images: [n, H, W, C] with values from 0 to 255; learned pixels may lie outside.
         train: uint8 [m, H, W, C], may be memory-mapped.
-        seed: of the real images drawn for comparison.
-        sample: how many of them, at most.
+        seed: seed of the choice of real images for comparison.
+        sample: maximum number of these.
         device: where to compute.
 
     Raises:
@@ -135,12 +136,12 @@ def _copied(distance: Distances) -> Mask:
 
 
 def _part(average: Averages, distance: Distances) -> Distances:
-    """Distance to the nearest average as a part of that to the nearest image: [n] in [0, 1]; copies are at 1."""
+    """Ratio of the distances to the nearest average and to the nearest image: [n] in [0, 1]; 1 for exact copies."""
     nearest_image = distance[:, 0]
     return np.where(nearest_image > 0, average.distance / np.maximum(nearest_image, 1e-12), 1.0)
 
 
 def _averaged(part: Distances, real: Distances) -> Mask:
-    """Whether an image's conformal p-value among the real ones, (1 + those at or below it) / (s + 1), is small."""
+    """Whether an image's conformal p-value, (1 + number of real ones at or below it) / (s + 1), is at most 1 %."""
     below = np.searchsorted(np.sort(real), part, side="right")
     return np.asarray((1 + below) / (len(real) + 1) <= AVERAGED_REAL)

@@ -1,4 +1,4 @@
-"""Which classes networks know, and which they take for which: what a confusion matrix of test images tells."""
+"""Accuracy per class and the most frequent confusions, from the confusion matrix of test images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MOST_TOLD = 10
 
 @dataclass(frozen=True, eq=False)
 class Mistakes:
-    """Answers of one or more networks about test images.
+    """Predictions of one or more networks on test images.
 
     Attributes:
-        counts: int64 [c, c], rows the true classes, columns the answers, of all networks together.
+        counts: int64 [c, c], rows are true classes, columns predictions, summed over the networks.
         classes: c names.
     """
 
@@ -28,13 +28,13 @@ class Mistakes:
 
     @property
     def per_class(self) -> npt.NDArray[np.float64]:
-        """Accuracy in percent on each class [c], mean over the networks; NaN for one without test images."""
+        """Accuracy in percent on each class [c], mean over the networks; NaN for a class without test images."""
         found = 100 * shares(self.counts).diagonal()
         return np.where(self.counts.any(1), found, np.nan)
 
     @property
     def worst(self) -> list[tuple[int, int, float]]:
-        """(true class, answer, percent of the class), the (at most 10) most frequent wrong answers, the worst first."""
+        """(true class, prediction, percent of the class) of the (at most 10) most frequent errors, worst first."""
         wrong = 100 * shares(self.counts)
         np.fill_diagonal(wrong, 0)
         order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_TOLD]
@@ -42,7 +42,7 @@ class Mistakes:
         return [(y, z, float(wrong[y, z])) for y, z in pairs if wrong[y, z] > 0]
 
     def to_json(self) -> dict[str, JSON]:
-        """`per_class`, percent by class name, null without test images; `confused`, the `worst` by names."""
+        """`per_class`: percent by class name, null without test images; `confused`: the `worst`, by class names."""
         known = [None if np.isnan(value) else float(value) for value in self.per_class]
         return {
             "per_class": dict(zip(self.classes, known, strict=True)),
@@ -54,7 +54,7 @@ class Mistakes:
 
 
 def together(several: Sequence[Mistakes | None]) -> Mistakes | None:
-    """The answers of the networks of several sets of the same classes; None where those of one are not known."""
+    """The predictions for several sets of the same classes together; None if those for one set are not known."""
     known = [each for each in several if each is not None]
     if not known or len(known) < len(several):
         return None

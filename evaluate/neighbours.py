@@ -1,4 +1,4 @@
-"""Nearest neighbours by brute force in blocks: exact, on any device, in little memory, of pixels or features."""
+"""Exact nearest neighbours of pixels or features, by brute force in blocks that need little memory, on any device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from condense.data.types import Labels
 Array = npt.NDArray[np.uint8] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Distances = npt.NDArray[np.float64]
 
-BLOCK = 2048  # a block of distances of this side takes 32 MB in float64
+BLOCK = 2048  # a block of BLOCK x BLOCK distances takes 32 MB in float64
 
 
 def nearest(
@@ -23,14 +23,14 @@ def nearest(
 ) -> tuple[Distances, Labels]:
     """The `k` rows of `base` nearest to each query in Euclidean distance, nearest first.
 
-    Candidates are found by ||q||² + ||b||² - 2 q·b, in float32 for uint8 rows and else in float64; the distances
-    returned are computed from differences in float64, so a copy is at exactly 0.
+    Candidates are found by ||q||² + ||b||² - 2 q·b, in float32 for uint8 rows, else in float64; the returned distances
+    are computed from differences in float64, so a copy has distance exactly 0.
 
     Args:
         queries: [m, ...], flattened to rows, on the same scale as `base`.
         base: [n, ...], n >= k (n > k with `itself`); may be memory-mapped.
-        k: how many.
-        itself: int64 [m], the row of `base` that each query is and that is passed over.
+        k: number of neighbours.
+        itself: int64 [m], the row of `base` that equals each query and is skipped.
         device: where to compute.
 
     Returns:
@@ -64,7 +64,7 @@ def _nearest_of_block(
 
 
 def _exact(queries: Array, base: Array, index: Labels) -> tuple[Distances, Labels]:
-    """Distances from differences, and the neighbours in their order."""
+    """Distances computed from differences, and the neighbours sorted by them."""
     flat = queries.reshape(len(queries), -1).astype(np.float64)
     columns = [np.linalg.norm(base[found].reshape(flat.shape) - flat, axis=1) for found in index.T]
     distance = np.stack(columns, axis=1)
@@ -73,24 +73,24 @@ def _exact(queries: Array, base: Array, index: Labels) -> tuple[Distances, Label
 
 
 def blocks(array: Array, size: int = BLOCK) -> Iterator[tuple[int, Array]]:
-    """The array in pieces of at most `size` rows, each with the number of its first row."""
+    """The array in pieces of at most `size` rows, each with the index of its first row."""
     for start in range(0, len(array), size):
         yield start, array[start : start + size]
 
 
 def rows(block: Array, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Tensor:
-    """[b, ...] flattened to a tensor [b, d]; a copy, for memory-mapped blocks cannot be written to."""
+    """[b, ...] flattened to a tensor [b, d]; a copy, so memory-mapped blocks work too."""
     return torch.tensor(block, device=device).flatten(1).to(dtype)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """||a_i - b_j||² of rows [p, d] and [q, d]: [p, q], not below 0."""
+    """||a_i - b_j||² of rows [p, d] and [q, d]: [p, q], clamped to at least 0."""
     squares = (a**2).sum(1, keepdim=True) + (b**2).sum(1)
     return torch.addmm(squares, a, b.T, alpha=-2).clamp_min_(0)
 
 
 def first_copies(images: Iterable[Array]) -> Labels:
-    """For each of n images the number of the first one with the same pixels: int64 [n]."""
+    """For each of n images, the index of the first one with the same pixels: int64 [n]."""
     seen: dict[bytes, int] = {}
     digests = (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images)
     return np.array([seen.setdefault(digest, i) for i, digest in enumerate(digests)], dtype=np.int64)

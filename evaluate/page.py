@@ -1,4 +1,4 @@
-"""What all reports share: one HTML file with everything inside, and a class's images as one picture."""
+"""Functions shared by all reports: rendering a self-contained HTML page, and a class's images as one picture."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def class_rows(images: Images, classes: Sequence[str], wrong: Mask | None = None
     Args:
         images: uint8 [c·k, H, W, 1 or 3], k of each class, class-major.
         classes: c names.
-        wrong: bool [c·k], which to frame in red, or None.
+        wrong: bool [c·k], images to frame in red; None for none.
     """
     per_class = len(images) // len(classes)
     rows = []

@@ -1,7 +1,7 @@
-"""Evaluation protocols as frozen data: how the networks that judge a condensed set are trained.
+"""Evaluation protocols as frozen data: how the networks that score a condensed set are trained.
 
-A protocol never changes once published; a changed one gets a new version. All of it is printed into every
-result. Nothing is chosen on the test split: the accuracy is that of the last epoch.
+A published protocol never changes; a change requires a new version. Every result contains the whole protocol.
+Nothing is selected on the test split: the accuracy is that of the last epoch.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ class Protocol:
     """How a downstream network is trained and what is reported.
 
     Attributes:
-        name: what it is asked for by.
-        version: raised whenever anything below changes.
-        network: of `condense.classifiers.networks`, trained where no other is asked for.
-        epochs: passes over the condensed set; so an image counts equally often at every IPC.
+        name: name that selects it.
+        version: increased whenever anything below changes.
+        network: default network, one of `condense.classifiers.networks`.
+        epochs: passes over the condensed set, so an image is seen equally often at every IPC.
         batch_size: images per step.
         optimizer: see `FitOptions`, as for the four below.
-        learning_rate: at the start; None for the one that was learned along with the set, see `for_set`.
-        momentum: of SGD.
-        weight_decay: on all parameters.
-        schedule: of the learning rate.
+        learning_rate: initial learning rate; None for the one learned along with the set, see `for_set`.
+        momentum: momentum of SGD.
+        weight_decay: weight decay on all parameters.
+        schedule: schedule of the learning rate.
         augmentation: operations of `condense.augment`, parameters drawn per image; empty for none.
-        operations: "one a batch", drawn for it, or "all", one after the other.
-        mixing: "cutmix": `condense.classifiers.mixing.cutmix` of every batch thereafter.
+        operations: "one a batch": one operation drawn for each batch; "all": every operation, one after the other.
+        mixing: "cutmix": `condense.classifiers.mixing.cutmix` of every batch after augmentation.
         labels: "hard": class labels, cross-entropy; soft labels and image weights of the set are not used.
-            "soft": the set's soft labels, see `evaluate/soft.py`; a set without is refused, since trained on hard
-            labels it would be compared with others by another rule.
-        temperature: of soft labels.
-        reported: which accuracy counts.
-        source: where the protocol comes from and how it departs from it.
+            "soft": the set's soft labels, see `evaluate/soft.py`; a set without them is refused, since hard labels
+            would not make a fair comparison. "teacher": labels by the set's teacher for every mixed batch; a set
+            without a teacher is trained as for "soft".
+        temperature: temperature of the soft labels.
+        reported: the accuracy that is reported.
+        source: source of the protocol, and departures from it.
     """
 
     name: str
@@ -65,30 +66,30 @@ class Protocol:
     source: str
 
     def for_data(self, *, may_flip: bool) -> Protocol:
-        """This protocol without "flip" where a mirror image may show another class, as of digits."""
+        """This protocol, without "flip" if mirroring may change an image's class, as for digits."""
         return dataclasses.replace(self, augmentation=allowed(self.augmentation, may_flip=may_flip))
 
     def for_set(self, condensed: CondensedSet) -> Protocol:
-        """This protocol at the learning rate stored with the set, where it leaves that open.
+        """This protocol with the learning rate stored with the set, if it does not fix one itself.
 
         Raises:
-            UserError: it leaves it open and the set has none.
+            UserError: neither the protocol nor the set has a learning rate.
         """
         if self.learning_rate is not None:
             return self
         if condensed.learned_rate is None:
             raise UserError(
-                f"the protocol {self.name} trains at the learning rate that was learned with the set, and the set of "
-                f"{condensed.provenance.method} has none; choose hard."
+                f"the protocol {self.name} uses the learning rate learned along with the set, but the set of "
+                f"{condensed.provenance.method} has none; choose the protocol hard."
             )
         return dataclasses.replace(self, learning_rate=condensed.learned_rate)
 
     def plain(self) -> Protocol:
-        """This protocol without augmentation and mixing, under a name of its own."""
+        """This protocol without augmentation and mixing, under its own name."""
         return dataclasses.replace(self, name=f"{self.name}-plain", augmentation="", mixing="none")
 
     def augment(self) -> Augment | None:
-        """The augmentation as `fit` takes it."""
+        """The augmentation as a function for `fit`; None without any."""
         if not self.augmentation:
             return None
         if self.operations == "one a batch":
@@ -219,7 +220,7 @@ def protocol(name: str) -> Protocol:
     """The protocol called `name`.
 
     Raises:
-        UserError: there is none.
+        UserError: no protocol has this name.
     """
     if name not in PROTOCOLS:
         close = difflib.get_close_matches(name, PROTOCOLS, n=3, cutoff=0.3) or list(PROTOCOLS)

@@ -1,4 +1,4 @@
-"""Every published number beside ours, one line each."""
+"""A table of published numbers beside ours, one row each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def published_lines(results: Sequence[Result]) -> list[Line]:
-    """One line for each cell of the results' tables that a paper prints a number for; what is not known is None."""
+    """One line for each cell of the results' tables with a published number; unknown values are None."""
     accuracies = [*entries(results), *entries(results, "weak-supervision")]
     lines = [_of_accuracy(entry, entry.published) for entry in accuracies if entry.published]
     for sample in sample_entries(results):
@@ -32,7 +32,7 @@ def published_lines(results: Sequence[Result]) -> list[Line]:
 
 
 def write_published(path: Path, results: Sequence[Result]) -> None:
-    """Write `published_lines` as CSV, what is not known is empty. Raises `atomic_path`'s."""
+    """Write `published_lines` as CSV; unknown values are empty. Raises as `atomic_path`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

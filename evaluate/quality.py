@@ -1,4 +1,4 @@
-"""How near a set of images comes to real ones: every generation metric at once, overall and class by class."""
+"""Every generation metric of a set of images against real ones, overall and per class."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Metrics = dict[str, float | None]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Images as a feature space sees them.
+    """Images embedded in a feature space.
 
     Attributes:
         features: [n, F].
         logits: [n, c'], of the space's own classifier.
-        labels: int64 [n], the class each image is of, or is meant to be of; -1 where unknown.
+        labels: int64 [n], actual or intended class of each image; -1 where unknown.
     """
 
     features: Features
@@ -55,21 +55,21 @@ def quality(
     ks: Sequence[int] = KS,
     device: torch.device | str = "cpu",
 ) -> Metrics:
-    """FD, KD, IS, and Density and Coverage for each k; with "CW-" in front the mean over classes (not of IS).
+    """FD, KD, IS, and Density and Coverage for each k; the prefix "CW-" marks means over classes (all but IS).
 
-    A class-wise value compares the real images of a class with the images meant to be of it, so it also sees images
-    under a wrong label, which the overall one does not (Na et al. 2024, https://arxiv.org/abs/2402.17517).
+    A class-wise value compares the real images of a class with the images intended for it, so it is also sensitive to
+    images under a wrong label, unlike the overall one (Na et al. 2024, https://arxiv.org/abs/2402.17517).
 
     Args:
         real: reference images.
-        generated: images to judge.
+        generated: images to measure.
         classes: c class names.
-        ks: neighbours of Density and Coverage.
+        ks: numbers of neighbours for Density and Coverage.
         device: where to compute distances.
 
     Returns:
-        Name to value, e.g. {"FD": …, "Density k=3": …, "CW-FD": …}. CW-FD and CW-KD are None for a set with a class
-        of one image, for which they are not defined; so are FD and KD for one image in all.
+        Values by name, e.g. {"FD": …, "Density k=3": …, "CW-FD": …}. CW-FD and CW-KD, which need two images of every
+        class, are None if a class has only one; so are FD and KD for a single image.
 
     Raises:
         UserError: a class has no generated images, or not more real images than the largest k.
@@ -110,19 +110,19 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def split_real(labels: Labels, num_classes: int, ipc: int, limit: int, seed: int) -> tuple[Labels, Labels]:
-    """Divide real images into a reference and as many images as a set has, to be judged like one.
+    """Divide real images into a reference and a stand-in for a set, with as many images as the set.
 
-    What the second part scores against the first is the best a set of this size can hope for: the floor.
+    The stand-in's score against the reference is about the best that a set of this size can reach: the floor.
 
     Args:
         labels: int64 [n], -1 where the class is unknown; such images are left out.
         num_classes: c.
-        ipc: images per class of the set; a class gives at most half of its images away.
-        limit: most images of the reference.
-        seed: of the choice.
+        ipc: images per class of the set; at most half of a class goes to the stand-in.
+        limit: maximum number of reference images.
+        seed: seed of the choice.
 
     Returns:
-        Reference and stand-in, both int64, ascending, disjoint.
+        Indices of reference and stand-in, both int64, ascending, disjoint.
     """
     known = np.flatnonzero(labels >= 0)
     own = labels[known]

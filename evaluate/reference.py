@@ -1,18 +1,18 @@
-"""Numbers as published, to stand beside ours: read from the tables in `reference/*.csv`.
+"""Published numbers to compare with ours, read from the tables in `reference/*.csv`.
 
-| file              | from                                                                                   |
+| file              | source                                                                                 |
 |-------------------|----------------------------------------------------------------------------------------|
 | dmis_paper.csv    | "Learning Robust Diffusion Models from Imprecise Supervision", arXiv 2510.03016; the   |
 |                   | column `table` is the number of its table                                              |
-| rdc_paper.csv     | the main table of RDC (ICCV 2025): CIFAR-10, one ResNet-18 condenses and is tested     |
+| rdc_paper.csv     | the main table of RDC (ICCV 2025): CIFAR-10, ResNet-18 for condensing and for testing  |
 | dc_dsa_papers.csv | table 1 of DC and of DSA, as their public code repeats it: true labels, ConvNet-3      |
 
-Of the first paper tables 1, 2, 3, 8, 9 and 13 are there. Tables 5 to 7 and 11 are not: neither their numbers nor what
-their rows are was at hand.
+Of the first paper, tables 1, 2, 3, 8, 9 and 13 are included. Tables 5 to 7 and 11 are not: neither their numbers nor
+the meaning of their rows was available.
 
-Treat a number as good to plus or minus several points: the first paper states neither epochs, learning rate,
-augmentation nor label type of its test networks, some cells disagree between its tables, and "40 % asymmetric"
-means other shares of wrong labels in the two papers. They are for orientation; a fair comparison runs both methods.
+Treat a number as accurate to within several points: the first paper does not state epochs, learning rate, augmentation
+or label type of its test networks, some cells disagree between its tables, and "40 % asymmetric" means different
+fractions of wrong labels in the two papers. They are for orientation; a fair comparison runs both methods.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
-CAUTION = "As the papers print them, under other protocols than ours: good to ± several points at best."
+CAUTION = "As printed in the papers, under protocols that differ from ours: accurate to several points at best."
 
 _DATA = {"Fashion-MNIST": "fashion-mnist", "CIFAR-10": "cifar10", "ImageNette": "imagenette"}
 _NOISE = {
@@ -47,16 +47,16 @@ class Published:
 
     Attributes:
         paper: arXiv number of the paper, or venue and name.
-        table: of the paper.
+        table: number of the table in the paper.
         task: "condensation", "generation", "weak-supervision" or "real-world".
-        data: name of the data set, as `condense.data.sources` knows it.
-        noise: as `condense.data.corrupt` writes it, or the paper's name of labels given by people.
+        data: name of the data set in `condense.data.sources`.
+        noise: noise in the notation of `condense.data.corrupt`, or the paper's name for human labels.
         ipc: images per class; None where nothing was condensed.
-        method: the paper's name of the method.
-        network: the network tested; None where the paper does not say.
+        method: the paper's name for the method.
+        network: the network tested; None if the paper does not state it.
         metric: "accuracy" in percent, "FID", "IS", …
         mean: the number.
-        std: the spread printed beside it, if any.
+        std: the deviation printed beside it, if any.
     """
 
     paper: str
@@ -88,14 +88,14 @@ def find(
     task: str = "condensation",
     metric: str = "accuracy",
 ) -> Published | None:
-    """The published number for a cell, the DMIS paper's before others; None where there is none.
+    """The published number for a cell, the DMIS paper's before others; None if there is none.
 
     Args:
         data: as in `Published`.
         noise: as in `Published`.
-        method: in our spelling or the paper's; case does not matter.
+        method: in our spelling or the paper's; case is ignored.
         ipc: images per class; None where nothing was condensed.
-        network: only a number for this network; any when None.
+        network: network to match; any when None.
         task: as in `Published`.
         metric: as in `Published`.
     """

@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file with everything inside, to be read on a phone or printed."""
+"""The demo's report: one self-contained HTML file, laid out for phones and for printing too."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from condense.files import atomic_write_text
 
 @dataclass(frozen=True, eq=False)
 class DemoReport:
-    """What the demo shows.
+    """Contents of the demo's report.
 
     Attributes:
         title: heading of the report.
         settings: (name, value) pairs, as text.
         classes: c class names.
         real_images: uint8 [c·k, H, W, C], k training images for each given label, class-major.
-        real_wrong: bool [c·k], whose given label is wrong.
+        real_wrong: bool [c·k], images whose given label is wrong.
         synthetic: uint8 [c·ipc, H, W, C] for each method, class-major.
         ipc: images per class of the condensed sets.
-        given_confusion: counts int [c, c], rows true classes, columns given labels.
-        recovered_confusion: counts int [c, c], rows true classes, columns recovered labels.
+        given_confusion: counts int [c, c], rows are true classes, columns given labels.
+        recovered_confusion: counts int [c, c], rows are true classes, columns recovered labels.
         classifier_accuracy: test accuracy in percent of each generator used as a classifier.
-        labels_recovered: share in percent of training labels right after recovery.
+        labels_recovered: percentage of training labels that are right after recovery.
         condensed_accuracy: for each method (mean, half width of the 95 % interval or None), in percent.
         seconds: duration of the demo.
-        commands: shell commands that make the same again.
+        commands: shell commands that reproduce the demo.
     """
 
     title: str
@@ -53,7 +53,7 @@ class DemoReport:
 
 
 def write_demo_report(path: Path, report: DemoReport) -> None:
-    """Write `report` as one HTML file that refers to nothing outside itself; raises as `atomic_path`."""
+    """Write `report` as one self-contained HTML file; raises as `atomic_path`."""
     atomic_write_text(path, render_demo_report(report))
 
 

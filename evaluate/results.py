@@ -1,7 +1,7 @@
-"""The cells of a benchmark as lines of a CSV file, and as a table of methods over their seeds.
+"""The cells of a benchmark as rows of a CSV file, and as a table of methods over their seeds.
 
-Methods are held against each other within a column alone: one setting, one size, and sets judged alike, by the same
-protocol, network, kind of labels and packing.
+Methods are compared only within a column: one setting and size, and sets scored alike, by the same protocol, network,
+kind of labels and packing.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from condense.files import atomic_write_text
 from condense.text import from_cell, to_cell
 
 REFERENCE = "all images"
-"""In place of a method: networks on all real images, a bound or a yardstick and no rival."""
+"""In place of a method's name: networks on all real images, a reference rather than a competitor."""
 Status = Literal["done", "failed", "missing"]
 Over = Literal["noise", "sets", "networks"]
-Column = tuple[str, str, int | None]  # setting, how judged, images per class
+Column = tuple[str, str, int | None]  # setting, way of scoring, images per class
 TaskName = Literal["condensation", "generation", "weak-supervision"]
-"""What a cell did: made a set and scored it, measured a generator's samples, tested a classifier."""
+"""The task of a cell: make and score a set, measure a generator's samples, or test a classifier."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Measured:
     """One metric of a generator's samples.
 
     Attributes:
-        metric: as `quality` calls it, e.g. "FD", "Density k=5".
-        name: as `features.metric_name` calls it, e.g. "FD (convnet, 1000 vs 1297)".
-        value: None where it is not defined.
+        metric: its key in the result of `quality`, e.g. "FD", "Density k=5".
+        name: full name by `features.metric_name`, e.g. "FD (convnet, 1000 vs 1297)".
+        value: the value; None if undefined.
     """
 
     metric: str
@@ -50,43 +50,43 @@ class Measured:
 
 @dataclass(frozen=True)
 class Result:
-    """One cell: what was asked for, and how it ended. Accuracies are in percent.
+    """One cell: its request and its outcome. Accuracies are in percent.
 
     Attributes:
         cell: name of its folder.
         setting: data, size and noise in one name.
-        method: how the set was made.
+        method: method that made the set.
         data: name or path of the data set.
-        noise: injected into its labels.
+        noise: noise injected into its labels.
         ipc: images per class; None where no set was made.
-        seed: of the making and the scoring.
-        clean_first: who repaired the labels beforehand.
+        seed: seed of making and scoring the set.
+        clean_first: labeller that repaired the labels beforehand.
         protocol: how networks were trained on the set; empty where no set was made.
-        network: which.
-        status: "missing" before it has been run to its end.
+        network: architecture of these networks.
+        status: "done", "failed" or "missing", i.e. not yet run to its end.
         accuracies: one per network.
-        mean: of them.
+        mean: mean of the accuracies.
         std: their sample standard deviation; None for one network.
         ci95: half width of the 95 % interval; None for one network.
-        seconds: to make the set, training included.
-        peak_memory_bytes: while making it; None where the method did not measure it.
+        seconds: time to make the set, training included.
+        peak_memory_bytes: peak memory while making it; None if the method did not measure it.
         bytes: size of the set's file.
-        labels_recovered: share of training labels right after the generator, or who repaired them, saw them.
-        classifier_accuracy: on test images, of the generator itself.
+        labels_recovered: percentage of training labels right after recovery by the generator or the labeller.
+        classifier_accuracy: test accuracy of the generator itself, used as a classifier.
         error: why it failed.
-        task: what the cell did.
+        task: task of the cell.
         measured: metrics of a generator's samples.
-        published_data: data set whose published numbers stand beside; `data` when empty.
-        published_noise: and the noise; `noise` when empty.
-        row: what the method is called in tables, where a benchmark has it with several options; the method when empty.
-        noise_seed: of the noise in the labels; the seed when None.
-        protocol_version: of the protocol.
-        labels: what networks were trained on: "hard" class labels, stored "soft" ones, or an "online" teacher's.
-        packing: real or learned pictures that one stored image holds, which training takes apart again.
-        worst_class: mean over the networks of the accuracy on the class that each knows least.
-        coverage: share of real images of a class that have a set's image of it among their nearest, mean over classes.
-        training_bytes: uncompressed, of all that training needs: images, labels, weights, an online teacher's network.
-        sha256: of the set.
+        published_data: data set of the published numbers to compare with; `data` when empty.
+        published_noise: noise of these numbers; `noise` when empty.
+        row: name in tables, if a benchmark has the method with several options; the method when empty.
+        noise_seed: seed of the label noise; `seed` when None.
+        protocol_version: version of the protocol.
+        labels: training targets: "hard" class labels, stored "soft" ones, or those of an "online" teacher.
+        packing: number of pictures packed into one stored image, which training separates again.
+        worst_class: mean over the networks of each one's lowest accuracy on a class.
+        coverage: fraction of each class's real images covered by the set, mean over classes, see `pixel_coverage`.
+        training_bytes: uncompressed size of all training needs: images, labels, weights, an online teacher's network.
+        sha256: SHA-256 of the set.
     """
 
     cell: str
@@ -126,13 +126,13 @@ class Result:
 
     @property
     def label(self) -> str:
-        """The row's name, and who repaired its labels: "dm" or "dm, labels by oracle"."""
+        """The row's name with its labeller, if any: "dm" or "dm, labels by oracle"."""
         name = self.row or self.method
         return name if self.clean_first == "none" else f"{name}, labels by {self.clean_first}"
 
     @property
     def judged(self) -> str:
-        """How it was judged, empty for a classifier; only results judged alike are compared."""
+        """How it was scored, empty for a classifier; only results scored alike are compared."""
         if self.task != "condensation":
             return ""
         packed = f", {self.packing} pictures packed into each image" if self.packing > 1 else ""
@@ -141,12 +141,12 @@ class Result:
 
     @property
     def uses_true_labels(self) -> bool:
-        """Whether it was made with true labels: a bound for other methods, not a rival."""
+        """Whether it was made with true labels: an upper bound for other methods, not a competitor."""
         return self.clean_first == "oracle"
 
     @property
     def is_rival(self) -> bool:
-        """Whether it may be the best of its column: neither true labels nor all real images went into it."""
+        """Whether it may be the best of its column: made without true labels, and not the reference."""
         return not self.uses_true_labels and self.method != REFERENCE
 
 
@@ -162,9 +162,9 @@ _REAL = {
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one line per cell: accuracies separated by blanks, metrics as JSON, empty what is not known.
+    """Write one line per cell: accuracies separated by spaces, metrics as JSON, unknown values empty.
 
-    Raises `atomic_path`'s.
+    Raises as `atomic_path`.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -178,7 +178,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 
 def read_csv(path: Path) -> list[Result]:
-    """What `write_csv` wrote.
+    """Read results written by `write_csv`.
 
     Raises:
         UserError: the file is missing or of another kind.
@@ -187,10 +187,12 @@ def read_csv(path: Path) -> list[Result]:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise UserError(f"{path} does not have the columns of a benchmark's results; make it anew.")
+                raise UserError(f"{path} does not have the columns of a benchmark's results; make it again.")
             return [_result(line) for line in reader]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a benchmark's results ({in_short(error)}); make it anew.") from error
+        raise UserError(
+            f"{path} cannot be read as a benchmark's results ({in_short(error)}); make it again."
+        ) from error
 
 
 def _result(line: dict[str, str]) -> Result:
@@ -204,32 +206,32 @@ def _result(line: dict[str, str]) -> Result:
 
 @dataclass(frozen=True)
 class Entry:
-    """One method at one setting and size, judged in one way, over all seeds.
+    """One method at one setting and size, scored in one way, over all seeds.
 
     Attributes:
-        label: the method, and who repaired its labels.
+        label: the method and its labeller, if any.
         method: the method.
         setting: data, size and noise in one name.
         judged: protocol, network, kind of labels and packing in one sentence; empty for a classifier.
         ipc: images per class; None for a classifier.
-        summary: accuracy in percent, see `over`; None where no cell is done.
-        over: what the interval is over: the draws of the "noise", the "sets" made under one draw of it, or only the
-            "networks" trained on one set, which tells nothing of another set by the same method.
-        num_sets: cells that are done.
-        num_networks: trained on each set, at most.
-        num_failed: cells that failed.
-        seconds: to make a set, mean over the cells.
+        summary: accuracy in percent, see `over`; None if no cell is done.
+        over: units of the interval: draws of the "noise", "sets" made under one draw of it, or only "networks" trained
+            on one set, whose interval does not extend to other sets by the same method.
+        num_sets: number of finished cells.
+        num_networks: maximum number of networks trained on a set.
+        num_failed: number of failed cells.
+        seconds: time to make a set, mean over the cells.
         worst_class: accuracy in percent on the worst class, mean over the cells.
-        coverage: share of real images near the set's, mean over the cells.
-        training_bytes: of all that training needs, mean over the cells.
-        peak_memory_bytes: the most that making a set took.
+        coverage: fraction of real images covered by the set, mean over the cells.
+        training_bytes: bytes of all training needs, mean over the cells.
+        peak_memory_bytes: maximum over the cells of the peak memory to make a set.
         packing: pictures in one stored image.
         labels: "hard", "soft" or "online".
-        uses_true_labels: whether true labels went into it.
-        is_rival: whether it may be the best: neither true labels nor all real images went into it.
+        uses_true_labels: whether it was made with true labels.
+        is_rival: whether it may be the best, see `Result.is_rival`.
         best: whether no other rival of its column has a higher mean.
-        against_best: how it fares against that one, seed by seed; None for itself and below three common seeds.
-        published: the number printed for it in a paper, if there is one.
+        against_best: comparison with the best, paired by seed; None for itself and below three common seeds.
+        published: the published number for it, if there is one.
     """
 
     label: str
@@ -257,7 +259,7 @@ class Entry:
 
 
 def entries(results: Sequence[Result], task: TaskName = "condensation") -> list[Entry]:
-    """One entry for each method, setting, way of judging and size of a task's cells, in the order of the results."""
+    """One entry for each method, setting, way of scoring and size of a task's cells, in the order of the results."""
     groups: dict[tuple[str, Column], list[Result]] = {}
     alike = as_judged([result for result in results if result.task == task])
     for result in alike:
@@ -271,12 +273,12 @@ def entries(results: Sequence[Result], task: TaskName = "condensation") -> list[
 
 
 def column(result: Result) -> Column:
-    """The results it may be compared with have the same one."""
+    """The column of a result; only results of the same column may be compared."""
     return result.setting, result.judged, result.ipc
 
 
 def as_judged(results: Sequence[Result]) -> list[Result]:
-    """Those not done as their method's done ones are judged: a missing cell does not know its labels and packing."""
+    """Give unfinished cells the labels, packing and protocol version of their method's finished ones."""
     done = {(r.label, r.setting, r.protocol, r.network): r for r in reversed(results) if r.status == "done"}
     return [
         dataclasses.replace(result, labels=like.labels, packing=like.packing, protocol_version=like.protocol_version)
@@ -288,7 +290,7 @@ def as_judged(results: Sequence[Result]) -> list[Result]:
 
 
 def comparisons(results: Sequence[Result]) -> list[dict[str, str | int | float | None]]:
-    """Every two methods of a column over the seeds both have, two at least; p-values are not corrected."""
+    """All pairs of methods of a column over their common seeds, at least two; p-values are not corrected."""
     return [
         {"setting": setting, "judged": judged, "ipc": ipc, "a": a, "b": b, **dataclasses.asdict(paired)}
         for (setting, judged, ipc), scores in _by_seed(as_judged(results)).items()
@@ -297,7 +299,7 @@ def comparisons(results: Sequence[Result]) -> list[dict[str, str | int | float |
 
 
 def write_comparisons(path: Path, results: Sequence[Result]) -> None:
-    """Write `comparisons` as CSV, what is not known is empty. Raises `atomic_path`'s."""
+    """Write `comparisons` as CSV; unknown values are empty. Raises as `atomic_path`."""
     text = io.StringIO()
     columns = ("setting", "judged", "ipc", "a", "b", *(field.name for field in dataclasses.fields(Paired)))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -308,9 +310,9 @@ def write_comparisons(path: Path, results: Sequence[Result]) -> None:
 
 
 def _by_seed(results: Sequence[Result]) -> dict[Column, dict[str, dict[int, float]]]:
-    """By column, then method, then draw of the noise: mean accuracy of its sets; methods without any are there.
+    """Mean accuracy of the sets by column, method and draw of the noise; methods without results stay empty.
 
-    Where a column has one draw of the noise only, by seed of the set.
+    In a column with only one draw of the noise, the last key is the seed of the set.
     """
     found: dict[Column, dict[str, dict[int, list[float]]]] = {}
     draws: dict[Column, set[int]] = {}
@@ -332,7 +334,7 @@ def _noise_seed(result: Result) -> int:
 
 
 def _judged(own: Sequence[Entry], scores: BySeed) -> dict[str, Entry]:
-    """The entries of a column with the best marked and the others compared with it, by label."""
+    """The entries of a column by label, with the best one marked and the others compared with it."""
     rivals = [(entry.summary.mean, entry.label) for entry in own if entry.summary and entry.is_rival]
     highest, best = max(rivals, key=lambda rival: rival[0], default=(None, None))
     found = {} if best is None else against(scores, best)
@@ -382,7 +384,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _summary(done: Sequence[Result]) -> tuple[Summary | None, Over]:
-    """Over the draws of the noise; of one draw over its sets; of one set over its networks."""
+    """Summary over draws of the noise; for one draw, over its sets; for one set, over its networks."""
     draws: dict[int, list[tuple[float, ...]]] = {}
     for result in done:
         draws.setdefault(_noise_seed(result), []).append(result.accuracies)
@@ -399,11 +401,11 @@ def _summary(done: Sequence[Result]) -> tuple[Summary | None, Over]:
 
 
 def beside(result: Result, task: TaskName | None = None, metric: str = "accuracy") -> Published | None:
-    """A paper's number to stand beside a cell: of the same network where there is one; None where there is none.
+    """The published number to compare a cell with, for the same network if possible; None if there is none.
 
     Args:
         result: the cell.
-        task: of the number; the cell's own when None.
+        task: task of the number; the cell's own when None.
         metric: as in `Published`.
     """
     data, noise = result.published_data or result.data, result.published_noise or result.noise

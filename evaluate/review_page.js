@@ -9,18 +9,18 @@ const AT_ONCE = 60;
 const $ = (id) => document.getElementById(id);
 
 let decisions = new Map(); // item -> [kind, class or null]
-let history = []; // [item, what was decided before]
+let history = []; // [item, previous decision]
 let view = []; // items that pass the filters, in order
 let focus = items.length ? 0 : -1;
 let shown = AT_ONCE;
 
-// ---- what is kept ----
+// ---- storage ----
 
 function keep() {
   try {
     localStorage.setItem(KEY, JSON.stringify([...decisions].map(([i, d]) => [items[i].row, ...d])));
   } catch (error) {
-    $("warn").textContent = "This browser keeps nothing for this page (" + error.name + "): save before you close it.";
+    $("warn").textContent = "This browser stores nothing for this page (" + error.name + "): save before you close it.";
   }
 }
 
@@ -29,7 +29,7 @@ function recall() {
   try {
     kept = JSON.parse(localStorage.getItem(KEY)) || [];
   } catch (error) {
-    $("warn").textContent = "This browser keeps nothing for this page (" + error.name + "): save before you close it.";
+    $("warn").textContent = "This browser stores nothing for this page (" + error.name + "): save before you close it.";
   }
   const byRow = new Map(items.map((item, i) => [item.row, i]));
   for (const [row, kind, label] of Array.isArray(kept) ? kept : []) {
@@ -313,7 +313,7 @@ async function load(file) {
   try {
     const found = JSON.parse(await file.text());
     const same = ["images", "labels"].every((key) => found.data[key] === data.data[key]);
-    if (found.format !== "dmis-decisions/1" || !same) throw new Error("they are about other data");
+    if (found.format !== "dmis-decisions/1" || !same) throw new Error("its decisions are about other data");
     const byFile = new Map(items.map((item, i) => [item.file, i]));
     const known = found.decisions.filter((one) => byFile.has(one.file));
     for (const one of known) {

@@ -1,7 +1,7 @@
-"""The page on which a person reviews suggested labels: one HTML file that asks nothing of anybody.
+"""The page on which a person reviews suggested labels: one HTML file that needs no server or network access.
 
-It works from the disk. What is decided is kept in the browser, under the fingerprints of images and labels, until it is
-saved as `decisions.json`, for `dmis relabel --apply`, or at once as `labels.csv`.
+The browser keeps decisions under the fingerprints of images and labels until they are saved as `decisions.json`, for
+`dmis relabel --apply`, or directly as `labels.csv`.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from condense.files import atomic_write_text
 from condense.run import JSON
 from condense.text import to_cell, visible
 
-MOST_IN_MATRIX = 20  # classes; of more the likeliest confusions are listed
+MOST_IN_MATRIX = 20  # classes; with more, the most likely confusions are listed instead
 MOST_CONFUSIONS = 20
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image to look at.
+    """One image to review.
 
     Attributes:
-        row: its number among the training images.
-        file: where it lies, or its number.
-        picture: a data URI, or None where there was no room.
+        row: its index among the training images.
+        file: its file, or its index.
+        picture: a data URI, or None if the page had no room for it.
         original: a URL relative to the page, or None.
-        given: classes given; none: no label.
+        given: given classes; empty without a label.
         suggested: the class suggested in their place.
-        likeliest: (class, probability in [0, 1]), the likeliest first.
-        likely_wrong: whether the label given is likely wrong.
+        likeliest: (class, probability in [0, 1]), most likely first.
+        likely_wrong: whether the given label is likely wrong.
         outlier: whether the image is unlike all others.
-        twins: other items that are near-duplicates, where labels among them differ.
-        true: its true class, None where that is not known.
+        twins: items that are near-duplicates of it, if labels among them differ.
+        true: its true class, None if unknown.
     """
 
     row: int
@@ -61,14 +61,14 @@ class Item:
 
 @dataclass(frozen=True)
 class ClassNoise:
-    """What is believed of the labels of one class.
+    """Estimated noise in the labels of one class.
 
     Attributes:
-        given: images with this one label.
-        likely_wrong: those of them whose label is likely wrong.
-        share_wrong: expected share of wrong labels among them, in [0, 1]; None where there are none.
-        confused_with: the class that those likely wrong most often are; None without any.
-        suggested: images for which this class is suggested.
+        given: number of images with this one label.
+        likely_wrong: number of these whose label is likely wrong.
+        share_wrong: expected fraction of wrong labels among them, in [0, 1]; None without such images.
+        confused_with: most frequent suggestion for the likely wrong ones; None without any.
+        suggested: number of images for which this class is suggested.
     """
 
     given: int
@@ -80,20 +80,20 @@ class ClassNoise:
 
 @dataclass(frozen=True, eq=False)
 class ReviewPage:
-    """What the page shows.
+    """Contents of the page.
 
     Attributes:
         title: heading.
         told: `Relabelling.to_json`.
-        data: what decisions are about, as a decisions file has it.
+        data: identity of the data that decisions apply to, as in a decisions file.
         rows: for every training image (file, label, trusted) as cells of a table.
         classes: c names.
-        items: images to look at, the most suspicious first.
+        items: images to review, most suspicious first.
         left_out: number of suggestions that are not on the page.
-        noise: of each class.
-        transition: estimated T [c, c], rows = true class.
+        noise: estimated noise of each class.
+        transition: estimated T [c, c], rows are true classes.
         settings: (name, value) pairs, as text.
-        apply_command: what applies saved decisions.
+        apply_command: shell command that applies saved decisions.
     """
 
     title: str
@@ -129,7 +129,7 @@ def render_review_page(page: ReviewPage) -> str:
 
 
 def confusions(transition: npt.NDArray[np.floating]) -> list[tuple[int, int, float]]:
-    """(class, label, share) of the most frequent wrong labels, the most frequent first; shares below 0.5 % left out."""
+    """(class, label, fraction) of the most frequent wrong labels, in descending order, down to 0.5 %."""
     wrong = np.array(transition, dtype=np.float64)
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
@@ -137,8 +137,8 @@ def confusions(transition: npt.NDArray[np.floating]) -> list[tuple[int, int, flo
     return [(y, z, float(wrong[y, z])) for y, z in pairs if wrong[y, z] >= 0.005]
 
 
-def _state(page: ReviewPage) -> dict[str, Any]:
-    """What the page's script works with; cells of the table are written here, so that it only joins them."""
+def _state(page: ReviewPage) -> dict[str, JSON]:
+    """Data for the page's script; table cells are formatted here, so that the script only joins them."""
     return {
         "data": page.data,
         "classes": [visible(name) for name in page.classes],
@@ -166,13 +166,13 @@ def _state(page: ReviewPage) -> dict[str, Any]:
 
 
 def _cells(row: Sequence[str]) -> str:
-    """Cells as a line of the table, without its end."""
+    """Cells as a CSV line, without its line end."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([*row, ""])  # alone an empty cell would be quoted
+    csv.writer(text, lineterminator="").writerow([*row, ""])  # a lone empty cell would be quoted
     return text.getvalue()[:-1]
 
 
 def _embedded(value: object) -> str:
-    """A value as JSON inside a script element: nothing in it can end the element."""
+    """A value as JSON for a script element, escaped so that it cannot end the element."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

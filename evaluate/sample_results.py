@@ -1,4 +1,4 @@
-"""The samples of a benchmark's generators: every metric over the seeds, and the published number beside it."""
+"""The samples of a benchmark's generators: every metric over the seeds, and the published number for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from condense.evaluate.stats import Summary, summarise
 
 PAPERS = {"FD": "FID", "IS": "IS", "Density k=5": "Density", "Coverage k=5": "Coverage"}
 PAPERS |= {f"CW-{ours}": f"CW-{theirs}" for ours, theirs in PAPERS.items() if theirs != "IS"}
-"""Our metrics and what the DMIS paper calls them; 5 neighbours are the default of Naeem et al. (2020)."""
+"""Our metrics and their names in the DMIS paper; 5 neighbours are the default of Naeem et al. (2020)."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class SampleEntry:
 
     Attributes:
         setting: data, size and noise in one name.
-        method: whose generator.
-        metric: as `quality` calls it.
-        name: as `features.metric_name` calls it, with ", %" behind it where the value is in percent.
-        summary: mean and spread over the seeds; None where a seed has no value, or none is done.
-        num_failed: cells that failed.
-        published: the number printed for it in a paper, if there is one.
+        method: method of the generator.
+        metric: its key in the result of `quality`.
+        name: full name by `features.metric_name`, followed by ", %" if the value is in percent.
+        summary: mean and spread over the seeds; None if a seed has no value, or none is done.
+        num_failed: number of failed cells.
+        published: the published number for it, if there is one.
     """
 
     setting: str
@@ -68,7 +68,7 @@ def _entries(group: Sequence[Result]) -> list[SampleEntry]:
 
 
 def _shown(measured: Measured) -> float | None:
-    """As papers print it."""
+    """The value in the unit used by papers."""
     return 100 * measured.value if measured.value is not None and _is_share(measured.metric) else measured.value
 
 

@@ -1,4 +1,4 @@
-"""The score of a condensed set: train fresh networks on it, test them on real images."""
+"""The score of a condensed set: fresh networks are trained on it and tested on real images."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class Score:
     """Test accuracies in percent of several networks trained on one set.
 
     Attributes:
-        mean: over the networks.
+        mean: mean over the networks.
         std: sample standard deviation, None for one network.
         ci95: half width of the 95 % Student-t interval, None for one network.
         accuracies: one per network, in percent.
-        protocol: name and every setting, as used for this data set, and `Arithmetic`: device, precision, why.
+        protocol: name and every setting, as used for this data set, and `Arithmetic`: device, precision and reason.
         network: name of the architecture.
-        seconds: wall time of training and testing all of them.
-        uses_true_labels: whether the set was made with true labels: a bound for others, not a rival.
-        labels: what the networks were trained on: "hard" or stored "soft" labels, or an "online" teacher's.
-        worst_class: mean over the networks of the accuracy in percent on the class that each knows least.
-        test_data: what was tested on: name, number of images, and where they lie.
-        mistakes: which classes were taken for which; None where that is not known.
+        seconds: wall-clock time of training and testing all of them.
+        uses_true_labels: whether the set was made with true labels: an upper bound for others, not a competitor.
+        labels: training targets: "hard" or stored "soft" labels, or those of an "online" teacher.
+        worst_class: mean over the networks of each one's lowest accuracy on a class, in percent.
+        test_data: the test data in words: name, number of images, and path.
+        mistakes: confusions of the classes; None if they are not known.
     """
 
     mean: float
@@ -66,7 +66,7 @@ class Score:
     mistakes: Mistakes | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, JSON]:
-        """All of it, as a JSON object with the attributes' names; of the mistakes what `Mistakes.to_json` tells."""
+        """All attributes as a JSON object, with the contents of `Mistakes.to_json` in place of `mistakes`."""
         plain = asdict(replace(self, mistakes=None))
         del plain["mistakes"]
         told = {} if self.mistakes is None else self.mistakes.to_json()
@@ -75,12 +75,12 @@ class Score:
 
 @dataclass(frozen=True)
 class FreshNetworks:
-    """The untrained networks that a protocol trains; weights and order of network r depend on (seed, r) alone.
+    """The untrained networks that a protocol trains; weights and order of network r depend only on (seed, r).
 
     Attributes:
         name: one of `networks.NAMES`; the protocol's when None.
-        repeats: how many there are.
-        seed: of their weights, and of the order and augmentation of what they see.
+        repeats: number of networks.
+        seed: seed of their weights, and of the order and augmentation of their batches.
     """
 
     name: str | None = None
@@ -88,11 +88,11 @@ class FreshNetworks:
     seed: int = 0
 
     def architecture(self, protocol: Protocol) -> str:
-        """Its name."""
+        """Name of the architecture."""
         return self.name or protocol.network
 
     def build(self, protocol: Protocol, images: ImageData, repeat: int) -> Network:
-        """Network `repeat`, counted from 0, for images of this shape and as many classes."""
+        """Network `repeat`, counted from 0, for the shape and number of classes of `images`."""
         return networks.build(
             self.architecture(protocol),
             in_channels=images.channels,
@@ -102,21 +102,21 @@ class FreshNetworks:
         )
 
     def order(self, repeat: int) -> int:
-        """The seed of what network `repeat` sees."""
+        """The seed of order and augmentation for network `repeat`."""
         return rng.derive(self.seed, "score fit", repeat)
 
 
 def score_of(
     answers: Sequence[Tensor], labels: Tensor, name: str, settings: Mapping[str, JSON], seconds: float
 ) -> Score:
-    """The score of what networks answer, int64 [n] each, about test images of `labels`, int64 [n].
+    """The score of predictions on n test images.
 
     Args:
-        answers: of every network.
-        labels: the true ones.
-        name: of the networks' architecture.
-        settings: of the protocol.
-        seconds: that training and testing took.
+        answers: predictions of every network, int64 [n] each.
+        labels: true labels, int64 [n].
+        name: name of the networks' architecture.
+        settings: settings of the protocol.
+        seconds: time for training and testing.
     """
     right = [each == labels for each in answers]
     accuracies = [100 * float(each.double().mean()) for each in right]
@@ -148,23 +148,23 @@ def score(
     """Accuracy on `test` of fresh networks trained on `condensed` by `protocol`, after the last epoch.
 
     The test images pass through the preprocessing stored with the set. Weights, order and augmentation of
-    network r depend on (seed, r) alone. Where the device is quick at bfloat16 it is used; the result says so.
-    Small networks on small sets are trained at once (`condense.classifiers.stacked`), which changes rounding only.
+    network r depend only on (seed, r). bfloat16 is used where it is fast on the device; the result records it.
+    Small networks on small sets are trained together (`condense.classifiers.stacked`), which changes only rounding.
 
     Args:
-        condensed: the set to judge.
+        condensed: the set to score.
         test: real images of the same classes and shape.
         truth: their labels.
         protocol: how to train, see `protocols`.
         fresh: the networks.
         device: where to train.
         on_epoch: called after every epoch of every network with the network's number, counted from 0, and the
-            `Epoch`; what it raises ends the scoring.
-        teacher: asked at every step by a protocol of teachers' labels; the set's soft labels serve when None.
+            `Epoch`; an exception from it ends the scoring.
+        teacher: labels every batch if the protocol uses a teacher's labels; the set's soft labels are used when None.
 
     Raises:
         UserError: set and test data differ in classes or image shape, a name or number is out of range, or the
-            protocol needs soft labels or a learned rate and the set has none.
+            protocol needs soft labels or a learned rate that the set does not have.
         RunFailed: the training diverged.
     """
     started = time.perf_counter()
@@ -194,7 +194,7 @@ def score(
 
 
 def worst_of_classes(right: Tensor, labels: Tensor) -> float:
-    """Lowest share in [0, 1] of right answers among the classes that have test images: bool [n], int64 [n]."""
+    """Lowest accuracy, in [0, 1], of a class with test images, from `right` bool [n] and `labels` int64 [n]."""
     counts = torch.bincount(labels)
     shares = torch.bincount(labels, weights=right.double()) / counts
     return float(shares[counts > 0].min())
@@ -202,7 +202,7 @@ def worst_of_classes(right: Tensor, labels: Tensor) -> float:
 
 @dataclass(frozen=True)
 class _FitInputs:
-    """Targets of the images, how they are taught, and what kind of labels that is."""
+    """Targets of the images, augmentation and loss, and the kind of labels."""
 
     targets: Tensor
     teaching: Teaching
@@ -220,7 +220,7 @@ def _trained(
     *,
     bf16: bool,
 ) -> Iterator[Network]:
-    """Train every model by the protocol, at once where that is quicker, and yield each when it is done."""
+    """Train every model by the protocol, together where that is faster, and yield each when it is done."""
     images, options = condensed.tensors()[0], protocol.fit_options(bf16=bf16)
     targets, teaching = lesson.targets, lesson.teaching
     tell = on_epoch or (lambda repeat, epoch: None)
@@ -252,7 +252,7 @@ def _lesson(condensed: CondensedSet, protocol: Protocol, teacher: Teacher | None
 
 
 def may_flip(condensed: CondensedSet, images: ImageData) -> bool:
-    """Whether training on a set may mirror its images: as is known of the real `images`, else as the set records."""
+    """Whether training on a set may mirror its images: by `images.flip` if known, else as the set records."""
     recorded = condensed.provenance.notes.get("flip")
     if images.flip is None and isinstance(recorded, bool):
         return recorded
@@ -263,7 +263,7 @@ def check_comparable(condensed: CondensedSet, test: ImageData, truth: Truth) -> 
     """Refuse a set that does not belong to the test data.
 
     Raises:
-        UserError: as `check_same_kind`, or the labels do not fit the images.
+        UserError: as for `check_same_kind`, or the labels do not fit the images.
     """
     check_same_kind(condensed, test)
     if len(truth) != len(test):
@@ -272,7 +272,7 @@ def check_comparable(condensed: CondensedSet, test: ImageData, truth: Truth) -> 
 
 
 def check_same_kind(condensed: CondensedSet, images: ImageData) -> None:
-    """Refuse a set whose images are of another kind than real `images`, of either split.
+    """Refuse a set whose images do not match real `images`, of either split, in classes and shape.
 
     Raises:
         UserError: number, names or order of the classes, or the image shape differ; or the images are not square.

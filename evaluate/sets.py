@@ -1,4 +1,4 @@
-"""Several sets of one method, or one: their scores as one, with the variance of sets and of networks."""
+"""The combined score of one or more sets of a method, with the variances between sets and between networks."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class SetsScore:
     """Test accuracies in percent of several networks of one architecture on each of one or more sets.
 
     Attributes:
-        mean: of the sets' means.
-        std: sample standard deviation of the networks trained on one set; None where each set has one network.
+        mean: mean of the sets' means.
+        std: standard deviation of networks trained on one set; None if each set has one network.
         std_between: standard deviation of the true means of sets, see `summarise_nested`; None for one set.
-        ci95: half width of the 95 % interval, whose unit is the set, or the network where there is one set.
-        accuracies: of all networks, those of the first set first.
-        by_set: the same for every set.
+        ci95: half width of the 95 % interval over sets, or over networks for a single set; None for one network.
+        accuracies: accuracies of all networks, those of the first set first.
+        by_set: the accuracies of each set.
         protocol: name and every setting.
         network: name of the architecture.
-        seconds: wall time of training and testing all of them.
-        uses_true_labels: whether the sets were made with true labels: a bound for others, not a rival.
+        seconds: wall-clock time of training and testing all of them.
+        uses_true_labels: whether the sets were made with true labels: an upper bound for others, not a competitor.
         labels: as in `Score`.
-        worst_class: accuracy in percent on the class each network knows least, mean over the sets; None if unknown.
-        test_data: what was tested on, as of `Score`.
-        mistakes: which classes were taken for which, by all networks.
+        worst_class: each network's lowest accuracy on a class in percent, mean over the sets; None if unknown.
+        test_data: the test data in words, as in `Score`.
+        mistakes: confusions of the classes by all networks.
     """
 
     mean: float
@@ -50,7 +50,7 @@ class SetsScore:
     mistakes: Mistakes | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, JSON]:
-        """All of it, as a JSON object with the attributes' names; of the mistakes what `Mistakes.to_json` tells."""
+        """All attributes as a JSON object, with the contents of `Mistakes.to_json` in place of `mistakes`."""
         plain = asdict(replace(self, mistakes=None))
         del plain["mistakes"]
         told = {} if self.mistakes is None else self.mistakes.to_json()
@@ -60,11 +60,11 @@ class SetsScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one or more sets of one method, one for each network architecture asked for.
+    """The scores of one or more sets of one method, one for each requested network architecture.
 
     Attributes:
         sets: names of the sets.
-        scores: one per network, in the order asked for; what concerns "the score" means the first.
+        scores: one per network, in the order requested; the properties below belong to the first.
     """
 
     sets: tuple[str, ...]
@@ -77,17 +77,17 @@ class Evaluation:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation of the networks trained on one set."""
+        """Standard deviation of networks trained on one set; None if each set has one network."""
         return self.scores[0].std
 
     @property
     def ci95(self) -> float | None:
-        """Half width of the 95 % interval of the mean."""
+        """Half width of the 95 % interval of the mean; None for a single network."""
         return self.scores[0].ci95
 
     @property
     def accuracies(self) -> tuple[float, ...]:
-        """Test accuracy in percent of every network trained."""
+        """Test accuracy in percent of every network."""
         return self.scores[0].accuracies
 
     @property
@@ -96,13 +96,13 @@ class Evaluation:
         return self.scores[0].network
 
     def to_json(self) -> dict[str, JSON]:
-        """The first network's score on the top level; `sets`; and under `scores` that of every network."""
+        """The first network's score at the top level, the `sets`, and every network's score under `scores`."""
         scores = [score.to_json() for score in self.scores]
         return {**scores[0], "sets": list(self.sets), "scores": scores}
 
 
 def combine(scores: Sequence[Score]) -> SetsScore:
-    """One score of one or more sets, from the score of each, all of one network and protocol."""
+    """Combine the scores of one or more sets, all of the same network and protocol."""
     by_set = tuple(score.accuracies for score in scores)
     summary = summarise_nested(by_set)
     worst = [score.worst_class for score in scores if score.worst_class is not None]
@@ -128,7 +128,7 @@ def check_one_method(names: Sequence[str], sets: Sequence[CondensedSet]) -> None
     """Refuse sets whose scores have no common mean.
 
     Raises:
-        UserError: two sets differ in method, images per class, data or labels, or hold the same images.
+        UserError: two sets differ in method, images per class, data or label noise, or are the same set.
     """
     seen: dict[str, str] = {}
     for name, condensed in zip(names, sets, strict=True):
@@ -137,12 +137,12 @@ def check_one_method(names: Sequence[str], sets: Sequence[CondensedSet]) -> None
         if differing:
             what = differing[0]
             raise UserError(
-                f"{name} has the {what} {ours[what]}, {names[0]} {first[what]}; several sets are judged together where "
-                "one method made them alike but for the seed. Evaluate each kind by itself."
+                f"{name} has the {what} {ours[what]}, {names[0]} {first[what]}; several sets can be scored together "
+                "only if they differ in nothing but the seed. Evaluate each kind separately."
             )
         digest = condensed.sha256()
         if digest in seen:
-            raise UserError(f"{name} and {seen[digest]} are the same set; counted twice it would narrow the interval.")
+            raise UserError(f"{name} and {seen[digest]} are the same set; counting it twice would narrow the interval.")
         seen[digest] = name
 
 

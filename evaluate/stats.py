@@ -1,4 +1,4 @@
-"""Mean, spread and confidence interval of a few accuracies; of several sets; of one method against another."""
+"""Means, standard deviations and intervals of a few accuracies, of several sets, and of paired differences."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MOST_SIGNS = 16
 
 @dataclass(frozen=True)
 class Summary:
-    """A sample in three numbers.
+    """Summary of a sample, in the unit of its values.
 
     Attributes:
         mean: its mean.
-        std: sample standard deviation (n - 1 below), None for a single value.
+        std: sample standard deviation (denominator n - 1), None for a single value.
         ci95: half width of the 95 % Student-t interval of the mean, None for a single value.
     """
 
@@ -34,7 +34,7 @@ def summarise(values: Sequence[float]) -> Summary:
     """Mean, s = sqrt(Σ(v - mean)² / (n - 1)) and t_{0.975, n-1} · s / sqrt(n) of n values.
 
     Raises:
-        UserError: there is no value.
+        UserError: there are no values.
     """
     n = len(values)
     if n == 0:
@@ -53,15 +53,15 @@ def _critical_t(freedom: int) -> float:
 
 @dataclass(frozen=True)
 class NestedSummary:
-    """Several sets, each judged by several networks.
+    """Summary of several sets, each scored by several networks.
 
     Attributes:
-        mean: of the sets' means.
+        mean: mean of the sets' means.
         std_between: estimated standard deviation of the true means of sets, None for one set.
-        std_within: of networks trained on one set, None where every set has one network.
+        std_within: standard deviation of networks trained on one set, None if every set has one network.
         ci95: half width of the 95 % interval of the mean over all sets the method could make, None for one set.
-        num_sets: how many sets.
-        num_networks: how many networks in all.
+        num_sets: number of sets.
+        num_networks: number of networks of all sets.
     """
 
     mean: float
@@ -75,21 +75,21 @@ class NestedSummary:
 def summarise_nested(groups: Sequence[Sequence[float]]) -> NestedSummary:
     """Mean and variance components of v_ij = μ + a_i + e_ij, accuracy of network j on set i.
 
-    Networks of one set share what chance did to the set, so counting them all as independent would give an interval
-    too narrow. The unit is the set: with v̄_i the mean of set i, of n_i networks, and s sets
+    Networks trained on one set share its random effect, so treating them all as independent would give too narrow an
+    interval. The unit is the set: with v̄_i the mean over the n_i networks of set i, and s sets,
 
         mean = Σ v̄_i / s,      interval: mean ± t_{0.975, s-1} · S / √s,   S² = Σ (v̄_i - mean)² / (s - 1),
         within² = Σ_ij (v_ij - v̄_i)² / Σ (n_i - 1),      between² = max(0, S² - within² · mean of 1 / n_i).
 
-    For equally many networks per set this is the exact interval of the balanced one-way random model, S² / s being
-    its mean square between sets over the number of networks; otherwise it is approximate.
+    With equally many networks per set this is the exact interval of the balanced one-way random model, where S² / s is
+    the mean square between sets divided by the total number of networks; otherwise it is approximate.
     Source: Searle, Casella & McCulloch (1992), Variance Components, Sections 3.5 and 3.6; Burdick & Graybill (1992).
 
     Args:
         groups: the accuracies of each set.
 
     Raises:
-        UserError: there is no set, or one without networks.
+        UserError: there is no set, or a set without networks.
     """
     if len(groups) == 0 or not all(len(group) for group in groups):
         raise UserError("every set needs at least one accuracy; train at least one network on each.")
@@ -108,16 +108,16 @@ def summarise_nested(groups: Sequence[Sequence[float]]) -> NestedSummary:
 
 @dataclass(frozen=True)
 class Paired:
-    """One method against another over the same seeds.
+    """Comparison of two methods over the same seeds.
 
     Attributes:
         difference: mean of a - b.
         ci95: half width of its 95 % Student-t interval.
-        p_t: two-sided p-value of the paired t test: the more powerful for few seeds, but takes differences as normal.
-        p_permutation: two-sided p-value of the exact test that flips the signs of the differences: it assumes nothing
-            but that under equality each sign is as likely; of n seeds it cannot fall below 2 / 2ⁿ. None for more
-            than 16 seeds, which the t test serves well.
-        num_pairs: n.
+        p_t: two-sided p-value of the paired t test: more powerful for few seeds, but assumes normal differences.
+        p_permutation: two-sided p-value of the exact sign-flip test, which assumes only that under equality both signs
+            are equally likely; with n seeds it is at least 2 / 2ⁿ. None for more than 16 seeds, where the t test
+            suffices.
+        num_pairs: number of seeds n.
     """
 
     difference: float
@@ -128,19 +128,21 @@ class Paired:
 
 
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
-    """Compare two methods seed by seed; with several networks per set, give the mean of each set.
+    """Compare two methods seed by seed; with several networks per set, pass the mean of each set.
 
-    Sources: Student (1908) for the t test; Fisher (1935), The Design of Experiments, Section 21, for the other.
+    Sources: Student (1908) for the t test; Fisher (1935), The Design of Experiments, Section 21, for sign flips.
 
     Args:
         a: accuracies of one method, one per seed.
-        b: those of the other, of the same seeds in the same order.
+        b: accuracies of the other, for the same seeds in the same order.
 
     Raises:
-        UserError: the numbers differ, or are below 2.
+        UserError: the numbers of seeds differ, or are below 2.
     """
     if len(a) != len(b) or len(a) < 2:
-        raise UserError(f"a paired test needs the same two or more seeds of both methods, found {len(a)} and {len(b)}.")
+        raise UserError(
+            f"a paired test needs the same two or more seeds for both methods, found {len(a)} and {len(b)}."
+        )
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     summary = summarise(differences.tolist())
     assert summary.std is not None and summary.ci95 is not None
@@ -153,12 +155,12 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
 
 @dataclass(frozen=True)
 class Residual:
-    """What is left of accuracies once method and seed are taken out of them.
+    """Residual variation of accuracies after effects of method and seed.
 
     Attributes:
-        std: estimated standard deviation of a set's accuracy about (its method's mean + what its seed brings).
+        std: estimated standard deviation of a set's accuracy about the sum of its method's and its seed's effect.
         freedom: degrees of freedom of the estimate.
-        num_methods: how many methods went into it.
+        num_methods: number of methods it is estimated from.
     """
 
     std: float
@@ -167,14 +169,14 @@ class Residual:
 
 
 def residual_of(scores: Mapping[str, Mapping[int, float]]) -> Residual | None:
-    """The error of y_is = μ_i + β_s + ε_is, by least squares over all methods i and seeds s that there are.
+    """The error of y_is = μ_i + β_s + ε_is, by least squares over all methods i and seeds s present.
 
-    Seeds share their noise draw, which β_s takes out. Pooling over methods is what gives three seeds a say: 13 methods
-    leave (13 - 1)(3 - 1) = 24 degrees of freedom where one pair of methods leaves 2.
+    β_s absorbs the noise draw that sets of one seed share. Pooling over methods makes three seeds informative: 13
+    methods leave (13 - 1)(3 - 1) = 24 degrees of freedom, a single pair of methods only 2.
     Source: Scheffé (1959), The Analysis of Variance, Chapter 4.
 
     Returns:
-        None where nothing is left to estimate it from.
+        The residual, or None if there are no degrees of freedom.
     """
     cells = [(method, seed, value) for method, own in scores.items() for seed, value in own.items()]
     methods, seeds = list(scores), sorted({seed for _, seed, _ in cells})
@@ -193,19 +195,19 @@ def residual_of(scores: Mapping[str, Mapping[int, float]]) -> Residual | None:
 def p_of_range(difference: float, num_seeds: int, residual: Residual) -> float:
     """p-value of one difference of two means among all those of `residual.num_methods` methods, by Tukey and Kramer.
 
-    The studentised range holds for the largest of all differences, so also for that from a "best" method which the
-    same data chose: were all methods equal, the chance that any p falls below 0.05 is 0.05.
+    The studentised range covers the largest of all differences, hence also that from a "best" method chosen by the
+    same data: if all methods were equal, the probability that any p falls below 0.05 would be 0.05.
     Sources: Tukey (1953); Kramer (1956); Hayter (1984) for unequal numbers, https://doi.org/10.1214/aos/1176346392.
 
     Args:
-        difference: of the means of both methods over the seeds both have.
-        num_seeds: how many those are.
+        difference: difference of the means of both methods over their common seeds.
+        num_seeds: number of common seeds.
         residual: see `residual_of`.
     """
     if residual.std == 0:
         return 0.0 if difference else 1.0
     q = abs(difference) * num_seeds**0.5 / residual.std
-    from scipy import stats  # half a second to import
+    from scipy import stats  # takes half a second to import
 
     return float(stats.studentized_range.sf(q, residual.num_methods, residual.freedom))
 

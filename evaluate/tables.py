@@ -1,4 +1,4 @@
-"""A benchmark's tables in Markdown and LaTeX: methods down, images per class across, one for each way of judging."""
+"""A benchmark's tables in Markdown and LaTeX: methods in rows, images per class in columns, one per way of scoring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from condense.evaluate.reference import CAUTION
 from condense.evaluate.results import Entry
 from condense.evaluate.sample_results import SampleEntry
 
-ORACLE = "Labels by oracle are the true ones: what perfect repair would give, a bound and no rival, so never the best."
+ORACLE = "Labels by oracle are the true ones, as perfect repair would give: an upper bound, never marked as the best."
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
@@ -23,10 +23,9 @@ def markdown_report(
     classifiers: Sequence[Entry] = (),
     samples: Sequence[SampleEntry] = (),
 ) -> str:
-    """The report as Markdown: facts, the tables of each setting, what failed.
+    """The report as Markdown: facts, the tables of each setting, failed cells.
 
-    Of sets there are two for each way of judging: accuracies, best in bold and published numbers beside; and what they
-    took and hide.
+    Sets have two tables for each way of scoring: accuracies, the best in bold, with published numbers; and `DETAILS`.
     """
     lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in settings), ""]
     everything: list[Entry | SampleEntry] = [*table, *classifiers, *samples]
@@ -51,13 +50,13 @@ def markdown_report(
 
 
 def latex_tables(table: Sequence[Entry], classifiers: Sequence[Entry], samples: Sequence[SampleEntry]) -> str:
-    """LaTeX tabulars (package booktabs) of what there is: sets, classifiers, samples; no published numbers."""
+    """LaTeX tabulars (package booktabs) of sets, classifiers and samples, if any; without published numbers."""
     parts = [latex_table(entries) for entries in (table, classifiers) if entries]
     return "\n".join([*parts, *([_latex_samples(samples)] if samples else [])]) or latex_table(table)
 
 
 def latex_table(table: Sequence[Entry]) -> str:
-    """A LaTeX tabular (package booktabs) for each way of judging: best in bold, no published numbers."""
+    """A LaTeX tabular (package booktabs) for each way of scoring: best in bold, without published numbers."""
     ways = dict.fromkeys(entry.judged for entry in table)
     return "\n".join(_latex_of(way, [entry for entry in table if entry.judged == way]) for way in ways)
 
@@ -116,7 +115,7 @@ def _tabular(comments: Sequence[str], heads: Sequence[str], rows: Sequence[str],
 
 
 def shown_sample(entry: SampleEntry | None) -> str:
-    """E.g. "3.47", with " ± 0.12", the standard deviation, behind it for several seeds; "–" without a number."""
+    """E.g. "3.47", or "3.47 ± 0.12" with the standard deviation over several seeds; "–" without a number."""
     if entry is None or entry.summary is None:
         return "–"
     std = entry.summary.std
@@ -131,9 +130,9 @@ def shown_published(entry: SampleEntry | None) -> str:
 
 
 def shown(entry: Entry | None) -> str:
-    """E.g. "92.5 ± 0.4", with a star where it is shown to be below the best; "failed" or "–" without a number.
+    """E.g. "92.5 ± 0.4", with a star if it is shown to be below the best; "failed" or "–" without a number.
 
-    Of two seeds the mean alone, see `TWO`.
+    For two seeds only the mean, see `TWO`.
     """
     if entry is None or entry.summary is None:
         return "failed" if entry is not None and entry.num_failed else "–"
@@ -142,17 +141,17 @@ def shown(entry: Entry | None) -> str:
     return (f"{mean:.1f}" if ci95 is None else f"{mean:.1f} ± {ci95:.1f}") + star
 
 
-TWO = "Of two seeds the mean alone is shown: a 95 % interval over two reaches thirteen times as far as they do."
+TWO = "For two seeds only the mean is shown: a 95 % interval over two values is thirteen times as wide as they differ."
 OVER = {
-    "noise": "Intervals are over draws of the label noise, each with sets and networks of its own.",
-    "sets": "Intervals are over sets made under one draw of the label noise; they tell nothing of another draw.",
-    "networks": "Intervals of a single set are over the networks trained on it; they tell nothing of another set by "
-    "the same method.",
+    "noise": "Intervals are over draws of the label noise, each with its own sets and networks.",
+    "sets": "Intervals are over sets made under one draw of the label noise; they do not cover other draws.",
+    "networks": "Intervals of a single set are over the networks trained on it; they do not cover other sets by the "
+    "same method.",
 }
 
 
 def notes(own: Sequence[Entry]) -> list[str]:
-    """What must be said below a table of these entries: what intervals and stars mean; that the oracle is no rival."""
+    """Notes below a table of these entries: the meaning of intervals and stars, and of the oracle."""
     done = [entry for entry in own if entry.summary is not None and entry.summary.ci95 is not None]
     kinds = dict.fromkeys(entry.over for entry in done if entry.num_sets != 2)
     told = [OVER[kind] for kind in kinds] + ([TWO] if any(entry.num_sets == 2 for entry in done) else [])
@@ -162,7 +161,7 @@ def notes(own: Sequence[Entry]) -> list[str]:
 
 
 def accuracy_table(table: Sequence[Entry]) -> list[dict[str, str | int | None]]:
-    """A row for each entry, with its accuracy as `shown`: for a terminal and for programs."""
+    """A row for each entry, with its accuracy as formatted by `shown`, for the terminal and for JSON."""
     return [
         {
             "setting": entry.setting,
@@ -176,7 +175,7 @@ def accuracy_table(table: Sequence[Entry]) -> list[dict[str, str | int | None]]:
 
 
 def is_aside(entry: Entry) -> bool:
-    """Whether it belongs to no size, as networks on all real images do, and so is told below the table."""
+    """Whether it has no size, like networks on all real images, so that it is listed below the table."""
     return entry.ipc is None and entry.judged != ""
 
 
@@ -184,7 +183,7 @@ DETAILS = ("worst class", "coverage", "minutes", "peak memory", "bytes", "packin
 
 
 def details(entry: Entry) -> list[str]:
-    """What an accuracy hides, as text in the order of `DETAILS`."""
+    """Figures that complement the accuracy, as text in the order of `DETAILS`."""
     megabytes = None if entry.peak_memory_bytes is None else entry.peak_memory_bytes / 1e6
     return [
         _number(entry.worst_class, ".1f"),
@@ -235,7 +234,7 @@ def _markdown_table(own: Sequence[Entry]) -> list[str]:
 
 
 def _markdown_samples(own: Sequence[SampleEntry]) -> list[str]:
-    """Metrics down, generators across."""
+    """Metrics in rows, generators in columns."""
     methods = list(dict.fromkeys(entry.method for entry in own))
     found = {(entry.name, entry.method): entry for entry in own}
     heads = [head for method in methods for head in (method, "published")]
@@ -247,7 +246,7 @@ def _markdown_samples(own: Sequence[SampleEntry]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """A star is not emphasis."""
+    """Escape stars, which would mean emphasis in Markdown."""
     return text.replace("*", r"\*")
 
 

@@ -1,7 +1,7 @@
-"""Networks trained on all real images: the bound for the sets of a table.
+"""Networks trained on all real images, as a reference for the sets of a table.
 
-They are trained as the protocol trains on a set, by the same network, optimiser, learning rate, augmentation and batch,
-and tested alike; only the images and how often they are seen are others.
+They are trained as the protocol trains on a set, with the same network, optimiser, learning rate, augmentation and
+batch size, and tested in the same way; only the images and the number of epochs differ.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from condense.preprocessing import Preprocessing, standardisation
 
 
 def epochs_of_steps(steps: int, images: int, batch_size: int) -> int:
-    """Passes over so many images that come nearest to `steps` batches, at least one."""
+    """The number of epochs over `images` images that comes nearest to `steps` batches, at least one."""
     return max(1, round(steps / math.ceil(images / batch_size)))
 
 
 def steps_on_a_set(protocol: Protocol, images: int) -> int:
-    """Batches that the protocol trains for on a set of so many images."""
+    """The number of batches for which the protocol trains on a set of `images` images."""
     return protocol.epochs * math.ceil(images / protocol.batch_size)
 
 
@@ -46,25 +46,27 @@ def score_whole(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int, Epoch], None] = lambda repeat, epoch: None,
 ) -> Score:
-    """Accuracy on `test` of networks trained on all labelled images of `train` by a protocol of hard labels.
+    """Accuracy on `test` of networks trained on all labelled images of `train` by a protocol with hard labels.
 
     Args:
-        train: images and labels; uniform over the candidates where there are several, left out where there is none.
+        train: images and labels; several candidates make a uniform target, unlabelled images are left out.
         test: real images of the same classes and shape.
         truth: their labels.
-        protocol: how to train, and for how many passes over the images.
+        protocol: how to train, and for how many epochs.
         fresh: the networks.
         device: where to train.
         on_epoch: called after every epoch with the network's number and the `Epoch`.
 
     Raises:
-        UserError: the protocol is of soft labels or a learned rate, a number is out of range, no image has a label, or
-            the images do not fit in memory.
+        UserError: the protocol needs soft labels or a learned rate, a number is out of range, no image has a label, or
+            the images do not fit into memory.
         RunFailed: the training diverged.
     """
     started, images = time.perf_counter(), train.images
     if protocol.labels != "hard" or protocol.learning_rate is None:
-        raise UserError(f"real images have no labels or rates for the protocol {protocol.name}; choose hard.")
+        raise UserError(
+            f"real images have neither soft labels nor a learned rate for the protocol {protocol.name}; choose hard."
+        )
     if min(fresh.repeats, protocol.epochs) < 1:
         raise UserError(f"repeats is {fresh.repeats} and epochs {protocol.epochs}; both must be at least 1.")
     device, rules = torch.device(device), protocol.for_data(may_flip=images.may_flip)
@@ -84,11 +86,11 @@ def score_whole(
 
 
 def _labelled(train: TrainingSet, process: Preprocessing) -> tuple[Tensor, Tensor]:
-    """The images that have labels, normalised [m, C, H, W], and their targets as `fit` takes them."""
+    """The labelled images, normalised float32 [m, C, H, W], and their targets for `fit`."""
     images, supervision = train.images, train.supervision
     used = np.flatnonzero(~supervision.unlabelled)
     if not used.size:
-        raise UserError(f"{images.name} has no labels, so no network can be trained on it.")
+        raise UserError(f"{images.name} has no labels, so networks cannot be trained on it.")
     check_fits(3 * 4 * len(used) * math.prod(images.image_shape), f"training on all images of {images.name}")
     y = torch.from_numpy(targets_of(supervision)[used])
     return process.normalise(to_pixels(images.images[used])), y.argmax(1) if supervision.single.all() else y

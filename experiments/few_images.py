@@ -69,7 +69,7 @@ def main() -> None:
             tested = generator.posterior(test.images, seed=asked.seed)
             found = (accuracy(repaired, truth), accuracy(alone, truth), accuracy(tested, test_truth.labels))
             passes = step.step * options.train.batch_size / len(train)
-            held_out = generator.meta.get("held_out_loss") or float("nan")
+            held_out = generator.record.held_out_loss or float("nan")
             row = f"{step.step:5} {passes:6.0f} {held_out:8.3f}"
             print(row, "{:8.1f} {:6.1f} {:6.1f}".format(*found), flush=True)
         if step.step == last:

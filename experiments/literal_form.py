@@ -23,7 +23,7 @@ from condense.files import atomic_write_text
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
 from condense.machine import machine
-from condense.methods._generate import GeneratorOptions
+from condense.methods._generate import GeneratorOptions, cost_of_stages
 from condense.pipeline.label_scores import labels_recovered, test_accuracy
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.run import Run
@@ -95,7 +95,7 @@ def measure(row: str, seed: int, data: str, noise: str, settings: list[str], fol
         plan.train, options.network, options.train_options(method), options.second_stage, seed, Run(folder)
     )
     judge, judge_accuracy = trained_judge(plan)
-    stages = [generator, *([generator.second] if generator.second else [])]
+    cost = cost_of_stages(generator)
     return Cell(
         row,
         seed,
@@ -106,8 +106,8 @@ def measure(row: str, seed: int, data: str, noise: str, settings: list[str], fol
         agreement(generator, judge, seed),
         judge.describe(),
         judge_accuracy,
-        sum(int(stage.meta["evaluations"]) for stage in stages),
-        sum(float(stage.meta["seconds"]) for stage in stages),
+        cost.network_evaluations,
+        cost.seconds,
         settings,
         machine(),
     )

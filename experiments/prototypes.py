@@ -25,7 +25,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -48,8 +48,8 @@ from condense.methods._generate import (
 from condense.options import Options
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.run import Run
-from condense.sets.assemble import assemble
-from condense.sets.condensed_set import CondensedSet, Cost
+from condense.sets.assemble import Making, assemble
+from condense.sets.condensed_set import CondensedSet
 
 MOST_JUDGED = 20_000
 PROTOCOL = "hard-quick"
@@ -113,9 +113,7 @@ def choose_sigma(asked: argparse.Namespace) -> None:
         count = pool_size(asked.ipc, options)
         start = class_prototypes(train.images.images, believed, count, asked.seed) if sigma else None
         images, notes = draw_and_choose(generator, asked.ipc, options, asked.seed, Run(None), start)
-        drawn = assemble(
-            train, images, asked.ipc, method="dmis", options=Options(), seed=asked.seed, cost=Cost(0, 0, 0, 0), notes={}
-        )
+        drawn = assemble(train, images, Making("dmis", asked.ipc, Options(), asked.seed))
         found = score(
             drawn,
             train.take(judged).images,
@@ -155,11 +153,11 @@ def arms_of(folder: Path, arms: Sequence[str], ipc: int, repeats: int) -> Iterat
     """A row of one generator for each of the arms. Raises `UserError` where its training data cannot be made again."""
     run = Run(folder)
     generator = Generator.load(run, best_device())
-    meta = cast(dict[str, Any], generator.meta)
-    data = {"name": meta["data"], "noise": meta["corruption"]}
-    plan = make_plan(Request(named={"data": data, "method": meta["objective"], "seed": int(meta["seed"]), "ipc": ipc}))
-    if plan.train.supervision.fingerprint() != meta["labels_fingerprint"]:
-        raise UserError(f"{folder} was trained on other labels than {data} of seed {meta['seed']}; train it anew.")
+    record = generator.record
+    data = {"name": record.data, "noise": record.corruption}
+    plan = make_plan(Request(named={"data": data, "method": record.objective, "seed": record.seed, "ipc": ipc}))
+    if plan.train.supervision.fingerprint() != record.labels_fingerprint:
+        raise UserError(f"{folder} was trained on other labels than {data} of seed {record.seed}; train it anew.")
     assert isinstance(plan.options, GeneratorOptions)
     seed, draw = plan.recipe.seed, plan.options.draw
     known, images = beliefs(generator, plan.train, run).posterior, plan.train.images.images
@@ -191,16 +189,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def _row(plan: Plan, arm: str, images: Images, agreement: float | None, repeats: int) -> Row:
     recipe = plan.recipe
-    made = assemble(
-        plan.train,
-        images,
-        recipe.ipc,
-        method=recipe.method,
-        options=Options(),
-        seed=recipe.seed,
-        cost=Cost(0, 0, 0, 0),
-        notes={},
-    )
+    made = assemble(plan.train, images, Making(recipe.method, recipe.ipc, Options(), recipe.seed))
     near = memorisation(images, plan.train.images.images, seed=recipe.seed, device=best_device())
     return Row(
         recipe.method,

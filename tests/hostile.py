@@ -256,7 +256,7 @@ def _runs(folder: Path) -> Iterator[Kind]:
     teacher_for(data, TeacherOptions(network="convnet1", epochs=1), 0, run)
     trainer = Trainer(data, tiny.NETWORK, options, 0, default_accelerator(), None, Prerequisites())
     readers: dict[str, Callable[[Run], Any]] = {
-        "generator": lambda found: Generator.load(found).meta,
+        "generator": lambda found: Generator.load(found).record.to_json(),
         CHECKPOINT: lambda found: session.taken_up(trainer, found).seconds,
         "teacher": lambda found: load_teacher(found.path or Path()).classes,
     }

@@ -143,7 +143,7 @@ def test_a_generator_is_trained_kept_and_asked_about_labels(few, tmp_path):
     kept = Generator.load(tmp_path / "run")
     np.testing.assert_array_equal(kept.sample(np.array([0, 1]), 0), generator.sample(np.array([0, 1]), 0))
     kept.save(str(tmp_path / "copy"))
-    assert Generator.load(str(tmp_path / "copy")).meta == kept.meta
+    assert Generator.load(str(tmp_path / "copy")).record == kept.record
     with pytest.raises(UserError, match="no run folder"):
         Generator.load(tmp_path / "nowhere")
     saved = labels.save(tmp_path / "labels")
@@ -152,7 +152,7 @@ def test_a_generator_is_trained_kept_and_asked_about_labels(few, tmp_path):
         np.testing.assert_array_equal(kept["posterior"], labels.posterior)
     again = condense.load_data("digits", noise=FEW)
     kept = condense.train(again, recipe=SMALL, run=tmp_path / "run", quick=True)
-    assert without_cost(kept.meta) == without_cost(generator.meta)
+    assert without_cost(kept.record.to_json()) == without_cost(generator.record.to_json())
 
 
 def test_labels_are_judged_without_a_generator(few):

@@ -13,7 +13,7 @@ FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "
 
 BASE = {
     *("changes", "errors", "text", "rng", "files", "machine", "run", "resumable", "watch", "tensor_file"),
-    *("options", "precision"),
+    *("options", "precision", "json_values"),
 }
 VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
@@ -28,21 +28,34 @@ ALLOWED: dict[str, set[str]] = {
     "text": set(),
     "files": {"errors", "text"},
     "machine": {"errors", "precision"},
-    "tensor_file": {"errors"},
-    "resumable": {"machine", "run"},
-    "run": {"changes", "errors", "files", "machine", "tensor_file", "watch", "package"},
+    "json_values": set(),
+    "tensor_file": {"errors", "json_values"},
+    "resumable": {"json_values", "machine", "run"},
+    "run": {"changes", "errors", "files", "json_values", "machine", "tensor_file", "watch", "package"},
     "watch": {"errors"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
     "data": {"errors", "text", "rng", "preprocessing"},
     "grid": {"errors", "files", "data"},
     "sets": {
-        *("errors", "text", "files", "run", "notices", "options", "preprocessing", "grid", "data", "package"),
+        *(
+            "errors",
+            "json_values",
+            "text",
+            "files",
+            "run",
+            "notices",
+            "options",
+            "preprocessing",
+            "grid",
+            "data",
+            "package",
+        ),
     },
     "classifiers": BASE | {"augment", "preprocessing", "data"},
     "generator": BASE | {"data", "preprocessing", "classifiers"},
     "methods": BASE | VALUES | {"classifiers", "generator"},
-    "recipe": {"errors", "options", "rng", "tensor_file", "text"},
+    "recipe": {"errors", "json_values", "options", "rng", "text"},
     "evaluate": BASE | VALUES | {"classifiers"},
     "recipes": {"sets", "data"},
     "pipeline": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate"},

@@ -63,7 +63,7 @@ def test_two_processes_train_two_stages_and_one_draws(torchrun, tmp_path):
     with safe_open(tmp_path / "out" / "beliefs.safetensors", "pt") as file:
         believed = file.get_tensor("beliefs")
     generator = Generator.load(Run(tmp_path / "out"))
-    assert generator.second.meta["steps"] == 3
+    assert generator.second.record.steps == 3
     train = make_plan(Request(named={"data": {"noise": "sym:0.4"}, "method": "random"})).train
     alone = beliefs(generator, train, Run(None)).posterior
     torch.testing.assert_close(believed, torch.from_numpy(alone))
@@ -84,7 +84,7 @@ def test_one_process_that_loses_its_way_stops_both(torchrun, tmp_path):
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["demo", "--out", "demo"], "`dmis demo` needs one process, torchrun started 2"),
+        (["demo", "--out", "demo"], "`dmis demo` needs one process, but torchrun started 2"),
         (["evaluate", "set.h5"], "`dmis evaluate` needs one process"),
         (["--debug", "benchmark", "digits"], "`dmis benchmark` needs one process"),
         (["condense", "--method", "random", "--ipc", "1"], r"here none is trained \(method random\); run it without"),

@@ -1,1 +1,1 @@
-"""A benchmark: a grid of independent cells, where they run, and the report on them."""
+"""Benchmarks: a grid of independent cells, the executors that run them, and the report."""

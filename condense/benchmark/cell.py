@@ -1,10 +1,10 @@
-"""One cell of a benchmark in its folder: make the set, score it, or go on where an earlier try stopped.
+"""One cell of a benchmark in its folder: make the set, score it, or resume where an earlier attempt stopped.
 
-    cells/NAME/  recipe.json  condensed.h5  score.json  log.txt  run/  (error.json where it failed)
-    shared/NAME/ the generator or teacher of all sizes of a method, or who repaired a setting's labels; labels.json
+    cells/NAME/  recipe.json  condensed.h5  score.json  log.txt  run/  (error.json if it failed)
+    shared/NAME/ the generator or teacher of all sizes of a method, or a setting's labeller; labels.json
 
-A set's cell is done when score.json belongs to an undamaged condensed.h5. Cells of samples and of classifiers:
-`samples_cell`, `classifier_cell`. Every file is written in one step.
+A set's cell is done when score.json belongs to an undamaged condensed.h5. For cells of samples and classifiers see
+`samples_cell` and `classifier_cell`. Every file is written atomically.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from condense.benchmark.classifier_cell import read_classifier_cell, run_classifier_cell
 from condense.benchmark.grid import CELLS, SHARED, WHOLE, Cell, Trained
@@ -25,9 +24,9 @@ from condense.benchmark.shared import (
     drop_damaged,
     has_trained,
     is_first,
-    is_number,
     now,
     read_json,
+    read_score,
     take_first,
     write_json,
 )
@@ -44,7 +43,7 @@ from condense.files import atomic_write_text
 from condense.generator.model import Generator
 from condense.machine import best_device, machine
 from condense.pipeline.clean_first import repair
-from condense.pipeline.label_scores import test_accuracy, told_by_generator, told_by_labels
+from condense.pipeline.label_scores import LabelScores, score_generator, score_labels, test_accuracy
 from condense.pipeline.make import make_set, with_teacher
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.score import score_set
@@ -65,10 +64,10 @@ _IDENTITY = ("method", "ipc", "seed", "clean_first")
 
 
 def run_cell(out: Path, cell: Cell) -> None:
-    """Do what is missing of a cell; a failure is written into its folder, not raised.
+    """Do the missing work of a cell; a failure is recorded in its folder, not raised.
 
     Raises:
-        Interrupted: stopped by Ctrl-C; what was saved is gone on from the next time.
+        Interrupted: stopped by Ctrl-C; the next call resumes from the saved state.
     """
     folder = cell.folder(out)
     with _recorded(folder):
@@ -91,7 +90,7 @@ def _run_set_cell(out: Path, cell: Cell) -> None:
     condensed = whole_set(out, cell)
     if cell.set_of is not None:
         if condensed is None:
-            raise UserError(f"The set of {cell.set_of} is missing or damaged, so it cannot be judged in another way.")
+            raise UserError(f"The set of {cell.set_of} is missing or damaged, so it cannot be scored in another way.")
         _score(make_plan(Request(named=cell.planned)), condensed, cell, out)
         return
     plan, run = _planned(out, cell)
@@ -102,13 +101,13 @@ def _run_set_cell(out: Path, cell: Cell) -> None:
         write(cell.folder(out) / SET, condensed, force=True)
     learner = learner_folder(out, cell)
     if learner is not None and read_labels(learner) is None and has_trained(learner, "generator"):
-        _write_labels(learner, told_by_generator(plan, Generator.load(Run(learner), best_device())))
+        _write_labels(learner, score_generator(plan, Generator.load(Run(learner), best_device())))
     print(f"{now()} scoring the set")
     _score(plan, condensed, cell, out)
 
 
 def run_labeller(out: Path, cell: Cell) -> None:
-    """Train who repairs the labels of a cell's setting, as `run_cell` does for a cell."""
+    """Train the labeller that repairs the labels of a cell's setting; failures as in `run_cell`."""
     assert cell.labeller is not None
     folder = out / SHARED / cell.labeller
     with _recorded(folder):
@@ -117,15 +116,16 @@ def run_labeller(out: Path, cell: Cell) -> None:
         print(f"{now()} repairing the labels")
         found = repair(plan, Run(folder)).train.supervision.observed
         truth = plan.source.truth
-        told = told_by_labels(plan.train, found, None if truth is None else truth.labels)
+        told = score_labels(plan.train, found, None if truth is None else truth.labels)
         if has_trained(folder, "generator"):
-            told["classifier_accuracy"] = test_accuracy(Generator.load(Run(folder), best_device()), plan)
+            accuracy = test_accuracy(Generator.load(Run(folder), best_device()), plan)
+            told = dataclasses.replace(told, classifier_accuracy=accuracy)
         _write_labels(folder, told)
         print(f"{now()} done")
 
 
 def read_result(out: Path, cell: Cell) -> Result:
-    """How far a cell is: done, failed or missing; a damaged one is missing.
+    """The result of a cell with its status: done, failed or missing; a damaged cell counts as missing.
 
     Raises:
         UserError: the folder was made by another recipe.
@@ -136,7 +136,7 @@ def read_result(out: Path, cell: Cell) -> Result:
         return cell.result()
     if not cell.is_of(asked):
         raise UserError(
-            f"{folder} was made by another recipe; choose another --out, or remove that folder to make the cell anew."
+            f"{folder} was made by another recipe; choose another --out, or remove that folder to make the cell again."
         )
     if (error := read_error(folder)) is not None:
         return dataclasses.replace(cell.result(), status="failed", error=error)
@@ -153,37 +153,25 @@ def _read_set_cell(out: Path, cell: Cell) -> Result:
     folder = cell.folder(out)
     if WHOLE in cell.recipe:
         return read_whole_cell(folder, cell.result())
-    score, condensed = _read_score(folder / SCORE), whole_set(out, cell)
-    if score is None or condensed is None or score["sha256"] != condensed.sha256():
+    scored, condensed = read_score(folder / SCORE, cell.result()), whole_set(out, cell)
+    if scored is None or condensed is None or scored.sha256 != condensed.sha256():
         return cell.result()
     cost = condensed.provenance.cost
     learner = learner_folder(out, cell)
-    learnt = {} if learner is None else read_labels(learner) or {}
+    learnt = None if learner is None else read_labels(learner)
     return dataclasses.replace(
-        cell.result(),
-        status="done",
-        network=score["network"],
-        accuracies=tuple(score["accuracies"]),
-        mean=score["mean"],
-        std=score["std"],
-        ci95=score["ci95"],
+        scored,
         seconds=cost.seconds,
         peak_memory_bytes=cost.peak_memory_bytes or None,
         bytes=set_file(out, cell).stat().st_size,
-        sha256=condensed.sha256(),
-        labels=score.get("labels", "hard"),
         packing=condensed.packing,
-        worst_class=score.get("worst_class"),
-        coverage=score.get("coverage"),
-        training_bytes=score.get("training_bytes"),
-        protocol_version=score["protocol"]["version"],
-        labels_recovered=learnt.get("labels_recovered"),
-        classifier_accuracy=learnt.get("classifier_accuracy"),
+        labels_recovered=None if learnt is None else learnt.labels_recovered,
+        classifier_accuracy=None if learnt is None else learnt.classifier_accuracy,
     )
 
 
 def kept_of(out: Path, cell: Cell, result: Result) -> Kept:
-    """The result of a cell that is done, with its recipe and where it was made."""
+    """The result of a finished cell, with its recipe and the machine and version it was made with."""
     told = read_json(cell.folder(out) / SCORE) or {}
     origin: dict[str, JSON] = {"machine": told.get("machine"), "protocol": told.get("protocol")}
     condensed = whole_set(out, cell) if cell.task == "condensation" and WHOLE not in cell.recipe else None
@@ -195,12 +183,12 @@ def kept_of(out: Path, cell: Cell, result: Result) -> Kept:
 
 
 def set_file(out: Path, cell: Cell) -> Path:
-    """Where the set that a cell scores lies: its own, or another cell's."""
+    """Path of the set that a cell scores: its own, or another cell's."""
     return (cell.folder(out) if cell.set_of is None else out / CELLS / cell.set_of) / SET
 
 
 def whole_set(out: Path, cell: Cell) -> CondensedSet | None:
-    """The cell's condensed set; None where it is missing, damaged or another cell's."""
+    """The cell's condensed set; None if it is missing, damaged or another cell's."""
     try:
         condensed = read(set_file(out, cell))
     except UserError:
@@ -211,14 +199,14 @@ def whole_set(out: Path, cell: Cell) -> CondensedSet | None:
 
 
 def is_repaired(folder: Path, cell: Cell) -> bool:
-    """Whether the labels of a cell's setting were repaired and who did it can be used again."""
+    """Whether the labels of a cell's setting were repaired and the labeller can be used again."""
     return read_labels(folder) is not None and (
         cell.recipe["clean_first"] != "dmis" or has_trained(folder, "generator")
     )
 
 
 def read_error(folder: Path) -> str | None:
-    """Why the last try failed; None where it did not."""
+    """Why the last attempt failed; None if it did not."""
     found = read_json(folder / ERROR)
     return None if found is None else str(found.get("error"))
 
@@ -230,7 +218,7 @@ def record_error(folder: Path, sentence: str) -> None:
 
 
 def learner_folder(out: Path, cell: Cell) -> Path | None:
-    """Where the generator lies that learnt the labels a set was made from: its own, or the one that repaired them."""
+    """Folder of the generator that learned a set's labels: the set's own, or the labeller's; None without one."""
     if cell.labeller is not None:
         return out / SHARED / cell.labeller
     if cell.shared is not None and cell.trains == "generator" and cell.recipe["clean_first"] == "none":
@@ -238,27 +226,18 @@ def learner_folder(out: Path, cell: Cell) -> Path | None:
     return None
 
 
-def read_labels(folder: Path) -> dict[str, Any] | None:
-    """What was learnt of the labels, see `condense.pipeline.label_scores`; None where it is missing or damaged."""
+def read_labels(folder: Path) -> LabelScores | None:
+    """Scores of the learned labels; None if they are missing or damaged."""
     found = read_json(folder / LABELS)
-    if found is None or not isinstance(found.get("classes"), list):
+    try:
+        return None if found is None else LabelScores.of(found)
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    shares = ("labels_recovered", "classifier_accuracy")
-    whole = all(found.get(name) is None or is_number(found[name]) for name in shares)
-    return found if whole and all(map(_is_confusion, (found.get("recovered"), found.get("given")))) else None
-
-
-def _is_confusion(counts: object) -> bool:
-    """Whether it is counts [c, c], or nothing."""
-    if counts is None:
-        return True
-    rows = counts if isinstance(counts, list) else [None]
-    return all(isinstance(row, list) and len(row) == len(rows) and all(map(is_number, row)) for row in rows)
 
 
 @contextlib.contextmanager
 def _recorded(folder: Path) -> Iterator[None]:
-    """Output goes to the folder's log; an exception becomes its error, an earlier one is forgotten."""
+    """Redirect output to the folder's log and record an exception as its error, in place of an earlier one."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log:  # a line at a time
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
@@ -275,9 +254,9 @@ def _recorded(folder: Path) -> Iterator[None]:
 
 
 def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
-    """The cell's plan, with what is shared filled in; and where its training is kept.
+    """The cell's plan, with shared generators and teachers filled in, and the run that keeps its training.
 
-    The first cell of a method, setting and seed trains in the shared folder, the others use what it trained.
+    The first cell of a method, setting and seed trains in the shared folder; the others use its generator or teacher.
     """
     recipe, run_folder = dict(cell.recipe), cell.folder(out) / "run"
     if cell.labeller is not None and has_trained(out / SHARED / cell.labeller, "generator"):
@@ -285,7 +264,7 @@ def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
     if cell.shared is not None and cell.trains is not None:
         shared = out / SHARED / cell.shared
         if has_trained(shared, cell.trains) and not is_first(shared, cell):
-            given: dict[Trained, dict[str, Any]] = {
+            given: dict[Trained, dict[str, JSON]] = {
                 "generator": {"generator": str(shared)},
                 "teacher": {"teacher": {"folder": str(shared)}},
             }
@@ -296,7 +275,7 @@ def _planned(out: Path, cell: Cell) -> tuple[Plan, Run]:
     drop_damaged(run_folder)
     plan = make_plan(Request(named={key: value for key, value in recipe.items() if key != WHOLE}))
     if plan.source.test is None or plan.source.test_truth is None:
-        raise UserError(f"{plan.source.train.name} has no test images, so no set made from it can be scored.")
+        raise UserError(f"{plan.source.train.name} has no test images, so sets made from it cannot be scored.")
     return plan, Run(run_folder)
 
 
@@ -323,17 +302,5 @@ def _score(plan: Plan, condensed: CondensedSet, cell: Cell, out: Path) -> None:
     write_json(cell.folder(out) / SCORE, told)
 
 
-def _write_labels(folder: Path, told: dict[str, Any]) -> None:
-    atomic_write_text(folder / LABELS, json.dumps(told) + "\n")
-
-
-def _read_score(path: Path) -> dict[str, Any] | None:
-    """What `_score` wrote; None where it is missing, damaged or lacks something."""
-    found = read_json(path)
-    if found is None:
-        return None
-    numbers = found.get("accuracies")
-    whole = isinstance(numbers, list) and numbers and all(map(is_number, [*numbers, found.get("mean")]))
-    spread = all(found.get(name) is None or is_number(found[name]) for name in ("std", "ci95"))
-    told = all(isinstance(found.get(name), str) for name in ("sha256", "network"))
-    return found if whole and spread and told and {"std", "ci95"} <= found.keys() else None
+def _write_labels(folder: Path, told: LabelScores) -> None:
+    atomic_write_text(folder / LABELS, json.dumps(told.to_json()) + "\n")

@@ -1,6 +1,6 @@
 """The cell of a benchmark that trains a classifier on imprecise labels and tests it.
 
-cells/NAME/  recipe.json  accuracy.json  log.txt  (error.json where it failed)
+cells/NAME/  recipe.json  accuracy.json  log.txt  (error.json if it failed)
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from condense.benchmark.shared import now, read_json, shared_generator, write_js
 from condense.classifiers.arms._training import ArmTraining
 from condense.evaluate.results import Result
 from condense.generator.model import Generator
+from condense.json_values import number
+from condense.methods._generate import training_cost
 from condense.pipeline.classify import arm_accuracy, check_test, read_options
 from condense.pipeline.plan import Request, make_plan
 from condense.recipe import parse
@@ -22,7 +24,13 @@ ACCURACY = "accuracy.json"
 
 
 def run_classifier_cell(out: Path, cell: Cell) -> None:
-    """Train the classifier, or the generator that is asked unless it is there, and test it; raises as these do."""
+    """Train the classifier, or the generator that classifies unless it exists, and test it.
+
+    Raises:
+        UserError: the recipe or the data do not suit the classifier.
+        RunFailed: the training diverged.
+        Interrupted: stopped by Ctrl-C; a generator's state is saved.
+    """
     plan, asked = make_plan(Request(named=cell.planned)), cell.recipe[CLASSIFIER]
     check_test(plan)
     training = parse(ArmTraining, asked.get("fit", {}), "benchmark's section fit")
@@ -31,7 +39,7 @@ def run_classifier_cell(out: Path, cell: Cell) -> None:
     def generator(objective: str) -> Generator:
         nonlocal started, earlier
         found, _ = shared_generator(out, cell, plan)
-        started, earlier = time.perf_counter(), found.meta["seconds"]
+        started, earlier = time.perf_counter(), training_cost(found.record).seconds
         return found
 
     print(f"{now()} training and testing the classifier {asked['name']}")
@@ -41,14 +49,14 @@ def run_classifier_cell(out: Path, cell: Cell) -> None:
 
 
 def read_classifier_cell(folder: Path, result: Result) -> Result:
-    """`result` with the accuracy in a cell's folder; as it is where there is none."""
+    """`result` with the accuracy from a cell's folder; unchanged if there is none."""
     told = read_json(folder / ACCURACY)
     try:
         if told is None:
             return result
-        accuracy = float(told["accuracy"])
+        accuracy = number(told, "accuracy")
         return dataclasses.replace(
-            result, status="done", accuracies=(accuracy,), mean=accuracy, seconds=float(told["seconds"])
+            result, status="done", accuracies=(accuracy,), mean=accuracy, seconds=number(told, "seconds")
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, OverflowError):
         return result

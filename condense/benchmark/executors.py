@@ -1,7 +1,7 @@
-"""Where the cells of a benchmark run: a process each on this machine, or jobs of a Slurm cluster.
+"""Executors that run the cells of a benchmark: in one process each on this machine, or as jobs of a Slurm cluster.
 
-Each task is a process of its own, so that one that runs out of memory or crashes does not take others along, and so
-that its peak memory is its own. Results are read from the folders, not from the process.
+Each task has its own process, so that running out of memory or crashing does not affect the others, and so that its
+peak memory can be measured. Results are read from the folders, not from the process.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from condense.recipe import parse_overrides
 
 Work = Callable[[Path, Cell], None]
 
-_MOST_JOBS = 4  # at once unless asked for more: each holds the data and torch in memory
+_MOST_JOBS = 4  # at once by default: each holds the data and torch in memory
 _MOST_QUEUED = 100
-_IMPORTED_ONCE = ("condense.benchmark.cell", "torch._dynamo", "sklearn.datasets")  # seconds saved for every cell
+_IMPORTED_ONCE = ("condense.benchmark.cell", "torch._dynamo", "sklearn.datasets")  # saves seconds in every cell
 _DAY_IN_MINUTES = 24 * 60
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -37,29 +37,29 @@ class Job(Protocol):
     """A task that was started."""
 
     def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Whether it has ended, successfully or not."""
         ...
 
     def stop(self) -> None:
-        """Ask it to save its state and end."""
+        """Ask it to save its state and exit."""
         ...
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it immediately."""
         ...
 
     def how_it_ended(self) -> str:
-        """For a job that left no result: what is known of it."""
+        """How a job without a result ended, in words."""
         ...
 
 
 class Executor(Protocol):
-    """Starts tasks; `slots` of them at once."""
+    """Starts tasks, up to `slots` at once."""
 
     slots: int
 
     def start(self, work: Work, out: Path, cell: Cell) -> Job:
-        """Have `work(out, cell)` done."""
+        """Start `work(out, cell)` and return its job."""
         ...
 
 
@@ -67,33 +67,33 @@ def choose_executor(name: str, out: Path, slots: int | None, settings: Sequence[
     """The executor called "local" or "slurm".
 
     Args:
-        name: which.
+        name: "local" or "slurm".
         out: the benchmark's folder.
-        slots: tasks at once; what suits the executor when None.
-        settings: `KEY=VALUE` each, parameters of a cluster's jobs.
+        slots: tasks at once; the executor's default when None.
+        settings: parameters of a cluster's jobs, `KEY=VALUE` each.
 
     Raises:
-        UserError: there is none of that name, or it cannot be used.
+        UserError: the name is unknown, or the executor cannot be used.
     """
     if name == "local" and not settings:
         return LocalExecutor(slots)
     if name == "slurm":
         parameters = {"name": "dmis", "timeout_min": _DAY_IN_MINUTES, "gpus_per_node": 1, **parse_overrides(settings)}
         return SubmititExecutor(out / "slurm", parameters, slots or _MOST_QUEUED)
-    raise UserError(f"The executor {name!r} is not known or takes no --slurm; use local, or slurm with it.")
+    raise UserError(f"The executor {name!r} is unknown or does not accept --slurm; use local, or slurm with --slurm.")
 
 
 def slots_asked(jobs: str) -> int | None:
-    """Tasks at once as `--jobs` gives them, None for "auto". Raises `UserError` where it is neither."""
+    """The number of tasks at once that `--jobs` asks for, None for "auto". Raises `UserError` if it is neither."""
     if jobs == "auto":
         return None
     if jobs.isdecimal() and int(jobs) >= 1:
         return int(jobs)
-    raise UserError(f"--jobs is {jobs!r}; give a number from 1 on, or auto.")
+    raise UserError(f"--jobs is {jobs!r}; give a number of at least 1, or auto.")
 
 
 class LocalExecutor:
-    """A process a task on this machine, its share of the cores each, and one of the GPUs where there are any.
+    """One process per task on this machine, each with an equal share of the cores and, where there are any, one GPU.
 
     Args:
         slots: tasks at once; one per GPU, else one per core up to four, when None.
@@ -126,14 +126,14 @@ class LocalExecutor:
         return job
 
     def _least_busy_gpu(self) -> str | None:
-        """The GPU with the fewest tasks, the first of several; None without any."""
+        """The GPU with the fewest tasks, the first of several; None without GPUs."""
         self._running = [(job, gpu) for job, gpu in self._running if not job.done()]
         load = Counter(gpu for _, gpu in self._running)
         return min(self._gpus, key=lambda gpu: load[gpu], default=None)
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES must be for each CUDA GPU that this process may use, one after the other."""
+    """Values of CUDA_VISIBLE_DEVICES, one for each CUDA GPU that this process may use, in order."""
     import torch
 
     device = best_device()
@@ -161,16 +161,16 @@ class _ProcessJob:
         code = self._process.exitcode
         if code is not None and code < 0:
             name = signal.Signals(-code).name
-            hint = ", most likely for want of memory: lower --jobs" if name == "SIGKILL" else ""
+            hint = ", most likely out of memory: lower --jobs" if name == "SIGKILL" else ""
             return f"its process was ended by {name}{hint}"
         return f"its process ended with exit code {code}"
 
 
 def _work_alone(work: Work, out: Path, cell: Cell, threads: int, gpu: str | None) -> None:
-    """The whole life of a task's process."""
+    """Main function of a task's process."""
     if gpu is not None:
-        os.environ[_VISIBLE] = gpu  # CUDA looks at it when it is first used, which here it has not been
-        os.environ.pop(DEVICE, None)  # the one GPU that is left has another number now
+        os.environ[_VISIBLE] = gpu  # CUDA reads it at its first use, which is yet to come in this process
+        os.environ.pop(DEVICE, None)  # the one visible GPU now has another number
 
     import torch
     from threadpoolctl import threadpool_limits
@@ -188,7 +188,7 @@ def _work_alone(work: Work, out: Path, cell: Cell, threads: int, gpu: str | None
 
 
 def _end_with_parent() -> None:
-    """Save and stop when the parent is gone, so that no forgotten process writes into the folder."""
+    """Save and stop when the parent has ended, so that no orphaned process writes into the folder."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -196,11 +196,11 @@ def _end_with_parent() -> None:
 
 
 class SubmititExecutor:
-    """Jobs of a cluster by way of submitit.
+    """Jobs of a cluster, submitted through submitit.
 
     Args:
         folder: where submitit keeps its files.
-        parameters: of its `update_parameters`, e.g. slurm_partition, gpus_per_node, timeout_min, mem_gb.
+        parameters: for its `update_parameters`, e.g. slurm_partition, gpus_per_node, timeout_min, mem_gb.
         slots: jobs in the queue at once.
         cluster: "slurm"; "local" and "debug" run on this machine.
 

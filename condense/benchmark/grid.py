@@ -1,12 +1,12 @@
-"""The independent cells that a benchmark's recipe stands for.
+"""Expansion of a benchmark's recipe into independent cells.
 
 A cell makes and scores a condensed set, measures a generator's samples, or trains and tests a classifier:
 
-    methods x ipc            sets; none where `ipc` is empty; `rows` are further methods, with other options
-    `also`                   the same sets judged in further ways
-    `whole`                  networks on all real images, to measure the sets by
+    methods x ipc            sets; none if `ipc` is empty; `rows` are further methods, with other options
+    `also`                   the same sets scored in further ways
+    `whole`                  networks on all real images, as a reference for the sets
     methods, `generation`    samples of every generator among the methods
-    `classifiers`            every arm that takes the labels of the setting
+    `classifiers`            every arm that accepts the setting's kind of labels
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from condense.recipe import DataRecipe, Recipe, merge, parse
 
 CELLS, SHARED = "cells", "shared"
 GENERATION, CLASSIFIER, WHOLE = "generation", "classifier", "whole"  # sections of a cell's recipe
-Trained = Literal["generator", "teacher"]  # options of methods that take the run folder of one
+Trained = Literal["generator", "teacher"]  # options with which a method takes the run folder of one
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,17 @@ class Cell:
     """One set to make and score, one generator's samples to measure, or one classifier to test.
 
     Attributes:
-        name: of its folder.
-        setting: data, size and noise in one name for people.
-        task: which of the three.
-        recipe: as a recipe file has it; `dmis condense -c` would take that of a set. The others have one more section,
-            "generation" or "classifier".
-        shared: name of what all sizes of this method, setting and seed train together; None where nothing is.
-        trains: what that is.
-        labeller: name of who is trained to repair the labels of this setting and seed; None without one.
-        published: data and noise of the published numbers to stand beside, in our names.
-        row: what it is called in tables where that is not the method.
+        name: name of its folder.
+        setting: data, size and noise in one readable name.
+        task: which of the three tasks.
+        recipe: contents of a recipe file; for a set, one that `dmis condense -c` accepts. The others have one more
+            section, "generation" or "classifier".
+        shared: name of the folder with the generator or teacher that all sizes of this method, setting and seed share;
+            None if they share none.
+        trains: which of the two is shared.
+        labeller: name of the labeller that repairs the labels of this setting and seed; None without one.
+        published: data and noise, in our names, of the published numbers to compare with.
+        row: its name in tables if that is not the method's.
         set_of: name of the cell whose set is scored; its own when None.
     """
 
@@ -76,7 +77,7 @@ class Cell:
 
     @property
     def planned(self) -> dict[str, Any]:
-        """The recipe without what is asked of the outcome: data, method, seed, options."""
+        """The recipe up to its plan (data, method, seed, options), without the sections on measuring the outcome."""
         return {key: value for key, value in self.recipe.items() if key not in (GENERATION, CLASSIFIER, WHOLE)}
 
     @property
@@ -87,15 +88,15 @@ class Cell:
         return str(self.recipe[CLASSIFIER]["name"] if self.task == "weak-supervision" else self.recipe["method"])
 
     def is_of(self, recipe: Mapping[str, Any]) -> bool:
-        """Whether a recipe asks for this cell; where the data lie may have changed."""
+        """Whether a recipe asks for this cell; the location of the data may differ."""
         return _placeless(recipe) == _placeless(json.loads(json.dumps(self.recipe)))
 
     def folder(self, out: Path) -> Path:
-        """Where the cell lies below the benchmark's folder."""
+        """The cell's folder below the benchmark's."""
         return out / CELLS / self.name
 
     def result(self) -> Result:
-        """The cell as a line of the results, before it has been run."""
+        """The cell's row of the results before it has been run."""
         recipe, data = self.recipe, self.recipe["data"]
         wanted, fit = recipe.get("evaluate"), recipe.get(CLASSIFIER, {}).get("fit", {})
         return Result(
@@ -121,7 +122,7 @@ class Cell:
 
 
 def expand(recipe: BenchmarkRecipe) -> list[Cell]:
-    """All cells, those of the first seed first; their names depend on nothing but what they are.
+    """All cells, those of the first seed first; a cell's name depends on its own recipe alone.
 
     Raises:
         UserError: two cells are the same, or a value is out of range.
@@ -136,10 +137,10 @@ def expand(recipe: BenchmarkRecipe) -> list[Cell]:
 
 
 def _check_classifiers(recipe: BenchmarkRecipe, trained: set[str]) -> None:
-    """Raise `UserError` for a classifier asked for by name that takes the labels of no setting."""
+    """Raise `UserError` for a classifier listed by name that does not accept the labels of any setting."""
     if idle := [name for name in recipe.classifiers if name not in trained and recipe.classifiers != "all"]:
         why = classify.why_not(idle[0], classify.labels_like(recipe.settings[0].noise))
-        raise UserError(f"The classifier {idle[0]!r} takes the labels of none of the benchmark's settings: {why}")
+        raise UserError(f"The classifier {idle[0]!r} accepts the labels of none of the benchmark's settings: {why}")
 
 
 def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
@@ -159,7 +160,7 @@ def _cells(recipe: BenchmarkRecipe) -> Iterator[Cell]:
 
 
 def _set_cell(recipe: BenchmarkRecipe, data: Setting, name: str, by: str, ipc: int, seed: int, number: int = 0) -> Cell:
-    """A set of the method or row called `name`, the `number`-th under the noise of `seed`."""
+    """The cell of the `number`-th set of the method or row called `name`, under the noise of `seed`."""
     row = recipe.rows.get(name)
     method = name if row is None else row.method
     judged = recipe.judged.get(method, recipe.evaluate) if row is None or row.evaluate is None else row.evaluate
@@ -195,9 +196,9 @@ def _set_cell(recipe: BenchmarkRecipe, data: Setting, name: str, by: str, ipc: i
 
 
 def _trained_part(own: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that decide what is trained: a row that agrees in them with its method shares its generator.
+    """The options that determine training: a row that agrees with its method on these shares the generator.
 
-    `drawn` matters by its default of `second_stage` alone.
+    `drawn` affects training only through the default it gives `second_stage`.
     """
     drawing = {"draw", "drawn"} if "second_stage" in own else {"draw"}
     return {key: value for key, value in own.items() if key not in drawing}
@@ -214,7 +215,7 @@ def _labeller_name(recipe: BenchmarkRecipe, data: Setting, by: str, seed: str) -
 
 
 def _judged_cells(recipe: BenchmarkRecipe, cell: Cell) -> Iterator[Cell]:
-    """The cell, and one for each further way in which its set is scored."""
+    """The cell, and one for each further way of scoring its set."""
     yield cell
     for wanted in recipe.also:
         how = "-".join([wanted.protocol, *([] if wanted.network is None else [wanted.network])])
@@ -225,7 +226,7 @@ def _judged_cells(recipe: BenchmarkRecipe, cell: Cell) -> Iterator[Cell]:
 
 
 def _whole_cells(recipe: BenchmarkRecipe, data: Setting, by: str, seed: int) -> Iterator[Cell]:
-    """Networks on all real images: for as many batches as on a set of each size, or for some epochs."""
+    """Cells of networks on all real images: for as many batches as on a set of each size, or for given epochs."""
     hard = [wanted for wanted in (recipe.evaluate, *recipe.also) if protocol(wanted.protocol).learning_rate is not None]
     hard = [wanted for wanted in hard if protocol(wanted.protocol).labels == "hard"]
     for how in recipe.whole:
@@ -272,7 +273,7 @@ def _classifier_cell(recipe: BenchmarkRecipe, data: Setting, arm: str, seed: int
 
 
 def _arms_of(arm: str) -> tuple[str, ...]:
-    """Whose options an arm has, besides a generator's."""
+    """The arms whose options an arm has, besides a generator's."""
     if arm == classify.REGENERATED:
         return (arm, "ce")
     return () if arm in classify.OBJECTIVES else (arm,)
@@ -287,7 +288,7 @@ def _other_cell(
     section: Mapping[str, Any],
     seed: int,
 ) -> Cell:
-    """A cell that makes no set; of a method without a generator nothing is trained."""
+    """A cell that makes no set; it trains nothing for a method without a generator."""
     own = _own(recipe, data, method) if is_generator(method) else {}
     trains: Trained | None = "generator" if is_generator(method) and "generator" not in own else None
     return Cell(
@@ -303,7 +304,7 @@ def _other_cell(
 
 
 def _named(recipe: BenchmarkRecipe, data: Setting, method: str, seed: int) -> dict[str, Any]:
-    """What the recipes of all cells of a method, setting and seed have."""
+    """The part of the recipe that all cells of a method, setting and seed have in common."""
     return {
         "data": _asked(data) | {"name": data.name, "noise": data.noise} | _found_at(recipe, data),
         "method": method,
@@ -313,7 +314,7 @@ def _named(recipe: BenchmarkRecipe, data: Setting, method: str, seed: int) -> di
 
 
 def _own(recipe: BenchmarkRecipe, data: Setting, method: str) -> dict[str, Any]:
-    """The method's options: those of the recipe of the data's generators, and over them the benchmark's own."""
+    """The method's options: those of the data's `generators` recipe, overridden by the benchmark's own."""
     below: dict[str, Any] = {}
     if data.name in recipe.generators and is_generator(method):
         found = read_config(recipe.generators[data.name])
@@ -322,13 +323,13 @@ def _own(recipe: BenchmarkRecipe, data: Setting, method: str) -> dict[str, Any]:
 
 
 def _arms(recipe: BenchmarkRecipe, data: Setting) -> list[str]:
-    """The classifiers that take the labels of a setting, as far as its noise tells.
+    """The classifiers that accept the labels of a setting, judged by its noise.
 
-    Raises `UserError` for `all` of a file of labels, whose kind is known when it is read.
+    Raises `UserError` for `all` with a label file, whose kind is unknown until it is read.
     """
     if recipe.classifiers == "all" and data.labels is not None:
         raise UserError(
-            f"Which classifiers take the labels of {data.labels} is not known before they are read; name some in "
+            f"Which classifiers accept the labels of {data.labels} is not known before they are read; name some in "
             "classifiers."
         )
     asked = classify.names() if recipe.classifiers == "all" else recipe.classifiers
@@ -339,13 +340,13 @@ def _arms(recipe: BenchmarkRecipe, data: Setting) -> list[str]:
 
 
 def _published(data: Setting) -> tuple[str, str]:
-    """Data and noise of the numbers that stand beside."""
+    """Data and noise of the published numbers to compare with."""
     beside = data.published
     return beside.data or data.name, beside.noise or _labels(data.noise, data.labels)
 
 
 def _place(data: Setting) -> str:
-    """What the names of a setting's folders begin with."""
+    """The beginning of the names of a setting's folders."""
     return "_".join([_slug(_setting(data)), *_whose(data)])
 
 
@@ -354,13 +355,13 @@ def _group(data: Setting, method: str) -> str:
 
 
 def _found_at(recipe: BenchmarkRecipe, data: DataRecipe) -> dict[str, Any]:
-    """Where the data lie, and whether they may be fetched, as far as the recipe tells for all settings."""
+    """The data's folder and whether they may be downloaded, as far as the recipe sets these."""
     root = recipe.roots.get(data.name) if data.root is None else data.root
     return {**({} if root is None else {"root": str(root)}), **({"download": True} if recipe.download else {})}
 
 
 def _trains(options: type[Options], own: Mapping[str, Any]) -> Trained | None:
-    """What a method trains that does not depend on the images per class, unless it is given one."""
+    """What a method trains independently of the images per class; None for nothing, or if it is given one."""
     if "generator" in options.model_fields:
         return None if "generator" in own else "generator"
     if "teacher" in options.model_fields:
@@ -377,18 +378,18 @@ def _setting(data: DataRecipe) -> str:
 
 
 def _labels(noise: str, file: str | None) -> str:
-    """What is wrong with the labels: the noise injected, or the name of a file of labels."""
+    """Where the labels come from: the injected noise, or the name of a label file."""
     return noise if file is None else f"labels {Path(file).name}"
 
 
 def _whose(data: DataRecipe) -> list[str]:
-    """Six characters for where files lie, so that two folders of the same name are told apart; none for names."""
+    """Six characters hashed from file paths, which tell two folders of one name apart; empty for named data sets."""
     places = [text for text in (data.name, data.labels) if text is not None and text not in sources.NAMES]
     return [hashlib.sha256("|".join(places).encode()).hexdigest()[:6]] if places else []
 
 
 def _asked(model: Options) -> dict[str, Any]:
-    """What differs from the defaults, so that a later version with more fields knows the cell again."""
+    """The values that differ from the defaults, so that a later version with more fields recognises the cell."""
     return model.model_dump(mode="json", exclude_defaults=True, exclude={"published"})
 
 
@@ -400,5 +401,5 @@ def _placeless(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _slug(text: str) -> str:
-    """Safe as a file name."""
+    """`text` with characters that are unsafe in file names replaced."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.")

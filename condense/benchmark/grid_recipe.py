@@ -1,4 +1,4 @@
-"""A benchmark's recipe: methods, settings, sizes, seeds and judges, checked before a cell of it is made."""
+"""A benchmark's recipe: methods, settings, sizes, seeds and protocols, checked before any cell is run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from condense.pipeline.plan import CLASSIFIERS, read_config
 from condense.recipe import DataRecipe, EvaluateRecipe, merge, parse
 
 EXTENDS = "extends"
-# who repairs labels by something trained, and its options
+# labellers that are trained, and their options
 LABELLERS: dict[str, type[Options]] = {"dmis": GeneratorOptions, **CLASSIFIERS}
 
 
@@ -31,101 +31,101 @@ class Column(Options):
     """A column of a paper's tables, in our names."""
 
     data: str | None = Field(None, description="data set; the setting's own when empty")
-    noise: str | None = Field(None, description="noise, or the paper's name of labels given by people")
+    noise: str | None = Field(None, description="noise, or the paper's name for human labels")
 
 
 class Setting(DataRecipe):
-    """Data and labels, and which published numbers stand beside ours."""
+    """Data and labels, and the published numbers to compare with."""
 
     published: Column = Field(
-        Column(), description="column of the papers' tables to stand beside; that of the same data and noise when empty"
+        Column(), description="column of the papers' tables to compare with; the same data and noise when empty"
     )
 
 
 class GenerationRecipe(Options):
-    """How many images a generator draws to be measured, and against what."""
+    """How many samples of a generator are measured, and what they are compared with."""
 
-    samples: int = Field(FULL, ge=1, description="images drawn in all, as many of each class")
-    real: int = Field(FULL, ge=2, description="most real training images to compare with")
+    samples: int = Field(FULL, ge=1, description="images drawn in total, equally many of each class")
+    real: int = Field(FULL, ge=2, description="maximum number of real training images to compare with")
     space: str = Field("convnet", description="feature space: convnet, efflite0 or inception")
-    weights: Path | None = Field(None, description="file of weights that the space inception needs")
-    ks: tuple[int, ...] = Field(KS, min_length=1, description="neighbours of Density and Coverage")
-    steps: int = Field(STEPS, ge=1, description="batches the classifier of the space convnet is trained for")
+    weights: Path | None = Field(None, description="weights file that the space inception needs")
+    ks: tuple[int, ...] = Field(KS, min_length=1, description="numbers of neighbours for Density and Coverage")
+    steps: int = Field(STEPS, ge=1, description="training batches of the classifier of the space convnet")
 
 
 class MethodRow(Options):
-    """A further row of the tables: a method with options or judges of its own."""
+    """A further row of the tables: a method with its own options or its own scoring."""
 
     method: str = Field(description="name of the method")
     options: dict[str, Any] = Field(default_factory=dict, description="its options, in place of the method's")
-    evaluate: EvaluateRecipe | None = Field(None, description="how it is scored; as its method when empty")
+    evaluate: EvaluateRecipe | None = Field(None, description="how it is scored; like its method when empty")
 
 
 class BenchmarkRecipe(Options):
-    """A grid: every method, for every setting, size and seed, with labels as given or repaired."""
+    """A grid of every method, setting, size and seed, with the labels as given or repaired."""
 
     title: str = Field("", description="heading of the report")
-    methods: list[str] | Literal["all"] = Field("all", description="methods by name, or all there are")
+    methods: list[str] | Literal["all"] = Field("all", description="names of methods, or all")
     settings: list[Setting] = Field(min_length=1, description="data and noise, as in a recipe's section `data`")
-    roots: dict[str, Path] = Field(default_factory=dict, description="where named data sets lie, by their name")
-    download: bool = Field(False, description="whether named data sets may be fetched")
+    roots: dict[str, Path] = Field(default_factory=dict, description="folders of named data sets, by their name")
+    download: bool = Field(False, description="whether named data sets may be downloaded")
     ipc: list[int] = Field([10], description="images per class; no sets are made when empty")
-    seeds: list[int] = Field([0], min_length=1, description="seeds of the noise, the making and the scoring")
-    clean_first: list[str] = Field(["none"], min_length=1, description="who repairs the labels beforehand")
+    seeds: list[int] = Field([0], min_length=1, description="seeds of the noise, the methods and the scoring")
+    clean_first: list[str] = Field(["none"], min_length=1, description="labellers that repair the labels beforehand")
     quick: bool = Field(False, description="whether every default is the method's smallest budget")
     evaluate: EvaluateRecipe = EvaluateRecipe()
-    generation: GenerationRecipe | None = Field(None, description="samples of the generators are measured so")
-    classifiers: list[str] | Literal["all"] = Field([], description="arms of `dmis classify` to be trained and tested")
-    fit: ArmTraining = Field(ArmTraining(), description="the budget of every classifier but those of generators")
+    generation: GenerationRecipe | None = Field(None, description="how the generators' samples are measured")
+    classifiers: list[str] | Literal["all"] = Field([], description="arms of `dmis classify` to train and test")
+    fit: ArmTraining = Field(ArmTraining(), description="training budget of all classifiers except the generators'")
     generators: dict[str, str] = Field(
         default_factory=dict,
-        description="recipe whose sections network, train, second_stage and draw hold for generators, by data set",
+        description="recipe whose sections network, train, second_stage and draw apply to generators, by data set",
     )
     options: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="options of a method or classifier, by its name; they win over `generators`"
+        default_factory=dict, description="options of a method or classifier, by its name; they override `generators`"
     )
     judged: dict[str, EvaluateRecipe] = Field(
         default_factory=dict, description="methods scored in another way, by their name, e.g. on soft labels"
     )
     rows: dict[str, MethodRow] = Field(
-        default_factory=dict, description="further methods with other options, by a name"
+        default_factory=dict, description="further methods with other options, by row name"
     )
-    also: list[EvaluateRecipe] = Field([], description="further ways in which every set is scored")
-    sets: int = Field(1, ge=1, description="sets made under each seed's noise, with seeds of their own")
+    also: list[EvaluateRecipe] = Field([], description="further ways of scoring every set")
+    sets: int = Field(1, ge=1, description="sets made under each seed's noise, each with its own seed")
     whole: list[int | Literal["equal"]] = Field(
         [], description="networks on all real images: for so many epochs, or for as many batches as on a set (equal)"
     )
     labeller: dict[str, Any] = Field(
-        default_factory=dict, description="options of who repairs labels; of several: each one's, by its name"
+        default_factory=dict, description="options of the labeller; with several labellers, one section each by name"
     )
 
 
 def layers_of(config: str) -> dict[str, Any]:
-    """A benchmark's recipe by path or name, laid over those it extends.
+    """A benchmark's recipe by path or name, merged over the recipes it extends.
 
     Raises:
-        UserError: one of them is missing or no YAML mapping, or they extend each other.
+        UserError: a recipe is missing or is not a YAML mapping, or recipes extend each other in a cycle.
     """
     layers, seen = read_config(config), [config]
     while (below := layers.pop(EXTENDS, None)) is not None:
         if below in seen:
-            raise UserError(f"The recipe {config} extends {' which extends '.join([*seen[1:], below])}, without end.")
+            raise UserError(f"The recipe {config} extends {' which extends '.join([*seen[1:], below])}: a cycle.")
         seen.append(str(below))
         layers = merge(read_config(str(below)), layers)
     return layers
 
 
 def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
-    """The recipe, checked as far as it can be without its data; `methods` is a list afterwards.
+    """The recipe, checked as far as possible without its data, with `methods` as a list.
 
-    Methods outside the package are left as they are unless they were named by hand, see `methods.trust`.
+    The options of methods outside the package are checked only if the user named them, see `methods.trust`.
 
     Raises:
         UserError: an unknown key, method or option, or a value out of range.
     """
     if "settings" not in layers:
         raise UserError(
-            "A benchmark's recipe lists its `settings`, e.g. settings: [{name: digits, noise: 'sym:0.4'}]; "
+            "A benchmark's recipe needs a list of `settings`, e.g. settings: [{name: digits, noise: 'sym:0.4'}]; "
             "a recipe without them is for `dmis condense -c`."
         )
     recipe = parse(BenchmarkRecipe, layers, "benchmark's recipe")
@@ -138,7 +138,7 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     for name, row in recipe.rows.items():
         _parse_options(row.method, row.options, name)
         if name in names:
-            raise UserError(f"The benchmark's row {name!r} is called as a method; give it another name.")
+            raise UserError(f"The benchmark's row {name!r} has the name of a method; give it another name.")
     known = {*names, *(classify.objective_of(name) for name in classifiers if name in classify.OF_GENERATORS)}
     for name in known:
         _parse_options(name, recipe.options.get(name, {}), name)
@@ -156,7 +156,7 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
 
 
 def _check_tasks(recipe: BenchmarkRecipe, names: Sequence[str], classifiers: Sequence[str]) -> None:
-    """Whether everything named has a cell, and labels as given are there where they are needed."""
+    """Check that everything named has a cell, and that samples and classifiers get the labels as given."""
     drawers = [name for name in names if is_generator(name)]
     if recipe.generation is not None:
         check_space(recipe.generation.space, recipe.generation.weights)
@@ -164,18 +164,18 @@ def _check_tasks(recipe: BenchmarkRecipe, names: Sequence[str], classifiers: Seq
             raise UserError("The benchmark measures samples (generation), but none of its methods has a generator.")
     if not recipe.ipc and (idle := set(names) - set(drawers if recipe.generation else ())):
         raise UserError(
-            f"The benchmark makes no sets, for ipc is empty, so there is nothing to do for {sorted(idle)[0]!r}; give "
-            "images per class, or measure the samples of generators with a section generation."
+            f"The benchmark makes no sets, because ipc is empty, so there is nothing to do for {sorted(idle)[0]!r}; "
+            "give images per class, or measure the samples of generators with a section generation."
         )
     if (recipe.generation or classifiers) and recipe.clean_first != ["none"]:
         raise UserError(
             "Samples and classifiers are benchmarked with the labels as given; leave clean_first out, or make sets in "
-            "a benchmark of their own."
+            "a separate benchmark."
         )
 
 
 def method_options(method: str) -> type[Options] | None:
-    """The options of a method; None for a module that the user did not name by hand: it is not imported."""
+    """The options of a method; None for an outside module that the user did not name, which is not imported."""
     return methods.load(method).Options if methods.is_trusted(method) else None
 
 
@@ -191,10 +191,10 @@ def is_generator(method: str) -> bool:
 
 
 def labeller_options(recipe: BenchmarkRecipe, by: str) -> dict[str, Any]:
-    """The options of who repairs the labels; none for the oracle and for nobody.
+    """The options of the labeller called `by`; empty for "oracle" and "none".
 
     Raises:
-        UserError: one section is meant to serve two, or a section is for nobody there is.
+        UserError: two labellers would share one section, or a section names an unknown labeller.
     """
     trained, given = [each for each in recipe.clean_first if each in LABELLERS], recipe.labeller
     if by not in trained:

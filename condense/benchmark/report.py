@@ -1,12 +1,9 @@
-"""What a benchmark's report needs, gathered from its folder."""
+"""Collects the contents of a benchmark's report from its folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from condense.benchmark.cell import learner_folder, read_labels, whole_set
 from condense.benchmark.grid import WHOLE, Cell
@@ -16,6 +13,7 @@ from condense.data.types import Images
 from condense.evaluate.benchmark_report import BenchmarkReport, Confusion, SetPictures
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
+from condense.json_values import JSON
 from condense.machine import machine
 from condense.pipeline.plan import as_yaml
 from condense.recipe import EvaluateRecipe
@@ -25,7 +23,7 @@ MOST_SHOWN = 10  # images per class in the report
 
 
 def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: Sequence[Result]) -> BenchmarkReport:
-    """The report's values: pictures of one set per method and setting, confusions of what learnt the labels."""
+    """The report's contents: results, pictures of one set per method and setting, confusions of learned labels."""
     everything = [(cell, result) for cell, result in zip(cells, results, strict=True) if result.status == "done"]
     sets = [(cell, result) for cell, result in everything if cell.task == "condensation" and WHOLE not in cell.recipe]
     done = [(cell, result) for cell, result in sets if cell.set_of is None]
@@ -42,8 +40,8 @@ def gather(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
     )
 
 
-def _asked(recipe: BenchmarkRecipe) -> dict[str, Any]:
-    """The recipe without what it leaves at the default, but with the name of every data set."""
+def _asked(recipe: BenchmarkRecipe) -> dict[str, JSON]:
+    """The recipe without values at their default, but with the name of every data set."""
     settings = [{"name": data.name, **data.model_dump(mode="json", exclude_defaults=True)} for data in recipe.settings]
     return {**recipe.model_dump(mode="json", exclude_defaults=True), "settings": settings}
 
@@ -66,16 +64,16 @@ def _settings(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> list[tuple[str,
 
 
 def _measured_how(wanted: GenerationRecipe) -> str:
-    return f"{wanted.samples} of each generator against at most {wanted.real} real images, space {wanted.space}"
+    return f"{wanted.samples} per generator against at most {wanted.real} real images, space {wanted.space}"
 
 
 def _trained_how(recipe: BenchmarkRecipe, cells: Sequence[Cell]) -> str:
     names = dict.fromkeys(cell.method for cell in cells if cell.task == "weak-supervision")
-    return f"{', '.join(names)}; {recipe.fit.network}, {recipe.fit.epochs} epochs but for the generators' own"
+    return f"{', '.join(names)}; {recipe.fit.network}, {recipe.fit.epochs} epochs except for generators"
 
 
 def _budgets(recipe: BenchmarkRecipe) -> str:
-    """Whose they are, and which methods have others than their own."""
+    """Default budgets, and the methods for which the recipe sets others."""
     own = "the smallest of each method (quick)" if recipe.quick else "each method's own"
     methods = [name for name in recipe.methods if name in recipe.options]
     changed = [*methods, *(name for name in recipe.options if name not in methods)]
@@ -87,11 +85,11 @@ def _budgets(recipe: BenchmarkRecipe) -> str:
 def _judge(wanted: EvaluateRecipe) -> str:
     rules = protocol(wanted.protocol)
     network = wanted.network or rules.network
-    return f"{wanted.repeats} x {network} a set, protocol {rules.name}, version {rules.version}: {rules.source}"
+    return f"{wanted.repeats} x {network} per set, protocol {rules.name}, version {rules.version}: {rules.source}"
 
 
 def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[SetPictures]:
-    """Of each method and setting the first seed's set: the largest that is shown whole, else the smallest."""
+    """The first seed's set of each method and setting: the largest that can be shown whole, else the smallest."""
     for setting, label in dict.fromkeys((cell.setting, result.label) for cell, result in done):
         own = [both for both in done if (both[0].setting, both[1].label) == (setting, label)]
         ipcs = {result.ipc for _, result in own if result.ipc is not None}
@@ -103,7 +101,7 @@ def _pictures(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[SetPic
 
 
 def _samples(out: Path, drawn: Sequence[tuple[Cell, Result]]) -> Iterator[SetPictures]:
-    """Of each generator and setting the first samples of the first seed."""
+    """The first samples of each generator and setting, for the first seed."""
     for setting, label in dict.fromkeys((cell.setting, result.label) for cell, result in drawn):
         cell = next(cell for cell, result in drawn if (cell.setting, result.label) == (setting, label))
         found = first_samples(cell.folder(out), MOST_SHOWN)
@@ -112,21 +110,20 @@ def _samples(out: Path, drawn: Sequence[tuple[Cell, Result]]) -> Iterator[SetPic
 
 
 def _first_of_each_class(condensed: CondensedSet) -> Images:
-    """uint8 [c·k, H, W, C], at most ten of each class."""
+    """At most `MOST_SHOWN` images per class: uint8 [c·k, H, W, C]."""
     pictures = condensed.pictures()
     by_class = pictures.reshape(condensed.num_classes, condensed.ipc, *pictures.shape[1:])[:, :MOST_SHOWN]
     return by_class.reshape(-1, *pictures.shape[1:])
 
 
 def _confusions(out: Path, done: Sequence[tuple[Cell, Result]]) -> Iterator[Confusion]:
-    """Of each generator of one setting that learnt labels as given, for the first seed."""
+    """Confusion of each generator of one setting that learned the labels as given, for the first seed."""
     seen: set[str] = set()
     for cell, result in done:
         folder = learner_folder(out, cell)
         found = None if folder is None else read_labels(folder)
         by = cell.recipe["clean_first"]
         label = result.method if cell.labeller is None else f"{by}, to repair labels"
-        if found is not None and found.get("recovered") is not None and label not in seen:
+        if found is not None and found.recovered is not None and label not in seen:
             seen.add(label)
-            given = None if found.get("given") is None else np.asarray(found["given"])
-            yield Confusion(cell.setting, label, found["classes"], given, np.asarray(found["recovered"]))
+            yield Confusion(cell.setting, label, found.classes, found.given, found.recovered)

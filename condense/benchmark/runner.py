@@ -1,4 +1,4 @@
-"""`dmis benchmark`: a grid of independent cells, run until none is missing; and `dmis report`, its report anew."""
+"""`dmis benchmark` runs a grid of independent cells until none is missing; `dmis report` rewrites its report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -37,6 +36,7 @@ from condense.evaluate.published_table import write_published
 from condense.evaluate.results import Result, comparisons, entries, write_comparisons, write_csv
 from condense.evaluate.tables import accuracy_table
 from condense.files import atomic_write_text, prepare_folder, sweep
+from condense.json_values import JSON
 from condense.pipeline.feature_space import fixed_space
 from condense.recipe import merge, parse_overrides
 
@@ -55,26 +55,26 @@ def benchmark(
     hours: float | None = None,
     tell: Tell = lambda line: None,
     shard: Shard | None = None,
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Run every cell that is not done yet, then write results.csv, comparisons.csv, published.csv and the report.
 
     Args:
         config: a recipe file, or the name of a recipe that ships with the package.
         out: folder of the benchmark.
-        settings: `a.b=c` each, laid over the recipe.
-        executor: where cells run; processes on this machine when None.
-        hours: after which no more cells are started.
-        tell: hears one line about each cell that ends.
-        shard: the part of the cells to be run here; all when None. Other parts may run in the same folder.
+        settings: overrides of the recipe, `a.b=c` each.
+        executor: runs the cells; processes on this machine when None.
+        hours: time after which no more cells are started; no limit when None.
+        tell: called with one line about each cell that ends.
+        shard: the part of the cells to run here; all when None. Other parts may run in the same folder.
 
     Returns:
-        out, report, results, how many cells there are, done, failed and missing, the table of accuracies, and the
-        comparisons of every two methods over their seeds.
+        Paths (out, report, results), numbers of cells in total, done, failed and missing, the table of accuracies, and
+        the comparisons of every two methods over their seeds.
 
     Raises:
-        UserError: the recipe cannot be used, cells in `out` were made by another one, or another process is at them.
+        UserError: the recipe cannot be used, cells in `out` were made by another one, or another process runs them.
         RunFailed: a cell failed; the others were run and the report is written.
-        Interrupted: stopped by Ctrl-C; run the same again to go on.
+        Interrupted: stopped by Ctrl-C; the same call resumes.
     """
     recipe, cells, before = _looked_at(config, out, settings)
     _check_space(recipe, before)
@@ -113,27 +113,27 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
     return [{"cell": result.cell, "status": result.status} for result in _looked_at(config, out, settings)[2]]
 
 
-def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
-    """Write results.csv, comparisons.csv, published.csv and the report of a benchmark's folder anew.
+def report(out: Path, keep: Path | None = None) -> dict[str, JSON]:
+    """Rewrite results.csv, comparisons.csv, published.csv and the report of a benchmark's folder.
 
-    No module that its recipe names is imported.
+    Modules that its recipe names are not imported.
 
     Args:
         out: the folder.
-        keep: folder for a small file of each cell that is done, from which `report_kept` makes the tables again.
+        keep: folder for one small file per finished cell, from which `report_kept` can rebuild the tables.
 
     Returns:
-        As `benchmark`; with `keep` also kept, how many files are new.
+        As `benchmark`; with `keep` also kept, the number of new files.
 
     Raises:
-        UserError: `out` is no benchmark's folder, or `keep` has other results for a cell.
+        UserError: `out` is not a benchmark's folder, or `keep` has other results for a cell.
     """
     try:
         layers = json.loads((out / RECIPE).read_text(encoding="utf-8"))
         if not isinstance(layers, dict):
             raise ValueError("no mapping")
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{out} is no folder of a benchmark: {RECIPE} is missing or damaged.") from error
+        raise UserError(f"{out} is not a benchmark's folder: {RECIPE} is missing or damaged.") from error
     recipe = read_benchmark(layers)
     cells = expand(recipe)
     results = [read_result(out, cell) for cell in cells]
@@ -142,11 +142,11 @@ def report(out: Path, keep: Path | None = None) -> dict[str, Any]:
     return told if keep is None else {**told, "kept": len(write_kept(keep, _kept(out, cells, results)))}
 
 
-def report_kept(folders: Sequence[Path], out: Path) -> dict[str, Any]:
+def report_kept(folders: Sequence[Path], out: Path) -> dict[str, JSON]:
     """Write results.csv, comparisons.csv, report.md, table.tex and leaderboard.html from kept results alone.
 
     Args:
-        folders: of `report`'s `keep`; their results are merged.
+        folders: folders that `report` wrote as `keep`; their results are merged.
         out: folder to write into.
 
     Returns:
@@ -159,11 +159,11 @@ def report_kept(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     for folder in folders:
         found = read_kept(folder)
         if not found:
-            raise UserError(f"{folder} is neither a benchmark's folder nor one of kept results (--keep).")
+            raise UserError(f"{folder} is neither a benchmark's folder nor a folder of kept results (--keep).")
         for one in found:
             other = kept.setdefault(one.result.cell, one)
             if other.result != one.result:
-                raise UserError(f"{folder} has another result for {one.result.cell} than a folder before it.")
+                raise UserError(f"{folder} has a different result for {one.result.cell} than an earlier folder.")
     out.mkdir(parents=True, exist_ok=True)
     results = [one.result for one in kept.values()]
     write_csv(out / RESULTS, results)
@@ -188,13 +188,13 @@ def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[Benchma
         methods.trust(asked["methods"])
     recipe = read_benchmark(merge(layers_of(config), asked))
     for name in (*recipe.methods, *(row.method for row in recipe.rows.values())):
-        methods.load(name)  # refuses code that only a file names
+        methods.load(name)  # refuses code named only in a file
     cells = expand(recipe)
     return recipe, cells, [read_result(out, cell) for cell in cells]
 
 
 def _check_space(recipe: BenchmarkRecipe, before: Sequence[Result]) -> None:
-    """Whether packages and weights are there, before days are spent on training. Raises `UserError` where not."""
+    """Raise `UserError` before any training if packages or weights of the feature space are missing."""
     asked = recipe.generation
     if asked is not None and any(result.task == "generation" and result.status != "done" for result in before):
         fixed_space(asked.space, asked.weights)
@@ -210,7 +210,7 @@ def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
     write_benchmark_report(out, gather(out, recipe, cells, results))
 
 
-def _counts(out: Path, results: Sequence[Result]) -> dict[str, Any]:
+def _counts(out: Path, results: Sequence[Result]) -> dict[str, JSON]:
     counted = {status: sum(result.status == status for result in results) for status in ("done", "failed", "missing")}
     return {"out": str(out), "report": str(out / HTML), "results": str(out / RESULTS), "cells": len(results), **counted}
 
@@ -221,19 +221,19 @@ def _table(results: Sequence[Result]) -> list[dict[str, str | int | None]]:
 
 
 def _alone(out: Path, shard: Shard | None = None) -> AbstractContextManager[object]:
-    """Holds the folder, or a part of its cells, so that no second benchmark works at the same ones.
+    """Lock the folder, or a part of its cells, against a second benchmark.
 
-    Raises `UserError` where one does.
+    Raises `UserError` if another process holds the lock.
     """
     name = LOCK if shard is None else f"{LOCK}-{shard.index}-of-{shard.count}"
     try:
         return FileLock(out / name, timeout=0).acquire()
     except Timeout:
-        raise UserError(f"Another benchmark is at work in {out}; wait for it, or choose another --out.") from None
+        raise UserError(f"Another benchmark is running in {out}; wait for it, or choose another --out.") from None
 
 
 def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
-    """What to do: who repairs labels before the cells that need them, the first cell that trains before its others."""
+    """Tasks in order: labellers before the cells that need them, and the cell that trains before those that share."""
     tasks: dict[str, Task] = {}
     leaders: dict[str, str] = {}
     for cell in missing:
@@ -252,14 +252,14 @@ def _tasks(out: Path, missing: Sequence[Cell]) -> list[Task]:
 
 
 def _is_to_be_trained(out: Path, cell: Cell) -> bool:
-    """Whether the cell shares something with other sizes that is not there yet."""
+    """Whether the generator or teacher that the cell shares with other sizes is still to be trained."""
     return (
         cell.shared is not None and cell.trains is not None and not has_trained(out / SHARED / cell.shared, cell.trains)
     )
 
 
 class _Book:
-    """Keeps the results, on disk too, while cells end."""
+    """The results, kept up to date on disk as cells end."""
 
     def __init__(self, out: Path, before: Sequence[Result], tell: Tell) -> None:
         self._out = out
@@ -268,11 +268,11 @@ class _Book:
         self._write()
 
     def results(self) -> list[Result]:
-        """All cells, in the order of the recipe."""
+        """The results of all cells, in the order of the recipe."""
         return list(self._results.values())
 
     def may_start(self, task: Task) -> bool:
-        """Whether what the task shares with others that ended is there; if not, it has failed for that reason."""
+        """Whether the tasks this one needs left what it requires; if not, it is recorded as failed."""
         reason = self._lacks(task)
         if reason is None:
             return True
@@ -281,7 +281,7 @@ class _Book:
         return False
 
     def ended(self, task: Task, job: Job) -> None:
-        """Take down how a task ended; a process that left no result has failed."""
+        """Record how a task ended; a process that left no result has failed."""
         if task.work is run_labeller:
             folder = self._out / SHARED / task.name
             if not is_repaired(folder, task.cell) and read_error(folder) is None:
@@ -295,7 +295,7 @@ class _Book:
         self._keep(task.cell, result)
 
     def _lacks(self, task: Task) -> str | None:
-        """Why a task cannot be done for want of what another one had to leave; None where nothing is lacking."""
+        """Why a task cannot run because another one failed; None if nothing is missing."""
         cell = task.cell
         for need in task.needs:
             if need == cell.labeller:
@@ -317,7 +317,7 @@ class _Book:
 
 
 def _said(result: Result) -> str:
-    """A cell's outcome in a few words."""
+    """A cell's outcome in a few words, for the progress line."""
     if result.status == "failed":
         return f"failed: {result.error}"
     if result.mean is not None:

@@ -1,6 +1,6 @@
 """The cell of a benchmark that draws images from a generator and measures them against real ones.
 
-cells/NAME/  recipe.json  samples.h5  metrics.json  log.txt  (error.json where it failed)
+cells/NAME/  recipe.json  samples.h5  metrics.json  log.txt  (error.json if it failed)
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,8 @@ from condense.evaluate.features import metric_name
 from condense.evaluate.judge import known_labels
 from condense.evaluate.quality import quality, split_real
 from condense.evaluate.results import Measured, Result
-from condense.methods._generate import GeneratorOptions
+from condense.json_values import JSON, maybe, number, sections, text
+from condense.methods._generate import GeneratorOptions, training_cost
 from condense.pipeline.data import LoadedData
 from condense.pipeline.feature_space import embedded, feature_space
 from condense.pipeline.generate import Wanted, generate
@@ -36,10 +36,16 @@ SAMPLES, METRICS = "samples.h5", "metrics.json"
 
 
 def run_samples_cell(out: Path, cell: Cell) -> None:
-    """Train the generator unless it is there, draw, and measure; raises as these do."""
+    """Train the generator unless it exists, draw samples, and measure them.
+
+    Raises:
+        UserError: the recipe or the data cannot be used, see `shared_generator` and `measure`.
+        RunFailed: a training diverged.
+        Interrupted: stopped by Ctrl-C; the state is saved.
+    """
     folder, plan = cell.folder(out), make_plan(Request(named=cell.planned))
     options = parse(GenerationRecipe, cell.recipe[GENERATION], "benchmark's section generation")
-    print(f"{now()} training the generator, unless it is there")
+    print(f"{now()} training the generator, unless it exists")
     generator, generator_folder = shared_generator(out, cell, plan)
     print(f"{now()} drawing samples")
     images, labels = _drawn(folder / SAMPLES, generator_folder, plan, options)
@@ -48,26 +54,33 @@ def run_samples_cell(out: Path, cell: Cell) -> None:
     recipe, train = plan.recipe, plan.train
     given = LoadedData(plan.source, train.corruption, recipe.data, recipe.noise_seed, len(train))
     told = measure(images, labels, given, options, recipe.seed)
-    trained = generator.meta["seconds"]
+    trained = training_cost(generator.record).seconds
     write_json(folder / METRICS, {**told, "training_seconds": trained, "seconds": time.perf_counter() - started})
 
 
 def read_samples_cell(folder: Path, result: Result) -> Result:
-    """`result` with the metrics in a cell's folder; as it is where there are none."""
+    """`result` with the metrics from a cell's folder; unchanged if there are none."""
     told = read_json(folder / METRICS)
     try:
         if told is None:
             return result
-        measured = tuple(Measured(**entry) for entry in told["metrics"])
-        return dataclasses.replace(
-            result, status="done", network=str(told["space"]), measured=measured, seconds=told["training_seconds"]
+        measured = tuple(
+            Measured(text(entry, "metric"), text(entry, "name"), maybe(number, entry, "value"))
+            for entry in sections(told, "metrics")
         )
-    except (KeyError, TypeError):
+        return dataclasses.replace(
+            result,
+            status="done",
+            network=text(told, "space"),
+            measured=measured,
+            seconds=number(told, "training_seconds"),
+        )
+    except (KeyError, TypeError, OverflowError):
         return result
 
 
 def first_samples(folder: Path, per_class: int) -> tuple[Images, tuple[str, ...]] | None:
-    """At most `per_class` samples of each class, uint8 [c·k, H, W, C] class-major, and the classes; None without."""
+    """Up to `per_class` samples of each class, uint8 [c·k, H, W, C] class-major, and class names; None if absent."""
     try:
         source = sources.load(str(folder / SAMPLES))
     except UserError:
@@ -77,19 +90,19 @@ def first_samples(folder: Path, per_class: int) -> tuple[Images, tuple[str, ...]
     return source.train.images[np.concatenate(each)], source.train.classes
 
 
-def measure(images: Images, labels: Labels, given: LoadedData, options: GenerationRecipe, seed: int) -> dict[str, Any]:
+def measure(images: Images, labels: Labels, given: LoadedData, options: GenerationRecipe, seed: int) -> dict[str, JSON]:
     """All generation metrics of drawn images against real training images.
 
     Args:
         images: uint8 [m, H, W, C].
-        labels: the class each was drawn for, int64 [m].
-        given: the training data; their true labels where they are known, else the given ones, tell the real classes.
-        options: feature space, and how many real images.
-        seed: of the choice of real images, and of the classifier of the space convnet.
+        labels: class of each drawn image, int64 [m].
+        given: the training data; the true labels if known, else the given ones, are the classes of the real images.
+        options: feature space, and number of real images.
+        seed: seed of the choice of real images, and of the classifier of the space convnet.
 
     Returns:
-        space, network (which it is, in words), labels (whose), samples, real (numbers of images), and metrics: of each
-        its metric, name and value.
+        space, network (its description), labels (which labels of the real images were used), samples and real (numbers
+        of images), and metrics: the metric, name and value of each.
 
     Raises:
         UserError: packages, weights or labels are missing, or a class has too few real images.
@@ -116,7 +129,7 @@ def measure(images: Images, labels: Labels, given: LoadedData, options: Generati
 
 
 def _drawn(path: Path, generator_folder: Path, plan: Plan, options: GenerationRecipe) -> tuple[Images, Labels]:
-    """Samples of a generator, those of an earlier try where they are whole."""
+    """Samples of a generator; those of an earlier attempt if they are undamaged."""
     draw = plan.options.draw if isinstance(plan.options, GeneratorOptions) else None
     assert draw is not None
     wanted = Wanted(

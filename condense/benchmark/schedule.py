@@ -1,4 +1,4 @@
-"""Tasks that wait for each other, run a few at a time until none is left, time is up or Ctrl-C comes."""
+"""Runs tasks with dependencies, a few at a time, until none is left, time is up or Ctrl-C is pressed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """Something to be done in a process of its own.
+    """A unit of work that runs in its own process.
 
     Attributes:
-        name: unique among the tasks.
-        work: what is called with the benchmark's folder and `cell`.
+        name: name, unique among the tasks.
+        work: function called with the benchmark's folder and `cell`.
         cell: the cell, or one of those that need the outcome.
-        needs: names of tasks that must have ended before, in whatever way.
+        needs: names of tasks that must have ended before, successfully or not.
     """
 
     name: str
@@ -40,19 +40,19 @@ def run_tasks(
     ended: Callable[[Task, Job], None],
     seconds: float | None = None,
 ) -> bool:
-    """Run tasks in their order, as their needs have ended and the executor has slots.
+    """Run tasks in order, as soon as the tasks they need have ended and the executor has a free slot.
 
     Args:
-        tasks: what to do.
-        executor: where.
+        tasks: the tasks.
+        executor: runs them.
         out: the benchmark's folder.
-        may_start: asked right before a task is started; one that may not is dropped.
-        ended: hears of each task that ended by itself.
-        seconds: after which nothing new is started.
+        may_start: called right before a task would start; if it returns False, the task is dropped.
+        ended: called for each task that ended by itself.
+        seconds: time after which no task is started; no limit when None.
 
     Returns:
-        Whether Ctrl-C (or SIGTERM) came. Then running tasks are asked to save and stop, and are waited for; a second
-        one ends them at once with `KeyboardInterrupt`.
+        Whether Ctrl-C (or SIGTERM) came. Running tasks are then asked to save and stop, and are waited for; a second
+        one ends them immediately with `KeyboardInterrupt`.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     waiting = list(tasks)

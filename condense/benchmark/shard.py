@@ -1,4 +1,4 @@
-"""A part of a benchmark's cells, so that several machines share the work."""
+"""Division of a benchmark's cells among several machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Shard:
     """Part `index` of `count`, counted from 1.
 
     Raises:
-        UserError: there is no such part.
+        UserError: `index` is not in 1 … `count`.
     """
 
     index: int
@@ -26,9 +26,9 @@ class Shard:
             raise UserError(f"--shard {self.index}/{self.count}: parts are counted from 1 to the number of parts.")
 
     def of(self, cells: Sequence[Cell]) -> set[str]:
-        """Names of the cells of this part: what shares a generator, teacher, labels or set is never divided.
+        """Names of the cells of this part; cells that share a generator, teacher, labels or set stay together.
 
-        The groups go, the largest first, to the part that has the fewest cells; every part finds the same division.
+        Groups go, largest first, to the part with the fewest cells; every machine computes the same division.
         """
         parts: list[list[str]] = [[] for _ in range(self.count)]
         for group in sorted(_groups(cells), key=lambda names: (-len(names), names)):
@@ -37,7 +37,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """A shard from "i/n". Raises `UserError` where it is none."""
+    """Parse "i/n". Raises `UserError` if `text` is of another form."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if found is None:
         raise UserError(f"--shard {text!r} is not of the form i/n, e.g. 1/4.")
@@ -45,7 +45,7 @@ def parse_shard(text: str) -> Shard:
 
 
 def _groups(cells: Sequence[Cell]) -> list[list[str]]:
-    """Cells joined by what they share, each group's names sorted."""
+    """Names of the cells, grouped by what they share; each group is sorted."""
     leader: dict[str, str] = {}
 
     def root(name: str) -> str:

@@ -1,7 +1,8 @@
-"""What the cells of a benchmark keep in their folders and share with each other."""
+"""Files in the folders of a benchmark's cells, and the generators and teachers that cells share."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -12,11 +13,13 @@ from typing import Any, cast
 from condense.benchmark.grid import SHARED, Cell, Trained
 from condense.classifiers.teacher import load_teacher
 from condense.errors import UserError
+from condense.evaluate.results import Result
 from condense.files import atomic_write_text
 from condense.generator.generator_file import FILE as GENERATOR
 from condense.generator.model import Generator
 from condense.generator.options import ObjectiveName
 from condense.generator.training.two_stage import train_stages
+from condense.json_values import JSON, maybe, number, numbers, section, text, whole
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.plan import Plan
@@ -26,7 +29,7 @@ FIRST = "first-cell.txt"
 
 
 def has_trained(folder: Path, kind: Trained) -> bool:
-    """Whether an undamaged generator, or a teacher trained to its end, lies in a folder."""
+    """Whether a folder holds an undamaged generator, or a fully trained teacher."""
     try:
         if kind == "teacher":
             load_teacher(folder)
@@ -37,22 +40,22 @@ def has_trained(folder: Path, kind: Trained) -> bool:
 
 
 def is_first(shared: Path, cell: Cell) -> bool:
-    """Whether this cell trained in the shared folder, so that the rest of its checkpoints are there too."""
+    """Whether this cell trained in the shared folder, so that its other checkpoints are there too."""
     file = shared / FIRST
     return file.is_file() and file.read_bytes().strip() == cell.name.encode()
 
 
 def take_first(shared: Path, cell: Cell) -> None:
-    """Note that this cell trains in the shared folder."""
+    """Record that this cell trains in the shared folder."""
     shared.mkdir(parents=True, exist_ok=True)
     atomic_write_text(shared / FIRST, cell.name + "\n")
 
 
 def shared_generator(out: Path, cell: Cell, plan: Plan) -> tuple[Generator, Path]:
-    """The generator of a cell's method, setting and seed, trained now unless it is there; and its folder.
+    """The generator of a cell's method, setting and seed, trained now unless it exists; and its folder.
 
     Raises:
-        UserError: the folder that the recipe names holds none, or it does not suit the data.
+        UserError: the folder named in the recipe holds no generator, or one that does not fit the data.
         RunFailed: the training diverged.
         Interrupted: stopped by Ctrl-C; the state is saved.
     """
@@ -74,14 +77,14 @@ def shared_generator(out: Path, cell: Cell, plan: Plan) -> tuple[Generator, Path
 
 
 def _is_whole(folder: Path, options: GeneratorOptions) -> bool:
-    """Whether a generator lies there with its second stage, where there is to be one."""
+    """Whether the folder holds a generator, with its second stage if the options ask for one."""
     if not has_trained(folder, "generator"):
         return False
     return options.second_stage is None or Generator.load(Run(folder), best_device()).second is not None
 
 
 def drop_damaged(folder: Path) -> None:
-    """Remove saved states that cannot be read, so that they are made anew."""
+    """Remove saved states that cannot be read, so that they are made again."""
     for file in folder.glob("*.safetensors"):
         try:
             Run(folder).load(file.stem)
@@ -90,8 +93,8 @@ def drop_damaged(folder: Path) -> None:
             file.unlink()
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where the file is missing or damaged."""
+def read_json(path: Path) -> dict[str, JSON] | None:
+    """A JSON object; None if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -99,16 +102,38 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def is_number(value: object) -> bool:
-    """Whether a value read from JSON is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def read_score(path: Path, before: Result) -> Result | None:
+    """`before` with the accuracies of a score.json; None where the file is missing, damaged or lacks something."""
+    told = read_json(path)
+    if told is None or not {"std", "ci95"} <= told.keys():
+        return None
+    try:
+        found = dataclasses.replace(
+            before,
+            status="done",
+            network=text(told, "network"),
+            accuracies=numbers(told, "accuracies"),
+            mean=number(told, "mean"),
+            std=maybe(number, told, "std"),
+            ci95=maybe(number, told, "ci95"),
+            sha256=maybe(text, told, "sha256") or "",
+            labels=maybe(text, told, "labels") or "hard",
+            worst_class=maybe(number, told, "worst_class"),
+            coverage=maybe(number, told, "coverage"),
+            training_bytes=maybe(whole, told, "training_bytes"),
+            protocol_version=whole(section(told, "protocol"), "version"),
+        )
+    except (KeyError, TypeError, OverflowError):
+        return None
+    measured = [value for value in (*found.accuracies, found.mean, found.std, found.ci95) if value is not None]
+    return found if found.accuracies and all(map(math.isfinite, measured)) else None
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object in one step."""
+    """Write a JSON object atomically."""
     atomic_write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def now() -> str:
-    """Date and time, for logs."""
+    """Local date and time, for logs."""
     return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""The cell of a benchmark that trains networks on all real images, to measure the sets by."""
+"""The cell of a benchmark that trains networks on all real images, as a reference for the sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from condense.benchmark.grid import WHOLE, Cell
-from condense.benchmark.shared import now, read_json, write_json
+from condense.benchmark.shared import now, read_score, write_json
 from condense.evaluate.protocols import protocol
 from condense.evaluate.results import Result
 from condense.evaluate.score import FreshNetworks
@@ -20,7 +20,7 @@ SCORE = "score.json"
 
 
 def run_whole_cell(plan: Plan, cell: Cell, folder: Path, labeller: Run) -> None:
-    """Repair the labels where asked to, train on all images, test, and write score.json."""
+    """Repair the labels if the recipe asks for it, train on all images, test, and write score.json."""
     train, source = repair(plan, labeller).train, plan.source
     assert source.test is not None and source.test_truth is not None
     wanted = plan.recipe.evaluate
@@ -44,19 +44,5 @@ def run_whole_cell(plan: Plan, cell: Cell, folder: Path, labeller: Run) -> None:
 
 
 def read_whole_cell(folder: Path, before: Result) -> Result:
-    """The result of such a cell; `before` where there is none."""
-    score = read_json(folder / SCORE)
-    if score is None:
-        return before
-    return dataclasses.replace(
-        before,
-        status="done",
-        network=score["network"],
-        accuracies=tuple(score["accuracies"]),
-        mean=score["mean"],
-        std=score["std"],
-        ci95=score["ci95"],
-        worst_class=score["worst_class"],
-        training_bytes=score["training_bytes"],
-        protocol_version=score["protocol"]["version"],
-    )
+    """`before` with the score from a cell's folder; unchanged if there is none."""
+    return read_score(folder / SCORE, before) or before

@@ -13,6 +13,7 @@ from condense import tensor_file
 from condense.classifiers.teacher import FILE, Teacher, load_teacher, network_weights, restored
 from condense.errors import UserError, in_short
 from condense.files import atomic_path
+from condense.json_values import section, text
 from condense.run import JSON, Run
 
 _KEPT = ("epoch", "loss", "images_seen", "image_shape", "classes", "mean", "std")
@@ -38,7 +39,7 @@ def write_beside(folder: Path, path: Path) -> dict[str, JSON]:
     assert found is not None
     tensors, meta = found
     told = {name: meta[name] for name in _KEPT}
-    told |= {"options": {"network": meta["options"]["network"]}, "seconds": 0.0}
+    told |= {"options": {"network": text(section(meta, "options"), "network")}, "seconds": 0.0}
     target = path_beside(path)
     weights = {f"network.{name}": value for name, value in sorted(network_weights(tensors).items())}
     content = tensor_file.to_bytes(weights, dict(sorted(told.items())))

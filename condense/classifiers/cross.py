@@ -20,6 +20,7 @@ from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, fit, predict
 from condense.errors import UserError
+from condense.json_values import whole
 from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
@@ -136,12 +137,12 @@ class _Judging:
         """The probabilities of the finished folds."""
         return {"probabilities": self.probabilities}, {"done": self.done}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         """Continue after the last finished fold."""
         found = tensors["probabilities"]
         if found.shape != self.y.shape or not bool(found.isfinite().all()):
             raise ValueError(f"probabilities [n, c] must be finite numbers {list(self.y.shape)}")
-        self.probabilities, self.done = found, int(meta["done"])
+        self.probabilities, self.done = found, whole(meta, "done")
         return self.done * self.options.epochs
 
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from condense.classifiers import networks
 from condense.classifiers.fit import Augment, FitOptions, predict
 from condense.data.types import ImageData, Images
 from condense.errors import UserError, in_short
+from condense.json_values import JSON, number, numbers, section, text, texts, whole, wholes
 from condense.machine import best_device
 from condense.options import Options
 from condense.preprocessing import Preprocessing, planes
@@ -86,6 +87,29 @@ class TeacherOptions(Options):
 
 
 @dataclass(frozen=True)
+class TeacherRecord:
+    """A teacher's training.
+
+    Attributes:
+        network: name of the architecture.
+        epochs: passes over the images.
+        loss: of the last epoch, in nats.
+        seconds: time taken; 0 where it was not measured.
+        images_seen: images shown, one as often as it was shown.
+    """
+
+    network: str
+    epochs: int
+    loss: float
+    seconds: float
+    images_seen: int
+
+    def to_json(self) -> dict[str, JSON]:
+        """The same by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Teacher:
     """A trained network with all that inference needs.
 
@@ -94,14 +118,14 @@ class Teacher:
         preprocessing: preprocessing of its images.
         image_shape: (C, H, W) of its images.
         classes: class names, in the order of its logits.
-        meta: network, epochs, loss (of the last epoch), seconds and images_seen of the training, for the record.
+        record: what its training says, for provenance and cost.
     """
 
     network: networks.Network
     preprocessing: Preprocessing
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    meta: Mapping[str, Any]
+    record: TeacherRecord
 
     @property
     def device(self) -> torch.device:
@@ -178,26 +202,27 @@ def load_teacher(folder: Path) -> Teacher:
         )
     tensors, meta = found
     try:
-        if meta["epoch"] < meta["options"]["epochs"]:
+        done, asked = whole(meta, "epoch"), whole(section(meta, "options"), "epochs")
+        if done < asked:
             raise UserError(
-                f"The teacher in {folder} stopped at epoch {meta['epoch']} of {meta['options']['epochs']}; finish that "
-                "run with --resume."
+                f"The teacher in {folder} stopped at epoch {done} of {asked}; finish that run with --resume."
             )
         return restored(tensors, meta)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"{folder}: {FILE}.safetensors does not describe a teacher ({in_short(error)}).") from error
 
 
-def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:
+def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> Teacher:
     """A teacher from its saved training state, on the best device."""
-    channels, height, width = (int(size) for size in meta["image_shape"])
+    channels, height, width = wholes(meta, "image_shape")
+    classes, architecture = texts(meta, "classes"), text(section(meta, "options"), "network")
     if not all(1 <= size <= _MOST_SIDE for size in (channels, height, width)):
         raise ValueError(f"images of {[channels, height, width]} are none")
     network = networks.build(
-        meta["options"]["network"],
+        architecture,
         in_channels=channels,
         image_size=height,
-        num_classes=len(meta["classes"]),
+        num_classes=len(classes),
         seed=0,
     )
     weights = network_weights(tensors)
@@ -205,16 +230,16 @@ def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Teacher:
     network.load_state_dict(weights)
     return Teacher(
         network.to(best_device()).eval().requires_grad_(False),
-        Preprocessing(tuple(meta["mean"]), tuple(meta["std"])),
+        Preprocessing(numbers(meta, "mean"), numbers(meta, "std")),
         (channels, height, width),
-        tuple(str(name) for name in meta["classes"]),
-        {
-            "network": meta["options"]["network"],
-            "epochs": int(meta["epoch"]),
-            "loss": meta["loss"],
-            "seconds": float(meta["seconds"]),
-            "images_seen": int(meta["images_seen"]),
-        },
+        classes,
+        TeacherRecord(
+            architecture,
+            whole(meta, "epoch"),
+            number(meta, "loss"),
+            number(meta, "seconds"),
+            whole(meta, "images_seen"),
+        ),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from condense.classifiers.teacher import (
 )
 from condense.data.types import TrainingSet
 from condense.errors import UserError
+from condense.json_values import number, section, whole
 from condense.machine import best_device
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
@@ -59,7 +59,7 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
     if found is not None:
         check_same_run(found[1], identity, "teacher in this run folder")
     with as_described(run.file(FILE)):
-        finished = found is not None and int(found[1]["epoch"]) >= options.epochs
+        finished = found is not None and whole(found[1], "epoch") >= options.epochs
     if found is None or not finished:
         found = _train(_TeacherTraining(train, options, seed), run, identity)
     with as_described(run.file(FILE)):
@@ -89,11 +89,11 @@ class _TeacherTraining:
         self.optimizer = make_optimizer(self.network, self.fit_options)
         self.last = Epoch(0, math.nan)
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         """Continue from `state`."""
         self.network.load_state_dict(network_weights(tensors))
-        self.optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
-        self.last = Epoch(int(meta["epoch"]), float(meta["loss"]))
+        self.optimizer.load_state_dict(unpack_optimizer(tensors, section(meta, "optimizer")))
+        self.last = Epoch(whole(meta, "epoch"), number(meta, "loss"))
         return self.last.epoch
 
     def epochs(self) -> Iterator[Step]:
@@ -133,7 +133,7 @@ class _TeacherTraining:
 
 def _train(
     training: _TeacherTraining, run: Run, identity: Mapping[str, JSON]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+) -> tuple[dict[str, Tensor], dict[str, JSON]]:
     """Train to the last epoch, from the state in the folder or afresh; returns the last state as saved."""
     total = training.options.epochs
     plan = LoopPlan(

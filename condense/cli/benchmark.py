@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from condense.cli.options import (
     Quiet,
     Settings,
 )
+from condense.json_values import JSON
 
 
 def benchmark(
@@ -113,7 +114,7 @@ def report(
     from condense.benchmark import runner
     from condense.errors import UserError
 
-    def command() -> dict[str, Any]:
+    def command() -> dict[str, JSON]:
         if out is not None:
             return runner.report_kept(folders, out)
         if len(folders) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -167,7 +168,7 @@ def condense(
         output.answer(lambda: commands.dry_run(request), as_json, output.dry_run)
         return
 
-    def show(result: dict[str, Any]) -> None:
+    def show(result: Mapping[str, Any]) -> None:
         output.facts(result)
         print(f"Next: dmis evaluate {shlex.quote(result['path'])}")
 

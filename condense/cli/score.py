@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +35,7 @@ from condense.cli.options import (
     picture_values,
     recipe_values,
 )
+from condense.json_values import JSON
 
 if TYPE_CHECKING:
     from condense.pipeline.plan import Request
@@ -168,7 +169,7 @@ def rank(
         data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip)
     )
 
-    def measure() -> dict[str, Any]:
+    def measure() -> dict[str, JSON]:
         options = RankOptions(
             protocol="hard-quick" if quick else protocol,
             network=network,
@@ -229,7 +230,7 @@ def metrics(
         data_values(data, root, image_size, download) | picture_values(fit, background, skip_unreadable, flip)
     )
 
-    def measure() -> dict[str, Any]:
+    def measure() -> dict[str, JSON]:
         options = MetricsOptions(
             space=space or ("inception" if inception_weights else "convnet"),
             inception_weights=inception_weights,
@@ -318,7 +319,7 @@ def classify(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            "--arm", metavar="NAME|all", help="Classifier to train; repeatable. [default: all that take the labels]"
+            "--arm", metavar="NAME|all", help="Classifier to train; repeatable. [default: all that accept the labels]"
         ),
     ] = None,
     generator: Annotated[

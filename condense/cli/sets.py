@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +63,7 @@ def inspect(
         | picture_values(fit, background, skip_unreadable, flip)
     )
 
-    def show(result: dict[str, Any]) -> None:
+    def show(result: Mapping[str, Any]) -> None:
         _inspected(result)
         if grid is not None:
             print(f"Wrote {grid}.")
@@ -70,7 +71,7 @@ def inspect(
     output.answer(lambda: command(recipe, grid_png=grid, columns=columns, seed=seed, force=force), as_json, show)
 
 
-def _inspected(result: dict[str, Any]) -> None:
+def _inspected(result: Mapping[str, Any]) -> None:
     told = {name: value for name, value in result.items() if name != "notes"}  # printed already
     if result["kind"] == "condensed set":
         made = result["provenance"]

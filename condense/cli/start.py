@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,9 @@ from condense.cli.options import (
     recipe_values,
 )
 
+if TYPE_CHECKING:
+    from condense.commands.demo import DemoResult
+
 
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the report.")] = Path("demo"),
@@ -47,17 +50,16 @@ def demo(
     """Compare methods on noisy digits (minutes)."""
     from condense.commands.demo import demo as command
 
-    def show(result: dict[str, Any]) -> None:
+    def show(result: DemoResult) -> None:
         lines = [
-            [method, output.accuracy(value["mean"], value["ci95"])]
-            for method, value in result["condensed_accuracy"].items()
+            [method, output.accuracy(value.mean, value.ci95)] for method, value in result.condensed_accuracy.items()
         ]
         output.rows([["condensed by", "test accuracy"], *lines])
-        as_classifier = result["classifier_accuracy"]
+        as_classifier = result.classifier_accuracy
         print(
             f"As classifiers: DMIS {as_classifier['dmis']:.1f} %, vanilla {as_classifier['vanilla']:.1f} %. "
-            f"{result['labels_recovered']:.1f} % of the training labels are right after recovery.\n"
-            f"{result['seconds']:.0f} s. Report: {out / 'report.html'}"
+            f"{result.labels_recovered:.1f} % of the training labels are right after recovery.\n"
+            f"{result.seconds:.0f} s. Report: {out / 'report.html'}"
         )
 
     output.answer(

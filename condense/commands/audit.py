@@ -1,15 +1,15 @@
-"""`dmis audit`: are the labels of a condensed set, or of training data, right; are its images copies?"""
+"""`dmis audit`: check the labels of a condensed set or of training data, and look for copied images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from condense.classifiers import networks
 from condense.errors import UserError
 from condense.evaluate.audit_report import AuditReport, write_audit_report
 from condense.evaluate.judge import STEPS
 from condense.files import prepare_output
+from condense.json_values import JSON
 from condense.pipeline.audit_data import audit_data
 from condense.pipeline.audit_set import audit_set
 from condense.pipeline.data import given_labels, load_source
@@ -30,24 +30,24 @@ def audit(
     html: Path | None = None,
     force: bool = False,
     progress: bool = False,
-) -> dict[str, Any]:
-    """Audit a condensed set beside the data it was made from, or a data set by itself.
+) -> dict[str, JSON]:
+    """Audit a condensed set against the data it was made from, or a data set by itself.
 
     Args:
         target: an .h5 condensed set, or a data set as accepted by `condense.data.sources.load`.
         data: for a set, its training data, by default those it records; for a data set, its labels and noise.
         classifier: one of `networks.NAMES`, which judges labels whose true class is unknown; or "none".
         steps: training steps of the classifier (for a data set, for each half).
-        seed: seed of the classifier, of samples, and of noise without a seed of its own.
-        html: where to write a report.
+        seed: seed of the classifier, of samples, and of noise without its own seed.
+        html: file for a report; None for none.
         force: whether an existing report is replaced.
         progress: whether bars are drawn on stderr.
 
     Returns:
-        kind "condensed set" or "data set", then the findings; shares lie in [0, 1].
+        kind "condensed set" or "data set", then the findings; fractions are in [0, 1].
 
     Raises:
-        UserError: something cannot be read or does not belong together, or a name or number is out of range.
+        UserError: a file cannot be read, set and data do not match, or a name or number is out of range.
     """
     if classifier != NO_CLASSIFIER and classifier not in networks.NAMES:
         raise UserError(
@@ -66,7 +66,7 @@ def audit(
 
 def _audited(
     target: str, data: DataRecipe, network: str | None, steps: int, seed: int, run: Run
-) -> tuple[dict[str, Any], AuditReport]:
+) -> tuple[dict[str, JSON], AuditReport]:
     if is_condensed_set(Path(target)):
         return audit_set(Path(target), read(Path(target)), data, network, steps, seed, run)
     data = data.model_copy(update={"name": target})

@@ -1,4 +1,4 @@
-"""`dmis classify`: classifiers that learn from imprecise labels side by side, the generator's own among them.
+"""`dmis classify`: compares classifiers that learn from imprecise labels, including the generators themselves.
 
 `condense.pipeline.classify` lists them. All arms of a seed see the same images with the same labels. The score is the
 accuracy on the test split after the last epoch or step, evaluated once; nothing is selected by it.
@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from condense.evaluate.stats import summarise
 from condense.files import atomic_write_text
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
+from condense.json_values import JSON, number, section
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.classify import (
@@ -50,10 +51,10 @@ TRAINING = "fit"  # the section of `--set` about the budget of all arms
 
 @dataclass(frozen=True)
 class Asked:
-    """What to compare.
+    """The classifiers to compare.
 
     Attributes:
-        arms: names; `ALL` for every arm that takes the labels.
+        arms: names of arms; `ALL` for every arm that accepts the labels.
         seed: the first seed.
         seeds: number of seeds, each with its own labels, networks and generators.
         generators: run folders of trained generators, at most one of each objective.
@@ -72,14 +73,14 @@ class Asked:
         if not 0 <= self.seed <= MOST_SEEDS - self.seeds:
             raise UserError(f"the seeds from {self.seed} on leave the range 0 to 2^63 - 1; give a smaller --seed.")
         if self.generators and self.seeds > 1:
-            raise UserError("A trained generator has seen the labels of one seed; leave --generator or --seeds out.")
+            raise UserError("A trained generator belongs to the labels of one seed; leave --generator or --seeds out.")
         for name in self.arms:
             if name != ALL:
                 check_name(name)
 
     @property
     def each_seed(self) -> range:
-        """The seeds, one after the other."""
+        """The seeds, in order."""
         return range(self.seed, self.seed + self.seeds)
 
 
@@ -95,23 +96,23 @@ class _SeedRun:
     trained: dict[str, Generator] = field(default_factory=dict)
 
 
-def classify(request: Request, asked: Asked, *, out: Path | None = None, progress: bool = False) -> dict[str, Any]:
-    """Train every arm asked for with every seed, and test it.
+def classify(request: Request, asked: Asked, *, out: Path | None = None, progress: bool = False) -> dict[str, JSON]:
+    """Train every requested arm with every seed, and test it.
 
     Args:
-        request: of its recipe, the data and, for generators, the options of the method dmis are used.
-        asked: what to compare.
+        request: its recipe supplies the data and, for generators, the options of the method dmis.
+        asked: the classifiers to compare.
         out: folder for one result per arm and seed, and for the generators; existing ones are reused.
         progress: whether bars are drawn on stderr.
 
     Returns:
         data, noise, seeds, network, epochs; "arms": for each its name, accuracies in percent, mean, std, ci95, seconds
-        and the published accuracy of the DMIS paper's Table 2 where it has one; "refused": sentences of the arms
-        that do not take such labels.
+        and the published accuracy of the DMIS paper's Table 2 if there is one; "refused": reasons of the arms that do
+        not accept such labels, by name.
 
     Raises:
-        UserError: the data have no test split, an arm asked for by name does not take the labels, an option cannot be
-            used, or `out` holds results of another request.
+        UserError: the data have no test split, an arm requested by name does not accept the labels, an option cannot
+            be used, or `out` holds results of another request.
         RunFailed: a training diverged.
         Interrupted: stopped by Ctrl-C; finished results are in `out`, and generators resume from their checkpoints.
     """
@@ -128,8 +129,8 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
         bench = _SeedRun(plan, options, Run(None if out is None else out), given, progress)
         for name in chosen:
             found = _result(name, bench)
-            accuracies.setdefault(name, []).append(found["accuracy"])
-            seconds[name] = seconds.get(name, 0.0) + found["seconds"]
+            accuracies.setdefault(name, []).append(found.accuracy)
+            seconds[name] = seconds.get(name, 0.0) + found.seconds
     return {
         "data": plan.source.train.name,
         "noise": plan.recipe.data.noise,
@@ -141,16 +142,16 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
     }
 
 
-def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[str, Any]:
-    """What `classify` would train; nothing is written.
+def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[str, JSON]:
+    """The arms and generators that `classify` would train; nothing is written.
 
     Returns:
         data, noise, image_shape [H, W, C], images, classes, network, epochs, seeds; arms; left_out, arms that do not
-        take such labels; generators, run folders given or objectives that would be trained; results, the number
-        requested; and kept, the number of those in `out` already. Labels are those of the first seed.
+        accept such labels; generators, given run folders or objectives that would be trained; results, the number
+        requested; and kept, the number of those already in `out`. Labels are those of the first seed.
 
     Raises:
-        UserError: as `classify`, but for results of another request.
+        UserError: as for `classify`, except for results of another request.
     """
     options, of_generators = _read(asked)
     given = _loaded(asked.generators)
@@ -175,7 +176,7 @@ def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[
     }
 
 
-def _read(asked: Asked) -> tuple[ArmOptions, dict[str, Any]]:
+def _read(asked: Asked) -> tuple[ArmOptions, dict[str, JSON]]:
     """Options of the arms, and the remaining settings, which are for the generators."""
     settings = parse_overrides(asked.settings)
     training = parse(ArmTraining, settings.pop(TRAINING, None) or {}, f"setting {TRAINING!r},")
@@ -198,7 +199,7 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
         if not folder.is_dir():
             raise UserError(f"There is no run folder {folder}; give the folder of a `dmis train`.")
         generator = Generator.load(Run(folder), best_device())
-        objective = generator.meta["objective"]
+        objective = generator.record.objective
         if objective not in OBJECTIVES or objective in found:
             raise UserError(
                 f"{folder} holds a generator trained as {objective!r}; give at most one of {' and '.join(OBJECTIVES)}."
@@ -208,7 +209,7 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
 
 
 def _chosen(asked: Sequence[str], supervision: Supervision) -> tuple[list[str], dict[str, str]]:
-    """The arms to train, and why others are left out. Raises `UserError` if one asked for by name cannot be trained."""
+    """The arms to train, and why others are left out. Raises `UserError` if one requested by name cannot be trained."""
     chosen: list[str] = []
     refused: dict[str, str] = {}
     for name in dict.fromkeys(asked):
@@ -223,7 +224,7 @@ def _chosen(asked: Sequence[str], supervision: Supervision) -> tuple[list[str], 
     return list(dict.fromkeys(chosen)), refused
 
 
-def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) -> dict[str, Any]:
+def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) -> dict[str, JSON]:
     summary = summarise(accuracies)
     published = find(plan.source.train.name, plan.recipe.data.noise, name, task="weak-supervision")
     return {
@@ -237,17 +238,24 @@ def _line(name: str, accuracies: Sequence[float], seconds: float, plan: Plan) ->
     }
 
 
-def _result(name: str, bench: _SeedRun) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Tested:
+    """Accuracy of an arm in percent, and the seconds that training and testing took."""
+
+    accuracy: float
+    seconds: float
+
+
+def _result(name: str, bench: _SeedRun) -> _Tested:
     """The accuracy of an arm and the seconds it took, read from the folder if present."""
     request = _identity(name, bench)
     folder, file = bench.folder.path, _file(name, bench.plan.recipe.seed)
     if folder is not None and (folder / file).exists():
         return _kept(folder / file, request)
     started = time.perf_counter()
-    accuracy = _accuracy(name, bench)
-    found = {"accuracy": accuracy, "seconds": time.perf_counter() - started, "request": request}
+    found = _Tested(_accuracy(name, bench), time.perf_counter() - started)
     if folder is not None:
-        atomic_write_text(folder / file, json.dumps(found, indent=2) + "\n")
+        atomic_write_text(folder / file, json.dumps({**asdict(found), "request": request}, indent=2) + "\n")
     return found
 
 
@@ -256,10 +264,10 @@ def _file(name: str, seed: int) -> str:
     return f"{name}-{seed}.json"
 
 
-def _identity(name: str, bench: _SeedRun) -> dict[str, Any]:
-    """All that the accuracy of an arm depends on, as JSON."""
+def _identity(name: str, bench: _SeedRun) -> dict[str, JSON]:
+    """Everything that the accuracy of an arm depends on, as JSON."""
     plan = bench.plan
-    identity: dict[str, Any] = {
+    identity: dict[str, JSON] = {
         "arm": name,
         "seed": plan.recipe.seed,
         "data": plan.train.images.fingerprint(),
@@ -267,27 +275,30 @@ def _identity(name: str, bench: _SeedRun) -> dict[str, Any]:
     }
     if name in OF_GENERATORS:
         identity["generator"] = plan.written()
-        identity["given"] = bench.given[objective].meta if (objective := objective_of(name)) in bench.given else None
+        given = bench.given.get(objective_of(name))
+        identity["given"] = None if given is None else given.record.to_json()
     if name not in OBJECTIVES:
         identity["fit"] = bench.options.training.model_dump(mode="json")
         identity["options"] = bench.options.arms["ce" if name == REGENERATED else name].model_dump(mode="json")
     if name == REGENERATED:
         identity["regeneration"] = bench.options.regeneration.model_dump(mode="json")
-    as_read: dict[str, Any] = json.loads(json.dumps(identity))
+    as_read: dict[str, JSON] = json.loads(json.dumps(identity))
     return as_read
 
 
-def _kept(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(path: Path, request: Mapping[str, Any]) -> _Tested:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before = found["request"]
-        if not isinstance(before, dict) or not math.isfinite(float(found["accuracy"]) + float(found["seconds"])):
-            raise ValueError("numbers or request are missing")
+        told = json.loads(path.read_text(encoding="utf-8"))
+        found, before = _Tested(number(told, "accuracy"), number(told, "seconds")), section(told, "request")
+        if not math.isfinite(found.accuracy + found.seconds):
+            raise ValueError("numbers are missing")
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise UserError(f"{path} is not a result ({error}); remove it to train that arm anew.") from error
+        raise UserError(f"{path} is not a result ({error}); remove it to train that arm again.") from error
     changed = changes(before, request)
     if changed:
-        raise UserError(f"{path} is of a request with other {', '.join(changed)}; choose another --out, or remove it.")
+        raise UserError(
+            f"{path} belongs to a request with other {', '.join(changed)}; choose another --out, or remove it."
+        )
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from condense.evaluate.score import FreshNetworks, Score
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
 from condense.grid import grid, save_png
+from condense.json_values import JSON, number
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.label_scores import recovered_labels, test_accuracy
 from condense.pipeline.make import make_set
@@ -42,6 +44,35 @@ MOST_SHOWN = 12  # real images per class in the report
 PICTURE_SCALE = 6
 
 
+@dataclass(frozen=True)
+class MeanAccuracy:
+    """Test accuracy in percent: mean, and half width of the 95 % interval, None for one network."""
+
+    mean: float
+    ci95: float | None
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo found; shares in percent.
+
+    Attributes:
+        classifier_accuracy: on test images, of each generator.
+        labels_recovered: share of the training labels that are right after recovery.
+        condensed_accuracy: of networks trained on the set of each method.
+        seconds: time taken.
+    """
+
+    classifier_accuracy: Mapping[str, float]
+    labels_recovered: float
+    condensed_accuracy: Mapping[str, MeanAccuracy]
+    seconds: float
+
+    def to_json(self) -> dict[str, JSON]:
+        """The same as a JSON object."""
+        return dataclasses.asdict(self)
+
+
 def demo(
     out: Path,
     *,
@@ -51,7 +82,7 @@ def demo(
     resume: bool = False,
     force: bool = False,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> DemoResult:
     """Train a vanilla and a DMIS generator, condense by random, vanilla and dmis, score, write the report.
 
     Args:
@@ -62,10 +93,6 @@ def demo(
         resume: whether to continue a demo stopped in `out`; finished generators are not trained again.
         force: whether an earlier demo in `out` is replaced.
         progress: whether bars are drawn on stderr.
-
-    Returns:
-        classifier_accuracy by generator, labels_recovered, condensed_accuracy {mean, ci95} by method, all in
-        percent, and seconds.
 
     Raises:
         UserError: `out` is in use, or a setting cannot be used or differs from that of the resumed demo.
@@ -81,14 +108,13 @@ def demo(
     truth = plans["dmis"].source.truth
     assert truth is not None
     found = recovered_labels(generators["dmis"], plans["dmis"].train, seed)
-    result = {
-        "classifier_accuracy": {
-            method: test_accuracy(generator, plans[method]) for method, generator in generators.items()
-        },
-        "labels_recovered": 100 * float((found == truth.labels).mean()),
-        "condensed_accuracy": {method: {"mean": score.mean, "ci95": score.ci95} for method, score in scores.items()},
-    }
-    result["seconds"] = time.perf_counter() - started
+    tested = {method: test_accuracy(generator, plans[method]) for method, generator in generators.items()}
+    result = DemoResult(
+        {method: accuracy for method, accuracy in tested.items() if accuracy is not None},
+        100 * float((found == truth.labels).mean()),
+        {method: MeanAccuracy(score.mean, score.ci95) for method, score in scores.items()},
+        time.perf_counter() - started,
+    )
     write_demo_report(out / "report.html", _report(plans["dmis"], made, found, result, settings))
     return result
 
@@ -116,7 +142,7 @@ def parts_of(plans: Mapping[str, Plan]) -> list[Part]:
 def minutes_here() -> float:
     """Estimated minutes of `demo` with its defaults on this machine, from a short timing."""
     plans = {method: _plan(method, 0, 10, ()) for method in METHODS}
-    return float(foretold(plans["dmis"], parts_of(plans))["minutes"])
+    return number(foretold(plans["dmis"], parts_of(plans)), "minutes")
 
 
 def _folder(out: Path, method: str) -> Path:
@@ -155,7 +181,7 @@ def _report(
     plan: Plan,
     made: Mapping[str, CondensedSet],
     found: Labels,
-    result: Mapping[str, Any],
+    result: DemoResult,
     settings: Sequence[str],
 ) -> DemoReport:
     truth, recipe = plan.source.truth, plan.recipe
@@ -186,12 +212,10 @@ def _report(
         ipc=recipe.ipc,
         given_confusion=confusion(truth.labels, given, num_classes),
         recovered_confusion=confusion(truth.labels, found, num_classes),
-        classifier_accuracy=result["classifier_accuracy"],
-        labels_recovered=result["labels_recovered"],
-        condensed_accuracy={
-            method: (value["mean"], value["ci95"]) for method, value in result["condensed_accuracy"].items()
-        },
-        seconds=result["seconds"],
+        classifier_accuracy=result.classifier_accuracy,
+        labels_recovered=result.labels_recovered,
+        condensed_accuracy={method: (value.mean, value.ci95) for method, value in result.condensed_accuracy.items()},
+        seconds=result.seconds,
         commands=[
             f"dmis demo --seed {recipe.seed} --ipc {recipe.ipc}{extra}",
             f"dmis condense --data {plan.source.train.name} {common} --out dmis.h5",
@@ -205,7 +229,7 @@ def _start(sigma: float | None) -> str:
 
 
 def _real_rows(images: Images, given: Labels, truth: Labels, num_classes: int) -> tuple[Images, Mask]:
-    """The first k images of each given label: uint8 [c·k, H, W, C], and whether the label is wrong, bool [c·k]."""
+    """The first k images of each given label, uint8 [c·k, H, W, C], and whether their label is wrong, bool [c·k]."""
     shown = min(MOST_SHOWN, *np.bincount(given, minlength=num_classes).tolist())
     chosen = np.concatenate([np.flatnonzero(given == y)[:shown] for y in range(num_classes)])
     return images[chosen], given[chosen] != truth[chosen]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from condense.commands.demo import minutes_here
 from condense.data import cifar, fashion_mnist, sources
 from condense.data.clean_sets import cache_folder
 from condense.data.memory import available_bytes
+from condense.json_values import JSON
 from condense.machine import best_device, machine
 from condense.precision import arithmetic, float32_settings, gflops
 
@@ -25,11 +25,11 @@ EXTRAS = {
 }
 
 
-def doctor() -> dict[str, Any]:
-    """Version, machine, speed of both types, free memory, optional extras (bool), data sets (place or None).
+def doctor() -> dict[str, JSON]:
+    """Version, machine, speed of bfloat16 and float32, free memory, optional extras (bool), data sets (path or None).
 
-    `demo_minutes`: how long `dmis demo` will take at the machine's present load. `gflops`: measured speed of a small
-    convolution, forward and backward, in 10^9 operations per second.
+    `demo_minutes`: predicted duration of `dmis demo` at the machine's present load. `gflops`: measured speed of a
+    small convolution, forward and backward, in 10^9 operations per second.
     """
     device = best_device()
     chosen = arithmetic("auto", device)
@@ -53,7 +53,7 @@ def doctor() -> dict[str, Any]:
 
 
 def _place(name: str) -> str | None:
-    """Where a named data set lies on this machine, by its loader's search and without reading it."""
+    """Path of a named data set on this machine, where its loader would find it, without reading it; None if absent."""
     if name == "digits":
         return "inside scikit-learn"
     cache = cache_folder()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from condense.sets.hdf5 import write
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the file does not record.
+    """Facts about the set that the file does not record.
 
     Attributes:
         method: name of the method that made the set, e.g. "dsa".
@@ -50,7 +49,7 @@ class ImportOptions:
 
 def import_set(
     path: Path, out: Path, data: DataRecipe, options: ImportOptions, *, force: bool = False
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Convert another program's condensed set to .h5.
 
     Args:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
+from condense.json_values import JSON
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.run import atomic_write_text, prepare_output
 
 
-def init(path: Path, request: Request, *, force: bool = False) -> dict[str, Any]:
+def init(path: Path, request: Request, *, force: bool = False) -> dict[str, JSON]:
     """Write the recipe that `request` resolves to.
 
     Args:
         path: the YAML file.
-        request: data and method decide the defaults.
+        request: its data and method determine the defaults.
         force: whether an existing file is replaced.
 
     Returns:
@@ -50,7 +50,7 @@ def recipe_text(plan: Plan, name: str) -> str:
 
 
 def _fields(model: BaseModel, left_out: set[str], indent: str) -> Iterator[str]:
-    """One line per field, its description behind it; a section for a field that has fields itself."""
+    """One line per field, followed by its description; a section for a field with fields of its own."""
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)

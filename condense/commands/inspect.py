@@ -1,4 +1,4 @@
-"""`dmis inspect`: the content of a condensed set or a data set, in numbers and as a picture."""
+"""`dmis inspect`: the contents of a condensed set or a data set, in numbers and as a picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from condense.errors import UserError
 from condense.evaluate.neighbours import first_copies
 from condense.files import prepare_output
 from condense.grid import grid, save_png
+from condense.json_values import JSON
 from condense.pipeline.data import given_labels, load_source
 from condense.recipe import DataRecipe
 from condense.sets.condensed_set import CondensedSet
@@ -32,7 +32,7 @@ def inspect(
     columns: int = 10,
     seed: int = 0,
     force: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """Describe a condensed set, or a data set given by name or path, as JSON.
 
     For a data set it reports what was read, how unusual images were converted, which files were skipped and why
@@ -40,8 +40,8 @@ def inspect(
 
     Args:
         data: its name is an .h5 condensed set, or as for `condense.data.sources.load`; the rest is for data sets.
-        grid_png: where to write a picture of the first images of each class, one row per class.
-        columns: images per row in it.
+        grid_png: file for a picture of the first images of each class, one row per class; None for none.
+        columns: images per row of the picture.
         seed: seed of the noise in the labels.
         force: whether an existing picture is replaced.
 
@@ -49,7 +49,7 @@ def inspect(
         kind "condensed set" or "data set", then its description.
 
     Raises:
-        UserError: it cannot be read; noise was asked for without clean labels; the picture exists or is no .png.
+        UserError: the data cannot be read; noise was requested without clean labels; the picture exists or is not .png.
     """
     if grid_png is not None and grid_png.suffix.lower() != ".png":
         raise UserError(f"The picture is a PNG; give --grid a name that ends in .png, not {str(grid_png)!r}.")
@@ -65,7 +65,7 @@ def inspect(
     return _describe_data(given.source, given.corruption)
 
 
-def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, Any]:
+def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, JSON]:
     process = condensed.preprocessing
     return {
         "kind": "condensed set",
@@ -91,7 +91,7 @@ def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, Any]:
     }
 
 
-def _describe_data(source: Source, corruption: Corruption) -> dict[str, Any]:
+def _describe_data(source: Source, corruption: Corruption) -> dict[str, JSON]:
     train, supervision = source.train, source.supervision
     observed = supervision.observed
     counts = np.bincount(observed[observed >= 0], minlength=train.num_classes)
@@ -127,7 +127,7 @@ def _mean_candidates(supervision: Supervision) -> float | None:
     return float(labelled.sum(axis=1).mean()) if len(labelled) else None
 
 
-def _some(files: Sequence[str]) -> dict[str, Any]:
+def _some(files: Sequence[str]) -> dict[str, JSON]:
     return {"files": len(files), "which": list(files[:_MOST_NAMED])}
 
 
@@ -142,8 +142,8 @@ def _duplicates(source: Source) -> dict[str, int]:
     """Counts of duplicate images, of those with different labels, and of test images among the training images.
 
     Returns:
-        images: training images that repeat an earlier one; other_labels: those of them with other candidates than
-        the first one; test_in_training: test images that are training images.
+        images: training images equal to an earlier one; other_labels: those of them with other candidates than the
+        first one; test_in_training: test images equal to a training image.
     """
     train = source.train.images
     tested = train[:0] if source.test is None else source.test.images
@@ -158,14 +158,14 @@ def _duplicates(source: Source) -> dict[str, int]:
 
 
 def _wrong_share(supervision: Supervision, truth: Truth | None) -> float | None:
-    """Share in [0, 1] of images whose candidates do not hold the true class; None if unknown."""
+    """Fraction, in [0, 1], of images whose candidates do not include the true class; None if unknown."""
     if truth is None:
         return None
     return float(1 - supervision.candidates[np.arange(len(truth)), truth.labels].mean())
 
 
 def _save_rows(path: Path, images: Images, labels: Labels, columns: int, *, force: bool) -> None:
-    """The first `columns` images of each class, one row per class; a square of images if none has a label."""
+    """Save the first `columns` images of each class, one row per class; a square of images if none has a label."""
     prepare_output(path, force=force)
     scale = max(1, _SHOWN_SIDE // images.shape[1])
     if (labels < 0).all():

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from condense.evaluate.protocols import protocol
 from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
 from condense.evaluate.score import FreshNetworks, check_same_kind
 from condense.evaluate.stats import summarise
+from condense.json_values import JSON
 from condense.pipeline.data import LoadedData
 from condense.pipeline.feature_space import NETWORK, check_space, embedded, feature_space, named
 from condense.pipeline.real_data import real_data
@@ -26,7 +26,7 @@ from condense.pipeline.score import score_set
 from condense.preprocessing import standardisation
 from condense.recipe import DataRecipe
 from condense.run import Run
-from condense.sets.condensed_set import CondensedSet
+from condense.sets.condensed_set import CondensedSet, Cost
 from condense.sets.hdf5 import read
 
 
@@ -36,8 +36,8 @@ class MetricsOptions:
 
     Attributes:
         space: feature space, one of `features.NAMES`.
-        inception_weights: the file of weights that the space "inception" needs.
-        ks: neighbours of Density and Coverage.
+        inception_weights: weights file that the space "inception" needs.
+        ks: numbers of neighbours for Density and Coverage.
         reference: largest number of real images to compare with.
         steps: training steps of the classifier of the space "convnet".
         cas: protocol of the networks trained for CAS, or None to leave it out.
@@ -93,8 +93,8 @@ class _Yardstick:
 
 def metrics(
     paths: Sequence[Path], data: DataRecipe, options: MetricsOptions, *, progress: bool = False
-) -> dict[str, Any]:
-    """Measure condensed sets of one size, e.g. of several seeds, and as many real images beside them.
+) -> dict[str, JSON]:
+    """Measure condensed sets of one size, e.g. of several seeds, and as many real images for comparison.
 
     Learned pixels are clipped and rounded to 8 bits first. CAS is test accuracy in percent after training on the set.
 
@@ -105,12 +105,12 @@ def metrics(
         progress: whether bars are drawn on stderr.
 
     Returns:
-        What was compared with what; "sets": one entry each, with its "metrics"; "mean" and "std" over them (std None
-        for one set); "floor": the same metrics, in the same order, of as many real images outside the reference, or
-        of fewer if a class has too few, as the metrics' names show.
+        Space, network, data, labels and numbers of images compared; "sets": one entry each, with its "metrics"; "mean"
+        and "std" over them (std None for one set); "floor": the same metrics, in the same order, of as many real
+        images outside the reference, or of fewer if a class has too few, as the metrics' names show.
 
     Raises:
-        UserError: a set is damaged or of other data, packages or weights are missing, or images are too few.
+        UserError: a set is damaged or of other data, packages or weights are missing, or there are too few images.
         RunFailed: a training diverged.
     """
     started = time.perf_counter()
@@ -119,7 +119,7 @@ def metrics(
     _check_alike(paths, sets, given)
     bench, stand_in = _bench(sets[0], given, options, Run(None, progress=progress))
     entries = [_measured(path, made, bench) for path, made in zip(paths, sets, strict=True)]
-    found = [entry["metrics"] for entry in entries]
+    found = [entry.metrics for entry in entries]
     return {
         "space": bench.space.name,
         "network": bench.space.description,
@@ -128,7 +128,7 @@ def metrics(
         "reference_images": len(bench.real),
         "images": len(sets[0]),
         "cas_protocol": options.cas,
-        "sets": entries,
+        "sets": [asdict(entry) for entry in entries],
         "mean": _over_sets(found, "mean"),
         "std": _over_sets(found, "std"),
         "floor_images": len(stand_in),
@@ -151,7 +151,7 @@ def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: 
     """The reference in its feature space, and the real images that stand in for a set."""
     source = given.source
     if options.cas is not None and (source.test is None or source.test_truth is None):
-        raise UserError(f"{source.train.name} has no test images, so there is no CAS; leave it out with --cas none.")
+        raise UserError(f"{source.train.name} has no test images, which CAS needs; leave CAS out with --cas none.")
     labels, _ = known_labels(source.supervision, source.truth)
     reference, stand_in = split_real(labels, made.num_classes, made.ipc, options.reference, options.seed)
     few = np.flatnonzero(np.bincount(labels[reference], minlength=made.num_classes) <= max(options.ks))
@@ -167,21 +167,35 @@ def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: 
     return _Yardstick(given, space, labels, real, options, run), stand_in
 
 
-def _measured(path: Path, made: CondensedSet, bench: _Yardstick) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Measured:
+    """What is told of one set."""
+
+    path: str
+    method: str
+    uses_true_labels: bool
+    metrics: Metrics
+    bytes: int
+    compression_ratio: float
+    cost: Cost
+    seconds: float
+
+
+def _measured(path: Path, made: CondensedSet, bench: _Yardstick) -> _Measured:
     started = time.perf_counter()
     found = bench.measure(made.pictures(), made.labels)
     if bench.options.cas is not None:
         found["CAS"] = _cas(made, bench)
-    return {
-        "path": str(path),
-        "method": made.provenance.method,
-        "uses_true_labels": made.uses_true_labels,
-        "metrics": found,
-        "bytes": set_bytes(made),
-        "compression_ratio": compression_ratio(made, bench.given.source.train),
-        "cost": asdict(made.provenance.cost),
-        "seconds": time.perf_counter() - started,
-    }
+    return _Measured(
+        str(path),
+        made.provenance.method,
+        made.uses_true_labels,
+        found,
+        set_bytes(made),
+        compression_ratio(made, bench.given.source.train),
+        made.provenance.cost,
+        time.perf_counter() - started,
+    )
 
 
 def _floor(made: CondensedSet, stand_in: Labels, bench: _Yardstick) -> Metrics:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from condense import methods, rng
 from condense.classifiers import networks
 from condense.data.types import ImageData, Truth
 from condense.errors import UserError
-from condense.evaluate.ddranking import Arms, compression_ratio, ranking, set_bytes
+from condense.evaluate.ddranking import Arms, Ranking, compression_ratio, ranking, set_bytes
 from condense.evaluate.protocols import SOFT_STORED, Protocol, protocol
 from condense.evaluate.score import FreshNetworks, check_comparable, may_flip
 from condense.evaluate.stats import Summary, summarise
 from condense.evaluate.whole import epochs_of_steps, score_whole
+from condense.json_values import JSON
 from condense.machine import best_device
 from condense.pipeline.data import LoadedData
 from condense.pipeline.real_data import real_data
 from condense.pipeline.score import score_set, with_labels
 from condense.recipe import DataRecipe
 from condense.run import Run
-from condense.sets.condensed_set import CondensedSet
+from condense.sets.condensed_set import CondensedSet, Cost
 from condense.sets.hdf5 import read
 
 STEPS = 2000
@@ -36,10 +36,10 @@ class RankOptions:
     Attributes:
         protocol: protocol of networks trained on hard labels; those trained on soft labels follow soft-stored.
         network: the network trained throughout; the protocols' own when None.
-        repeats: networks per set, and number of random sets, with a network each, it is compared with.
+        repeats: networks per set, and number of random sets, with one network each, that it is compared with.
         steps: training steps, with the protocol's batch size, on all real images; optimiser, learning rate and
             augmentation are those of the networks trained on the sets.
-        real_accuracy: accuracy in [0, 1] of that network, if known already.
+        real_accuracy: accuracy in [0, 1] of that network, if already known; else it is trained.
         teacher: run folder of the teacher that gives random images soft labels; needed for sets with soft labels.
         hard_labels: whether soft labels of the sets are ignored.
         lrs_weight: w of LRS.
@@ -64,12 +64,12 @@ class RankOptions:
     def __post_init__(self) -> None:
         if protocol(self.protocol).labels != "hard":
             raise UserError(
-                f"The protocol {self.protocol} trains on soft labels; name the one for hard labels (hard, hard-quick, "
-                "hard-adam, dmis, quick); soft labels of a set are used as well."
+                f"The protocol {self.protocol} trains on soft labels; choose one for hard labels (hard, hard-quick, "
+                "hard-adam, dmis, quick); soft labels of a set are used in addition."
             )
         if min(self.repeats, self.steps) < 1:
             raise UserError(f"repeats is {self.repeats} and steps {self.steps}; both must be at least 1.")
-        # the scores check fractions and weights; better now than after the long training
+        # check fractions and weights before the long training
         ranking(
             Arms(self.real_accuracy or 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
             lrs_weight=self.lrs_weight,
@@ -79,7 +79,7 @@ class RankOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Comparisons:
-    """Trains the networks that sets are compared with, once per labels."""
+    """Trains the networks with which sets are compared, once for each labelling of the data."""
 
     options: RankOptions
     run: Run
@@ -87,7 +87,7 @@ class _Comparisons:
     random: dict[tuple[str, int, str], Summary] = field(default_factory=dict)
 
     def on_real(self, given: LoadedData, network: str) -> tuple[float, str]:
-        """Test accuracy in [0, 1] after training on all real images with their given labels, and how."""
+        """Test accuracy in [0, 1] after training on all real images with their given labels, and its origin."""
         key = given.source.supervision.fingerprint()
         if self.options.real_accuracy is not None:
             return self.options.real_accuracy, "as told"
@@ -137,7 +137,7 @@ class _Comparisons:
         return score_set(condensed, test, truth, rules, fresh, self.run).accuracies
 
 
-def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progress: bool = False) -> dict[str, Any]:
+def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progress: bool = False) -> dict[str, JSON]:
     """Score sets of one data set by DD-Ranking's definitions, best LRS first.
 
     Real images have the labels that the sets' methods were given, wrong ones included. For a set with soft
@@ -150,11 +150,11 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
         progress: whether bars are drawn on stderr.
 
     Returns:
-        Protocols, weights, and "sets": for each the scores hlr, ior, lrs and ars, the accuracies behind them as
+        Protocols, weights, and "sets": for each the scores hlr, ior, lrs and ars, the underlying accuracies as
         fractions, bytes, compression_ratio and cost.
 
     Raises:
-        UserError: a set is damaged or of other data, there are no test images, or soft labels lack a teacher.
+        UserError: a set is damaged or of other data, there are no test images, or soft labels need a teacher.
         RunFailed: a training diverged.
     """
     started = time.perf_counter()
@@ -162,7 +162,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     for path, made in zip(paths, sets, strict=True):
         if made.soft_labels is not None and not options.hard_labels and options.teacher is None:
             raise UserError(
-                f"{path} has soft labels, so random images it is compared with need them too; give the teacher "
+                f"{path} has soft labels, so the random images for comparison need them too; give the teacher "
                 "(--teacher RUN), or leave the soft labels out (--hard-labels)."
             )
     networks.check_fits(options.network or protocol(options.protocol).network, sets[0].images.shape[1])
@@ -173,15 +173,31 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     return {
         "data": everyone[0].source.train.name,
         "protocol": asdict(protocol(options.protocol).for_data(may_flip=may_flip(sets[0], everyone[0].source.train))),
-        "soft_protocol": asdict(SOFT_STORED) if any(entry["labels"] == "soft" for entry in entries) else None,
+        "soft_protocol": asdict(SOFT_STORED) if any(entry.labels == "soft" for entry in entries) else None,
         "repeats": options.repeats,
         "weights": {"lrs": options.lrs_weight, "ars": options.ars_weight},
-        "sets": sorted(entries, key=lambda entry: -entry["scores"]["lrs"]),
+        "sets": [asdict(entry) for entry in sorted(entries, key=lambda entry: -entry.scores.lrs)],
         "seconds": time.perf_counter() - started,
     }
 
 
-def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Comparisons) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Ranked:
+    """What is told of one set; accuracies are fractions."""
+
+    path: str
+    method: str
+    ipc: int
+    uses_true_labels: bool
+    labels: str
+    scores: Ranking
+    accuracy: Mapping[str, JSON]
+    bytes: int
+    compression_ratio: float
+    cost: Cost
+
+
+def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Comparisons) -> _Ranked:
     rules = protocol(bench.options.protocol)
     soft = made.soft_labels is not None and not bench.options.hard_labels
     own = SOFT_STORED if soft else rules
@@ -196,18 +212,18 @@ def _ranked(path: Path, made: CondensedSet, given: LoadedData, bench: _Compariso
         lrs_weight=bench.options.lrs_weight,
         ars_weight=bench.options.ars_weight,
     )
-    return {
-        "path": str(path),
-        "method": made.provenance.method,
-        "ipc": made.ipc,
-        "uses_true_labels": made.uses_true_labels,
-        "labels": own.labels,
-        "scores": asdict(scores),
-        "accuracy": {"real": {"mean": real, "how": how}, **{arm: _fractions(each) for arm, each in found.items()}},
-        "bytes": set_bytes(made),
-        "compression_ratio": compression_ratio(made, given.source.train),
-        "cost": asdict(made.provenance.cost),
-    }
+    return _Ranked(
+        str(path),
+        made.provenance.method,
+        made.ipc,
+        made.uses_true_labels,
+        own.labels,
+        scores,
+        {"real": {"mean": real, "how": how}, **{arm: _fractions(each) for arm, each in found.items()}},
+        set_bytes(made),
+        compression_ratio(made, given.source.train),
+        made.provenance.cost,
+    )
 
 
 def _fractions(found: Summary) -> dict[str, float | None]:
@@ -218,7 +234,7 @@ def _tested(given: LoadedData) -> tuple[ImageData, Truth]:
     """Test images and their labels."""
     source = given.source
     if source.test is None or source.test_truth is None:
-        raise UserError(f"{source.train.name} has no test images, so no set made from it can be ranked.")
+        raise UserError(f"{source.train.name} has no test images, so sets made from it cannot be ranked.")
     return source.test, source.test_truth
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,8 @@ from condense.generator.labels.noisy_classifier import NoisyClassifier
 from condense.generator.labels.second_opinion import SecondOpinion
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions
-from condense.generator.record import as_json, checked
+from condense.generator.record import TrainingRecord
+from condense.json_values import JSON, number, section, texts, wholes
 from condense.run import Run, part_of
 from condense.tensor_file import check_finite
 
@@ -51,7 +51,7 @@ def write(generator: Generator, run: Run) -> None:
             "coherent": generator.denoiser.coherent,
             "eliminate": generator.eliminate,
             "opinion": None if generator.opinion is None else generator.opinion.numbers(),
-            "meta": as_json(generator.meta),
+            "meta": generator.record.to_json(),
         },
     )
 
@@ -72,13 +72,13 @@ def read(run: Run, device: torch.device | str = "cpu") -> Generator:
     return generator
 
 
-def _described(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], device: torch.device) -> Generator:
+def _described(tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], device: torch.device) -> Generator:
     """The generator of a file's tensors and description, without its second stage."""
     network = NetworkOptions.model_validate(meta["network"])
-    channels, height, width = (int(size) for size in meta["image_shape"])
-    image_shape, classes = (channels, height, width), tuple(str(name) for name in meta["classes"])
-    _check_described(image_shape, classes, tensors, float(meta["temperature"]))
-    coherent = bool(meta.get("coherent", False))
+    channels, height, width = wholes(meta, "image_shape")
+    image_shape, classes = (channels, height, width), texts(meta, "classes")
+    temperature, coherent = number(meta, "temperature"), bool(meta.get("coherent", False))
+    _check_described(image_shape, classes, tensors, temperature)
     generator = Generator(
         _denoiser(part_of(tensors, "network"), network, image_shape, len(classes), coherent=coherent).to(device),
         network,
@@ -86,13 +86,14 @@ def _described(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], device: t
         classes,
         tensors["log_prior"].to(device),
         tensors["transition"].to(device),
-        float(meta["temperature"]),
+        temperature,
         bool(meta["bf16"]),
-        checked(dict(meta["meta"])),
-        None if meta.get("eliminate") is None else float(meta["eliminate"]),
+        TrainingRecord.of(section(meta, "meta")),
+        None if meta.get("eliminate") is None else number(meta, "eliminate"),
     )
     if meta.get("opinion") is not None:
-        generator.opinion = SecondOpinion.of(part_of(tensors, "opinion"), meta["opinion"], image_shape).to(device)
+        opinion = SecondOpinion.of(part_of(tensors, "opinion"), section(meta, "opinion"), image_shape)
+        generator.opinion = opinion.to(device)
     if of_noisy := part_of(tensors, "noisy"):
         classifier = NoisyClassifier(network.shape(), channels, len(classes))
         classifier.load_state_dict(of_noisy)

@@ -79,7 +79,7 @@ class Generator:
         transition: label transition matrix [c, c], rows = true class.
         temperature: temperature of the diffusion classifier.
         bf16: whether the network runs under bf16 autocast; errors and posteriors stay float32.
-        meta: objective, seed, data fingerprint and cost of the training, for provenance.
+        record: objective, seed, data and cost of the training, for provenance.
         eliminate: margin in nats of early elimination (see `elimination`); None: every class to the end.
         second: the generator of the second stage, which draws instead of this one; None without one.
         opinion: the second opinion on labels that `suggest` pools; None without one.
@@ -94,7 +94,7 @@ class Generator:
     transition: Tensor
     temperature: float
     bf16: bool
-    meta: TrainingRecord
+    record: TrainingRecord
     eliminate: float | None = None
     second: Generator | None = None
     opinion: SecondOpinion | None = None

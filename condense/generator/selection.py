@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from condense.json_values import JSON, number, whole
+
 
 class BestWeights:
     """Remembers the weights with the lowest held-out loss.
@@ -26,3 +28,11 @@ class BestWeights:
         if loss < self.loss:
             self.loss, self.step = loss, step
             self.weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+    def to_json(self) -> dict[str, JSON]:
+        """Step and loss, which `restore` takes together with the weights."""
+        return {"step": self.step, "loss": self.loss if self.weights else None}
+
+    def restore(self, weights: Mapping[str, Tensor], told: Mapping[str, JSON]) -> None:
+        """Continue from saved `weights` and `to_json`."""
+        self.offer(number(told, "loss"), whole(told, "step"), weights)

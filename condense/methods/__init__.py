@@ -13,7 +13,7 @@ cannot handle such labels or classes.
 
 `condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports
 progress and keeps checkpoints through `run`, and returns `ipc` images per class in class-major order, most easily by
-`condense.sets.assemble.assemble`.
+`condense.sets.assemble`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from condense.methods._select import Features, Indices
 from condense.methods._taught import cost_with, teaching
 from condense.options import Options
 from condense.run import Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 Pick = Callable[[Features, int], Indices]
@@ -66,11 +66,13 @@ def coreset(
     return assemble(
         train,
         train.images.images[index],
-        ipc,
-        method=method,
-        options=options,
-        seed=seed,
-        cost=cost_with(teacher, time.perf_counter() - started, passes=sum(map(len, members))),
+        Making(
+            method,
+            ipc,
+            options,
+            seed,
+            cost=cost_with(teacher, time.perf_counter() - started, passes=sum(map(len, members))),
+            notes={"teacher": teacher.record.to_json()},
+        ),
         source_index=index,
-        notes={"teacher": dict(teacher.meta)},
     )

@@ -25,6 +25,7 @@ from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, Sitting, Teaching, fit, make_optimizer, predict
 from condense.classifiers.teacher import augmentation
 from condense.data.types import Labels, TrainingSet
+from condense.json_values import section, whole
 from condense.machine import best_device
 from condense.methods._members import class_members
 from condense.options import Options
@@ -32,7 +33,7 @@ from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
 CHECKPOINT = "checkpoint"
@@ -153,14 +154,7 @@ def choose_by_difficulty(
         images_seen=seen,
     )
     return assemble(
-        train,
-        train.images.images[index],
-        ipc,
-        method=measure.method,
-        options=options,
-        seed=seed,
-        cost=cost,
-        source_index=index,
+        train, train.images.images[index], Making(measure.method, ipc, options, seed, cost=cost), source_index=index
     )
 
 
@@ -241,15 +235,15 @@ class Watch:
         tensors |= {f"record.{name}": tensor for name, tensor in self._record.tensors.items()} | optimizer
         return tensors, {"networks": len(self.scores), "epoch": self._epoch, "optimizer": meta}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         """Go on from `state`."""
-        self.scores = [tensors[f"scores.{k}"].double().numpy() for k in range(int(meta["networks"]))]
+        self.scores = [tensors[f"scores.{k}"].double().numpy() for k in range(whole(meta, "networks"))]
         self._begin()
         self._network.load_state_dict(part_of(tensors, "network"))
-        self._optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+        self._optimizer.load_state_dict(unpack_optimizer(tensors, section(meta, "optimizer")))
         for name, kept in part_of(tensors, "record").items():
             self._record.tensors[name].copy_(kept)
-        self._epoch = int(meta["epoch"])
+        self._epoch = whole(meta, "epoch")
         return len(self.scores) * self._options.epochs + self._epoch
 
     def fit_options(self) -> FitOptions:

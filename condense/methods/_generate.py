@@ -24,7 +24,7 @@ from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions, check_top_k
-from condense.generator.record import as_json
+from condense.generator.record import TrainingRecord
 from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device
 from condense.methods._believed import believed_members
@@ -34,7 +34,7 @@ from condense.methods._select import Choice, Features, choose
 from condense.options import Options
 from condense.preprocessing import CONSTANT, planes
 from condense.run import JSON, Run, peak_memory_bytes
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
 MAX_ROUNDS = 4
@@ -148,13 +148,16 @@ def condense_with_generator(
     made = assemble(
         train,
         images,
-        ipc,
-        method=method,
-        options=options,
-        seed=seed,
-        cost=_cost(generator, generator.evaluations - before, time.perf_counter() - started),
-        notes={**notes, "generator": as_json(generator.meta)}
-        | ({"second_stage": as_json(generator.second.meta)} if generator.second else {}),
+        Making(
+            method,
+            ipc,
+            options,
+            seed,
+            cost=cost_of_stages(generator)
+            + Cost(time.perf_counter() - started, generator.evaluations - before, peak_memory_bytes()),
+            notes={**notes, "generator": generator.record.to_json()}
+            | ({"second_stage": generator.second.record.to_json()} if generator.second else {}),
+        ),
     )
     if options.refine is None:
         return made
@@ -174,24 +177,23 @@ def _refined(made: CondensedSet, train: TrainingSet, options: RidgeOptions, seed
 
 def _reused(folder: Run, method: str) -> Generator:
     generator = Generator.load(folder, best_device())
-    if generator.meta["objective"] != method:
+    if generator.record.objective != method:
         raise UserError(
-            f"The generator in {folder.path} was trained with objective {generator.meta['objective']!r}, "
+            f"The generator in {folder.path} was trained with objective {generator.record.objective!r}, "
             f"the method is {method!r}; use the method of that name or train another generator."
         )
     return generator
 
 
-def _cost(generator: Generator, drawn: int, seconds: float) -> Cost:
-    """The cost of drawing plus that of the generator's training, even if reused or done in several sessions."""
-    stages = [generator] if generator.second is None else [generator, generator.second]
-    trainings = [stage.meta for stage in stages]
-    return Cost(
-        seconds=sum(training["seconds"] for training in trainings) + seconds,
-        network_evaluations=int(sum(training["evaluations"] for training in trainings)) + drawn,
-        peak_memory_bytes=max(peak_memory_bytes(), *(int(training["peak_memory_bytes"]) for training in trainings)),
-        images_seen=int(sum(training["images_seen"] for training in trainings)),
-    )
+def training_cost(record: TrainingRecord) -> Cost:
+    """The cost of a generator's training, even if done in several sessions; what its record lacks counts as 0."""
+    return Cost(record.seconds or 0.0, record.evaluations or 0, record.peak_memory_bytes or 0, record.images_seen or 0)
+
+
+def cost_of_stages(generator: Generator) -> Cost:
+    """The same of a generator and its second stage, if it has one."""
+    first = training_cost(generator.record)
+    return first if generator.second is None else first + training_cost(generator.second.record)
 
 
 def pool_size(ipc: int, options: DrawOptions) -> int:

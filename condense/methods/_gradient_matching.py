@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -45,7 +45,7 @@ from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels
 from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 Start = Literal["noise", "real"]
@@ -157,12 +157,14 @@ def match_gradients(
     return assemble(
         train,
         to_unit_pixels(synthetic.images, preprocessing),
-        ipc,
-        method=variant.method,
-        options=options,
-        seed=seed,
-        cost=learning.cost(),
-        notes={**variant.notes, "augmentation": strategy, "arithmetic": computed.to_json()},
+        Making(
+            variant.method,
+            ipc,
+            options,
+            seed,
+            cost=learning.cost(),
+            notes={**variant.notes, "augmentation": strategy, "arithmetic": computed.to_json()},
+        ),
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )
@@ -207,7 +209,7 @@ class GradientMatching:
         """The network's weights."""
         return dict(self.network.state_dict()), {}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
         """Go on with the network of the last step."""
         self.network.load_state_dict(tensors)
 

@@ -6,7 +6,7 @@ Shared by `dc`, `dsa`, `dm`, `mtt` and `frepo`; each brings a `StepwiseMethod`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field, field_validator
@@ -15,6 +15,7 @@ from torch import Tensor
 from condense.classifiers import networks
 from condense.data.types import TrainingSet
 from condense.errors import RunFailed, UserError
+from condense.json_values import section, whole
 from condense.options import Options
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
@@ -113,7 +114,7 @@ class StepwiseMethod(Protocol):
         """The state between steps besides the images: tensors and JSON."""
         ...
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
         """Continue from the `state()` after `step` steps."""
         ...
 
@@ -218,9 +219,9 @@ class Learning:
             },
         )
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         """Continue from `state`. Raises `UserError` if it is beyond `steps`, or has diverged."""
-        done = int(meta["step"])
+        done = whole(meta, "step")
         if done > self.steps:
             raise UserError(
                 f"The checkpoint has gone {done} steps, asked for are {self.steps}; raise iterations or start afresh."
@@ -231,9 +232,9 @@ class Learning:
             synthetic.images.copy_(tensors["images"])
         if not synthetic.usable():
             raise UserError("The checkpoint's images have diverged; start over with --force and a lower lr_img.")
-        optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+        optimizer.load_state_dict(unpack_optimizer(tensors, section(meta, "optimizer")))
         optimizer.param_groups[0]["lr"] = rate  # may have been changed for the remaining steps, if that is allowed
-        synthetic.images_seen, synthetic.evaluations = meta["images_seen"], meta["evaluations"]
-        self._peak = meta["peak_memory_bytes"]
-        self.task.restore(part_of(tensors, "task"), meta["task"], done)
+        synthetic.images_seen, synthetic.evaluations = whole(meta, "images_seen"), whole(meta, "evaluations")
+        self._peak = whole(meta, "peak_memory_bytes")
+        self.task.restore(part_of(tensors, "task"), section(meta, "task"), done)
         return done

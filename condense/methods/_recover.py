@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from condense import rng
 from condense.classifiers.teacher import Teacher
 from condense.data.types import Images
 from condense.errors import RunFailed
+from condense.json_values import section, whole
 from condense.methods._statistics import watched_statistics
 from condense.options import Options
 from condense.resumable import Loop, LoopPlan, State, Step
@@ -123,14 +123,14 @@ class Recovery:
         tensors |= {f"made.{index}": made for index, made in enumerate(self.made)}
         return {**tensors, "x": self.x.detach()}, {"step": self.step, "optimizer": optimizer}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         """Go on from `state`."""
-        self.step = int(meta["step"])
+        self.step = whole(meta, "step")
         self.made = [tensors[f"made.{index}"] for index in range(self.step // self.options.iterations)]
         self._begin_group()
         with torch.no_grad():
             self.x.copy_(tensors["x"])
-        self.optimizer.load_state_dict(unpack_optimizer(tensors, meta["optimizer"]))
+        self.optimizer.load_state_dict(unpack_optimizer(tensors, section(meta, "optimizer")))
         return self.step
 
     def _begin_group(self) -> None:

@@ -29,9 +29,9 @@ def cost_with(teacher: Teacher, seconds: float, passes: int) -> Cost:
 
     The training of a given teacher counts too, so that methods stay comparable.
     """
-    images_seen = int(teacher.meta["images_seen"])
+    images_seen = teacher.record.images_seen
     return Cost(
-        seconds=teacher.meta["seconds"] + seconds,
+        seconds=teacher.record.seconds + seconds,
         network_evaluations=images_seen + passes,
         peak_memory_bytes=peak_memory_bytes(),
         images_seen=images_seen,
@@ -41,7 +41,7 @@ def cost_with(teacher: Teacher, seconds: float, passes: int) -> Cost:
 def notes_with(teacher: Teacher, soft_labels: Floats, temperature: float) -> dict[str, JSON]:
     """Notes on the teacher and its soft labels, float32 [n, c], for the record."""
     return {
-        "teacher": dict(teacher.meta),
+        "teacher": teacher.record.to_json(),
         "soft_label_temperature": temperature,
         "soft_label_bytes": soft_labels.nbytes,
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 from condense import augment, rng
 from condense.data.batches import EpochBatches
 from condense.errors import RunFailed
+from condense.json_values import listed, numbers
 from condense.methods._experts import Snapshots
 from condense.methods._learn import MOMENTUM, Synthetic
 from condense.methods._pixels import RealImages
@@ -105,11 +105,12 @@ class TrajectoryMatching:
         """The student's learning rate with its momentum; the learning rates used so far."""
         return {"rate": self.rate, "velocity": self.velocity}, {"rates": self.rates}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
         """Continue from `state`, with the learning rates now set."""
         device, now = self.rate.device, self.rates[-1]
         self.rate, self.velocity = tensors["rate"].to(device), tensors["velocity"].to(device)
-        self.rates = [list(entry) for entry in meta["rates"]]
+        kept = (numbers({"rates": entry}, "rates") for entry in listed(meta, "rates"))
+        self.rates = [[int(begin), *rates] for begin, *rates in kept]
         if self.rates[-1][1:] != now[1:]:
             self.rates.append([step, *now[1:]])
 

@@ -25,7 +25,7 @@ from condense.methods._believed import believed_members, labelling_cost
 from condense.methods._select import choose
 from condense.options import Options as BaseOptions
 from condense.run import Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
 
@@ -84,13 +84,15 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     return assemble(
         train,
         train.images.images[chosen],
-        ipc,
-        method="chosen",
-        options=options,
-        seed=seed,
-        cost=replace(cost, seconds=cost.seconds + time.perf_counter() - started),
+        Making(
+            "chosen",
+            ipc,
+            options,
+            seed,
+            cost=replace(cost, seconds=cost.seconds + time.perf_counter() - started),
+            notes={"believed_images": [len(own) for own in members]},
+        ),
         source_index=chosen,
-        notes={"believed_images": [len(own) for own in members]},
     )
 
 

@@ -33,7 +33,7 @@ from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels
 from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
@@ -90,17 +90,19 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     return assemble(
         train,
         to_unit_pixels(synthetic.images, preprocessing),
-        ipc,
-        method="dm",
-        options=options,
-        seed=seed,
-        cost=learning.cost(),
-        notes={
-            "lr_img": lr_img,
-            "lr_img_of_ipc": None if options.lr_img else row,
-            "augmentation": strategy,
-            "arithmetic": computed.to_json(),
-        },
+        Making(
+            "dm",
+            ipc,
+            options,
+            seed,
+            cost=learning.cost(),
+            notes={
+                "lr_img": lr_img,
+                "lr_img_of_ipc": None if options.lr_img else row,
+                "augmentation": strategy,
+                "arithmetic": computed.to_json(),
+            },
+        ),
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )
@@ -135,5 +137,5 @@ class DistributionMatching:
         """Nothing."""
         return {}, {}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
         """Nothing to do."""

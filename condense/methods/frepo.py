@@ -19,7 +19,7 @@ from condense.methods._pixels import UNIT_RANGE, RealImages, check_square, initi
 from condense.methods._ridge import RidgeOptions, evaluations_of, learn
 from condense.preprocessing import standardisation
 from condense.run import Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 
@@ -53,12 +53,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     return assemble(
         train,
         learned.pixels,
-        ipc,
-        method="frepo",
-        options=options,
-        seed=seed,
-        cost=learned.cost,
-        notes=learned.notes,
+        Making("frepo", ipc, options, seed, cost=learned.cost, notes=learned.notes),
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )

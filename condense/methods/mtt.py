@@ -44,7 +44,7 @@ from condense.methods._trajectories import Students, TrajectoryLengths, Trajecto
 from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
 LARGEST_WHITENED = 32 * 32 * 3  # values per image; ZCA's matrices hold its square
@@ -147,19 +147,21 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     return assemble(
         train,
         to_unit_pixels(synthetic.images, preprocessing),
-        ipc,
-        method="mtt",
-        options=options,
-        seed=seed,
-        cost=_with_experts(learning.cost(), seconds, len(reals) * options.experts * _expert_epochs(row)),
-        notes={
-            "learned_rate": float(task.rate),
-            **asdict(row),
-            "row_of_ipc": known,
-            "rates_from_step": task.rates,
-            "augmentation": strategy,
-            "arithmetic": computed.to_json(),
-        },
+        Making(
+            "mtt",
+            ipc,
+            options,
+            seed,
+            cost=_with_experts(learning.cost(), seconds, len(reals) * options.experts * _expert_epochs(row)),
+            notes={
+                "learned_rate": float(task.rate),
+                **asdict(row),
+                "row_of_ipc": known,
+                "rates_from_step": task.rates,
+                "augmentation": strategy,
+                "arithmetic": computed.to_json(),
+            },
+        ),
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )

@@ -15,7 +15,7 @@ from condense.data.types import TrainingSet
 from condense.methods._members import class_members
 from condense.options import Options as BaseOptions
 from condense.run import Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
 
 
@@ -47,10 +47,6 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     return assemble(
         train,
         train.images.images[chosen],
-        ipc,
-        method="random",
-        options=options,
-        seed=seed,
-        cost=Cost(seconds=time.perf_counter() - started),
+        Making("random", ipc, options, seed, cost=Cost(seconds=time.perf_counter() - started)),
         source_index=chosen,
     )

@@ -22,7 +22,7 @@ from condense.methods._members import class_members
 from condense.methods._taught import LabelTeacher, cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 
@@ -67,12 +67,14 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     return assemble(
         train,
         images,
-        ipc,
-        method="random_soft",
-        options=options,
-        seed=seed,
-        cost=cost_with(teacher, time.perf_counter() - started, len(chosen)),
+        Making(
+            "random_soft",
+            ipc,
+            options,
+            seed,
+            cost=cost_with(teacher, time.perf_counter() - started, len(chosen)),
+            notes=notes_with(teacher, soft_labels, options.temperature),
+        ),
         source_index=chosen,
         soft_labels=soft_labels,
-        notes=notes_with(teacher, soft_labels, options.temperature),
     )

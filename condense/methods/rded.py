@@ -37,7 +37,7 @@ from condense.methods._members import drawn, members_of
 from condense.methods._taught import LabelTeacher, cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 LARGE = 64
@@ -110,13 +110,15 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     return assemble(
         train,
         made,
-        ipc,
-        method="rded",
-        options=options,
-        seed=seed,
-        cost=cost_with(teacher, time.perf_counter() - started, passes + len(made)),
+        Making(
+            "rded",
+            ipc,
+            options,
+            seed,
+            cost=cost_with(teacher, time.perf_counter() - started, passes + len(made)),
+            notes={**notes_with(teacher, soft_labels, options.temperature), "packing": factor**2},
+        ),
         soft_labels=soft_labels,
-        notes={**notes_with(teacher, soft_labels, options.temperature), "packing": factor**2},
     )
 
 

@@ -35,7 +35,7 @@ from condense.methods._statistics import check_batch_norm
 from condense.methods._taught import cost_with, notes_with, teaching
 from condense.options import Options as BaseOptions
 from condense.run import JSON, Run
-from condense.sets.assemble import assemble, check_ipc
+from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 
@@ -90,7 +90,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     if options.teacher.folder is None:
         _check_architecture(train, options.teacher.network)
     teacher = teacher_for(train, options.teacher, seed, run)
-    check_batch_norm(teacher.network, str(teacher.meta["network"]))
+    check_batch_norm(teacher.network, teacher.record.network)
     identity: dict[str, JSON] = {
         "options": options.model_dump(mode="json"),
         "ipc": ipc,
@@ -104,17 +104,19 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     return assemble(
         train,
         recovered.images,
-        ipc,
-        method="sre2l",
-        options=options,
-        seed=seed,
-        cost=cost_with(
-            teacher,
-            recovered.seconds + time.perf_counter() - started,
-            recovered.passes + len(recovered.images),
+        Making(
+            "sre2l",
+            ipc,
+            options,
+            seed,
+            cost=cost_with(
+                teacher,
+                recovered.seconds + time.perf_counter() - started,
+                recovered.passes + len(recovered.images),
+            ),
+            notes=notes_with(teacher, soft_labels, options.temperature),
         ),
         soft_labels=soft_labels,
-        notes=notes_with(teacher, soft_labels, options.temperature),
     )
 
 

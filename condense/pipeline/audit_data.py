@@ -1,10 +1,9 @@
-"""The audit of training data: its labels, its duplicates."""
+"""The audit of training data: labels and duplicates."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from condense.evaluate.audit import NoiseAudit, audit_noise
 from condense.evaluate.audit_report import AuditReport, Doubted, Matrix
 from condense.evaluate.judge import BATCH, targets_of
 from condense.evaluate.neighbours import first_copies, nearest
+from condense.json_values import JSON
 from condense.machine import best_device
 from condense.pipeline.data import LoadedData
 from condense.run import Run
@@ -28,13 +28,13 @@ _MOST_LISTED = 1000
 
 def audit_data(
     given: LoadedData, network: str | None, steps: int, seed: int, run: Run
-) -> tuple[dict[str, Any], AuditReport]:
-    """The findings about training data, and their report. Raises as `out_of_fold`."""
+) -> tuple[dict[str, JSON], AuditReport]:
+    """Findings about training data, and their report. Raises as `out_of_fold`."""
     started = time.perf_counter()
     source, supervision = given.source, given.source.supervision
     train, observed = source.train, supervision.observed
     counts = np.bincount(observed[observed >= 0], minlength=train.num_classes)
-    result: dict[str, Any] = {
+    result: dict[str, JSON] = {
         "kind": "data set",
         "name": train.name,
         "images": len(train),
@@ -61,11 +61,11 @@ def audit_data(
 
 
 def _doubted(source: Source, found: NoiseAudit) -> tuple[str, list[Doubted]]:
-    """The first images whose label is doubted, and their caption."""
+    """A caption, and the first images with a doubted label."""
     suspects, classes, observed = np.flatnonzero(found.suspected), source.train.classes, source.supervision.observed
     files, truth = source.files or tuple(map(str, range(len(source.train)))), source.truth
     first = f", the first {_SHOWN} of {len(suspects):,}" if len(suspects) > _SHOWN else ""
-    caption = "Images whose label is doubted" + first
+    caption = "Images with a doubted label" + first
     shown = [
         Doubted(
             image=source.train.images[image],
@@ -79,8 +79,8 @@ def _doubted(source: Source, found: NoiseAudit) -> tuple[str, list[Doubted]]:
     return caption + ("" if truth is None else "; those with a wrong label are framed"), shown
 
 
-def _true_labels(source: Source) -> dict[str, Any] | None:
-    """How often the given labels contain the true class; None without the truth."""
+def _true_labels(source: Source) -> dict[str, JSON] | None:
+    """How often given labels and candidates contain the true class; None without the truth."""
     if source.truth is None:
         return None
     supervision, truth = source.supervision, source.truth.labels
@@ -95,7 +95,7 @@ def _true_labels(source: Source) -> dict[str, Any] | None:
 
 
 def _cross_judged(given: LoadedData, network: str, steps: int, seed: int, run: Run) -> tuple[NoiseAudit, str]:
-    """Labels judged by classifiers trained on the other half of the images, with the given labels."""
+    """Audit the labels of each half of the images by a classifier trained on the other half's given labels."""
     source = given.source
     epochs = max(1, round(steps * BATCH * _FOLDS / (len(source.train) * (_FOLDS - 1))))
     options = FoldOptions(folds=_FOLDS, network=network, epochs=epochs, batch_size=BATCH)
@@ -104,15 +104,15 @@ def _cross_judged(given: LoadedData, network: str, steps: int, seed: int, run: R
     )
     found = audit_noise(probabilities.numpy(), source.supervision, source.truth)
     passes = "one epoch" if epochs == 1 else f"{epochs} epochs"
-    return found, f"{network} trained for {passes} on the given labels of each half, asked about the other"
+    return found, f"{network} trained for {passes} on the given labels of one half, applied to the other"
 
 
 def _in_parts(transition: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Shares as whole parts in ten thousand."""
+    """Fractions as integers in units of 1/10,000."""
     return np.rint(10_000 * transition).astype(np.int64)
 
 
-def _told(found: NoiseAudit) -> dict[str, Any]:
+def _told(found: NoiseAudit) -> dict[str, JSON]:
     suspects = np.flatnonzero(found.suspected)
     return {
         "suspected_wrong": len(suspects),
@@ -126,7 +126,7 @@ def _told(found: NoiseAudit) -> dict[str, Any]:
 
 
 def _duplicates(source: Source, observed: Labels) -> dict[str, int]:
-    """Counts of training images that repeat an earlier one, of those labelled otherwise, of test images among them."""
+    """Counts of repeated training images, of repeats with another label, and of test images in the training data."""
     train = source.train.images
     first = first_copies(train)
     again = np.flatnonzero(first != np.arange(len(first)))
@@ -141,7 +141,7 @@ def _duplicates(source: Source, observed: Labels) -> dict[str, int]:
 
 
 def _median_distance(source: Source, seed: int) -> float:
-    """Median root mean square difference of (at most 1000) training images to the nearest other; 1: black to white."""
+    """Median RMS difference of (at most 1000) training images to their nearest neighbour; 1 is black against white."""
     images = source.train.images
     drawn = np.sort(
         np.random.default_rng(rng.derive(seed, "audit")).choice(len(images), min(1000, len(images)), replace=False)

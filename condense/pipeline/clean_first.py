@@ -11,11 +11,10 @@ from condense.errors import UserError
 from condense.generator.labels import labeller
 from condense.generator.labels.labeller_training import LabellerOptions
 from condense.generator.model import Generator
-from condense.generator.record import as_json
 from condense.generator.training.session import train_generator
 from condense.machine import best_device, num_processes
 from condense.methods._believed import labelling_cost
-from condense.methods._generate import GeneratorOptions
+from condense.methods._generate import GeneratorOptions, training_cost
 from condense.pipeline.plan import Plan
 from condense.pipeline.relabel import check_cleanlab, relabelled, repaired_by, repaired_by_cleanlab, repaired_by_oracle
 from condense.run import JSON, Run, peak_memory_bytes
@@ -37,7 +36,7 @@ def check_repair(plan: Plan) -> None:
     """Raise `UserError` if the labels cannot be repaired as planned."""
     if plan.recipe.clean_first == "oracle" and plan.source.truth is None:
         raise UserError(
-            f"{plan.source.train.name} has no clean labels, so no oracle can repair them; "
+            f"{plan.source.train.name} has no clean labels, so the oracle cannot repair them; "
             "use --clean-first dmis, which learns them."
         )
     if plan.recipe.clean_first == "cleanlab":
@@ -87,7 +86,7 @@ def _repaired_by_labeller(plan: Plan, options: LabellerOptions, run: Run) -> Rep
 
 
 def fold_evaluations(options: FoldOptions, images: int) -> int:
-    """Images passed through the classifiers: each is used for training in all folds but one, and judged in that one."""
+    """Images passed through the classifiers: each trains in all folds but one, and is predicted in that one."""
     return images * (options.epochs * (options.folds - 1) + 1)
 
 
@@ -95,17 +94,8 @@ def _repaired_by_generator(plan: Plan, options: GeneratorOptions, run: Run) -> R
     generator = _labeller(plan, options, run)
     home = run if options.generator is None else Run(options.generator, progress=run.progress)
     train, believed = repaired_by(generator, plan.train, home)
-    meta = generator.meta
-    return Repaired(
-        train,
-        Cost(
-            seconds=meta["seconds"] + believed.seconds,
-            network_evaluations=meta["evaluations"] + believed.evaluations,
-            peak_memory_bytes=meta["peak_memory_bytes"],
-            images_seen=meta["images_seen"],
-        ),
-        {"labeller": as_json(meta), **_notes(plan, train)},
-    )
+    cost = training_cost(generator.record) + Cost(believed.seconds, believed.evaluations)
+    return Repaired(train, cost, {"labeller": generator.record.to_json(), **_notes(plan, train)})
 
 
 def labeller_seed(seed: int) -> int:

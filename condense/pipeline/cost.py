@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
@@ -18,6 +17,7 @@ from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
 from condense.generator.training.schedules import cold_steps
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
+from condense.json_values import JSON
 from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
 from condense.methods._ridge import evaluations_of
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
@@ -27,7 +27,7 @@ from condense.run import Run
 CLASSIFIER_PASSES = 2 * len(DEFAULT_SCHEDULE.sigmas)  # one antithetic pair per noise level
 
 
-def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
+def describe(plan: Plan, *, draws: bool) -> dict[str, JSON]:
     """The resolved recipe, image shape, number of parameters and network evaluations of a plan.
 
     Args:
@@ -37,7 +37,7 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
     Returns:
         recipe, image_shape [H, W, C], images, classes, parameters (of generators, None without one) and
         network_evaluations (None for a method that does not predict them). Not predicted: redrawing classes whose
-        first pool holds too few agreeing samples, and evaluations that `train.eliminate` saves.
+        first pool has too few agreeing samples, and evaluations that `train.eliminate` saves.
     """
     parameters: int | None = None
     costs: list[int | None] = []
@@ -57,8 +57,8 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, Any]:
     return _told(plan, parameters, sum(known) if len(known) == len(costs) else None)
 
 
-def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any]:
-    """The same of `dmis relabel`: one generator, trained if none is given, evaluated on every training image."""
+def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, JSON]:
+    """As `describe`, for `dmis relabel`: one generator, trained if none is given, evaluated on every training image."""
     network, cost = options.network, 0
     if options.generator is not None:
         generator = Generator.load(Run(options.generator))
@@ -70,8 +70,8 @@ def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, Any
     return _told(plan, num_parameters(network, plan.train), cost)
 
 
-def describe_without_networks(plan: Plan) -> dict[str, Any]:
-    """The same for a relabelling without a network; it takes seconds, which are not predicted."""
+def describe_without_networks(plan: Plan) -> dict[str, JSON]:
+    """As `describe`, for relabelling without a network; it takes seconds, which are not predicted."""
     return {**_told(plan, None, 0), "minutes": None, "minutes_by_stage": {}, "memory_gib": None}
 
 
@@ -81,7 +81,7 @@ def _foretold(plan: Plan) -> int | None:
     return None if foretell is None else int(foretell(plan.train, plan.recipe.ipc, plan.options))
 
 
-def _told(plan: Plan, parameters: int | None, evaluations: int | None) -> dict[str, Any]:
+def _told(plan: Plan, parameters: int | None, evaluations: int | None) -> dict[str, JSON]:
     return {
         "recipe": plan.written(),
         "image_shape": list(plan.train.images.images.shape[1:]),
@@ -100,7 +100,7 @@ def num_parameters(network: NetworkOptions, train: TrainingSet, *, coherent: boo
 
 
 def training_evaluations(network: NetworkOptions, options: TrainOptions, train: TrainingSet, seed: int) -> int:
-    """Images passed through all networks in a whole training: prerequisites, all steps, the end."""
+    """Images passed through all networks in a whole training: prerequisites, all steps, final fitting."""
     passes = _passes(network, train.images.num_classes)
     _, held = held_out(train.supervision, options.held_out, seed)
     cold = cold_steps(options)
@@ -132,7 +132,7 @@ def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: s
 def drawing_evaluations(
     judge: NetworkOptions, drawer: NetworkOptions, draw: DrawOptions, ipc: int, num_classes: int
 ) -> int:
-    """Images passed through the networks to draw every class's pool once and to judge it."""
+    """Images passed through the networks to draw every class's pool once and to classify it."""
     sampling = (2 * draw.sampler_steps - 1) * (_passes(drawer, num_classes) if draw.guidance else 1)
     return num_classes * pool_size(ipc, draw) * (sampling + CLASSIFIER_PASSES * _passes(judge, num_classes))
 

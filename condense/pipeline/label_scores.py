@@ -1,18 +1,64 @@
-"""The share of true labels that a generator, or another repair, recovered."""
+"""The fraction of true labels that a generator, or another repair, recovered."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from condense import rng
 from condense.classifiers.confident_learning import confusion
 from condense.data.types import Labels, TrainingSet
 from condense.generator.model import Generator
+from condense.json_values import JSON, listed, maybe, number, texts, wholes
 from condense.pipeline.plan import Plan
 
-MOST_SCORED = 10_000  # images a score is measured on; the same number costs minutes more on a CPU
+Counts: TypeAlias = npt.NDArray[np.int64]
+
+MOST_SCORED = 10_000  # maximum number of images for a score; as many more would cost minutes on a CPU
+
+
+@dataclass(frozen=True, eq=False)
+class LabelScores:
+    """How well labels were recovered; shares in percent.
+
+    Attributes:
+        classes: class names.
+        labels_recovered: share of right ones; None where the truth is unknown.
+        recovered: counts int64 [c, c] of recovered labels, rows = true class; None where the truth is unknown.
+        given: the same of the labels as given; None too where an image has no single one.
+        classifier_accuracy: on test images, of the generator that recovered them; None where there is none.
+    """
+
+    classes: tuple[str, ...]
+    labels_recovered: float | None = None
+    recovered: Counts | None = None
+    given: Counts | None = None
+    classifier_accuracy: float | None = None
+
+    def to_json(self) -> dict[str, JSON]:
+        """The same as a JSON object, without the accuracy of a classifier that there is not."""
+        told: dict[str, JSON] = {
+            "classes": list(self.classes),
+            "labels_recovered": self.labels_recovered,
+            "recovered": None if self.recovered is None else self.recovered.tolist(),
+            "given": None if self.given is None else self.given.tolist(),
+        }
+        accuracy = self.classifier_accuracy
+        return told if accuracy is None else {**told, "classifier_accuracy": accuracy}
+
+    @classmethod
+    def of(cls, told: Mapping[str, JSON]) -> LabelScores:
+        """What `to_json` told. Raises `KeyError`, `TypeError` or `ValueError` where something is missing or wrong."""
+        shares = [maybe(number, told, name) for name in ("labels_recovered", "classifier_accuracy")]
+        if not all(share is None or math.isfinite(share) for share in shares):
+            raise ValueError("a share must be a finite number")
+        recovered, given = (maybe(_counts, told, name) for name in ("recovered", "given"))
+        return cls(texts(told, "classes"), shares[0], recovered, given, shares[1])
 
 
 def test_accuracy(generator: Generator, plan: Plan) -> float | None:
@@ -26,7 +72,7 @@ def test_accuracy(generator: Generator, plan: Plan) -> float | None:
 
 
 def labels_recovered(generator: Generator, plan: Plan) -> float | None:
-    """Share in percent of (at most 10,000) training images whose likeliest class, given image and label, is right."""
+    """Percentage of (at most 10,000) training images whose most likely class, given image and label, is right."""
     if plan.source.truth is None:
         return None
     chosen = scored_images(len(plan.train), plan.recipe.seed)
@@ -35,7 +81,7 @@ def labels_recovered(generator: Generator, plan: Plan) -> float | None:
 
 
 def recovered_labels(generator: Generator, train: TrainingSet, seed: int) -> Labels:
-    """Each image's likeliest class given its label too, argmax p(y | x, z): int64 [n]."""
+    """Each image's most likely class given image and label, argmax p(y | x, z): int64 [n]."""
     posterior = generator.label_posterior(train.images.images, train.supervision, seed=seed)
     return np.asarray(posterior.argmax(1), dtype=np.int64)
 
@@ -48,31 +94,36 @@ def scored_images(count: int, seed: int) -> Labels:
     return np.sort(generator.choice(count, MOST_SCORED, replace=False))
 
 
-def told_by_generator(plan: Plan, generator: Generator) -> dict[str, Any]:
-    """`told_by_labels` of a generator's beliefs on (at most 10,000) training images, and its test accuracy."""
+def score_generator(plan: Plan, generator: Generator) -> LabelScores:
+    """`score_labels` of a generator's beliefs on (at most 10,000) training images, and its test accuracy."""
     chosen = scored_images(len(plan.train), plan.recipe.seed)
     some = plan.train.take(chosen)
     truth = None if plan.source.truth is None else plan.source.truth.labels[chosen]
-    told = told_by_labels(some, recovered_labels(generator, some, plan.recipe.seed), truth)
-    return told | {"classifier_accuracy": test_accuracy(generator, plan)}
+    found = score_labels(some, recovered_labels(generator, some, plan.recipe.seed), truth)
+    return replace(found, classifier_accuracy=test_accuracy(generator, plan))
 
 
-def told_by_labels(train: TrainingSet, found: Labels, true: Labels | None) -> dict[str, Any]:
+def score_labels(train: TrainingSet, found: Labels, true: Labels | None) -> LabelScores:
     """Compare recovered labels with the given ones and, if known, with the truth.
 
     Args:
-        train: images with labels as given.
+        train: images with their given labels.
         found: recovered labels, int64 [n].
         true: true labels, int64 [n], or None.
-
-    Returns:
-        classes; labels_recovered, the share of right ones in percent; recovered and given, confusion counts [c, c]
-        with rows = true class. None if the truth is unknown, or an image has no single given label.
     """
     classes, given = train.images.classes, train.supervision.observed
-    told: dict[str, Any] = {"classes": list(classes), "labels_recovered": None, "recovered": None, "given": None}
-    if true is not None:
-        told["labels_recovered"] = 100 * float((found == true).mean())
-        told["recovered"] = confusion(true, found, len(classes)).tolist()
-        told["given"] = confusion(true, given, len(classes)).tolist() if (given >= 0).all() else None
-    return told
+    if true is None:
+        return LabelScores(classes)
+    return LabelScores(
+        classes,
+        100 * float((found == true).mean()),
+        confusion(true, found, len(classes)),
+        confusion(true, given, len(classes)) if (given >= 0).all() else None,
+    )
+
+
+def _counts(told: Mapping[str, JSON], name: str) -> Counts:
+    rows = [wholes({name: row}, name) for row in listed(told, name)]
+    if any(len(row) != len(rows) for row in rows):
+        raise ValueError(f"{name!r} must be counts [c, c]")
+    return np.asarray(rows, dtype=np.int64)

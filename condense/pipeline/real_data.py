@@ -1,12 +1,11 @@
-"""The real data that a condensed set is compared with, and the classifier trained on them that judges it."""
+"""The real data with which a condensed set is compared, and the classifier trained on them as its judge."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from condense.classifiers.fit import Epoch
 from condense.evaluate.judge import Judge, train_judge
 from condense.evaluate.score import check_same_kind
+from condense.json_values import JSON
 from condense.machine import best_device
 from condense.pipeline.data import (
     LoadedData,
@@ -31,12 +30,12 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
         seed: seed of the noise if the set does not record it.
 
     Raises:
-        UserError: the data cannot be read, or are of other classes or another image shape.
+        UserError: the data cannot be read, or their classes or image shape differ.
     """
     before = recorded_data(condensed)
     named = "name" in asked.model_fields_set
     data = asked if named else own_data(condensed, asked)
-    filled: dict[str, Any] = {"image_size": data.image_size or condensed.images.shape[1]}
+    filled: dict[str, JSON] = {"image_size": data.image_size or condensed.images.shape[1]}
     its_own = not named or data.name in (before.get("name"), condensed.provenance.data_name)
     if its_own and not {"noise", "labels"} & asked.model_fields_set:
         filled |= {"noise": before.get("noise", "none")}
@@ -50,9 +49,9 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
 
 
 def trained_judge(given: LoadedData, network: str, steps: int, seed: int, run: Run) -> Judge:
-    """A classifier trained on the data on the best device, with a progress bar. Raises as `train_judge`.
+    """A classifier trained on the data, with the true labels if known, on the best device and with a progress bar.
 
-    It is trained on the true labels if they are known.
+    Raises as `train_judge`.
     """
     with run.track(100, "training on real images") as tracker:
 

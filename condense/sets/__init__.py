@@ -1,1 +1,1 @@
-"""Condensed sets: the value, its HDF5 file, other file forms, and how a method fills one in."""
+"""Condensed sets: the value, its HDF5 file, export to other formats, and the record that methods fill in."""

@@ -1,9 +1,10 @@
-"""From chosen images to a `CondensedSet`: the record every method fills in the same way."""
+"""Assemble images into a `CondensedSet`, with the record that every method fills in the same way."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
@@ -28,48 +29,74 @@ def class_major(num_classes: int, ipc: int) -> Labels:
     return np.repeat(np.arange(num_classes, dtype=np.int64), ipc)
 
 
-def assemble(
-    train: TrainingSet,
-    images: Pixels,
-    ipc: int,
-    *,
-    method: str,
-    options: Options,
-    seed: int,
-    cost: Cost,
-    source_index: Labels | None = None,
-    soft_labels: Floats | None = None,
-    notes: Mapping[str, JSON] | None = None,
-    preprocessing: Preprocessing | None = None,
-    value_range: tuple[float, float] = (0.0, 255.0),
-) -> CondensedSet:
-    """Images [c * ipc, H, W, C] in class-major order, with preprocessing and provenance.
+@dataclass(frozen=True)
+class Making:
+    """A method's record of how it made a set; `assemble` adds the facts about the training data.
 
-    The notes tell whether the images may be mirrored, so that evaluating them does the same (`ImageData.may_flip`).
-    Without `preprocessing`, images are standardised by the training data's mean and deviation.
+    Attributes:
+        method: the method's name.
+        ipc: images per class.
+        options: the method's options, stored in the file as its recipe.
+        seed: seed of everything random in making the set.
+        cost: the cost of making it.
+        notes: further JSON values to store in the file, by name.
     """
-    return CondensedSet(
-        images=images,
-        labels=class_major(train.images.num_classes, ipc),
-        classes=train.images.classes,
-        preprocessing=preprocessing or standardisation(train.images.images),
-        value_range=value_range,
-        provenance=Provenance(
-            method=method,
-            ipc=ipc,
-            seed=seed,
-            recipe=json.loads(options.model_dump_json()),
+
+    method: str
+    ipc: int
+    options: Options
+    seed: int
+    cost: Cost = field(default_factory=Cost)
+    notes: Mapping[str, JSON] = field(default_factory=dict)
+
+    def provenance(self, train: TrainingSet) -> Provenance:
+        """The record for the file, with this package's version and the current time.
+
+        Its notes record whether the images may be mirrored (`ImageData.may_flip`), so that evaluation does likewise.
+        """
+        return Provenance(
+            method=self.method,
+            ipc=self.ipc,
+            seed=self.seed,
+            recipe=json.loads(self.options.model_dump_json()),
             data_name=train.images.name,
             data_fingerprint=train.images.fingerprint(),
             supervision=train.supervision.kind,
             corruption=train.corruption.spec,
             corruption_rate=train.corruption.overall_rate,
-            cost=cost,
+            cost=self.cost,
             git_revision=git_revision(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             package_version=__version__,
-            notes={**(notes or {}), "flip": train.images.may_flip},
-        ),
+            notes={**self.notes, "flip": train.images.may_flip},
+        )
+
+
+def assemble(
+    train: TrainingSet,
+    images: Pixels,
+    making: Making,
+    *,
+    source_index: Labels | None = None,
+    soft_labels: Floats | None = None,
+    preprocessing: Preprocessing | None = None,
+    value_range: tuple[float, float] = (0.0, 255.0),
+) -> CondensedSet:
+    """The condensed set of images [c * ipc, H, W, C] in class-major order, with labels and provenance.
+
+    Without `preprocessing`, images are standardised by the training data's mean and standard deviation. The other
+    arguments are as in `CondensedSet`.
+
+    Raises:
+        UserError: the arrays do not make a valid `CondensedSet`.
+    """
+    return CondensedSet(
+        images=images,
+        labels=class_major(train.images.num_classes, making.ipc),
+        classes=train.images.classes,
+        preprocessing=preprocessing or standardisation(train.images.images),
+        value_range=value_range,
+        provenance=making.provenance(train),
         source_index=source_index,
         soft_labels=soft_labels,
     )

@@ -1,6 +1,6 @@
-"""The condensed set as a value: a few images per class, what they mean as pixels, and how they were made.
+"""The condensed set as a value: a few images per class, their preprocessing, and a record of how they were made.
 
-`condense/sets/hdf5.py` writes it to HDF5 and reads it back; `condense/sets/export.py` writes the other file forms.
+`condense/sets/hdf5.py` writes it to HDF5 and reads it back; `condense/sets/export.py` writes other file formats.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Cost:
-    """What making the set took, so that methods can be compared at equal effort."""
+    """The cost of making the set, so that methods can be compared at equal effort.
+
+    Attributes:
+        seconds: wall-clock time.
+        network_evaluations: images passed through networks.
+        peak_memory_bytes: peak memory in bytes.
+        images_seen: training images that networks were trained on, repetitions counted.
+    """
 
     seconds: float = 0.0
     network_evaluations: int = 0
@@ -36,7 +43,7 @@ class Cost:
     images_seen: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        """What one thing after the other takes: the larger peak, the sum of all else."""
+        """The cost of one step after the other: the larger of the two peaks, the sum of everything else."""
         return Cost(
             self.seconds + other.seconds,
             self.network_evaluations + other.network_evaluations,
@@ -52,22 +59,23 @@ class Provenance:
     Attributes:
         method: name of the method, e.g. "dmis".
         ipc: images per class.
-        seed: seed of the whole making.
+        seed: seed of everything random in making it.
         recipe: the resolved recipe.
         data_name: name of the data set condensed.
         data_fingerprint: its `ImageData.fingerprint`.
         supervision: kind of its labels, as `Supervision.kind`.
-        corruption: the noise injected, e.g. "sym:0.4", or "none".
-        corruption_rate: share of imprecise labels in [0, 1] if known.
-        cost: what making the set took.
+        corruption: the injected noise, e.g. "sym:0.4", or "none".
+        corruption_rate: fraction of imprecise labels in [0, 1] if known.
+        cost: the cost of making the set.
         git_revision: commit of the source, if it was a checkout.
         created: ISO time in UTC.
         package_version: version of this package.
-        notes: whatever else the method wants told, e.g. the share of samples dropped.
-        sealed: False where it was read from a file that has no checksum over it: of an earlier version, or edited.
+        notes: anything else the method records, e.g. the fraction of samples dropped.
+        sealed: False if it was read from a file without a checksum of the provenance: one of an earlier version, or
+            edited.
 
     Raises:
-        UserError: a value is of another type.
+        UserError: a value has the wrong type.
     """
 
     method: str
@@ -124,18 +132,18 @@ class CondensedSet:
 
     Attributes:
         images: uint8 or float32 [n, H, W, C]; float32 for learned pixels, which may lie outside `value_range`
-            (picture exports clip them).
+            (exports to picture formats clip them).
         labels: int64 [n], 0 … 0 1 … 1 …, each class ipc times.
         classes: class names, in the order of the label numbers.
-        preprocessing: what to do to the pixels before a network sees them.
+        preprocessing: normalisation of the pixels before a network sees them.
         provenance: how the set was made.
         value_range: the values that mean black and white; (0, 255) for uint8.
         soft_labels: float32 [n, c], rows are probabilities, or None.
-        source_index: int64 [n], the training image each image is, -1 for none; or None.
-        weights: float32 [n], not negative, weight of each image in training; or None.
+        source_index: int64 [n], index of the training image that each image is a copy of, -1 for none; or None.
+        weights: float32 [n], non-negative, weight of each image in training; or None.
 
     Raises:
-        UserError: any of this does not hold; the message says which image or class is at fault.
+        UserError: any of this does not hold; the message names the image or class at fault.
     """
 
     images: Pixels
@@ -160,7 +168,7 @@ class CondensedSet:
         height, width, channels = self.images.shape[1:]
         made = self.provenance
         return (
-            f"CondensedSet({made.data_name} by {made.method}: {self.num_classes} classes, {self.ipc} images of each, "
+            f"CondensedSet({made.data_name} by {made.method}: {self.num_classes} classes, {self.ipc} images per class, "
             f"{height}x{width}x{channels} {self.images.dtype})"
         )
 
@@ -176,40 +184,40 @@ class CondensedSet:
 
     @property
     def uses_true_labels(self) -> bool:
-        """Whether true labels went into it (`--clean-first oracle`): a bound for other sets, not a rival."""
+        """Whether true labels were used (`--clean-first oracle`): an upper bound for other sets, not a competitor."""
         return self.provenance.notes.get("uses_true_labels") is True
 
     def arrays(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
-        """The arrays there are, by name and in a fixed order: images, labels and the optional ones."""
+        """The arrays by name, in a fixed order: images, labels and those of the optional ones that are present."""
         for name in ("images", "labels", "soft_labels", "source_index", "weights"):
             if (array := getattr(self, name)) is not None:
                 yield name, array
 
     @property
     def learned_rate(self) -> float | None:
-        """The learning rate that was learned along with the images, for networks trained on them; None without one."""
+        """Learning rate for networks trained on the images, if the method learned one along with them; else None."""
         rate = self.provenance.notes.get("learned_rate")
         return float(rate) if isinstance(rate, int | float) and rate > 0 else None
 
     @property
     def teacher_sha256(self) -> str | None:
-        """SHA-256 of the file of the teacher that belongs beside the set's; None without one."""
+        """SHA-256 (hex) of the teacher file that belongs beside the set's file; None without a teacher."""
         told = self.provenance.notes.get("online_teacher")
         found = told.get("sha256") if isinstance(told, Mapping) else None
         return found if isinstance(found, str) else None
 
     @property
     def packing(self) -> int:
-        """Pictures that one image holds side by side, 1 unless the method packs."""
+        """Number of pictures that one image holds side by side; 1 unless the method packs them."""
         packed = self.provenance.notes.get("packing")
         return packed if isinstance(packed, int) else 1
 
     def sha256(self) -> str:
-        """SHA-256 (hex) of all that training and comparing can depend on; the rest of the provenance is left out.
+        """SHA-256 (hex) of everything training and comparison can depend on; the rest of the provenance is left out.
 
         Hashed in this order: JSON of classes, value range, mean and std; then for each array of `arrays` and
-        each ZCA array its name, dtype and shape as text and its bytes, little-endian in C order; at last, where there
-        is any of it, JSON of `uses_true_labels`, `learned_rate` and `teacher_sha256`.
+        each ZCA array its name, dtype and shape as text and its bytes, little-endian in C order; finally, if any of
+        them is set, JSON of `uses_true_labels`, `learned_rate` and `teacher_sha256`.
         """
         told = {
             **({"uses_true_labels": True} if self.uses_true_labels else {}),
@@ -222,7 +230,7 @@ class CondensedSet:
         return digest.hexdigest()
 
     def sha256_of_arrays(self) -> str:
-        """The same without what was last: the checksum in files of the schema's first version, 1.0."""
+        """`sha256` without the final JSON: the checksum in files of schema version 1.0."""
         return self._digest().hexdigest()
 
     def _digest(self) -> hashlib._Hash:
@@ -238,21 +246,21 @@ class CondensedSet:
         return digest
 
     def seal(self) -> str:
-        """SHA-256 (hex) of the provenance and of `sha256`: what was made how, so that neither changes unnoticed."""
+        """SHA-256 (hex) of the provenance together with `sha256`, so that neither can change unnoticed."""
         told = {name: value for name, value in asdict(self.provenance).items() if name != "sealed"}
         return hashlib.sha256(json.dumps([self.sha256(), told], sort_keys=True).encode()).hexdigest()
 
     def unit_images(self) -> npt.NDArray[np.float32]:
-        """The images as float32 [n, H, W, C] with 0 black and 1 white; learned pixels may lie outside."""
+        """The images as float32 [n, H, W, C] with 0 black and 1 white; learned pixels may lie outside [0, 1]."""
         low, high = self.value_range
         return ((self.images.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
     def pictures(self) -> npt.NDArray[np.uint8]:
-        """The images as uint8 [n, H, W, C] to look at: learned pixels are clipped to range and rounded."""
+        """The images as uint8 [n, H, W, C] for viewing: learned pixels are clipped to range and rounded."""
         return np.rint(np.clip(self.unit_images(), 0, 1) * 255).astype(np.uint8)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """What a network trains on: float32 [n, C, H, W] normalised, and int64 [n] or soft float32 [n, c]."""
+        """Inputs and targets for training: images float32 [n, C, H, W] normalised; int64 [n] or soft float32 [n, c]."""
         pixels = planes(self.unit_images())
         targets = self.labels if self.soft_labels is None else self.soft_labels
         return self.preprocessing.normalise(pixels), torch.from_numpy(targets.copy())
@@ -263,14 +271,14 @@ class CondensedSet:
         return {"ipc": self.ipc, "classes": self.num_classes, "sha256": self.sha256(), "cost": cost}
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the set to an HDF5 file. Raises `UserError` where it exists and `force` is off, see `hdf5.write`."""
+        """Write the set to an HDF5 file. Raises `UserError` if it exists and `force` is off, see `hdf5.write`."""
         from condense.sets import hdf5
 
         hdf5.write(Path(path), self, force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> CondensedSet:
-        """Read what `save` or `dmis condense` wrote. Raises `UserError` where it is damaged or no set."""
+        """Read a file that `save` or `dmis condense` wrote. Raises `UserError` if it is damaged or not a set."""
         from condense.sets import hdf5
 
         return hdf5.read(Path(path))
@@ -285,7 +293,7 @@ def _check_images(condensed: CondensedSet) -> None:
     if images.dtype == np.uint8 and (low, high) != (0, 255):
         raise UserError(f"uint8 images have the value range 0 to 255, found {low} to {high}.")
     if not (np.isfinite([low, high]).all() and low < high):
-        raise UserError(f"the value range must rise from black to white, found {low} to {high}.")
+        raise UserError(f"the value range must be finite and increase from black to white, found {low} to {high}.")
     _check_finite("images", images)
     channels = images.shape[3]
     if len(condensed.preprocessing.mean) != channels:
@@ -306,7 +314,7 @@ def _check_labels(condensed: CondensedSet) -> None:
     few, many = int(counts.argmin()), int(counts.argmax())
     if counts[few] != counts[many]:
         raise UserError(
-            f"every class needs equally many images, but class {few} ({classes[few]}) has {counts[few]} "
+            f"every class needs the same number of images, but class {few} ({classes[few]}) has {counts[few]} "
             f"and class {many} ({classes[many]}) has {counts[many]}."
         )
     if (np.diff(labels) < 0).any():
@@ -325,9 +333,9 @@ def _check_extras(condensed: CondensedSet) -> None:
     _check_array("weights", condensed.weights, np.float32, (count,))
     soft, source, weights = condensed.soft_labels, condensed.source_index, condensed.weights
     if soft is not None and ((soft < 0).any() or (abs(soft.sum(axis=1) - 1) > 1e-3).any()):
-        raise UserError("soft_labels must be probabilities: not negative, each row adding up to 1.")
+        raise UserError("soft_labels must be probabilities: non-negative, each row summing to 1.")
     if source is not None and (source < -1).any():
-        raise UserError("source_index must be the number of a training image, or -1.")
+        raise UserError("source_index must be the index of a training image, or -1.")
     if weights is not None and ((weights < 0).any() or not weights.any()):
         raise UserError("weights must not be negative, nor all zero.")
 

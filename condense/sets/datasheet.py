@@ -1,7 +1,7 @@
-"""What goes with a set wherever it goes: how it was made, what for, whose the data are, checksums.
+"""The datasheet that accompanies every exported set: how it was made, its purpose, licence of the data, checksums.
 
-The questions are those of Gebru et al. (2021), "Datasheets for Datasets", https://arxiv.org/abs/1803.09010, as far as a
-file can answer them; what its maker alone knows is asked for in so many words.
+The questions are those of Gebru et al. (2021), "Datasheets for Datasets", https://arxiv.org/abs/1803.09010, as far as
+the file's contents can answer them; the rest is left to its author to fill in, and marked as such.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Licence:
 
     Attributes:
         known_as: its identifier on the Hugging Face hub.
-        told: the terms in words, and where they stand.
+        told: the terms in words, with their source.
     """
 
     known_as: str
@@ -52,22 +52,22 @@ LICENCES: Mapping[str, Licence] = MappingProxyType(
         "imagenette": Licence(
             "other",
             "Apache-2.0 for the choice of images (https://github.com/fastai/imagenette); the images are ImageNet's, "
-            "for research that is not commercial, under its terms of access (https://www.image-net.org/download)",
+            "for non-commercial research, under its terms of access (https://www.image-net.org/download)",
         ),
     }
 )
-ORACLE = "**The true labels went into it (oracle): a bound for comparisons, no result of learning from wrong labels.**"
-PURPOSE = """To train small networks quickly, to compare methods of condensation (`dmis evaluate`), to try settings
-before all the data are used. It does not replace the data where their variety counts, and nothing was tried about
-fairness between groups of people. Compare networks trained on it with networks trained on as many random images,
-never on all."""
-TERMS = """What was made from data falls under their terms too. Images of condensed sets can resemble training images;
-`dmis audit` looks for copies. Where the data show people, ask whether they agreed."""
-UNKNOWN = Licence("unknown", "not known to the program: **ask whoever made the data, and write it here**")
+ORACLE = "**Made with the true labels (oracle): an upper bound for comparisons, not a result of noisy-label learning.**"
+PURPOSE = """To train small networks quickly, to compare condensation methods (`dmis evaluate`), and to try out settings
+before using all the data. It does not replace the data where their variety matters, and fairness between groups of
+people was not examined. Compare networks trained on it with networks trained on as many random images, never with
+networks trained on all the data."""
+TERMS = """Whatever is made from data falls under their terms too. Condensed images can resemble training images;
+`dmis audit` looks for copies. If the data show people, check whether they gave their consent."""
+UNKNOWN = Licence("unknown", "not known to dmis: **ask the authors of the data, and write it here**")
 
 
 def licence_of(condensed: CondensedSet) -> Licence:
-    """Terms of the data a set was made from, as far as they are known."""
+    """Licence of the data from which a set was made; `UNKNOWN` for data that are not in `LICENCES`."""
     return LICENCES.get(condensed.provenance.data_name.lower(), UNKNOWN)
 
 
@@ -79,7 +79,7 @@ def datasheet(condensed: CondensedSet) -> str:
     if condensed.uses_true_labels:
         parts.append(ORACLE)
     parts += ["## What it is", _what(condensed), "## How it was made", _how(condensed)]
-    parts += ["The recipe, from which `dmis condense -c` makes it again:", f"```json\n{_json(made.recipe)}\n```"]
+    parts += ["The recipe, with which `dmis condense -c` reproduces it:", f"```json\n{_json(made.recipe)}\n```"]
     parts += ["## What it is for", PURPOSE, "## Whose the data are"]
     parts.append(f"Licence of {visible(shortened(made.data_name, 200))}: {licence_of(condensed).told}. {TERMS}")
     checked = "of images, labels and preprocessing; `dmis validate` checks it in the .h5 file"
@@ -94,7 +94,7 @@ def _what(condensed: CondensedSet) -> str:
     whitened = ", after ZCA whitening" if process.zca_mean is not None else ""
     return "\n".join(
         [
-            f"- {len(condensed)} {kind}, {condensed.ipc} of each of {condensed.num_classes} classes, class after class",
+            f"- {len(condensed)} {kind}, {condensed.ipc} per class, {condensed.num_classes} classes, sorted by class",
             f"- {height} x {width} pixels, channels: {channels}",
             f"- classes: {_listed(condensed)}",
             f"- pixels in [0, 1] are normalised with mean {_numbers(process.mean)} and standard deviation "
@@ -114,10 +114,10 @@ def _how(condensed: CondensedSet) -> str:
             f"- dmis {visible(made.package_version) or 'of unknown version'}{revision}",
             f"- {visible(made.created) or 'at an unknown time'}",
             f"- data {visible(shortened(made.data_name, 200))}, fingerprint `{visible(made.data_fingerprint)}`",
-            f"- labels {visible(made.supervision)}; made imprecise on purpose: {visible(made.corruption)}{rate}",
+            f"- labels {visible(made.supervision)}; injected noise: {visible(made.corruption)}{rate}",
             f"- {cost.seconds:,.0f} s, {cost.network_evaluations:,} images passed through networks, "
             f"{cost.peak_memory_bytes / 2**30:.1f} GiB",
-            f"- {'sealed by a checksum' if made.sealed else '**no checksum vouches for what is told here**'}",
+            f"- {'sealed by a checksum' if made.sealed else '**this record is not protected by a checksum**'}",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""Condensed sets in the file forms of other programs; `FORMATS` is the table of them."""
+"""Export of condensed sets to the file formats of other programs; `FORMATS` lists them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from condense.errors import UserError
 from condense.files import AnyPath, atomic_path, prepare_folder, prepare_output
 from condense.grid import png
+from condense.json_values import JSON
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.datasheet import NAME as DATASHEET
 from condense.sets.datasheet import datasheet
@@ -29,16 +30,16 @@ from condense.sets.shards import dataset_card, write_sums, write_tar_shards
 
 MARKER = "condensed.json"  # in exported folders; only a folder that has it is ever replaced
 _UNSAFE = re.compile(r"[^\w .-]+")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names Windows keeps for itself
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names reserved by Windows
 
 
 def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool = False) -> None:
-    """Write `condensed` to `path` in one of `FORMATS`, in one step.
+    """Write `condensed` to `path` in one of `FORMATS`, atomically.
 
     Raises:
-        UserError: an unknown format; `path` ends like a file of another one, exists without `force`, or is a folder
-            that no export made; a picture form for images that are not of 1 or 3 channels; a library is missing.
-        RunFailed: the disk is full; what was at `path` is untouched.
+        UserError: the format is unknown; `path` has the suffix of another format, exists without `force`, or is a
+            folder that no export made; a picture format for images without 1 or 3 channels; a library is missing.
+        RunFailed: the disk is full; any previous contents of `path` are untouched.
     """
     path = Path(path)
     if format not in FORMATS:
@@ -47,10 +48,10 @@ def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool =
         raise UserError(f"there is no format {format!r}; {hint}choose one of {', '.join(FORMATS)}.")
     if format in FOLDERS and path.suffix.lower() in (*ENDINGS.values(), ".h5", ".hdf5", ".tar"):
         raise UserError(
-            f"{path} is named like a file, and the format {format} makes a folder; say which with --format."
+            f"{path} is named like a file, but the format {format} makes a folder; choose a format with --format."
         )
     if format not in FOLDERS and path.suffix.lower() != ENDINGS[format]:
-        raise UserError(f"{path}: files of the format {format} end in {ENDINGS[format]}; choose such a name.")
+        raise UserError(f"{path}: files of the format {format} end in {ENDINGS[format]}; choose a name that does.")
     path = path.resolve()
     if format not in FOLDERS:
         prepare_output(path, force=force)
@@ -69,10 +70,10 @@ def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool =
 
 
 def to_folder(condensed: CondensedSet, path: Path) -> None:
-    """Write PNG files in a folder per class, as torchvision's ImageFolder reads, and condensed.json.
+    """Write PNG files in one folder per class, as torchvision's ImageFolder reads them, and condensed.json.
 
-    ImageFolder numbers classes in the order of their sorted folder names. So where the class names are no
-    safe folder names, or do not sort in label order, each folder begins with the zero-padded label.
+    ImageFolder numbers classes in the order of their sorted folder names. So if the class names are not safe folder
+    names, or do not sort in label order, each folder name begins with the zero-padded label.
     Learned pixels are clipped and rounded.
     """
     folders = folder_names(condensed.classes)
@@ -85,7 +86,7 @@ def to_folder(condensed: CondensedSet, path: Path) -> None:
 
 
 def to_hf(condensed: CondensedSet, path: Path) -> None:
-    """Write a folder for `datasets.load_dataset`: data/train-00000-of-00001.parquet, and README.md as its card."""
+    """Write a folder for `datasets.load_dataset`: data/train-00000-of-00001.parquet, and the card as README.md."""
     file = path / "data" / "train-00000-of-00001.parquet"
     file.parent.mkdir(parents=True)
     to_parquet(condensed, file)
@@ -94,13 +95,13 @@ def to_hf(condensed: CondensedSet, path: Path) -> None:
 
 
 def to_webdataset(condensed: CondensedSet, path: Path) -> None:
-    """Write train-000000.tar …, see `write_tar_shards`, which WebDataset reads."""
+    """Write train-000000.tar … for WebDataset, see `write_tar_shards`."""
     path.mkdir(parents=True)
     write_tar_shards(condensed, path)
 
 
 def _describe(condensed: CondensedSet, folder: Path) -> None:
-    """Add to an exported folder condensed.json, by which exports know their own, the datasheet, checksums."""
+    """Add condensed.json (which marks the folder as an export), the datasheet and checksums to an exported folder."""
     if not (folder / MARKER).exists():
         told = json.dumps(_description(condensed, condensed.classes), indent=1)
         (folder / MARKER).write_text(told, encoding="utf-8")
@@ -111,7 +112,7 @@ def _describe(condensed: CondensedSet, folder: Path) -> None:
 def to_npz(condensed: CondensedSet, path: Path) -> None:
     """Write arrays that `condense.data.sources.load` reads: images uint8 NHWC, labels int64, class_names.
 
-    Besides mean and std [C] (to normalise pixels in [0, 1] with) and, where they exist: zca_mean, zca_matrix,
+    Also mean and std [C] (which normalise pixels in [0, 1]), the datasheet and, where they exist: zca_mean, zca_matrix,
     zca_inverse; pixels float32 NHWC of learned images (0 black, 1 white), soft_labels, source_index, weights.
     """
     process = condensed.preprocessing
@@ -132,10 +133,10 @@ def to_npz(condensed: CondensedSet, path: Path) -> None:
 
 
 def to_vico(condensed: CondensedSet, path: Path) -> None:
-    """Write the res_*.pt form of DC, DSA and DM (VICO-UoE/DatasetCondensation).
+    """Write the res_*.pt format of DC, DSA and DM (VICO-UoE/DatasetCondensation).
 
     {"data": [[images float32 [n, C, H, W] normalised, labels int64 [n]]], "accs_all_exps": {}, "datasheet": str}; their
-    programs take the last entry of "data". Soft labels have no place in it.
+    programs take the last entry of "data". The format cannot hold soft labels.
     """
     images, labels = _hard_tensors(condensed)
     _save_tensors({"data": [[images, labels]], "accs_all_exps": {}, "datasheet": datasheet(condensed)}, path)
@@ -148,18 +149,21 @@ def to_ddranking(condensed: CondensedSet, path: Path) -> None:
     "soft_labels" float32 [n, c].
     """
     images, labels = _hard_tensors(condensed)
-    tensors: dict[str, Any] = {"images": images, "labels": labels, "datasheet": datasheet(condensed)}
+    tensors: dict[str, Tensor | str] = {"images": images, "labels": labels, "datasheet": datasheet(condensed)}
     if condensed.soft_labels is not None:
         tensors["soft_labels"] = torch.from_numpy(condensed.soft_labels.copy())
     _save_tensors(tensors, path)
 
 
 def to_parquet(condensed: CondensedSet, path: Path) -> None:
-    """Write a table of image {bytes: PNG, path} and label, which Hugging Face `datasets` reads as such.
+    """Write a table of image {bytes: PNG, path} and label, which Hugging Face `datasets` decodes by itself.
 
-    Where they exist it has the columns soft_labels (float32 [c]), source_index and weights too. The mean and std of
-    the normalisation stand in the file's metadata under "dmis", as `condensed.json` of the folder form has them, and
-    the datasheet under "datasheet".
+    Where they exist, soft_labels (float32 [c]), source_index and weights are further columns. The file's metadata hold
+    the contents of the folder format's `condensed.json` (mean and std of the normalisation among them) under "dmis",
+    and the datasheet under "datasheet".
+
+    Raises:
+        UserError: pyarrow is not installed.
     """
     try:
         import pyarrow
@@ -167,11 +171,11 @@ def to_parquet(condensed: CondensedSet, path: Path) -> None:
     except ImportError as error:
         raise UserError("writing parquet needs the library pyarrow; run: pip install 'dmis[parquet]'") from error
     images = [{"bytes": png(picture), "path": f"{place}.png"} for place, picture in enumerate(condensed.pictures())]
-    features: dict[str, Any] = {
+    features: dict[str, JSON] = {
         "image": {"_type": "Image"},
         "label": {"_type": "ClassLabel", "names": list(condensed.classes)},
     }
-    columns: dict[str, Any] = {"image": images, "label": condensed.labels}
+    columns: dict[str, object] = {"image": images, "label": condensed.labels}
     if condensed.soft_labels is not None:
         columns["soft_labels"] = pyarrow.array(list(condensed.soft_labels), pyarrow.list_(pyarrow.float32()))
         features["soft_labels"] = {"_type": "Sequence", "feature": {"dtype": "float32", "_type": "Value"}}
@@ -201,7 +205,7 @@ FORMATS: Mapping[str, Callable[[CondensedSet, Path], None]] = MappingProxyType(
 
 
 FOLDERS = ("folder", "hf", "webdataset")
-"""Formats that make a folder."""
+"""Formats that are folders."""
 _NO_PLACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "folder": ("soft_labels", "source_index", "weights"),
@@ -213,14 +217,14 @@ ENDINGS: Mapping[str, str] = MappingProxyType({"npz": ".npz", "vico": ".pt", "dd
 
 
 def left_out(condensed: CondensedSet, format: str) -> tuple[str, ...]:
-    """What the set has and a format cannot hold: soft_labels, source_index, weights, or pixels between shades."""
+    """Parts of the set that a format cannot hold: soft_labels, source_index, weights, or unrounded pixels."""
     lacking = [name for name, _ in condensed.arrays() if name in _NO_PLACE.get(format, ())]
     clipped = format in (*FOLDERS, "parquet") and condensed.images.dtype == np.float32
     return (*lacking, *(["pixels between and beyond the 256 shades"] if clipped else []))
 
 
 def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """Folder names that every common file system takes, all different, sorting in the order of `classes`."""
+    """Folder names valid on every common file system, all different, which sort in the order of `classes`."""
     safe = [_UNSAFE.sub("_", name)[:60].strip(" .") for name in classes]
     unchanged = all(safe) and safe == list(classes) and safe == sorted(safe) and not any(map(_RESERVED.fullmatch, safe))
     if unchanged and len({name.casefold() for name in safe}) == len(safe):
@@ -229,7 +233,7 @@ def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{label:0{digits}}_{name}".rstrip(" .") for label, name in enumerate(safe))
 
 
-def _description(condensed: CondensedSet, folders: Sequence[str]) -> dict[str, Any]:
+def _description(condensed: CondensedSet, folders: Sequence[str]) -> dict[str, JSON]:
     process = condensed.preprocessing
     return {
         "classes": dict(zip(folders, condensed.classes, strict=True)),
@@ -241,10 +245,10 @@ def _description(condensed: CondensedSet, folders: Sequence[str]) -> dict[str, A
     }
 
 
-def _card_features(condensed: CondensedSet) -> list[dict[str, Any]]:
-    """The columns of `to_parquet` as a dataset card's YAML lists them."""
+def _card_features(condensed: CondensedSet) -> list[dict[str, JSON]]:
+    """The columns of `to_parquet` in the form that a dataset card's YAML uses."""
     names = {str(label): name for label, name in enumerate(condensed.classes)}
-    features: list[dict[str, Any]] = [
+    features: list[dict[str, JSON]] = [
         {"name": "image", "dtype": "image"},
         {"name": "label", "dtype": {"class_label": {"names": names}}},
     ]
@@ -261,19 +265,19 @@ def _hard_tensors(condensed: CondensedSet) -> tuple[Tensor, Tensor]:
 
 
 def _save_tensors(content: Mapping[str, Any], path: Path) -> None:
-    buffer = io.BytesIO()  # torch tells of a full disk less clearly than a plain write
+    buffer = io.BytesIO()  # torch reports a full disk less clearly than a plain write does
     torch.save(content, buffer)
     path.write_bytes(buffer.getvalue())
 
 
 def _aside(folder: Path) -> Path:
-    """Where an older export waits while the new one takes its place; short, so that no name becomes too long."""
+    """Temporary name of an older export while the new one replaces it; hashed, so that it cannot become too long."""
     name = hashlib.sha256(folder.name.encode(errors="surrogateescape")).hexdigest()[:16]
     return folder.with_name(f".replaced-{name}")
 
 
 def _take_back(folder: Path) -> None:
-    """Mend what an export that was killed left: the older one comes back where nothing took its place, else it goes."""
+    """Clean up after a killed export: restore the older one if nothing has replaced it, else delete it."""
     for aside in (_aside(folder), folder.with_name(f".replaced-{folder.name}"[:200])):
         if (aside / MARKER).is_file():
             if (folder / MARKER).is_file():
@@ -284,7 +288,7 @@ def _take_back(folder: Path) -> None:
 
 @contextmanager
 def _set_aside(folder: Path) -> Iterator[None]:
-    """Move `folder` out of the way; afterwards delete it if something took its place, else move it back."""
+    """Move `folder` out of the way; afterwards delete it if something has replaced it, else move it back."""
     aside = _aside(folder)
     folder.rename(aside)
     try:

@@ -1,9 +1,9 @@
-"""Condensed sets that other programs made: read safely, with sizes held against the file before memory is taken.
+"""Condensed sets made by other programs: read safely, with sizes checked against the file before memory is allocated.
 
-`.pt` is the res_*.pt form of VICO's DatasetCondensation (DC, DSA, DM): {"data": [[images, labels], …], …}, of which the
-last entry counts, as in its programs. It is loaded with `weights_only`, so nothing in it is executed; both torch's zip
-form and the older one, which the torch 1.2 of that code writes, are taken. `.npz` holds images or pixels, labels and
-maybe soft_labels.
+`.pt` is the res_*.pt format of VICO's DatasetCondensation (DC, DSA, DM): {"data": [[images, labels], …], …}, whose
+last entry is used, as its programs do. It is loaded with `weights_only`, so nothing in it is executed; both torch's
+zip format and the older one, which that code's torch 1.2 writes, are accepted. `.npz` holds images or pixels, labels
+and optionally soft_labels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VICO_SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
-"""Mean and deviation of each channel by which VICO's code normalises a data set."""
+"""Mean and standard deviation of each channel with which VICO's code normalises a data set."""
 
 _DAMAGE = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, KeyError, EOFError, OSError, IndexError)
 _LEADING_PICKLES = 3  # of the older form: magic number, version, system
@@ -42,13 +42,13 @@ _LEADING_PICKLES = 3  # of the older form: magic number, version, system
 
 @dataclass(frozen=True, eq=False)
 class Foreign:
-    """What a file of another program holds, in class-major order.
+    """Contents of another program's file, in class-major order.
 
     Attributes:
-        images: uint8, or float32 where 0 is black and 1 white, [n, H, W, C].
+        images: uint8 [n, H, W, C], or float32 with 0 black and 1 white.
         labels: int64 [n].
         soft_labels: float32 [n, c], or None.
-        preprocessing: what networks were meant to see of the images; None where the file does not tell.
+        preprocessing: normalisation the images were made for; None if unknown.
     """
 
     images: Pixels
@@ -62,10 +62,11 @@ def read_foreign(path: Path, scale: Preprocessing | None) -> Foreign:
 
     Args:
         path: the file.
-        scale: by which the images of a .pt file were normalised.
+        scale: normalisation of the images in a .pt file; needed for .pt alone.
 
     Raises:
-        UserError: no such file; another kind; damaged, or larger than what it stores or the free memory.
+        UserError: the file does not exist, has another suffix, is damaged, claims more than it stores or does not fit
+            into memory; or the images of a .pt file are given without their `scale`.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a .pt file of VICO's DatasetCondensation, or an .npz file.")
@@ -75,8 +76,8 @@ def read_foreign(path: Path, scale: Preprocessing | None) -> Foreign:
         raise UserError(f"{path} is neither .pt (VICO's DatasetCondensation) nor .npz; export it to one of them.")
     if scale is None:
         raise UserError(
-            f"How the images of {path} were normalised is not known for this data set; give --mean and --std, a number "
-            "a channel each."
+            f"The normalisation of the images in {path} is not known for this data set; give --mean and --std, one "
+            "number per channel each."
         )
     return _from_vico(path, scale)
 
@@ -95,13 +96,13 @@ def _from_vico(path: Path, scale: Preprocessing) -> Foreign:
         raise
     except _DAMAGE as error:
         raise UserError(
-            f"{path} is no set of VICO's DatasetCondensation, or damaged ({in_short(error)}); it should hold "
-            '{"data": [[images, labels], …]}, tensors alone.'
+            f"{path} is not a set of VICO's DatasetCondensation, or is damaged ({in_short(error)}); it should hold "
+            '{"data": [[images, labels], …]}, with tensors only.'
         ) from error
 
 
 def _check_claims(path: Path) -> None:
-    """Refuse a file that claims more than it stores, or more than there is memory for, before it is loaded."""
+    """Refuse, before loading it, a file that claims more than it stores or than fits into memory."""
     size = path.stat().st_size
     check_fits(3 * size, str(path))
     if zipfile.is_zipfile(path):
@@ -117,7 +118,7 @@ def _check_claims(path: Path) -> None:
 
 
 def _largest_integer(path: Path) -> int:
-    """The largest number in the pickles of torch's older form, sizes of storages among them; nothing is executed."""
+    """Largest integer in the pickles of torch's older format, storage sizes included; nothing is executed."""
     largest = 0
     with path.open("rb") as file:
         for number in range(_LEADING_PICKLES + 2):  # the object, and the keys of its storages
@@ -128,14 +129,14 @@ def _largest_integer(path: Path) -> int:
 
 
 def _check_whole(tensor: Tensor, path: Path) -> None:
-    """Refuse a tensor that is larger than what backs it, as one whose strides are 0."""
+    """Refuse a tensor larger than its storage, such as one with zero strides."""
     needed, stored = torch_file.claimed_and_stored(tensor)
     if needed > stored:
         raise UserError(f"{path} claims a tensor {list(tensor.shape)} of {needed:,} bytes but stores {stored:,}.")
 
 
 def _sorted(images: Tensor, labels: Tensor, soft_labels: Floats | None, scale: Preprocessing, path: Path) -> Foreign:
-    """Normalised images float32 [n, C, H, W] as pixels, class by class."""
+    """Denormalise images float32 [n, C, H, W] and sort them by class."""
     if images.ndim != 4 or labels.shape != images.shape[:1]:
         raise UserError(
             f"{path} holds images {list(images.shape)} and labels {list(labels.shape)}; needed are [n, C, H, W], [n]."
@@ -168,10 +169,10 @@ def _from_npz(path: Path) -> Foreign:
 
 
 def scale_of(data_name: str, mean: Sequence[float], std: Sequence[float]) -> Preprocessing | None:
-    """The normalisation told, else VICO's of a data set by name, else None.
+    """The given normalisation, else the one VICO uses for the named data set, else None.
 
     Raises:
-        UserError: mean and std do not go together, or a number is out of range.
+        UserError: mean and std differ in length, or a number is out of range.
     """
     if mean or std:
         return Preprocessing(tuple(mean), tuple(std))

@@ -1,8 +1,8 @@
-"""Condensed sets in HDF5, schema "condensed-set/1.1": written in one step, read whole, checked before use.
+"""Condensed sets in HDF5, schema "condensed-set/1.1": written atomically, read whole, checked before use.
 
-A file may come from a stranger: it is opened by `condense.data.hdf5_file` alone, nothing in it is executed, and
-whatever is wrong with it becomes one sentence. Text is of fixed length and structures carry checksums (HDF5 1.10
-format): with variable-length text, one bit flipped on the disk makes the HDF5 library hang or crash.
+A file may come from an untrusted source: only `condense.data.hdf5_file` opens it, nothing in it is executed, and
+every defect is reported in one sentence. Text has fixed length and structures carry checksums (HDF5 1.10 format):
+with variable-length text, one flipped bit on disk makes the HDF5 library hang or crash.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ __all__ = [
 ]
 
 SCHEMA = "condensed-set/1.1"
-_FIRST = "condensed-set/1"  # whose checksum is of the arrays alone
+_FIRST = "condensed-set/1"  # its checksum covers only the arrays
 KIND = "condensed set"
 SEAL = "provenance_sha256"
-_CHUNK_BYTES = 2**20  # upper bound, where a class is larger
+_CHUNK_BYTES = 2**20  # upper bound, for classes larger than this
 _OPTIONAL = ("soft_labels", "source_index", "weights")
 _ZCA = ("zca_mean", "zca_matrix", "zca_inverse")
 
 
 def write(path: AnyPath, condensed: CondensedSet, *, force: bool = False) -> None:
-    """Write `condensed` to `path`; the same set gives the same bytes.
+    """Write `condensed` to `path`; equal sets give equal bytes.
 
-    The provenance is sealed: its SHA-256, that of the arrays included, stands beside it. One that was read from a
-    file without a seal gets none.
+    The provenance is sealed: a SHA-256 of it and of the arrays is stored beside it. A provenance read from a file
+    without a seal is not sealed.
 
     Raises:
-        UserError: `path` exists without `force`, or may not be written.
-        RunFailed: the disk is full; what was at `path` is untouched.
+        UserError: `path` exists without `force`, or cannot be written.
+        RunFailed: the disk is full; any previous contents of `path` are untouched.
     """
     path = Path(path)
     prepare_output(path, force=force)
-    with _in_memory() as file:  # HDF5 does not tell of a full disk reliably, a plain write does
+    with _in_memory() as file:  # HDF5 does not report a full disk reliably, a plain write does
         _write_images(file, condensed)
         for name, array in condensed.arrays():
             if name != "images":
@@ -73,13 +73,14 @@ def write(path: AnyPath, condensed: CondensedSet, *, force: bool = False) -> Non
 
 
 def read(path: AnyPath) -> CondensedSet:
-    """Read the whole of a condensed set into memory and check all of it, the SHA-256 of its arrays included.
+    """Read a whole condensed set into memory and check all of it, including its SHA-256.
 
-    Sets of versions that did not seal the provenance are read; `provenance.sealed` is then False, and it is told.
+    Sets whose provenance is not sealed can be read; `provenance.sealed` is then False, and a notice says so.
 
     Raises:
-        UserError: no such file; not HDF5; not a condensed set, or one of a newer major version; cut short; a
-            part missing, of the wrong type, size or value; a size it cannot hold; contents changed since.
+        UserError: the file does not exist, is not HDF5, not a condensed set or one of a newer major version, is
+            truncated, claims more than it holds, or was changed since it was written; or a part is missing or has the
+            wrong type, size or value.
     """
     with opened(Path(path), KIND) as file:
         condensed = _read_set(file)
@@ -89,19 +90,19 @@ def read(path: AnyPath) -> CondensedSet:
             raise UserError("its contents changed since it was written (SHA-256 differs); fetch or make it again.")
         if condensed.provenance.sealed and condensed.seal() != _text(file, SEAL):
             raise UserError(
-                "what it tells of its making changed since it was written (SHA-256 of the provenance differs); fetch "
-                "or make it again."
+                "its provenance changed since it was written (SHA-256 of the provenance differs); fetch or make it "
+                "again."
             )
     if not condensed.provenance.sealed:
         tell(
-            f"no checksum vouches for what {path} tells of its making (method, labels, whether true labels were used): "
-            "it is of an earlier version, or was edited."
+            f"the provenance in {path} (method, labels, whether true labels were used) is not protected by a checksum: "
+            "an earlier version wrote the file, or it was edited."
         )
     return condensed
 
 
 def is_condensed_set(path: AnyPath) -> bool:
-    """Whether `path` is an HDF5 file that says it is a condensed set, of whatever version."""
+    """Whether `path` is an HDF5 file with the schema attribute of a condensed set, of any version."""
     path = Path(path)
     if not path.is_file():
         return False
@@ -115,8 +116,8 @@ def is_condensed_set(path: AnyPath) -> bool:
 class CondensedDataset(Dataset[tuple[Tensor, Tensor]]):
     """The file as a torch `Dataset` of (image float32 [C, H, W] normalised, label int64 or soft float32 [c]).
 
-    The file is read whole and checked when the object is made, and closed again: images and labels stay those of that
-    moment, whatever becomes of the file. The object can be handed to `DataLoader` workers, forked or spawned.
+    The constructor reads the whole file, checks it and closes it, so later changes to the file have no effect.
+    The object can be passed to `DataLoader` workers, forked or spawned.
 
     Raises:
         UserError: as `read`.
@@ -143,7 +144,7 @@ class CondensedDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def _in_memory() -> h5py.File:
-    """A new HDF5 file in memory, in the 1.10 format: checksums on its structures, no time stamps."""
+    """A new HDF5 file in memory, in the 1.10 format, with checksums on its structures and no time stamps."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
@@ -187,7 +188,7 @@ def _write_preprocessing(file: h5py.File, preprocessing: Preprocessing) -> None:
 
 
 def _write_attributes(file: h5py.File, condensed: CondensedSet) -> None:
-    """Root attributes: a field of the provenance each (None: left out); recipe, notes and cost as JSON."""
+    """Write one root attribute per field of the provenance (None: left out); recipe, notes and cost as JSON."""
     told = asdict(condensed.provenance)
     if told.pop("sealed"):
         told[SEAL] = condensed.seal()
@@ -219,13 +220,15 @@ def _read_set(file: h5py.File) -> CondensedSet:
 
 def _check_schema(file: h5py.File) -> None:
     if "schema" not in file.attrs:
-        raise UserError("this HDF5 file is not a condensed set (it has no schema attribute); give one `dmis` wrote.")
+        raise UserError(
+            "this HDF5 file is not a condensed set (it has no schema attribute); give one that `dmis` wrote."
+        )
     schema = _text(file, "schema")
     version = re.fullmatch(r"condensed-set/(\d+)(\.\d+)?", schema)
     if version is None:
-        raise UserError(f"this HDF5 file is not a condensed set: its schema is {schema!r}, needed is {_FIRST!r}.")
+        raise UserError(f"this HDF5 file is not a condensed set: its schema is {schema!r}, expected {_FIRST!r}.")
     if int(version[1]) != 1:
-        raise UserError(f"it is of schema {schema!r}, but this version reads {_FIRST!r}; upgrade dmis.")
+        raise UserError(f"its schema is {schema!r}, but this version reads {_FIRST!r}; upgrade dmis.")
 
 
 def _read_preprocessing(file: h5py.File) -> Preprocessing:
@@ -264,5 +267,5 @@ def _text(item: h5py.File | h5py.Dataset, name: str) -> str:
         raise UserError(f"the attribute {name!r} is missing; fetch or make the file again.")
     found = item.attrs.get_id(name)
     if found.dtype.kind != "S" or found.shape != ():
-        raise UserError(f"the attribute {name!r} must be text of fixed length, found {found.dtype}.")
+        raise UserError(f"the attribute {name!r} must be fixed-length text, found {found.dtype}.")
     return str(item.attrs[name].decode())

@@ -1,4 +1,4 @@
-"""Folders that hubs and loaders of shards take: Hugging Face `datasets`, WebDataset."""
+"""Parts of exported folders: the Hugging Face dataset card, WebDataset shards, checksums."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 from condense.grid import png
+from condense.json_values import JSON
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.datasheet import datasheet, licence_of
 
@@ -20,13 +20,13 @@ SHARD = 10_000  # images in one tar file
 SUMS = "SHA256SUMS"
 
 
-def dataset_card(condensed: CondensedSet, file: str, features: list[dict[str, Any]]) -> str:
-    """README.md of a folder on the Hugging Face hub: YAML that `load_dataset` obeys, then the datasheet.
+def dataset_card(condensed: CondensedSet, file: str, features: list[dict[str, JSON]]) -> str:
+    """README.md of a folder on the Hugging Face hub: YAML front matter for `load_dataset`, then the datasheet.
 
     Args:
         condensed: the set.
         file: its parquet file, relative to the folder.
-        features: of the columns, as `datasets` writes them into YAML.
+        features: the columns' features, as `datasets` writes them in YAML.
     """
     size = len(condensed)
     bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
@@ -42,10 +42,10 @@ def dataset_card(condensed: CondensedSet, file: str, features: list[dict[str, An
 
 
 def write_tar_shards(condensed: CondensedSet, folder: Path) -> None:
-    """Write train-000000.tar …: of each image NNNNNN.png, .cls (the label) and .json, in the order of the set.
+    """Write train-000000.tar …: for each image NNNNNN.png, .cls (the label) and .json, in the order of the set.
 
-    The .json has label and class, and where they exist soft_labels, source_index and weights. The same set gives the
-    same bytes.
+    The .json holds label and class, and where they exist soft_labels, source_index and weights. Equal sets give equal
+    bytes.
     """
     pictures, extras = condensed.pictures(), [(n, a) for n, a in condensed.arrays() if n in _EXTRAS]
     for start in range(0, len(condensed), SHARD):
@@ -63,7 +63,7 @@ _EXTRAS = ("soft_labels", "source_index", "weights")
 
 
 def write_sums(folder: Path) -> None:
-    """Write SHA256SUMS of all files in the folder, as `sha256sum --check` reads it."""
+    """Write SHA256SUMS of all files in the folder, for `sha256sum --check`."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     lines = [
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files

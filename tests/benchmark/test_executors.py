@@ -82,7 +82,7 @@ def test_each_cell_has_the_least_busy_gpu_to_itself(gpus, tmp_path):
 def test_jobs_are_a_number_or_auto():
     assert slots_asked("auto") is None and slots_asked("3") == 3
     for wrong in ("0", "-1", "many", "1.5", ""):
-        with pytest.raises(UserError, match="give a number from 1 on, or auto"):
+        with pytest.raises(UserError, match="give a number of at least 1, or auto"):
             slots_asked(wrong)
 
 

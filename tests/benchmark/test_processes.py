@@ -30,7 +30,7 @@ def condense(train, ipc, options, seed, run):
     return draw(train, ipc, options, seed, run)
 '''
 KILLED = '''
-"""A toy method that the system ends for want of memory."""
+"""A toy method that the system kills because memory runs out."""
 import os, signal
 from condense.methods.random import Options
 
@@ -82,7 +82,7 @@ def test_stopped_half_way_and_gone_on_with(tmp_path: Path, dmis: Dmis, monkeypat
     assert digests(done) == before and len(before) == 4
     results = read_csv(tmp_path / "out" / "results.csv")
     assert [result.status for result in results] == ["done", "done", "failed"]
-    assert results[2].error == "its process was ended by SIGKILL, most likely for want of memory: lower --jobs"
+    assert results[2].error == "its process was ended by SIGKILL, most likely out of memory: lower --jobs"
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".partial")]
     page = (tmp_path / "out" / "report.html").read_text()
     assert all(name in page for name in ("random", "toys.waits", "toys.killed", "SIGKILL"))

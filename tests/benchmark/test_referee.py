@@ -177,7 +177,7 @@ def test_several_sets_share_the_noise_of_their_seed() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"rows": {"random": {"method": "rded"}}}, "'random' is called as a method"),
+        ({"rows": {"random": {"method": "rded"}}}, "'random' has the name of a method"),
         ({"rows": {"new": {"method": "rded", "options": {"poool": 3}}}}, "unknown key 'poool'"),
         ({"also": [{"protocol": "harder"}]}, 'no protocol is called "harder"'),
         ({"sets": 0}, "sets"),

@@ -236,7 +236,7 @@ def test_no_second_one_works_in_the_same_folder(tmp_path: Path) -> None:
     for _ in range(2):  # the second time nothing is left to be done, and nobody holds the folder
         assert benchmark(config, tmp_path / "out", executor=Twice())["missing"] == 0
     assert refused and set(refused) == {
-        f"Another benchmark is at work in {tmp_path / 'out'}; wait for it, or choose another --out."
+        f"Another benchmark is running in {tmp_path / 'out'}; wait for it, or choose another --out."
     }
 
 
@@ -268,7 +268,7 @@ def test_cells_are_scored_and_share_what_is_trained(finished: tuple[Path, list[s
     assert [line for line in told if line.startswith("digits-sym-0.4_labels-by-dmis_seed0: done")]
     page = (out / "report.html").read_text()
     assert "random, labels by dmis" in page and "dmis, to repair labels" in page and "http" not in page
-    assert "{name: digits, noise: &#39;sym:0.4&#39;}" in page and "Dashed: trained on repaired labels" in page
+    assert "{name: digits, noise: &#39;sym:0.4&#39;}" in page and "Dashed: made from repaired labels" in page
 
 
 def test_sizes_share_a_teacher_and_its_first_cell_goes_on_where_it_trained(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Arms: losses against closed forms, what each refuses, and that wrong labels are survived."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -11,12 +10,11 @@ import torch.nn.functional as F
 from draws import drawn
 from torch import nn
 
-from condense.classifiers import arms
+from condense.classifiers import arms, networks
 from condense.classifiers.arms import (
     _labels,
     _noise_rate,
     _partly,
-    _training,
     co_teaching,
     fixmatch,
     gce,
@@ -25,7 +23,7 @@ from condense.classifiers.arms import (
     pseudo_label,
 )
 from condense.classifiers.arms._average import Average
-from condense.classifiers.arms._lesson import Both, OfViews, side_by_side
+from condense.classifiers.arms._lesson import Both, Given, OfViews, side_by_side
 from condense.classifiers.arms._training import ArmTraining, train_arm
 from condense.classifiers.arms.elr import EarlyLearning, elr_loss
 from condense.classifiers.arms.proden import Proden
@@ -383,16 +381,20 @@ def test_the_confident_joint_is_cleanlabs():
 
 @pytest.mark.parametrize(("told", "rate"), [("estimate", 0.25), (0.1, 0.1)])
 def test_co_teaching_is_told_its_noise_rate_or_estimates_it(told, rate):
-    from tiny import training_set
-
     asked = []
+
+    def build(number):
+        return networks.build("mlp", in_channels=1, image_size=8, num_classes=3, seed=number)
+
+    def same(x, generator):
+        return x
 
     def estimated():
         asked.append(1)
         return 0.25
 
-    given = _training._given(_training.ArmTraining(network="mlp"), training_set(), 0, torch.device("cpu"))
-    found = co_teaching.lesson(dataclasses.replace(given, noise_rate=estimated), co_teaching.Options(noise_rate=told))
+    given = Given(tiny.training_set().supervision, build, same, same, 3, 0, torch.device("cpu"), estimated)
+    found = co_teaching.lesson(given, co_teaching.Options(noise_rate=told))
     assert found.loss.noise_rate == rate and len(asked) == (told == "estimate")
     assert co_teaching.Options().noise_rate == "estimate"
 

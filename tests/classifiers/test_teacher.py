@@ -64,7 +64,7 @@ def test_patterns_are_learnt_from_labels_of_every_kind(kind):
     teacher = teacher_for(train, options, 0, Run(None))
     assert (teacher.logits(images.images).argmax(1).numpy() == truth.labels).mean() > 0.9
     known = int((~train.supervision.unlabelled).sum())
-    assert teacher.meta["images_seen"] == 8 * known and teacher.meta["epochs"] == 8
+    assert teacher.record.images_seen == 8 * known and teacher.record.epochs == 8
 
 
 def test_images_without_any_label_change_nothing():
@@ -139,18 +139,18 @@ def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path, monkeypatch: 
 def test_a_finished_teacher_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     train = training_set()
     first = teacher_for(train, SHORT, 0, Run(tmp_path))
-    monkeypatch.setattr("condense.classifiers.teaching._train", None)
+    monkeypatch.setattr("condense.classifiers.teaching.fit", None)
     again = teacher_for(train, SHORT, 0, Run(tmp_path))
     elsewhere = teacher_for(train, TeacherOptions(folder=tmp_path), 5, Run(None))
     assert torch.equal(weights(first), weights(again)) and torch.equal(weights(first), weights(elsewhere))
-    assert first.meta == again.meta == elsewhere.meta
+    assert first.record == again.record == elsewhere.record
     assert torch.equal(first.logits(train.images.images), elsewhere.logits(train.images.images))
 
 
 def test_another_runs_teacher_is_refused(tmp_path: Path):
     teacher_for(training_set(), SHORT, 0, Run(tmp_path))
     with pytest.raises(
-        UserError, match=r"run folder is of a run with other options \(epochs \d+, now 4.*\); use the same or"
+        UserError, match=r"run folder belongs to a run with other options \(epochs \d+, now 4.*\); use the same or"
     ):
         teacher_for(training_set(), TeacherOptions(epochs=4), 0, Run(tmp_path))
     with pytest.raises(UserError, match=r"other seed \(0, now 1\), labels"):

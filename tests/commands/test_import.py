@@ -105,7 +105,7 @@ def test_a_file_of_a_stranger_cannot_do_harm(dmis: Dmis) -> None:
     compressed(Path("deflated.pt"))
     for name, said in (
         ("evil", "damaged"),
-        ("code", "no set of VICO"),
+        ("code", "not a set of VICO"),
         ("wide", "but stores"),
         ("huge", "claims 1,099,511,627,776"),
         ("deflated", "is compressed"),
@@ -118,13 +118,13 @@ def test_a_file_of_a_stranger_cannot_do_harm(dmis: Dmis) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"data": []}, "no set of VICO"),
-        ({"images": 3}, "no set of VICO"),
+        ({"data": []}, "not a set of VICO"),
+        ({"images": 3}, "not a set of VICO"),
         ({"data": [[1, 2]]}, "int and int in place of tensors"),
         ({"data": [[torch.zeros(20, 8, 8), torch.zeros(20)]]}, "needed are [n, C, H, W], [n]"),
         ({"data": [[torch.zeros(20, 3, 8, 8), torch.zeros(20)]]}, "3 channels"),
         ({"data": [[torch.zeros(20, 1, 8, 8), torch.arange(20)]]}, "label"),
-        ({"data": [[torch.zeros(20, 1, 8, 8), torch.zeros(20, dtype=torch.int64)]]}, "equally many"),
+        ({"data": [[torch.zeros(20, 1, 8, 8), torch.zeros(20, dtype=torch.int64)]]}, "the same number of images"),
         ({"data": [[torch.full((20, 1, 8, 8), torch.nan), torch.arange(10).repeat(2)]]}, "NaN"),
     ],
 )

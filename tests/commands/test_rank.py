@@ -105,7 +105,7 @@ def test_table_of_people(dmis: Dmis, sets: dict[str, Path], short: None) -> None
         (("--network", "vgg11"), "vgg11 needs images of at least 28x28"),
         (("--repeats", "0"), "repeats is 0"),
         (("--steps", "0"), "steps 0"),
-        (("--real-accuracy", "91"), "91 is no fraction"),
+        (("--real-accuracy", "91"), "91 is not a fraction"),
         (("--lrs-weight", "2"), "weight 2 must lie"),
         (("--data", "other.npz"), "3"),
     ],

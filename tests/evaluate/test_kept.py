@@ -67,7 +67,7 @@ def test_results_of_several_machines_are_merged_but_never_overwritten(tmp_path: 
     before = (tmp_path / "random-0.json").read_bytes()
     assert [path.name for path in write_kept(tmp_path, [*kept("random", 60.0), *kept("dm", 70.0)])] == ["dm-0.json"]
     assert (tmp_path / "random-0.json").read_bytes() == before
-    with pytest.raises(UserError, match="has another result for random-0"):
+    with pytest.raises(UserError, match="has a different result for random-0"):
         write_kept(tmp_path, kept("random", 61.0))
     for damage in ('{"schema": "dmis-result/2"}', "{}", "[", '{"schema": "dmis-result/1", "result": {"cell": "x"}}'):
         (tmp_path / "dm-0.json").write_text(damage)

@@ -57,7 +57,7 @@ def test_csv_gives_back_what_was_written(tmp_path: Path) -> None:
 def test_another_file_is_no_result(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "results.csv").write_text(content)
-    with pytest.raises(UserError, match="make it anew"):
+    with pytest.raises(UserError, match="make it again"):
         read_csv(tmp_path / "results.csv")
 
 
@@ -185,7 +185,7 @@ def test_intervals_tell_what_they_are_over() -> None:
     three = [*sets, line(accuracies=(50.0, 52.0), noise_seed=0, seed=2)]
     told = [markdown_report("", [], entries(some), []) for some in ([one], sets, three, draws)]
     assert ["over the networks" in text for text in told] == [True, False, False, False]
-    assert ["Of two seeds the mean alone" in text for text in told] == [False, True, False, False]
+    assert ["For two seeds only the mean" in text for text in told] == [False, True, False, False]
     assert ["under one draw" in text for text in told] == [False, False, True, False]
     assert ["over draws of the label noise" in text for text in told] == [False, False, False, True]
 
@@ -236,5 +236,5 @@ def test_no_cell_is_a_formula(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("row", ["a", "a,b", "x," * 30, '"', "\0"])
 def test_rows_of_another_width_are_a_sentence(tmp_path: Path, row: str) -> None:
     (tmp_path / "results.csv").write_text(",".join(COLUMNS) + f"\n{row}\n")
-    with pytest.raises(UserError, match="make it anew"):
+    with pytest.raises(UserError, match="make it again"):
         read_csv(tmp_path / "results.csv")

@@ -106,7 +106,7 @@ def test_a_learned_rate_is_used_where_the_protocol_says_so():
     assert found.accuracies == run(condensed, protocol=dataclasses.replace(BRIEF, learning_rate=0.02)).accuracies
     assert (found.protocol["name"], found.protocol["learning_rate"]) == ("hard-as-learned", 0.02)
     assert run(condensed).protocol["learning_rate"] == 0.01
-    with pytest.raises(UserError, match="learned with the set, and the set of random has none"):
+    with pytest.raises(UserError, match="learned along with the set, but the set of random has none"):
         run(base, protocol=as_learned)
 
 

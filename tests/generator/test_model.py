@@ -12,6 +12,7 @@ from condense.errors import RunFailed, UserError
 from condense.generator.augment import AugmentOptions, augment
 from condense.generator.classifier import class_errors
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
+from condense.generator.record import TrainingRecord
 from condense.generator.sampler import heun
 from condense.run import Run
 
@@ -32,7 +33,7 @@ def generator_of(network=NETWORK, seed=0):
         transition,
         30.0,
         False,
-        {"seed": seed, "objective": "dmis"},
+        TrainingRecord("dmis", seed),
     )
 
 
@@ -42,7 +43,7 @@ def test_a_saved_generator_comes_back_whole(tmp_path, network):
     generator.save(Run(tmp_path))
     back = Generator.load(Run(tmp_path))
     assert (back.classes, back.image_shape, back.network) == (("a", "b", "c"), (1, 8, 8), network)
-    assert (back.temperature, back.bf16, back.meta) == (30.0, False, {"seed": 0, "objective": "dmis"})
+    assert (back.temperature, back.bf16, back.record) == (30.0, False, TrainingRecord("dmis", 0))
     np.testing.assert_array_equal(back.posterior(images), generator.posterior(images))
     labels = np.array([0, 2, 1])
     np.testing.assert_array_equal(back.sample(labels, 1, num_steps=3), generator.sample(labels, 1, num_steps=3))

@@ -31,11 +31,11 @@ def test_best_keeps_the_step_with_the_lowest_held_out_loss():
     losses, weights = {}, {}
     for step in trainer.steps():
         if step.step % 3 == 0:
-            losses[step.step] = trainer.generator().meta["held_out_loss"]
+            losses[step.step] = trainer.generator().record.held_out_loss
             weights[step.step] = {k: v.clone() for k, v in trainer.ema_denoiser.network.state_dict().items()}
     lowest = min(losses, key=losses.__getitem__)
     generator = trainer.finish()
-    assert generator.meta["selected_step"] == lowest
+    assert generator.record.selected_step == lowest
     assert all(torch.equal(v, weights[lowest][k]) for k, v in generator.denoiser.network.state_dict().items())
 
 
@@ -43,7 +43,7 @@ def test_last_keeps_the_last_weights():
     trainer = Trainer(training_set(), NETWORK, train_options(held_out=0.2), 0)
     list(trainer.steps())
     assert trainer.best.loss == math.inf
-    assert trainer.finish().meta["selected_step"] == 15
+    assert trainer.finish().record.selected_step == 15
 
 
 def test_the_best_weights_survive_a_stop(tmp_path):
@@ -56,7 +56,7 @@ def test_the_best_weights_survive_a_stop(tmp_path):
             Run(tmp_path).save("checkpoint", tensors, {**meta, "seconds": 0.0})
             break
     resumed = train_generator(training_set(), NETWORK, options, 0, Run(tmp_path))
-    assert resumed.meta["selected_step"] == unbroken.meta["selected_step"]
+    assert resumed.record.selected_step == unbroken.record.selected_step
     mine, theirs = resumed.denoiser.network.state_dict(), unbroken.denoiser.network.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 

@@ -199,8 +199,7 @@ TOY = '''
 """Toy: the first images of each class. Source: https://example.org."""
 import numpy as np
 from pydantic import Field
-from condense.sets.assemble import assemble
-from condense.sets.condensed_set import Cost
+from condense.sets.assemble import Making, assemble
 from condense.options import Options as Base
 
 class Options(Base):
@@ -213,8 +212,7 @@ def condense(train, ipc, options, seed, run):
     chosen = np.concatenate(
         [np.flatnonzero(observed == y)[start : start + ipc] for y in range(train.images.num_classes)]
     )
-    return assemble(train, train.images.images[chosen], ipc, method="toy", options=options, seed=seed, cost=Cost(),
-                    source_index=chosen)
+    return assemble(train, train.images.images[chosen], Making("toy", ipc, options, seed), source_index=chosen)
 '''
 
 

@@ -219,10 +219,18 @@ def test_rows_of_mtt():
     assert changed == (10, mtt.TrajectoryLengths(7, 2, 20, 100, 0, 0.001, False))
 
 
-def test_experts_are_trained_plainly_and_as_far_as_is_ever_looked_at():
+def test_experts_are_trained_plainly_and_as_far_as_is_ever_looked_at(monkeypatch):
+    asked = []
+
+    def asked_for(experts, snapshots, run):
+        asked.append(experts.options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mtt, "train_experts", asked_for)
+    options = mtt.Options(precision="fp32", init="noise", zca=False)
     for ipc, epochs in {1: 3, 10: 21, 50: 41}.items():
-        options = mtt.Options(precision="fp32")
-        row = options.row(ipc, 28 * 28)[1]
-        asked = mtt._expert_options(options, row, torch.device("cpu"))
-        assert asked == FitOptions(epochs, 256, "sgd", 0.01, momentum=0.0, weight_decay=0.0, schedule="constant")
+        with pytest.raises(KeyboardInterrupt):
+            mtt.condense(tiny.training_set("noisy"), ipc, options, 0, Run(None))
+        plain = FitOptions(epochs, 256, "sgd", 0.01, momentum=0.0, weight_decay=0.0, schedule="constant")
+        assert asked.pop() == plain
     assert mtt.Options().experts == 100 and mtt.Options().iterations == 5000

@@ -8,7 +8,7 @@ from tiny import pictures, training_set
 from torchvision.transforms import v2
 
 from condense import rng
-from condense.classifiers.teacher import TeacherOptions
+from condense.classifiers.teacher import TeacherOptions, TeacherRecord
 from condense.classifiers.teaching import teacher_for
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
@@ -173,7 +173,7 @@ class _Judge:
 
     def __init__(self, images: ImageData, asked: list):
         self.image_shape, self.asked = images.image_shape, asked
-        self.meta = {"images_seen": 0, "seconds": 1.0}
+        self.record = TeacherRecord("brightness", 1, 0.0, 1.0, 0)
 
     def logits(self, images):
         self.asked.append(images.shape[1:])

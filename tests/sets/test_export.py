@@ -167,7 +167,7 @@ def test_the_datasheet_says_what_is_not_known_and_what_is_no_fair_result() -> No
         one.provenance, data_name="photos", notes={"uses_true_labels": True}, sealed=False, recipe={"x": "```"}
     )
     text = datasheet(dataclasses.replace(one, provenance=told, source_index=np.arange(12)))
-    assert "not known to the program" in text and "(oracle)" in text and "no checksum vouches" in text
+    assert "not known to dmis" in text and "(oracle)" in text and "not protected by a checksum" in text
     assert "12 real images" in text and text.count("```") == 2
 
 

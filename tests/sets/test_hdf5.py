@@ -222,7 +222,7 @@ def put(value: float, *place: int) -> Callable[[np.ndarray], np.ndarray]:
         (replaced("images", lambda images: images[..., 0]), r"found uint8 \[6, 4, 5\]"),
         (replaced("images", lambda images: images[..., :2]), r"2 channels, the preprocessing 3"),
         (replaced("soft_labels", put(np.nan, 4, 1)), r"NaN or infinity in image 4"),
-        (replaced("soft_labels", put(0.9, 4, 1)), r"adding up to 1"),
+        (replaced("soft_labels", put(0.9, 4, 1)), r"summing to 1"),
         (replaced("soft_labels", lambda soft: soft[:, :2]), r"soft_labels must be float32 \[6, 3\]"),
         (replaced("weights", put(-1, 0)), r"weights must not be negative"),
         (replaced("source_index", put(-2, 0)), r"source_index"),
@@ -245,7 +245,7 @@ def test_nan_pixels_and_falling_range_are_refused() -> None:
     images[3, 0, 0, 0] = np.nan
     with pytest.raises(UserError, match=r"NaN or infinity in image 3 \(1 such"):
         dataclasses.replace(condensed, images=images)
-    with pytest.raises(UserError, match="must rise"):
+    with pytest.raises(UserError, match="must be finite and increase"):
         dataclasses.replace(condensed, value_range=(1.0, 1.0))
 
 
@@ -422,7 +422,7 @@ def damage_group(h5: h5py.File) -> None:
         (damage_missing_std, r"/preprocessing/std is missing"),
         (damage_missing_method, r"'method' is missing"),
         (damage_seed, r"damaged or of another kind.*seven"),
-        (damage_method, r"'method' must be text of fixed length"),
+        (damage_method, r"'method' must be fixed-length text"),
         (damage_classes, r"/classes holds values of variable length"),
         (damage_recipe, r"damaged or of another kind"),
         (damage_huge, r"/images claims \[1000000000000, 4, 5, 3\] values, 60,000,000,000,000 bytes"),
@@ -476,7 +476,7 @@ def test_failed_write_keeps_the_old_file(file: Path, monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("cut")
 
-    monkeypatch.setattr("condense.sets.hdf5._write_attributes", fail)
+    monkeypatch.setattr(CondensedSet, "seal", fail)
     with pytest.raises(RuntimeError, match="cut"):
         write(file, make(ipc=1), force=True)
     assert file.read_bytes() == before
@@ -527,7 +527,7 @@ def test_an_oracle_mark_cannot_be_taken_away_unnoticed(file: Path) -> None:
         read(file)
     write(file, make(ipc=3), force=True)
     edited(file, "notes", "{}")
-    with pytest.raises(UserError, match="what it tells of its making changed since it was written"):
+    with pytest.raises(UserError, match="its provenance changed since it was written"):
         read(file)
     with h5py.File(file, "r+") as h5:
         del h5.attrs["provenance_sha256"]

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from condense.data.types import Mask, TrainingSet
 from condense.errors import RunFailed
 from condense.generator.options import TrainOptions
 from condense.generator.selection import BestWeights
+from condense.json_values import section, whole
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
 
@@ -173,17 +173,16 @@ class _HelperTraining:
         tensors = {f"module.{k}": v for k, v in helper.module.state_dict().items()}
         tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
         tensors |= {f"best.{k}": v for k, v in best.weights.items()}
-        kept: dict[str, JSON] = {"step": best.step, "loss": best.loss if best.weights else None}
-        return tensors, {"step": self.step, "best": kept, "optimizer": optimizer_meta}
+        return tensors, {"step": self.step, "best": best.to_json(), "optimizer": optimizer_meta}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         """Go on from `state`."""
         helper, part = self.helper, partial(part_of, tensors)
         helper.module.load_state_dict(part("module"))
-        helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
+        helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), section(meta, "optimizer")))
         if part("best"):
-            self.best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
-        self.step = int(meta["step"])
+            self.best.restore(part("best"), section(meta, "best"))
+        self.step = whole(meta, "step")
         return self.step
 
 

@@ -16,7 +16,6 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
+from condense import json_values
 from condense.classifiers import networks
 from condense.data.batches import to_unit
 from condense.data.types import Images, Labels, Mask, Supervision, TrainingSet
@@ -114,7 +114,7 @@ class SecondOpinion:
 
     @classmethod
     def of(
-        cls, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], image_shape: tuple[int, int, int]
+        cls, tensors: Mapping[str, Tensor], numbers: Mapping[str, JSON], image_shape: tuple[int, int, int]
     ) -> SecondOpinion:
         """One from its `tensors` and `numbers`, for images of `image_shape` (C, H, W).
 
@@ -127,8 +127,8 @@ class SecondOpinion:
         )
         weights = part_of(tensors, "classifier")
         classifier.load_state_dict(weights)
-        a, b = (float(exponent) for exponent in numbers["exponents"])
-        leaning, mirrored = float(numbers["leaning"]), bool(numbers["mirrored"])
+        a, b = json_values.numbers(numbers, "exponents")
+        leaning, mirrored = json_values.number(numbers, "leaning"), bool(numbers["mirrored"])
         return cls(classifier.eval().requires_grad_(False), transition, (a, b), leaning, mirrored)
 
 

@@ -95,7 +95,7 @@ def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gathe
 def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Beliefs:
     """f(x) [n, c] of every image by the generator, or by TDSM's classifier instead; as `suggest`."""
     generator.check_data(train.images)
-    seed = generator.meta["seed"]
+    seed = generator.record.seed
     share, sharers = (0, 1) if of_all is None else (process_index(), num_processes())
     starts = range(share * _AT_ONCE, len(train), sharers * _AT_ONCE)
     parts: list[Part] = []
@@ -116,13 +116,13 @@ def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, o
 
 def learned(generator: Generator, train: TrainingSet) -> Mask:
     """The labels of `train` that the second opinion was trained on, bool [n, c]; none for other data."""
-    meta = generator.meta
-    if generator.opinion is None:
+    record = generator.record
+    if generator.opinion is None or record.held_out is None:
         return np.zeros_like(train.supervision.candidates)
-    same = meta.get("data_fingerprint") == train.images.fingerprint()
-    if not same or meta.get("labels_fingerprint") != train.supervision.fingerprint():
+    same = record.data_fingerprint == train.images.fingerprint()
+    if not same or record.labels_fingerprint != train.supervision.fingerprint():
         return np.zeros_like(train.supervision.candidates)
-    _, held = held_out(train.supervision, meta["held_out"], meta["seed"])
+    _, held = held_out(train.supervision, record.held_out, record.seed)
     return labels_learned(train.supervision, held)
 
 

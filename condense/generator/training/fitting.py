@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ def fit_held_out(generator: Generator, data: TrainingSet, held: npt.NDArray[np.i
     log_prior = generator.log_prior.cpu()
     generator.temperature = fit_temperature(errors, likelihood, log_prior, generator.temperature)
     logits = logits_from_errors(errors, generator.temperature, log_prior)
-    generator.meta["held_out_loss"] = held_out_loss(logits, likelihood)
+    generator.record = replace(generator.record, held_out_loss=held_out_loss(logits, likelihood))
     return logits
 
 

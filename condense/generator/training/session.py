@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any, TypeVar
+from dataclasses import asdict, replace
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +17,7 @@ from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites, prepare
 from condense.generator.training.trainer import Trainer, default_accelerator
+from condense.json_values import JSON
 from condense.machine import is_worker, num_processes
 from condense.precision import deterministic, float32_settings
 from condense.resumable import Loop, LoopPlan, State, Step
@@ -76,20 +77,20 @@ def _train_generator(
     generator = trainer.finish()
     generator.noisy_classifier = prepared.classifier
     asked = generator.opinion.evaluations if generator.opinion else 0
-    generator.meta |= {
-        "seconds": sum(prepared.seconds.values()) + loop.seconds,
-        "evaluations": sum(of_all_processes([trainer.evaluations + asked])),
-        "images_seen": prepared.images_seen + options.steps * options.batch_size,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "data": data.images.name,
-        "data_fingerprint": data.images.fingerprint(),
-        "labels_fingerprint": data.supervision.fingerprint(),
-        "held_out": options.held_out,
-        "corruption": data.corruption.spec,
-        "arithmetic": {**trainer.arithmetic.to_json(), **float32_settings()},
-    }
-    if prepared.seconds:
-        generator.meta["prepared_seconds"] = prepared.seconds
+    generator.record = replace(
+        generator.record,
+        seconds=sum(prepared.seconds.values()) + loop.seconds,
+        evaluations=sum(of_all_processes([trainer.evaluations + asked])),
+        images_seen=prepared.images_seen + options.steps * options.batch_size,
+        peak_memory_bytes=peak_memory_bytes(),
+        data=data.images.name,
+        data_fingerprint=data.images.fingerprint(),
+        labels_fingerprint=data.supervision.fingerprint(),
+        held_out=options.held_out,
+        corruption=data.corruption.spec,
+        arithmetic={**trainer.arithmetic.to_json(), **float32_settings()},
+        prepared_seconds=prepared.seconds or None,
+    )
     if trainer.accelerator.is_main_process:
         generator.save(run)
     return generator
@@ -141,6 +142,6 @@ class _Checked:
         self.trainer.losses.check()  # all processes together
         return self.trainer.state()
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
         self.trainer.restore(tensors, meta)
         return self.trainer.step

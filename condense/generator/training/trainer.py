@@ -7,9 +7,8 @@ goes on bit for bit as if it had never stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +26,7 @@ from condense.generator.denoiser import Denoiser, NoiseDistribution
 from condense.generator.elimination import class_logits
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions, check_top_k
+from condense.generator.record import TrainingRecord
 from condense.generator.selection import BestWeights
 from condense.generator.training.batch_loss import Batch, ClassifierSettings, Losses
 from condense.generator.training.fitting import FITTED_TEMPERATURE_SHARE, ask_beside, fit_held_out
@@ -36,6 +36,7 @@ from condense.generator.training.loss_reader import LossReader, ReadLosses
 from condense.generator.training.objectives import TrainingStep, objective_of
 from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps, ema_decay, learning_rate
+from condense.json_values import section, whole, wholes
 from condense.machine import best_device, num_processes
 from condense.precision import arithmetic, autocast
 from condense.run import JSON, pack_optimizer, part_of, unpack_optimizer
@@ -188,8 +189,8 @@ class Trainer:
         return TrainedStep(self.step, self.losses.latest, self.evaluations)
 
     def _offer_weights(self) -> None:
-        loss = self.generator().meta.get("held_out_loss")
-        if isinstance(loss, float):
+        loss = self.generator().record.held_out_loss
+        if loss is not None:
             self.best.offer(loss, self.step, self.ema_denoiser.network.state_dict())
 
     def _losses(self, batch: Batch, random: torch.Generator) -> Losses:
@@ -253,7 +254,7 @@ class Trainer:
         tensors |= self.labels.state()
         meta: dict[str, JSON] = {
             "step": self.step,
-            "best": {"step": self.best.step, "loss": self.best.loss if self.best.weights else None},
+            "best": self.best.to_json(),
             "optimizer": optimizer_meta,
             "evaluations": [self.denoiser.evaluations, self.ema_denoiser.evaluations],
             **self._identity(),
@@ -263,25 +264,26 @@ class Trainer:
     def _identity(self) -> dict[str, JSON]:
         return identity(self.data, self.network, self.options, self.seed, self.beliefs)
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
         """Continue from `state()`. Raises `UserError` if that was another run's."""
         check_identity(meta, self._identity())
         part = partial(part_of, tensors)
         self.denoiser.load_state_dict(part("model"))
         self.ema.load_state_dict(part("ema"))
-        self.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), meta["optimizer"]))
+        self.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), section(meta, "optimizer")))
         self.labels.restore(tensors)
         if part("best"):
-            self.best.offer(float(meta["best"]["loss"]), int(meta["best"]["step"]), part("best"))
-        self.step = int(meta["step"])
-        self.denoiser.evaluations, self.ema_denoiser.evaluations = meta["evaluations"]
+            self.best.restore(part("best"), section(meta, "best"))
+        self.step = whole(meta, "step")
+        self.denoiser.evaluations, self.ema_denoiser.evaluations = wholes(meta, "evaluations")
 
     def finish(self) -> Generator:
         """The generator of a finished training; with `select: best` the best weights replace the last ones."""
         if self.best.weights:
             self.ema_denoiser.network.load_state_dict(self.best.weights)
         generator, logits = self._fitted()
-        generator.meta["selected_step"] = self.best.step if self.best.weights else self.step
+        selected = self.best.step if self.best.weights else self.step
+        generator.record = replace(generator.record, selected_step=selected)
         if self.prepared.clean_classifier is not None:
             mirrored = self.augment_options.mirrors
             ask_beside(
@@ -307,7 +309,7 @@ class Trainer:
             self.labels.transition,
             FITTED_TEMPERATURE_SHARE * self.options.temperature,
             self.bf16,
-            {"objective": self.options.objective, "seed": self.seed, "steps": self.step},
+            TrainingRecord(self.options.objective, self.seed, self.step),
             eliminate=self.options.eliminate,
         )
         return generator, None if self.beliefs is not None else fit_held_out(generator, self.data, self.held_indices)

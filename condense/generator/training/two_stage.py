@@ -11,7 +11,7 @@ one does.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites, prepare
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
 from condense.generator.training.trainer import default_accelerator
+from condense.json_values import number, whole
 from condense.machine import is_worker, process_index
 from condense.precision import deterministic
 from condense.run import Run, as_described
@@ -82,8 +83,10 @@ def _train_second(
     drawer = train_generator(
         data, second.network, train, rng.derive(seed, SECOND), folder, beliefs=known, prepared=prepared
     )
-    drawer.meta["seconds"] += believed.seconds
-    drawer.meta["evaluations"] += believed.evaluations
+    seconds, evaluations = drawer.record.seconds or 0.0, drawer.record.evaluations or 0
+    drawer.record = replace(
+        drawer.record, seconds=seconds + believed.seconds, evaluations=evaluations + believed.evaluations
+    )
     if not is_worker():
         drawer.save(folder)
     return drawer
@@ -119,7 +122,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
         UserError: the generator was made for other classes or image sizes.
     """
     generator.check_data(data.images)
-    if generator.meta["objective"] == "vanilla":
+    if generator.record.objective == "vanilla":
         return KeptBeliefs(data.supervision.as_beliefs())
     asked = None if generator.opinion is None else generator.opinion.numbers()
     of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
@@ -130,7 +133,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
             wanted = data.supervision.candidates.shape
             if posterior.shape != wanted or not np.isfinite(posterior).all():
                 raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
-            return KeptBeliefs(posterior, int(found[1]["evaluations"]), float(found[1]["seconds"]))
+            return KeptBeliefs(posterior, whole(found[1], "evaluations"), number(found[1], "seconds"))
     before, started = generator.evaluations, time.perf_counter()
     posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
     evaluations = generator.evaluations - before

@@ -89,7 +89,7 @@ def test_dmis_does_without_volminnet_where_no_label_may_be_wrong(kind):
     data, options = training_set(kind), train_options(steps=2, transition="volmin")
     prepared = prepare(data, NETWORK, options, 0, Run(None), CPU)
     assert prepared.transition is None and prepared.images_seen == 0
-    assert "prepared_seconds" not in train_generator(data, NETWORK, options, 0, Run(None)).meta
+    assert train_generator(data, NETWORK, options, 0, Run(None)).record.prepared_seconds is None
     with pytest.raises(UserError, match="none here"):
         prepare(data, NETWORK, options.model_copy(update={"objective": "tdsm"}), 0, Run(None), CPU)
 
@@ -105,9 +105,9 @@ def test_the_held_out_mean_is_taken_in_parts_of_all_looks():
 
 def test_what_helps_is_counted_among_the_evaluations():
     options = train_options(objective="tdsm", steps=2, transition="volmin", helper={"steps": 3, "batch_size": 8})
-    helped = train_generator(training_set(), CONDITIONAL, options, 0, Run(None)).meta["evaluations"]
+    helped = train_generator(training_set(), CONDITIONAL, options, 0, Run(None)).record.evaluations
     plain = train_options(objective="vanilla", steps=2)
-    alone = train_generator(training_set(), CONDITIONAL, plain, 0, Run(None)).meta["evaluations"]
+    alone = train_generator(training_set(), CONDITIONAL, plain, 0, Run(None)).record.evaluations
     asked = 2 * 16 * (3 - 1)  # tdsm asks for every class, vanilla for one
     assert helped - alone == asked + 2 * 16 + 2 * 3 * 8
 
@@ -115,8 +115,8 @@ def test_what_helps_is_counted_among_the_evaluations():
 def test_volmin_fixes_the_matrix_of_dmis(tmp_path):
     options = train_options(steps=2, transition="volmin", helper={"steps": 2, "batch_size": 8})
     generator = train_generator(training_set(), NETWORK, options, 0, Run(tmp_path))
-    assert set(generator.meta["prepared_seconds"]) == {"volminnet"}
-    assert generator.meta["images_seen"] == 2 * 16 + 2 * 8
+    assert set(generator.record.prepared_seconds) == {"volminnet"}
+    assert generator.record.images_seen == 2 * 16 + 2 * 8
     kept, _ = Run(tmp_path).load("volminnet")
     net = VolMinNet(torch.nn.Identity(), 3)
     net.transition.weight.data = kept["best.transition.weight"]
@@ -249,7 +249,7 @@ def test_a_generator_stopped_halfway_goes_on_bit_for_bit(options, whole, tmp_pat
 def test_what_was_prepared_for_another_run_is_refused(whole, tmp_path):
     tensors, meta = whole["tdsm"].load("volminnet")
     Run(tmp_path).save("volminnet", tensors, meta)
-    with pytest.raises(UserError, match=r"volminnet in this run folder is of a run with other seed"):
+    with pytest.raises(UserError, match=r"volminnet in this run folder belongs to a run with other seed"):
         train_generator(training_set(), NETWORK, train_options(**TDSM), 6, Run(tmp_path))
 
 
@@ -267,4 +267,4 @@ def test_checkpoints_from_before_an_option_was_added_are_still_read(tmp_path):
     for later in ("helper", "coherence"):
         del meta["options"][later]
     Run(tmp_path).save("checkpoint", tensors, meta)
-    assert train_generator(training_set(), NETWORK, options, 5, Run(tmp_path)).meta["steps"] == 2
+    assert train_generator(training_set(), NETWORK, options, 5, Run(tmp_path)).record.steps == 2

@@ -214,11 +214,11 @@ def test_the_best_weights_on_the_held_out_part_are_kept():
     trainer = trainer_of(select="best", select_every=1, held_out=0.2, learning_rate=0.02, precision="fp32")
     losses, weights = {}, {}
     for step in trainer.steps():
-        losses[step.step] = trainer.generator().meta["held_out_loss"]
+        losses[step.step] = trainer.generator().record.held_out_loss
         weights[step.step] = {k: v.clone() for k, v in trainer.ema_denoiser.network.state_dict().items()}
     best = min(losses, key=losses.get)
     generator = trainer.finish()
-    assert generator.meta["selected_step"] == best
+    assert generator.record.selected_step == best
     kept = generator.denoiser.network.state_dict()
     assert all(torch.equal(kept[name], weights[best][name]) for name in kept)
 

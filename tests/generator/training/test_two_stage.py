@@ -123,7 +123,7 @@ def test_the_second_network_of_cad_is_told_the_same_coherence_and_draws_at_one()
         data, CONDITIONAL, drawing, seed, Run(None), prepared=Prerequisites(coherence=torch.ones(60, 3))
     )
     assert not torch.equal(weights(alone), weights(blind))
-    assert "prepared_seconds" in made.meta and "prepared_seconds" not in made.second.meta, "it is paid for once"
+    assert made.record.prepared_seconds and made.second.record.prepared_seconds is None, "it is paid for once"
     x_t, sigma, labels = torch.randn(3, 1, 8, 8), torch.ones(3), torch.arange(3)[:, None]
     told, untold = (made.second.denoiser(x_t, sigma, labels, None, *r) for r in ((torch.ones(3),), ()))
     assert torch.equal(told, untold), "drawn without a coherence is drawn at r = 1"
