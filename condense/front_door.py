@@ -277,7 +277,7 @@ def relabel(
     plan = _plan(data, recipe, {"generator": folder, "seed": seed, "quick": quick or None})
     relabelling_options(plan)
     if [generator is not None, fast or features is not None, pred_probs is not None].count(True) > 1:
-        raise UserError("generator, pred_probs, and fast or features say who is asked about the labels; give one.")
+        raise UserError("generator, pred_probs, and fast or features exclude each other; give one of them.")
     if pred_probs is not None:
         return relabel_by(checked(np.asarray(pred_probs), plan.source, "pred_probs"), plan, "given probabilities")
     if features is not None:

@@ -215,7 +215,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"Another {what} is at work in {folder}; wait for it, or choose another folder (--run, --out)."
+            f"Another {what} is in progress in {folder}; wait for it, or choose another folder (--run, --out)."
         ) from None
     except NotImplementedError:
         pass
@@ -232,7 +232,7 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, JSON], what: str
     """Raise `UserError` unless the meta of a saved file has all of `now`, e.g. seed, options and fingerprints."""
     changed = changes(before, now)
     if changed:
-        raise UserError(f"The {what} is of a run with other {', '.join(changed)}; use the same or start afresh.")
+        raise UserError(f"The {what} belongs to a run with other {', '.join(changed)}; use the same or start afresh.")
 
 
 def pack_optimizer(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, JSON]]:

@@ -71,7 +71,7 @@ class Result:
         seconds: time to make the set, training included.
         peak_memory_bytes: peak memory while making it; None if the method did not measure it.
         bytes: size of the set's file.
-        labels_recovered: fraction of training labels that are right after recovery by the generator or the labeller.
+        labels_recovered: percentage of training labels right after recovery by the generator or the labeller.
         classifier_accuracy: test accuracy of the generator itself, used as a classifier.
         error: why it failed.
         task: task of the cell.

@@ -371,7 +371,9 @@ def test_a_run_folder_has_one_process_at_a_time(tmp_path: Path) -> None:
     """Two runs shared a folder; one generator was overwritten, metrics doubled."""
     with locked(tmp_path / "run", "run"):
         (tmp_path / "run" / ".partial-0123abcd-x.safetensors").write_bytes(b"of a process that was killed")
-        with pytest.raises(UserError, match=r"Another run is at work in .*run; wait for it, or choose another folder"):
+        with pytest.raises(
+            UserError, match=r"Another run is in progress in .*run; wait for it, or choose another folder"
+        ):
             with locked(tmp_path / "run", "run"):
                 raise AssertionError
     with locked(tmp_path / "run", "run"):  # is free again, and swept: case 31

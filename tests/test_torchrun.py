@@ -84,7 +84,7 @@ def test_one_process_that_loses_its_way_stops_both(torchrun, tmp_path):
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["demo", "--out", "demo"], "`dmis demo` needs one process, torchrun started 2"),
+        (["demo", "--out", "demo"], "`dmis demo` needs one process, but torchrun started 2"),
         (["evaluate", "set.h5"], "`dmis evaluate` needs one process"),
         (["--debug", "benchmark", "digits"], "`dmis benchmark` needs one process"),
         (["condense", "--method", "random", "--ipc", "1"], r"here none is trained \(method random\); run it without"),

@@ -81,7 +81,7 @@ def main() -> None:
     console.prepare()
     code = run(sys.argv[1:])
     if num_processes() > 1:
-        # threads of torch's process groups may outlive the interpreter; C++ then aborts a process whose work is done
+        # threads of torch's process groups may outlive the interpreter, and C++ then aborts the finished process
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; every error becomes a sentence on stderr. Returns the exit code."""
+    """Run one command and return the exit code; every error is reported as one sentence on stderr."""
     device = os.environ.get(DEVICE)
     try:
         return _told(arguments)
@@ -150,6 +150,6 @@ def _refuse_processes(arguments: Sequence[str]) -> None:
     command = next((word for word in arguments if not word.startswith("-")), "")
     if num_processes() > 1 and command and command not in WITH_TORCHRUN:
         raise UserError(
-            f"`dmis {command}` needs one process, torchrun started {num_processes()}; run it without torchrun, which "
-            "is for `dmis train` and for `dmis condense` with a method that trains a generator."
+            f"`dmis {command}` needs one process, but torchrun started {num_processes()}; run it without torchrun, "
+            "which is for `dmis train` and for `dmis condense` with a method that trains a generator."
         )

@@ -137,7 +137,7 @@ Log = Annotated[
     typer.Option(
         "--log",
         metavar="|".join(LOGS),
-        help="Also send the metrics there.",
+        help="Also send the metrics to this service.",
         callback=_checked_log,
         autocompletion=complete.logs,
     ),
@@ -147,7 +147,7 @@ Set = Annotated[Path, typer.Argument(metavar="SET", help="A condensed set (.h5).
 
 
 def one_output(argument: Path | None, option: Path | None, default: Path | None = None) -> Path:
-    """Where to write, given as an argument or, as in other commands, with `-o`.
+    """The path to write, given as an argument or, as in other commands, with `-o`.
 
     Raises:
         UserError: the output is given twice, or is missing and there is no default.
@@ -161,7 +161,7 @@ def one_output(argument: Path | None, option: Path | None, default: Path | None 
 
 
 def given_values(**values: Any) -> dict[str, Any]:
-    """The values that were given."""
+    """The values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -180,12 +180,12 @@ def data_values(
 
 
 def picture_values(fit: str | None, background: str | None, skip_unreadable: bool, flip: bool | None) -> dict[str, Any]:
-    """The keys of the recipe's section `data` that say how images are read, as far as options set them."""
+    """The keys of the recipe's section `data` about reading images, as far as options set them."""
     return given_values(fit=fit, background=background, skip_unreadable=skip_unreadable or None, flip=flip)
 
 
 def recipe_values(data: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """The recipe as far as options set it: its section `data` and single values."""
+    """The part of the recipe that options set: its section `data` and single values."""
     return given_values(data=data or None, **values)
 
 

@@ -1,4 +1,4 @@
-"""Results for people: short tables on stdout."""
+"""Human-readable results: short tables on stdout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_CLASSES, _WORST, _CONFUSIONS = 20, 10, 5  # shown for an evaluation
 
 
 def answer(command: Callable[[], Result], as_json: bool, show: Callable[[Result], None]) -> None:
-    """Call the command; print its result as JSON, with stdout kept clean of anything else, or for people."""
+    """Call the command and print its result, as JSON with nothing else on stdout, or as a table."""
     with contextlib.redirect_stdout(sys.stderr):
         result = command()
     console.deliver(json.dumps(result, default=_plain) + "\n" if as_json else console.gathered(lambda: show(result)))
@@ -106,7 +106,7 @@ def audit(result: Mapping[str, Any]) -> None:
 
 
 def metrics(result: Mapping[str, Any]) -> None:
-    """The result of `dmis metrics`: what was compared, then each metric beside its value for real images."""
+    """The result of `dmis metrics`: the images compared, then each metric beside its value for real images."""
     facts({name: value for name, value in _single(result).items() if name not in ("mean", "std", "floor")})
     print()
     several = len(result["sets"]) > 1
@@ -120,7 +120,7 @@ def metrics(result: Mapping[str, Any]) -> None:
 
 
 def _single(values: Mapping[str, Any]) -> dict[str, JSON]:
-    """The values that are no lists, which would be too long to read."""
+    """The values without lists, which would be too long to read."""
     kept = {name: value for name, value in values.items() if not isinstance(value, list)}
     return {name: _single(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
 
@@ -138,14 +138,15 @@ def relabelling(found: Relabelling) -> None:
     apart = ("classes", "transition", "asked", "left_out", "found", "without_likelier", "would_fill_in")
     told = {name: value for name, value in result.items() if name not in apart} | {"asked": asked(found)}
     if result["without_likelier"]:
-        told["likely_wrong"] = f"{result['likely_wrong']:,} ({result['without_likelier']:,} without a likelier class)"
+        without = f"{result['without_likelier']:,} without a more likely class"
+        told["likely_wrong"] = f"{result['likely_wrong']:,} ({without})"
     if result["would_fill_in"]:
         told["would_fill_in"] = f"{result['would_fill_in']:,} images without one label"
     if result["found"] is not None:
         told["found"] = result["found"]
     facts(told)
     if found.left_out is not None:
-        print(f"Left out – {found.left_out}")
+        print(f"Limitations – {found.left_out}")
     classes, transition = result["classes"], result["transition"]
     if len(classes) <= 20:
         print("\nEstimated transition matrix: for the images of each class (rows), the percentage with each label.")
@@ -187,7 +188,7 @@ def classification(result: Mapping[str, Any]) -> None:
         f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}."
     )
     if result["refused"]:
-        print(f"Left out, as they take other labels: {', '.join(result['refused'])}.")
+        print(f"Left out, as they need other labels: {', '.join(result['refused'])}.")
 
 
 def scores(found: Evaluation) -> None:

@@ -319,7 +319,7 @@ def classify(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            "--arm", metavar="NAME|all", help="Classifier to train; repeatable. [default: all that take the labels]"
+            "--arm", metavar="NAME|all", help="Classifier to train; repeatable. [default: all that accept the labels]"
         ),
     ] = None,
     generator: Annotated[

@@ -1,4 +1,4 @@
-"""`dmis audit`: are the labels of a condensed set, or of training data, right; are its images copies?"""
+"""`dmis audit`: check the labels of a condensed set or of training data, and look for copied images."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def audit(
     force: bool = False,
     progress: bool = False,
 ) -> dict[str, JSON]:
-    """Audit a condensed set beside the data it was made from, or a data set by itself.
+    """Audit a condensed set against the data it was made from, or a data set by itself.
 
     Args:
         target: an .h5 condensed set, or a data set as accepted by `condense.data.sources.load`.
         data: for a set, its training data, by default those it records; for a data set, its labels and noise.
         classifier: one of `networks.NAMES`, which judges labels whose true class is unknown; or "none".
         steps: training steps of the classifier (for a data set, for each half).
-        seed: seed of the classifier, of samples, and of noise without a seed of its own.
-        html: where to write a report.
+        seed: seed of the classifier, of samples, and of noise without its own seed.
+        html: file for a report; None for none.
         force: whether an existing report is replaced.
         progress: whether bars are drawn on stderr.
 
     Returns:
-        kind "condensed set" or "data set", then the findings; shares lie in [0, 1].
+        kind "condensed set" or "data set", then the findings; fractions are in [0, 1].
 
     Raises:
-        UserError: something cannot be read or does not belong together, or a name or number is out of range.
+        UserError: a file cannot be read, set and data do not match, or a name or number is out of range.
     """
     if classifier != NO_CLASSIFIER and classifier not in networks.NAMES:
         raise UserError(

@@ -1,4 +1,4 @@
-"""`dmis classify`: classifiers that learn from imprecise labels side by side, the generator's own among them.
+"""`dmis classify`: compares classifiers that learn from imprecise labels, including the generators themselves.
 
 `condense.pipeline.classify` lists them. All arms of a seed see the same images with the same labels. The score is the
 accuracy on the test split after the last epoch or step, evaluated once; nothing is selected by it.
@@ -51,10 +51,10 @@ TRAINING = "fit"  # the section of `--set` about the budget of all arms
 
 @dataclass(frozen=True)
 class Asked:
-    """What to compare.
+    """The classifiers to compare.
 
     Attributes:
-        arms: names; `ALL` for every arm that takes the labels.
+        arms: names of arms; `ALL` for every arm that accepts the labels.
         seed: the first seed.
         seeds: number of seeds, each with its own labels, networks and generators.
         generators: run folders of trained generators, at most one of each objective.
@@ -73,14 +73,14 @@ class Asked:
         if not 0 <= self.seed <= MOST_SEEDS - self.seeds:
             raise UserError(f"the seeds from {self.seed} on leave the range 0 to 2^63 - 1; give a smaller --seed.")
         if self.generators and self.seeds > 1:
-            raise UserError("A trained generator has seen the labels of one seed; leave --generator or --seeds out.")
+            raise UserError("A trained generator belongs to the labels of one seed; leave --generator or --seeds out.")
         for name in self.arms:
             if name != ALL:
                 check_name(name)
 
     @property
     def each_seed(self) -> range:
-        """The seeds, one after the other."""
+        """The seeds, in order."""
         return range(self.seed, self.seed + self.seeds)
 
 
@@ -97,22 +97,22 @@ class _SeedRun:
 
 
 def classify(request: Request, asked: Asked, *, out: Path | None = None, progress: bool = False) -> dict[str, JSON]:
-    """Train every arm asked for with every seed, and test it.
+    """Train every requested arm with every seed, and test it.
 
     Args:
-        request: of its recipe, the data and, for generators, the options of the method dmis are used.
-        asked: what to compare.
+        request: its recipe supplies the data and, for generators, the options of the method dmis.
+        asked: the classifiers to compare.
         out: folder for one result per arm and seed, and for the generators; existing ones are reused.
         progress: whether bars are drawn on stderr.
 
     Returns:
         data, noise, seeds, network, epochs; "arms": for each its name, accuracies in percent, mean, std, ci95, seconds
-        and the published accuracy of the DMIS paper's Table 2 where it has one; "refused": sentences of the arms
-        that do not take such labels.
+        and the published accuracy of the DMIS paper's Table 2 if there is one; "refused": reasons of the arms that do
+        not accept such labels, by name.
 
     Raises:
-        UserError: the data have no test split, an arm asked for by name does not take the labels, an option cannot be
-            used, or `out` holds results of another request.
+        UserError: the data have no test split, an arm requested by name does not accept the labels, an option cannot
+            be used, or `out` holds results of another request.
         RunFailed: a training diverged.
         Interrupted: stopped by Ctrl-C; finished results are in `out`, and generators resume from their checkpoints.
     """
@@ -143,15 +143,15 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
 
 
 def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[str, JSON]:
-    """What `classify` would train; nothing is written.
+    """The arms and generators that `classify` would train; nothing is written.
 
     Returns:
         data, noise, image_shape [H, W, C], images, classes, network, epochs, seeds; arms; left_out, arms that do not
-        take such labels; generators, run folders given or objectives that would be trained; results, the number
-        requested; and kept, the number of those in `out` already. Labels are those of the first seed.
+        accept such labels; generators, given run folders or objectives that would be trained; results, the number
+        requested; and kept, the number of those already in `out`. Labels are those of the first seed.
 
     Raises:
-        UserError: as `classify`, but for results of another request.
+        UserError: as for `classify`, except for results of another request.
     """
     options, of_generators = _read(asked)
     given = _loaded(asked.generators)
@@ -209,7 +209,7 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
 
 
 def _chosen(asked: Sequence[str], supervision: Supervision) -> tuple[list[str], dict[str, str]]:
-    """The arms to train, and why others are left out. Raises `UserError` if one asked for by name cannot be trained."""
+    """The arms to train, and why others are left out. Raises `UserError` if one requested by name cannot be trained."""
     chosen: list[str] = []
     refused: dict[str, str] = {}
     for name in dict.fromkeys(asked):
@@ -265,7 +265,7 @@ def _file(name: str, seed: int) -> str:
 
 
 def _identity(name: str, bench: _SeedRun) -> dict[str, JSON]:
-    """All that the accuracy of an arm depends on, as JSON."""
+    """Everything that the accuracy of an arm depends on, as JSON."""
     plan = bench.plan
     identity: dict[str, JSON] = {
         "arm": name,
@@ -293,10 +293,12 @@ def _kept(path: Path, request: Mapping[str, Any]) -> _Tested:
         if not math.isfinite(found.accuracy + found.seconds):
             raise ValueError("numbers are missing")
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise UserError(f"{path} is not a result ({error}); remove it to train that arm anew.") from error
+        raise UserError(f"{path} is not a result ({error}); remove it to train that arm again.") from error
     changed = changes(before, request)
     if changed:
-        raise UserError(f"{path} is of a request with other {', '.join(changed)}; choose another --out, or remove it.")
+        raise UserError(
+            f"{path} belongs to a request with other {', '.join(changed)}; choose another --out, or remove it."
+        )
     return found
 
 

@@ -34,7 +34,7 @@ def condense(
     Args:
         request: the recipe and its overrides.
         out: the .h5 file; named after data, method and ipc when None.
-        run_folder: for checkpoints and metrics; below runs/ when None.
+        run_folder: folder for checkpoints and metrics; below runs/ when None.
         resume: whether to continue from a checkpoint in the run folder.
         force: whether existing output is replaced, and without `resume` an earlier run too.
         progress: whether bars are drawn on stderr.
@@ -44,7 +44,7 @@ def condense(
         The path, and the set's `to_json`.
 
     Raises:
-        UserError: something asked for cannot be used, or output exists without `force`.
+        UserError: a part of the request cannot be used, or output exists without `force`.
         RunFailed: the training or the disk failed.
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
@@ -65,17 +65,17 @@ def condense(
 
 
 def dry_run(request: Request) -> dict[str, JSON]:
-    """What `condense` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
+    """The plan and cost of `condense`, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     check_plan(plan)
     return {**cost.describe(plan, draws=True), **foretold(plan, condensing(plan))}
 
 
 def _check_processes(plan: Plan) -> None:
-    """Several processes can only train a generator together; without one each of them would write the set."""
+    """Refuse several processes unless they train a generator together; otherwise each would write the set."""
     trains = isinstance(plan.options, GeneratorOptions) and plan.options.generator is None
     if num_processes() > 1 and not trains:
         raise UserError(
-            f"Several processes train a generator together, and here none is trained (method {plan.recipe.method}); "
+            f"Several processes train a generator together, but here none is trained (method {plan.recipe.method}); "
             "run it without torchrun."
         )

@@ -1,4 +1,4 @@
-"""`dmis corrupt`: make clean labels imprecise and write a file that every other command reads."""
+"""`dmis corrupt`: make clean labels imprecise and write a file that every other command can read."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def corrupt_labels(data: DataRecipe, *, seed: int, out: Path, force: bool = Fals
         path, images, supervision, corruption and overall_rate.
 
     Raises:
-        UserError: there is no noise, or no clean labels to inject it into; `out` exists or is no .npz.
+        UserError: there is no noise, or no clean labels to inject it into; `out` exists or does not end in .npz.
         RunFailed: the disk is full.
     """
     if out.suffix.lower() != ".npz":
         raise UserError(f"{out} could not be read back; give --out a name that ends in .npz.")
     if parse_noise(data.noise).keeps_all and data.labels is None:
-        raise UserError("No noise was asked for; give a kind and rate, e.g. --noise sym:0.4, or a file of --labels.")
+        raise UserError("No noise was requested; give a kind and rate, e.g. --noise sym:0.4, or a file with --labels.")
     given = given_labels(load_source(data), data, seed)
     prepare_output(out, force=force)
     source, corruption = given.source, given.corruption

@@ -229,7 +229,7 @@ def _start(sigma: float | None) -> str:
 
 
 def _real_rows(images: Images, given: Labels, truth: Labels, num_classes: int) -> tuple[Images, Mask]:
-    """The first k images of each given label: uint8 [c·k, H, W, C], and whether the label is wrong, bool [c·k]."""
+    """The first k images of each given label, uint8 [c·k, H, W, C], and whether their label is wrong, bool [c·k]."""
     shown = min(MOST_SHOWN, *np.bincount(given, minlength=num_classes).tolist())
     chosen = np.concatenate([np.flatnonzero(given == y)[:shown] for y in range(num_classes)])
     return images[chosen], given[chosen] != truth[chosen]

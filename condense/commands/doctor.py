@@ -26,10 +26,10 @@ EXTRAS = {
 
 
 def doctor() -> dict[str, JSON]:
-    """Version, machine, speed of both types, free memory, optional extras (bool), data sets (place or None).
+    """Version, machine, speed of bfloat16 and float32, free memory, optional extras (bool), data sets (path or None).
 
-    `demo_minutes`: how long `dmis demo` will take at the machine's present load. `gflops`: measured speed of a small
-    convolution, forward and backward, in 10^9 operations per second.
+    `demo_minutes`: predicted duration of `dmis demo` at the machine's present load. `gflops`: measured speed of a
+    small convolution, forward and backward, in 10^9 operations per second.
     """
     device = best_device()
     chosen = arithmetic("auto", device)
@@ -53,7 +53,7 @@ def doctor() -> dict[str, JSON]:
 
 
 def _place(name: str) -> str | None:
-    """Where a named data set lies on this machine, by its loader's search and without reading it."""
+    """Path of a named data set on this machine, where its loader would find it, without reading it; None if absent."""
     if name == "digits":
         return "inside scikit-learn"
     cache = cache_folder()

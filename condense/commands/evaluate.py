@@ -35,15 +35,15 @@ def evaluate(
 
     Args:
         paths: the sets.
-        request: of its recipe, the sections `data` (source of the test images, by default the data set that the set
-            records) and `evaluate`, and the seed, are used.
+        request: the sections `data` (source of the test images, by default the data set that the set records) and
+            `evaluate` of its recipe are used, and the seed.
         network_names: from `condense.classifiers.networks.NAMES`; when empty the recipe's network, else the protocol's.
-        cross: whether also one network of each kind that takes images of this size is trained.
+        cross: whether one network of each architecture that accepts images of this size is trained too.
         teacher: run folder of the teacher that gives the images soft labels, for protocols that use them.
         progress: whether a bar is drawn on stderr.
 
     Raises:
-        UserError: a file is damaged or given twice, or a name is not known; otherwise as `evaluate_sets`.
+        UserError: a file is damaged or given twice, or a name is unknown; otherwise as `evaluate_sets`.
         RunFailed: the training diverged.
     """
     layers = read_layers(request)

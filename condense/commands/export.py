@@ -15,7 +15,8 @@ def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[s
     """Export the condensed set at `path` to `out` in one of `condense.sets.export.FORMATS`.
 
     Returns:
-        path, format, images, files and bytes of what was written; left_out, what the format has no place for.
+        path, format, images; files and bytes, the number and size of the files written; left_out, the parts of the set
+        that the format cannot hold.
 
     Raises:
         UserError: `out` is `path`; otherwise as `condense.sets.hdf5.read` and `condense.sets.export.export`.
@@ -23,7 +24,7 @@ def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[s
     """
     condensed = read(path)
     if out.resolve() == path.resolve():
-        raise UserError(f"{out} is the set itself, which would be lost; export it to another name.")
+        raise UserError(f"{out} is the set itself, which would be overwritten; export it to another name.")
     write_export(condensed, out, format, force=force)
     files = [file for file in out.rglob("*") if file.is_file()] if out.is_dir() else [out]
     return {

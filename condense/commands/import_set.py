@@ -25,7 +25,7 @@ from condense.sets.hdf5 import write
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the file does not record.
+    """Facts about the set that the file does not record.
 
     Attributes:
         method: name of the method that made the set, e.g. "dsa".

@@ -19,7 +19,7 @@ def init(path: Path, request: Request, *, force: bool = False) -> dict[str, JSON
 
     Args:
         path: the YAML file.
-        request: data and method decide the defaults.
+        request: its data and method determine the defaults.
         force: whether an existing file is replaced.
 
     Returns:
@@ -50,7 +50,7 @@ def recipe_text(plan: Plan, name: str) -> str:
 
 
 def _fields(model: BaseModel, left_out: set[str], indent: str) -> Iterator[str]:
-    """One line per field, its description behind it; a section for a field that has fields itself."""
+    """One line per field, followed by its description; a section for a field with fields of its own."""
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)

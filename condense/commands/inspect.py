@@ -1,4 +1,4 @@
-"""`dmis inspect`: the content of a condensed set or a data set, in numbers and as a picture."""
+"""`dmis inspect`: the contents of a condensed set or a data set, in numbers and as a picture."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def inspect(
 
     Args:
         data: its name is an .h5 condensed set, or as for `condense.data.sources.load`; the rest is for data sets.
-        grid_png: where to write a picture of the first images of each class, one row per class.
-        columns: images per row in it.
+        grid_png: file for a picture of the first images of each class, one row per class; None for none.
+        columns: images per row of the picture.
         seed: seed of the noise in the labels.
         force: whether an existing picture is replaced.
 
@@ -49,7 +49,7 @@ def inspect(
         kind "condensed set" or "data set", then its description.
 
     Raises:
-        UserError: it cannot be read; noise was asked for without clean labels; the picture exists or is no .png.
+        UserError: the data cannot be read; noise was requested without clean labels; the picture exists or is not .png.
     """
     if grid_png is not None and grid_png.suffix.lower() != ".png":
         raise UserError(f"The picture is a PNG; give --grid a name that ends in .png, not {str(grid_png)!r}.")
@@ -142,8 +142,8 @@ def _duplicates(source: Source) -> dict[str, int]:
     """Counts of duplicate images, of those with different labels, and of test images among the training images.
 
     Returns:
-        images: training images that repeat an earlier one; other_labels: those of them with other candidates than
-        the first one; test_in_training: test images that are training images.
+        images: training images equal to an earlier one; other_labels: those of them with other candidates than the
+        first one; test_in_training: test images equal to a training image.
     """
     train = source.train.images
     tested = train[:0] if source.test is None else source.test.images
@@ -158,14 +158,14 @@ def _duplicates(source: Source) -> dict[str, int]:
 
 
 def _wrong_share(supervision: Supervision, truth: Truth | None) -> float | None:
-    """Share in [0, 1] of images whose candidates do not hold the true class; None if unknown."""
+    """Fraction, in [0, 1], of images whose candidates do not include the true class; None if unknown."""
     if truth is None:
         return None
     return float(1 - supervision.candidates[np.arange(len(truth)), truth.labels].mean())
 
 
 def _save_rows(path: Path, images: Images, labels: Labels, columns: int, *, force: bool) -> None:
-    """The first `columns` images of each class, one row per class; a square of images if none has a label."""
+    """Save the first `columns` images of each class, one row per class; a square of images if none has a label."""
     prepare_output(path, force=force)
     scale = max(1, _SHOWN_SIDE // images.shape[1])
     if (labels < 0).all():

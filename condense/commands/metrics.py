@@ -36,8 +36,8 @@ class MetricsOptions:
 
     Attributes:
         space: feature space, one of `features.NAMES`.
-        inception_weights: the file of weights that the space "inception" needs.
-        ks: neighbours of Density and Coverage.
+        inception_weights: weights file that the space "inception" needs.
+        ks: numbers of neighbours for Density and Coverage.
         reference: largest number of real images to compare with.
         steps: training steps of the classifier of the space "convnet".
         cas: protocol of the networks trained for CAS, or None to leave it out.
@@ -94,7 +94,7 @@ class _Yardstick:
 def metrics(
     paths: Sequence[Path], data: DataRecipe, options: MetricsOptions, *, progress: bool = False
 ) -> dict[str, JSON]:
-    """Measure condensed sets of one size, e.g. of several seeds, and as many real images beside them.
+    """Measure condensed sets of one size, e.g. of several seeds, and as many real images for comparison.
 
     Learned pixels are clipped and rounded to 8 bits first. CAS is test accuracy in percent after training on the set.
 
@@ -105,12 +105,12 @@ def metrics(
         progress: whether bars are drawn on stderr.
 
     Returns:
-        What was compared with what; "sets": one entry each, with its "metrics"; "mean" and "std" over them (std None
-        for one set); "floor": the same metrics, in the same order, of as many real images outside the reference, or
-        of fewer if a class has too few, as the metrics' names show.
+        Space, network, data, labels and numbers of images compared; "sets": one entry each, with its "metrics"; "mean"
+        and "std" over them (std None for one set); "floor": the same metrics, in the same order, of as many real
+        images outside the reference, or of fewer if a class has too few, as the metrics' names show.
 
     Raises:
-        UserError: a set is damaged or of other data, packages or weights are missing, or images are too few.
+        UserError: a set is damaged or of other data, packages or weights are missing, or there are too few images.
         RunFailed: a training diverged.
     """
     started = time.perf_counter()
@@ -151,7 +151,7 @@ def _bench(made: CondensedSet, given: LoadedData, options: MetricsOptions, run: 
     """The reference in its feature space, and the real images that stand in for a set."""
     source = given.source
     if options.cas is not None and (source.test is None or source.test_truth is None):
-        raise UserError(f"{source.train.name} has no test images, so there is no CAS; leave it out with --cas none.")
+        raise UserError(f"{source.train.name} has no test images, which CAS needs; leave CAS out with --cas none.")
     labels, _ = known_labels(source.supervision, source.truth)
     reference, stand_in = split_real(labels, made.num_classes, made.ipc, options.reference, options.seed)
     few = np.flatnonzero(np.bincount(labels[reference], minlength=made.num_classes) <= max(options.ks))

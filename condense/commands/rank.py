@@ -36,10 +36,10 @@ class RankOptions:
     Attributes:
         protocol: protocol of networks trained on hard labels; those trained on soft labels follow soft-stored.
         network: the network trained throughout; the protocols' own when None.
-        repeats: networks per set, and number of random sets, with a network each, it is compared with.
+        repeats: networks per set, and number of random sets, with one network each, that it is compared with.
         steps: training steps, with the protocol's batch size, on all real images; optimiser, learning rate and
             augmentation are those of the networks trained on the sets.
-        real_accuracy: accuracy in [0, 1] of that network, if known already.
+        real_accuracy: accuracy in [0, 1] of that network, if already known; else it is trained.
         teacher: run folder of the teacher that gives random images soft labels; needed for sets with soft labels.
         hard_labels: whether soft labels of the sets are ignored.
         lrs_weight: w of LRS.
@@ -64,12 +64,12 @@ class RankOptions:
     def __post_init__(self) -> None:
         if protocol(self.protocol).labels != "hard":
             raise UserError(
-                f"The protocol {self.protocol} trains on soft labels; name the one for hard labels (hard, hard-quick, "
-                "hard-adam, dmis, quick); soft labels of a set are used as well."
+                f"The protocol {self.protocol} trains on soft labels; choose one for hard labels (hard, hard-quick, "
+                "hard-adam, dmis, quick); soft labels of a set are used in addition."
             )
         if min(self.repeats, self.steps) < 1:
             raise UserError(f"repeats is {self.repeats} and steps {self.steps}; both must be at least 1.")
-        # the scores check fractions and weights; better now than after the long training
+        # check fractions and weights before the long training
         ranking(
             Arms(self.real_accuracy or 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
             lrs_weight=self.lrs_weight,
@@ -79,7 +79,7 @@ class RankOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Comparisons:
-    """Trains the networks that sets are compared with, once per labels."""
+    """Trains the networks with which sets are compared, once for each labelling of the data."""
 
     options: RankOptions
     run: Run
@@ -87,7 +87,7 @@ class _Comparisons:
     random: dict[tuple[str, int, str], Summary] = field(default_factory=dict)
 
     def on_real(self, given: LoadedData, network: str) -> tuple[float, str]:
-        """Test accuracy in [0, 1] after training on all real images with their given labels, and how."""
+        """Test accuracy in [0, 1] after training on all real images with their given labels, and its origin."""
         key = given.source.supervision.fingerprint()
         if self.options.real_accuracy is not None:
             return self.options.real_accuracy, "as told"
@@ -150,11 +150,11 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
         progress: whether bars are drawn on stderr.
 
     Returns:
-        Protocols, weights, and "sets": for each the scores hlr, ior, lrs and ars, the accuracies behind them as
+        Protocols, weights, and "sets": for each the scores hlr, ior, lrs and ars, the underlying accuracies as
         fractions, bytes, compression_ratio and cost.
 
     Raises:
-        UserError: a set is damaged or of other data, there are no test images, or soft labels lack a teacher.
+        UserError: a set is damaged or of other data, there are no test images, or soft labels need a teacher.
         RunFailed: a training diverged.
     """
     started = time.perf_counter()
@@ -162,7 +162,7 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     for path, made in zip(paths, sets, strict=True):
         if made.soft_labels is not None and not options.hard_labels and options.teacher is None:
             raise UserError(
-                f"{path} has soft labels, so random images it is compared with need them too; give the teacher "
+                f"{path} has soft labels, so the random images for comparison need them too; give the teacher "
                 "(--teacher RUN), or leave the soft labels out (--hard-labels)."
             )
     networks.check_fits(options.network or protocol(options.protocol).network, sets[0].images.shape[1])
@@ -234,7 +234,7 @@ def _tested(given: LoadedData) -> tuple[ImageData, Truth]:
     """Test images and their labels."""
     source = given.source
     if source.test is None or source.test_truth is None:
-        raise UserError(f"{source.train.name} has no test images, so no set made from it can be ranked.")
+        raise UserError(f"{source.train.name} has no test images, so sets made from it cannot be ranked.")
     return source.test, source.test_truth
 
 

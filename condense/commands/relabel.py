@@ -1,4 +1,4 @@
-"""`dmis relabel`: repairs a data set's labels and writes them as a table that every other command reads."""
+"""`dmis relabel`: repairs a data set's labels and writes them as a table that every other command can read."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from condense.watch import expected
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is beside a generator to judge labels by.
+    """Alternatives to a generator for judging labels.
 
     Attributes:
-        fast: whether a classifier that is made in seconds is asked in place of a generator.
-        pred_probs: FILE or FILE::NAME of out-of-sample probabilities that take its place.
-        features: FILE or FILE::NAME of features of the images, which tell near-duplicates and outliers; where neither a
-            generator nor `pred_probs` is given, the classifier of `fast` learns from them.
+        fast: whether a classifier trained in seconds is used instead of a generator.
+        pred_probs: FILE or FILE::NAME of out-of-sample probabilities to use instead of a generator.
+        features: FILE or FILE::NAME of features of the images, which determine near-duplicates and outliers; without
+            a given generator or `pred_probs`, the classifier of `fast` is trained on them.
     """
 
     fast: bool = False
@@ -53,7 +53,7 @@ class Evidence:
     features: str | None = None
 
     def check(self, options: GeneratorOptions) -> None:
-        """Raise `UserError` where more than one is to be asked about the labels."""
+        """Raise `UserError` if there is more than one source of beliefs about the labels."""
         asked = {
             "--fast": self.fast,
             "--pred-probs": self.pred_probs is not None,
@@ -61,10 +61,10 @@ class Evidence:
         }
         ways = [name for name, given in asked.items() if given]
         if len(ways) > 1:
-            raise UserError(f"{ways[0]} and {ways[1]} both say who is asked about the labels; give one.")
+            raise UserError(f"{ways[0]} and {ways[1]} exclude each other, since each judges the labels; give one.")
 
     def suffices(self, options: GeneratorOptions) -> bool:
-        """Whether no generator is asked."""
+        """Whether no generator is needed."""
         without = self.features is not None and options.generator is None
         return self.fast or self.pred_probs is not None or without
 
@@ -82,20 +82,20 @@ def relabel_data(
 ) -> Relabelling:
     """Examine the labels of a data set and write the findings.
 
-    Besides the files of `Relabelling.save` it writes `review.html`, a page on which a person decides.
+    In addition to the files of `Relabelling.save` it writes `review.html`, a page on which a person decides.
 
     Args:
         request: the recipe and its overrides; its option `generator` names a trained one.
-        evidence: what the labels are judged by.
+        evidence: alternatives to a generator, if any.
         out: folder for the table, the posteriors and the page; named after the data when None.
-        run_folder: for the generator; below runs/ when None.
+        run_folder: run folder for the generator; below runs/ when None.
         resume: whether to continue from a checkpoint in the run folder.
-        force: whether the content of `out`, and without `resume` an earlier run, is replaced.
+        force: whether the contents of `out`, and without `resume` an earlier run, are replaced.
         progress: whether bars are drawn on stderr.
         log: one of `condense.watch.LOGS`, a tracker that also receives the metrics; its files are in the run folder.
 
     Raises:
-        UserError: something asked for cannot be used.
+        UserError: a part of the request cannot be used.
         RunFailed: the training or the disk failed.
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
@@ -142,7 +142,7 @@ def apply_decisions(
     """Write the labels of a data set, corrected by the decisions made on its review page.
 
     Args:
-        request: the data, with the options that the page was made with.
+        request: the data, with the same options as for the page.
         decisions: the file saved by the page.
         out: the table; NAME-reviewed.csv when None. Never the file of the given labels.
         force: whether an existing table is replaced.
@@ -151,7 +151,7 @@ def apply_decisions(
         labels (path), images, accepted, changed and rejected (numbers of decisions).
 
     Raises:
-        UserError: the data or the decisions cannot be used, or the table exists; nothing is written then.
+        UserError: the data or the decisions cannot be used, or the table exists; then nothing is written.
     """
     plan = make_plan(request)
     found = read_decisions(decisions, plan.source)
@@ -165,14 +165,14 @@ def apply_decisions(
 
 
 def _refuse_within_data(plan: Plan, out: Path) -> None:
-    """Raise `UserError` if a table in `out` would next time be read as part of the data."""
+    """Raise `UserError` if a table in `out` would be read as part of the data the next time."""
     data = Path(plan.recipe.data.name).resolve()
     if data.is_dir() and out.resolve().is_relative_to(data):
         raise UserError(f"{out} lies in the data folder, so the table would be read as its labels; choose another.")
 
 
 def _refuse_given_labels(plan: Plan, out: Path) -> None:
-    """Raise `UserError` if the given labels would be lost, whatever `force` says."""
+    """Raise `UserError` if the given labels would be overwritten, even with `force`."""
     data = Path(plan.recipe.data.name.partition("::")[0])
     places = [data, *(data / name for name in labels_csv.NAMES)]
     if plan.recipe.data.labels is not None:
@@ -182,7 +182,7 @@ def _refuse_given_labels(plan: Plan, out: Path) -> None:
 
 
 def dry_run(request: Request, evidence: Evidence) -> dict[str, JSON]:
-    """What `relabel_data` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
+    """The plan and cost of `relabel_data`, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = relabelling_options(plan)
     evidence.check(options)

@@ -27,14 +27,14 @@ def train(
 
     Args:
         request: the recipe and its overrides; its method names the objective.
-        run_folder: for the generator, checkpoints and metrics; below runs/ when None.
+        run_folder: folder for the generator, checkpoints and metrics; below runs/ when None.
         resume: whether to continue from a checkpoint in the run folder.
         force: whether an earlier run in the folder is replaced.
         progress: whether a bar is drawn on stderr.
         log: one of `condense.watch.LOGS`, a tracker that also receives the metrics; its files are in the run folder.
 
     Raises:
-        UserError: something asked for cannot be used.
+        UserError: a part of the request cannot be used.
         RunFailed: the training or the disk failed.
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
@@ -47,7 +47,7 @@ def train(
 
 
 def dry_run(request: Request) -> dict[str, JSON]:
-    """What `train` would do and cost, see `cost.describe` and `foretold`; nothing is written."""
+    """The plan and cost of `train`, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = training_options(plan)
     return {**cost.describe(plan, draws=False), **foretold(plan, training(plan, options))}

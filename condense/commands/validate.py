@@ -12,11 +12,12 @@ def validate(path: Path) -> dict[str, JSON]:
     """Check the condensed set at `path`: its schema, shapes, labels and SHA-256.
 
     Returns:
-        path, valid (True; else there is an error), schema, method, uses_true_labels, images, classes, ipc, sha256 and
-        sealed (False: no checksum covers its metadata; the file is of an earlier version, or edited).
+        path, valid (always True, since an invalid file raises), schema, method, uses_true_labels, images, classes, ipc,
+        sha256 and sealed (False: no checksum protects its provenance; an earlier version wrote the file, or it was
+        edited).
 
     Raises:
-        UserError: the file is incomplete or wrong; the message says how.
+        UserError: the file is incomplete or wrong; the message explains how.
     """
     condensed = read(path)
     return {

@@ -1,6 +1,6 @@
 """The data types of the package: images, supervision, and the truth.
 
-Clean labels live in `Truth`, an object of its own that only scoring receives; nothing that trains can reach them.
+Clean labels are kept in `Truth`, a separate object that only scoring receives, so training code cannot reach them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Beliefs = npt.NDArray[np.float32]
-"""p(y | what is known) of n images, float32 [n, c], each row summing to 1."""
+"""Class probabilities of n images given all that is known, float32 [n, c], each row summing to 1."""
 
-_TOLERANCE = 1e-3  # of a sum of probabilities in float32
+_TOLERANCE = 1e-3  # for sums of probabilities in float32
 
 SupervisionKind = Literal["labelled", "noisy", "partial", "noisy-partial", "unlabelled", "mixture"]
 
 
 def is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8: a file's name in another encoding cannot."""
+    """Whether a name can be encoded as UTF-8; file names in other encodings cannot."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -46,11 +46,12 @@ class ImageData:
         classes: class names, in the order of the label numbers.
         name: short name of the data set, e.g. "fashion-mnist".
         split: "train" or "test".
-        provenance: where the images came from, as text.
+        provenance: origin of the images, as text values by name.
         flip: whether a mirrored image keeps its class; None if unknown.
 
     Raises:
-        UserError: the array is not uint8 [n, H, W, 1 or 3], is empty, or class names repeat or are no text.
+        UserError: the array is not uint8 [n, H, W, 1 or 3], or is empty; there are fewer than two class names, or one
+            repeats or is not UTF-8.
     """
 
     images: Images
@@ -96,9 +97,9 @@ class ImageData:
 
     @property
     def may_flip(self) -> bool:
-        """Whether augmentation may mirror the images: as `flip` says, else as the class names make likely.
+        """Whether augmentation may mirror the images: `flip` if known, else a guess from the class names.
 
-        Names that are signs (digits, single letters) or tell left from right speak against it.
+        False if all names are signs (digits, single letters), or if any contains "left" or "right".
         """
         if self.flip is not None:
             return self.flip
@@ -107,14 +108,14 @@ class ImageData:
         return not signs and not sided
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of shape, pixels and class names: two equal data sets have the same one."""
+        """SHA-256 (hex) of shape, pixels and class names, the same for equal data sets."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         for start in range(0, len(self), 4096):
             digest.update(np.ascontiguousarray(self.images[start : start + 4096]).tobytes())
         return digest.hexdigest()
 
     def take(self, indices: npt.NDArray[np.integer]) -> ImageData:
-        """The same data restricted to `indices` [m], in that order."""
+        """The images at `indices` [m], in that order."""
         return replace(self, images=self.images[indices])
 
 
@@ -123,14 +124,14 @@ class Supervision:
     """The given information on each image's label.
 
     Noisy: one candidate, not trusted. Partial: several, trusted. Unlabelled: all, trusted. Labelled: one, trusted.
-    Noisy partial, as several annotators give it: one or several, not trusted. Mixtures need nothing more.
+    Noisy partial, as from several annotators: one or several, not trusted. Images of different kinds may be mixed.
 
     Attributes:
-        candidates: bool [n, c], True where the class is still possible.
-        trusted: bool [n], True where the true class is surely among the candidates.
+        candidates: bool [n, c], True for every class that the image may have.
+        trusted: bool [n], True if the true class is certainly among the candidates.
 
     Raises:
-        UserError: shapes disagree or an image has no candidate at all.
+        UserError: types or shapes are wrong, or an image has no candidate.
     """
 
     candidates: Mask
@@ -180,30 +181,30 @@ class Supervision:
 
     @property
     def noisy(self) -> Mask:
-        """Bool [n]: images whose one label may be wrong."""
+        """Bool [n]: images with a single label that may be wrong."""
         return np.asarray(self.single & ~self.trusted)
 
     @property
     def doubtful(self) -> Mask:
-        """Bool [n]: images whose label or candidates may miss the true class."""
+        """Bool [n]: images whose label or candidates may not include the true class."""
         return np.asarray(~self.trusted & ~self.unlabelled)
 
     @property
     def unlabelled(self) -> Mask:
-        """Bool [n]: images about whose label nothing is known."""
+        """Bool [n]: images for which all classes are candidates."""
         return np.asarray(self.candidates.all(axis=1))
 
     @property
     def observed(self) -> Labels:
-        """int64 [n]: the label of images with one candidate, -1 elsewhere."""
+        """Int64 [n]: the label of images with exactly one candidate, -1 for others."""
         return np.where(self.single, self.candidates.argmax(axis=1), -1).astype(np.int64)
 
     @property
     def kind(self) -> SupervisionKind:
-        """The kind all images share, or "mixture".
+        """The kind that all images share, or "mixture".
 
-        One image of another kind makes a mixture, except that labelled and unlabelled images together are called
-        "unlabelled" (semi-supervised), and single labels among the sets of annotators "noisy-partial".
+        A single image of another kind makes a mixture, except that labelled and unlabelled images together are
+        "unlabelled" (semi-supervised), and single labels among annotators' candidate sets are "noisy-partial".
         """
         noisy, unlabelled = self.noisy, self.unlabelled
         labelled = self.single & self.trusted
@@ -221,7 +222,7 @@ class Supervision:
         return "mixture"
 
     def as_beliefs(self) -> Beliefs:
-        """The labels taken at their word: one-hot, or uniform over the candidates, float32 [n, c]."""
+        """The labels taken at face value: one-hot, or uniform over the candidates, float32 [n, c]."""
         return np.asarray(self.candidates / self.candidates.sum(1, keepdims=True), dtype=np.float32)
 
     def fingerprint(self) -> str:
@@ -231,7 +232,7 @@ class Supervision:
         return digest.hexdigest()
 
     def take(self, indices: npt.NDArray[np.integer]) -> Supervision:
-        """The same knowledge restricted to `indices` [m], in that order."""
+        """The supervision of the images at `indices` [m], in that order."""
         return Supervision(self.candidates[indices], self.trusted[indices])
 
 
@@ -249,19 +250,19 @@ class Truth:
         return int(self.labels.shape[0])
 
     def take(self, indices: npt.NDArray[np.integer]) -> Truth:
-        """The labels of `indices` [m], in that order."""
+        """The labels of the images at `indices` [m], in that order."""
         return Truth(self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """How labels were made imprecise, written into every result.
+    """How labels were made imprecise; recorded in every result.
 
     Attributes:
-        spec: the request, e.g. "sym:0.4"; "none" for labels as found.
+        spec: the noise, e.g. "sym:0.4"; "none" for unchanged labels.
         seed: seed of the corruption.
-        overall_rate: share of images in [0, 1] whose given label is wrong (noisy), that have more than
-            one candidate (partial), or that lost their label (unlabelled); None where the truth is not known.
+        overall_rate: fraction of images, in [0, 1], whose given label is wrong (noisy), that have more than one
+            candidate (partial), or that lost their label (unlabelled); None if the truth is unknown.
     """
 
     spec: str
@@ -271,16 +272,17 @@ class Corruption:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What any training or condensing code receives: images and imprecise labels, never the truth.
+    """The input of all training and condensing code: images and imprecise labels, never the truth.
 
     Attributes:
         images: the images.
-        supervision: what is known of their labels.
+        supervision: the given information on their labels.
         corruption: how the labels were made imprecise.
-        beliefs: p(y | x, z) of somebody who was asked about every image, float32 [n, c]; None where nobody was.
+        beliefs: p(y | x, z) of every image by a model, float32 [n, c]; None if there are none.
 
     Raises:
-        UserError: labels or beliefs are of another number of images or classes, or rows are no probabilities.
+        UserError: labels or beliefs are for another number of images or classes, or a row of beliefs does not hold
+            probabilities.
     """
 
     images: ImageData
@@ -301,27 +303,27 @@ class TrainingSet:
         return len(self.images)
 
     def believed(self) -> Beliefs:
-        """`beliefs`, or where nobody was asked the labels at their word (`Supervision.as_beliefs`): float32 [n, c]."""
+        """`beliefs`, or without any the labels taken at face value (`Supervision.as_beliefs`): float32 [n, c]."""
         return self.supervision.as_beliefs() if self.beliefs is None else self.beliefs
 
     def take(self, indices: npt.NDArray[np.integer]) -> TrainingSet:
-        """The same set restricted to `indices` [m]."""
+        """The set restricted to the images at `indices` [m], in that order."""
         beliefs = None if self.beliefs is None else self.beliefs[indices]
         return TrainingSet(self.images.take(indices), self.supervision.take(indices), self.corruption, beliefs)
 
 
 @dataclass(frozen=True)
 class Source:
-    """All that loading a data set yields.
+    """The result of loading a data set.
 
     Attributes:
         train: training images.
-        supervision: labels as the source gives them (from a user's folder: possibly wrong).
-        truth: clean training labels where the source is a clean benchmark, else None.
-        test: test images, None where the source has none.
+        supervision: labels as given by the source (in a user's folder, possibly wrong).
+        truth: clean training labels if the source is a clean benchmark, else None.
+        test: test images, None if the source has none.
         test_truth: their labels.
-        files: for each training image its file, relative to the folder it came from; None where there are no files.
-        reading: what reading it came upon.
+        files: file of each training image, relative to the folder it came from; None if there are no files.
+        reading: observations made while reading it.
     """
 
     train: ImageData
@@ -333,7 +335,7 @@ class Source:
     reading: Reading = field(default_factory=Reading)
 
     def take(self, indices: npt.NDArray[np.integer]) -> Source:
-        """The same with the training images restricted to `indices` [m], in that order."""
+        """The source with its training images restricted to `indices` [m], in that order."""
         return replace(
             self,
             train=self.train.take(indices),
@@ -343,22 +345,22 @@ class Source:
         )
 
     def with_supervision(self, supervision: Supervision) -> Source:
-        """The same images with other labels as given."""
+        """The same images with other given labels."""
         return replace(self, supervision=supervision)
 
 
 def check_beliefs(beliefs: Beliefs, n: int, num_classes: int, what: str = "beliefs") -> None:
-    """Raise `UserError` unless `beliefs` are float32 [n, num_classes], each row 0 or more and summing to 1."""
+    """Raise `UserError` unless `beliefs` are float32 [n, num_classes], non-negative, with rows summing to 1."""
     if beliefs.dtype != np.float32 or beliefs.shape != (n, num_classes):
         raise UserError(
-            f"{what}: beliefs are {beliefs.dtype} {list(beliefs.shape)}; float32 [{n}, {num_classes}] is needed, a "
+            f"{what}: beliefs are {beliefs.dtype} {list(beliefs.shape)}; needed is float32 [{n}, {num_classes}], a "
             "probability for each image and class."
         )
     wrong = np.flatnonzero(~((beliefs >= 0).all(1) & (abs(beliefs.sum(1, dtype=np.float64) - 1) <= _TOLERANCE)))
     if wrong.size:
         row = beliefs[wrong[0]]
         raise UserError(
-            f"{what}: the beliefs about image {int(wrong[0])} are no probabilities (smallest {row.min():.4g}, sum "
+            f"{what}: the beliefs about image {int(wrong[0])} are not probabilities (smallest {row.min():.4g}, sum "
             f"{row.sum():.4g}; {wrong.size} such images); they must be 0 or more and sum to 1."
         )
 
@@ -379,7 +381,7 @@ def check_labels(labels: npt.NDArray[np.integer], num_classes: int, what: str = 
 
 
 def _numbering_hint(labels: npt.NDArray[Any]) -> str:
-    """How labels [n] that are no whole numbers become such; empty where it is not known."""
+    """Hint on turning labels [n] that are not whole numbers into such; empty if unknown."""
     if labels.dtype.kind in "SU" and labels.ndim == 1:
         return "; number them by class_names, labels = numpy.unique(labels, return_inverse=True), and store both"
     if labels.dtype.kind == "f" and labels.ndim == 1 and (np.isfinite(labels) & (labels == np.round(labels))).all():
@@ -390,12 +392,12 @@ def _numbering_hint(labels: npt.NDArray[Any]) -> str:
 
 
 def counting_hint(values: Sequence[int], num_classes: int) -> str:
-    """What seems to be amiss with labels of these values, some of which are no class; empty where it is not known."""
+    """Hint on what is wrong with labels of these values, some of which are not classes; empty if unknown."""
     distinct = sorted(set(values))
     if not distinct:
         return ""
     if distinct[0] == 1 and distinct[-1] == num_classes:
-        return f"; they seem to count the {num_classes} classes from 1: subtract 1, since classes count from 0"
+        return f"; they seem to number the {num_classes} classes from 1: subtract 1, since classes are numbered from 0"
     if distinct[0] >= 0 and len(distinct) <= num_classes:
         first = ", ".join(map(str, distinct[:3]))
         return (
@@ -410,7 +412,7 @@ def counting_hint(values: Sequence[int], num_classes: int) -> str:
 def check_every_class(supervision: Supervision, classes: Sequence[str], name: str) -> None:
     """Raise `UserError` unless each of the `classes` [c] is a label or candidate of some image.
 
-    Images about whose label nothing is known do not count: nothing could tell what the class looks like.
+    Unlabelled images do not count, since they give no information on what the class looks like.
     """
     named = supervision.candidates[~supervision.unlabelled].any(axis=0)
     missing = [classes[y] for y in np.flatnonzero(~named).tolist()]
@@ -422,5 +424,5 @@ def check_every_class(supervision: Supervision, classes: Sequence[str], name: st
 
 
 def class_names(num_classes: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """`names` as a tuple, or "0", "1", … where there are none."""
+    """`names` as a tuple, or "0", "1", … without names."""
     return tuple(str(name) for name in names) if names is not None else tuple(str(i) for i in range(num_classes))

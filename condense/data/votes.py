@@ -1,4 +1,4 @@
-"""Several annotators per image: their answers together are candidates that may miss the truth."""
+"""Labels by several annotators per image: their answers together are untrusted candidates."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ NO_ANSWER = -1
 
 
 def from_votes(votes: npt.NDArray[np.integer], num_classes: int) -> Supervision:
-    """Every class that somebody named is a candidate; nobody's answer is surely right, so nothing is trusted.
+    """Make every class named by an annotator a candidate; untrusted, since any may be wrong.
 
-    An image nobody answered for is unlabelled.
+    An image without answers is unlabelled.
 
     Args:
         votes: whole numbers [n, a], a class in [0, c) or `NO_ANSWER`.
-        num_classes: c.
+        num_classes: number of classes c.
 
     Raises:
-        UserError: an answer is neither.
+        UserError: `votes` are of another type or shape, or an answer is out of range.
     """
     if votes.ndim != 2 or not np.issubdtype(votes.dtype, np.integer):
         raise UserError(

@@ -1,1 +1,1 @@
-"""From a request to its result: plans, data, run folders, costs, repaired labels, sets, scores."""
+"""The steps from a request to its result: plans, data, run folders, costs, repaired labels, sets, scores."""

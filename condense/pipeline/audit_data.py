@@ -1,4 +1,4 @@
-"""The audit of training data: its labels, its duplicates."""
+"""The audit of training data: labels and duplicates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_LISTED = 1000
 def audit_data(
     given: LoadedData, network: str | None, steps: int, seed: int, run: Run
 ) -> tuple[dict[str, JSON], AuditReport]:
-    """The findings about training data, and their report. Raises as `out_of_fold`."""
+    """Findings about training data, and their report. Raises as `out_of_fold`."""
     started = time.perf_counter()
     source, supervision = given.source, given.source.supervision
     train, observed = source.train, supervision.observed
@@ -61,11 +61,11 @@ def audit_data(
 
 
 def _doubted(source: Source, found: NoiseAudit) -> tuple[str, list[Doubted]]:
-    """The first images whose label is doubted, and their caption."""
+    """A caption, and the first images with a doubted label."""
     suspects, classes, observed = np.flatnonzero(found.suspected), source.train.classes, source.supervision.observed
     files, truth = source.files or tuple(map(str, range(len(source.train)))), source.truth
     first = f", the first {_SHOWN} of {len(suspects):,}" if len(suspects) > _SHOWN else ""
-    caption = "Images whose label is doubted" + first
+    caption = "Images with a doubted label" + first
     shown = [
         Doubted(
             image=source.train.images[image],
@@ -80,7 +80,7 @@ def _doubted(source: Source, found: NoiseAudit) -> tuple[str, list[Doubted]]:
 
 
 def _true_labels(source: Source) -> dict[str, JSON] | None:
-    """How often the given labels contain the true class; None without the truth."""
+    """How often given labels and candidates contain the true class; None without the truth."""
     if source.truth is None:
         return None
     supervision, truth = source.supervision, source.truth.labels
@@ -95,7 +95,7 @@ def _true_labels(source: Source) -> dict[str, JSON] | None:
 
 
 def _cross_judged(given: LoadedData, network: str, steps: int, seed: int, run: Run) -> tuple[NoiseAudit, str]:
-    """Labels judged by classifiers trained on the other half of the images, with the given labels."""
+    """Audit the labels of each half of the images by a classifier trained on the other half's given labels."""
     source = given.source
     epochs = max(1, round(steps * BATCH * _FOLDS / (len(source.train) * (_FOLDS - 1))))
     options = FoldOptions(folds=_FOLDS, network=network, epochs=epochs, batch_size=BATCH)
@@ -104,11 +104,11 @@ def _cross_judged(given: LoadedData, network: str, steps: int, seed: int, run: R
     )
     found = audit_noise(probabilities.numpy(), source.supervision, source.truth)
     passes = "one epoch" if epochs == 1 else f"{epochs} epochs"
-    return found, f"{network} trained for {passes} on the given labels of each half, asked about the other"
+    return found, f"{network} trained for {passes} on the given labels of one half, applied to the other"
 
 
 def _in_parts(transition: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Shares as whole parts in ten thousand."""
+    """Fractions as integers in units of 1/10,000."""
     return np.rint(10_000 * transition).astype(np.int64)
 
 
@@ -126,7 +126,7 @@ def _told(found: NoiseAudit) -> dict[str, JSON]:
 
 
 def _duplicates(source: Source, observed: Labels) -> dict[str, int]:
-    """Counts of training images that repeat an earlier one, of those labelled otherwise, of test images among them."""
+    """Counts of repeated training images, of repeats with another label, and of test images in the training data."""
     train = source.train.images
     first = first_copies(train)
     again = np.flatnonzero(first != np.arange(len(first)))
@@ -141,7 +141,7 @@ def _duplicates(source: Source, observed: Labels) -> dict[str, int]:
 
 
 def _median_distance(source: Source, seed: int) -> float:
-    """Median root mean square difference of (at most 1000) training images to the nearest other; 1: black to white."""
+    """Median RMS difference of (at most 1000) training images to their nearest neighbour; 1 is black against white."""
     images = source.train.images
     drawn = np.sort(
         np.random.default_rng(rng.derive(seed, "audit")).choice(len(images), min(1000, len(images)), replace=False)

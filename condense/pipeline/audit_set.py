@@ -1,4 +1,4 @@
-"""The audit of a condensed set beside the data it was made from."""
+"""The audit of a condensed set against the data it was made from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN_PAIRS, _SHOWN_TRIPLES = 24, 18
 def audit_set(
     path: Path, condensed: CondensedSet, data: DataRecipe, network: str | None, steps: int, seed: int, run: Run
 ) -> tuple[dict[str, JSON], AuditReport]:
-    """The findings about a set, and their report. Raises as `real_data` and `train_judge`."""
+    """Findings about a set, and their report. Raises as `real_data` and `train_judge`."""
     started = time.perf_counter()
     given = real_data(condensed, data, seed)
     source = given.source
@@ -49,13 +49,13 @@ def audit_set(
     matrices: list[Matrix] = []
     if (noise := _injected(condensed, given)) is not None:
         result["given_labels"] = {"share_right": noise.share, "confusion": noise.confusion.tolist()}
-        matrices.append(Matrix("Labels the method was given", noise.confusion, "given label", "true class"))
+        matrices.append(Matrix("Labels given to the method", noise.confusion, "given label", "true class"))
     if (known := _known(condensed, given)) is not None:
         result["true_labels"] = {"images": int(known.confusion.sum()), "share_right": known.share}
     if network is not None:
         judged, found = _judged(condensed, given, network, steps, seed, run)
         result["judged"] = judged
-        matrices.append(Matrix("Labels of the set, seen by a classifier", found.confusion, "label", "class seen"))
+        matrices.append(Matrix("Labels of the set against a classifier", found.confusion, "label", "predicted class"))
     if condensed.soft_labels is not None:
         result["soft_labels_agree"] = float((condensed.soft_labels.argmax(1) == condensed.labels).mean())
     copies = first_copies(condensed.images)
@@ -77,7 +77,7 @@ def audit_set(
 
 
 def _injected(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
-    """The given labels beside the truth, if both are known to be those the set was made from."""
+    """Agreement of the given labels with the truth; None unless both are known and the noise is the set's."""
     source = given.source
     same = given.corruption.spec == condensed.provenance.corruption
     if source.truth is None or not same or not source.supervision.single.any():
@@ -86,7 +86,7 @@ def _injected(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
 
 
 def _known(condensed: CondensedSet, given: LoadedData) -> Agreement | None:
-    """Labels of images that are training images, pixel by pixel, beside their true ones; None without any."""
+    """Agreement of labels with the truth for images that equal a training image; None without any."""
     truth, index, train = given.source.truth, condensed.source_index, given.source.train.images
     if truth is None or index is None or condensed.images.dtype != np.uint8:
         return None
@@ -146,7 +146,7 @@ def _told_of_averages(near: Memorisation) -> dict[str, JSON]:
 
 
 def _pairs(pictures: Images, train: Images, near: Memorisation) -> FramedPictures:
-    """The images nearest to the training data, each with its neighbour on the right."""
+    """The images nearest to the training data, each with its nearest training image to the right."""
     order = np.argsort(near.distance, kind="stable")[:_SHOWN_PAIRS]
     both = np.stack([pictures[order], train[near.neighbour[order]]], axis=1).reshape(-1, *train.shape[1:])
     return FramedPictures(
@@ -158,7 +158,7 @@ def _pairs(pictures: Images, train: Images, near: Memorisation) -> FramedPicture
 
 
 def _triples(pictures: Images, train: Images, near: Memorisation) -> FramedPictures:
-    """The images nearest to an average of two training images, each with those two on the right."""
+    """The images nearest to an average of two training images, each with those two to the right."""
     part = near.average_distance / np.maximum(near.distance, 1e-12)
     order = np.argsort(np.where(near.copied, np.inf, part), kind="stable")[:_SHOWN_TRIPLES]
     pair = near.average_pair[order]

@@ -1,4 +1,4 @@
-"""The classifiers of `dmis classify` and of a benchmark: their names, their options, and the test of one.
+"""The classifiers of `dmis classify` and of benchmarks: their names, options and test accuracy.
 
 An arm is one of `condense.classifiers.arms`, or
 
@@ -51,7 +51,7 @@ class Regeneration(Options):
 
 @dataclass(frozen=True)
 class ArmOptions:
-    """The budget of all arms, the options of each by its name, and those of `dmis-ce`."""
+    """The training budget of all arms, the options of each by its name, and those of `dmis-ce`."""
 
     training: ArmTraining
     arms: Mapping[str, Options]
@@ -70,7 +70,7 @@ def check_name(name: str) -> None:
 
 
 def read_options(training: ArmTraining, given: Mapping[str, Any]) -> ArmOptions:
-    """Options of every arm from `given`, options by name; keys of no arm are ignored.
+    """Options of every arm from `given`, options by name; names of other arms are ignored.
 
     Raises:
         UserError: an unknown key, or a value out of range.
@@ -89,7 +89,7 @@ def objective_of(name: str) -> str:
 
 
 def why_not(name: str, supervision: Supervision) -> str | None:
-    """The reason why an arm cannot take such labels; None if it can."""
+    """The reason why an arm cannot learn from such labels; None if it can."""
     try:
         if name not in OF_GENERATORS:
             arms.load(name).check(supervision)
@@ -99,9 +99,9 @@ def why_not(name: str, supervision: Supervision) -> str | None:
 
 
 def labels_like(noise: str) -> Supervision:
-    """A few labels of the kind that `noise` produces, to ask arms about before the data are read.
+    """A few labels of the kind that `noise` produces, for checking arms before the data are read.
 
-    Chance results are not among them: random candidate sets that happen to contain every class are no missing labels.
+    Rare outcomes are left out: random candidate sets may contain every class, but do not count as missing labels.
 
     Raises `UserError` if `noise` cannot be parsed.
     """
@@ -145,7 +145,7 @@ def arm_accuracy(
         progress: whether bars are drawn on stderr.
 
     Raises:
-        UserError: the arm takes no such labels, or the network no such images.
+        UserError: the arm does not accept the labels, or the network the images.
         RunFailed: a training diverged.
     """
     if name in OBJECTIVES:

@@ -36,7 +36,7 @@ def check_repair(plan: Plan) -> None:
     """Raise `UserError` if the labels cannot be repaired as planned."""
     if plan.recipe.clean_first == "oracle" and plan.source.truth is None:
         raise UserError(
-            f"{plan.source.train.name} has no clean labels, so no oracle can repair them; "
+            f"{plan.source.train.name} has no clean labels, so the oracle cannot repair them; "
             "use --clean-first dmis, which learns them."
         )
     if plan.recipe.clean_first == "cleanlab":
@@ -86,7 +86,7 @@ def _repaired_by_labeller(plan: Plan, options: LabellerOptions, run: Run) -> Rep
 
 
 def fold_evaluations(options: FoldOptions, images: int) -> int:
-    """Images passed through the classifiers: each is used for training in all folds but one, and judged in that one."""
+    """Images passed through the classifiers: each trains in all folds but one, and is predicted in that one."""
     return images * (options.epochs * (options.folds - 1) + 1)
 
 

@@ -37,7 +37,7 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, JSON]:
     Returns:
         recipe, image_shape [H, W, C], images, classes, parameters (of generators, None without one) and
         network_evaluations (None for a method that does not predict them). Not predicted: redrawing classes whose
-        first pool holds too few agreeing samples, and evaluations that `train.eliminate` saves.
+        first pool has too few agreeing samples, and evaluations that `train.eliminate` saves.
     """
     parameters: int | None = None
     costs: list[int | None] = []
@@ -58,7 +58,7 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, JSON]:
 
 
 def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, JSON]:
-    """The same of `dmis relabel`: one generator, trained if none is given, evaluated on every training image."""
+    """As `describe`, for `dmis relabel`: one generator, trained if none is given, evaluated on every training image."""
     network, cost = options.network, 0
     if options.generator is not None:
         generator = Generator.load(Run(options.generator))
@@ -71,7 +71,7 @@ def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, JSO
 
 
 def describe_without_networks(plan: Plan) -> dict[str, JSON]:
-    """The same for a relabelling without a network; it takes seconds, which are not predicted."""
+    """As `describe`, for relabelling without a network; it takes seconds, which are not predicted."""
     return {**_told(plan, None, 0), "minutes": None, "minutes_by_stage": {}, "memory_gib": None}
 
 
@@ -100,7 +100,7 @@ def num_parameters(network: NetworkOptions, train: TrainingSet, *, coherent: boo
 
 
 def training_evaluations(network: NetworkOptions, options: TrainOptions, train: TrainingSet, seed: int) -> int:
-    """Images passed through all networks in a whole training: prerequisites, all steps, the end."""
+    """Images passed through all networks in a whole training: prerequisites, all steps, final fitting."""
     passes = _passes(network, train.images.num_classes)
     _, held = held_out(train.supervision, options.held_out, seed)
     cold = cold_steps(options)
@@ -132,7 +132,7 @@ def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: s
 def drawing_evaluations(
     judge: NetworkOptions, drawer: NetworkOptions, draw: DrawOptions, ipc: int, num_classes: int
 ) -> int:
-    """Images passed through the networks to draw every class's pool once and to judge it."""
+    """Images passed through the networks to draw every class's pool once and to classify it."""
     sampling = (2 * draw.sampler_steps - 1) * (_passes(drawer, num_classes) if draw.guidance else 1)
     return num_classes * pool_size(ipc, draw) * (sampling + CLASSIFIER_PASSES * _passes(judge, num_classes))
 

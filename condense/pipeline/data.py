@@ -21,7 +21,7 @@ from condense.sets.condensed_set import CondensedSet
 
 @dataclass(frozen=True, eq=False)
 class LoadedData:
-    """A data set as used.
+    """A loaded data set with the labels to use.
 
     Attributes:
         source: images, labels as given, and the truth for scoring; subsampled if a long tail was requested.
@@ -82,12 +82,12 @@ def load_source(data: DataRecipe) -> Source:
 
 
 def tell_of_flip(images: ImageData) -> None:
-    """Tell the user the assumption about mirrored images, if not set and augmentation may depend on it."""
+    """Tell the user the assumption about mirrored images, unless it is set explicitly."""
     if images.flip is None:
         does, says = ("", "false") if images.may_flip else (" not", "true")
         tell(
             f"{images.name}: judging by the class names, a mirror image does{does} show its class, so augmentation "
-            f"may{does} mirror images; otherwise: --set data.flip={says}."
+            f"may{does} mirror images; if this is wrong: --set data.flip={says}."
         )
 
 
@@ -99,7 +99,7 @@ def source_of_arrays(contents: arrays.Arrays, data: DataRecipe) -> Source:
 
 
 def given_labels(source: Source, data: DataRecipe, seed: int) -> LoadedData:
-    """The data with the labels that the recipe names, or with the noise it asks for.
+    """The data with the labels or the noise given by the recipe.
 
     Args:
         source: the data as loaded.
@@ -167,7 +167,7 @@ def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
         asked = [str(notes.get("data_path", name)), name]
         here = next((place for place in asked if Path(place.partition("::")[0]).exists()), None)
         if here is None:
-            raise UserError(f"The set was made from {asked[0]!r}, which is not here; give its place with --data.")
+            raise UserError(f"The set was made from {asked[0]!r}, which is not found here; give its path with --data.")
         name = here
     found: dict[str, str | Path | None] = {"name": name}
     if data.root is None:
@@ -179,7 +179,7 @@ def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
 
 
 def check_own_images(condensed: CondensedSet, source: Source, seed: int) -> None:
-    """Refuse data whose training images are not those a set was made from, if the data came from the set's record.
+    """Refuse data found by the set's record whose training images are not those the set was made from.
 
     Args:
         condensed: the set.
@@ -194,8 +194,8 @@ def check_own_images(condensed: CondensedSet, source: Source, seed: int) -> None
     if train.fingerprint() != condensed.provenance.data_fingerprint:
         raise UserError(
             f"The training images of {source.train.provenance.get('path', source.train.name)} are not those that the "
-            "set was made from (their fingerprints differ), so its test images may be others too; give the data to "
-            "test on with --data."
+            "set was made from (their fingerprints differ), so its test images may differ too; give the data to test "
+            "on with --data."
         )
 
 

@@ -1,11 +1,11 @@
-"""Decisions made on the review page: read, checked against the data, and written as a table of labels.
+"""Decisions made on the review page: reading, checking against the data, and writing them as a table of labels.
 
     {"format": "dmis-decisions/1",
      "data": {"name": …, "images": SHA-256, "image_shape": [H, W, C], "labels": SHA-256, "classes": [c names]},
      "decisions": [{"file": "cat/1.png", "decision": "accepted" | "changed" | "rejected", "label": "dog"}, …]}
 
-Accepted and changed suggestions replace the label given; a rejected one says that the label given is right (`label` may
-be left out). Labels a person decided on are trusted from then on.
+Accepted and changed suggestions replace the given label; a rejected one confirms the given label (`label` may be left
+out). Labels decided by a person become trusted.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ _MOST_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision about one image's label: the image's number, one of `DECISIONS`, and the resulting class.
+    """The decision about one image's label.
 
-    `label` is None if a suggestion is rejected and the image has no single label.
+    Attributes:
+        image: index of the image.
+        decision: one of `DECISIONS`.
+        label: the resulting class; None if a suggestion was rejected and the image has no single label.
     """
 
     image: int
@@ -59,8 +62,8 @@ def read_decisions(path: Path, source: Source) -> list[Decision]:
     """The decisions in a file, at most one per image of `source`.
 
     Raises:
-        UserError: the file is damaged, of another format or of other data, or a decision names an unknown image or
-            class, or an image that was decided before.
+        UserError: the file is damaged, of another format or about other data; or a decision names an unknown image or
+            class, or an image that was already decided.
     """
     data, entries = _parsed(path)
     _check_identity(data, source, path)
@@ -71,7 +74,7 @@ def read_decisions(path: Path, source: Source) -> list[Decision]:
     for place, entry in enumerate(entries, 1):
         one = _decision(entry, numbers, classes, observed, f"{path}, decision {place}")
         if one.image in decided:
-            raise UserError(f"{path}, decision {place}: {_quoted(entry['file'])} was decided before; keep one.")
+            raise UserError(f"{path}, decision {place}: {_quoted(entry['file'])} was already decided; keep one.")
         decided[one.image] = one
     return list(decided.values())
 
@@ -96,7 +99,7 @@ def write_labels(path: Path, source: Source, labels: Supervision) -> None:
 
 
 def label_rows(source: Source, labels: Supervision) -> list[tuple[str, str, str]]:
-    """A row of the table for each image: its file or number, its label (a|b: candidates; empty: none), yes or no."""
+    """A row of the table for each image: file or index, label (a|b: candidates; empty: none), trusted (yes or no)."""
     classes = source.train.classes
     files = source.files or tuple(map(str, range(len(source.train))))
     known = labels.candidates & ~labels.unlabelled[:, None]
@@ -120,18 +123,18 @@ def _parsed(path: Path) -> tuple[Mapping[str, Any], Sequence[Any]]:
     """What a file says of its data, and the decisions in it, not yet checked."""
     try:
         if not path.is_file():
-            raise UserError(f"There is no file of decisions {path}; save one on the page that `dmis relabel` wrote.")
+            raise UserError(f"There is no decisions file {path}; save one on the page that `dmis relabel` wrote.")
         if path.stat().st_size > _MOST_BYTES:
-            raise UserError(f"{path} has more than {_MOST_BYTES:,} bytes, which no file of decisions needs.")
+            raise UserError(f"{path} has more than {_MOST_BYTES:,} bytes, more than any decisions file needs.")
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} is damaged or no file of decisions ({in_short(error, 120)}); save it again."
+            f"{path} is damaged or not a decisions file ({in_short(error, 120)}); save it again."
         ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         told = found.get("format") if isinstance(found, dict) else None
         raise UserError(
-            f"{path} is no file of decisions of this version (its format is {_quoted(told)}, not {FORMAT!r}); save it "
+            f"{path} is not a decisions file of this version (its format is {_quoted(told)}, not {FORMAT!r}); save it "
             "again on the page."
         )
     if not isinstance(found.get("data"), dict) or not isinstance(found.get("decisions"), list):
@@ -145,16 +148,16 @@ def _check_identity(told: Mapping[str, Any], source: Source, path: Path) -> None
     if different is None:
         return
     reasons = {
-        "images": "their images are others",
+        "images": "the images differ",
         "image_shape": f"their images have the shape {_quoted(told.get('image_shape'))}, not {ours['image_shape']}",
-        "labels": "the labels given are others",
-        "classes": "their classes are others",
+        "labels": "the given labels differ",
+        "classes": "the classes differ",
     }
     if told.get("image_shape") != ours["image_shape"]:
         different = "image_shape"
     raise UserError(
-        f"{path} holds decisions about other data ({reasons[different]}); name the data of the page, with the options "
-        f"that `dmis relabel` was given (--labels, --noise, --seed, --image-size …)."
+        f"{path} holds decisions about other data ({reasons[different]}); name the data of the page, with the same "
+        f"options as for that `dmis relabel` (--labels, --noise, --seed, --image-size …)."
     )
 
 
@@ -171,7 +174,7 @@ def _decision(
     label = entry.get("label")
     if not isinstance(label, str) or label not in classes:
         names = shortened(", ".join(classes), 200)
-        raise UserError(f"{where}: {_quoted(label)} is no class here (they are {names}); correct it.")
+        raise UserError(f"{where}: {_quoted(label)} is not one of the classes ({names}); correct it.")
     return Decision(image, entry["decision"], classes[label])
 
 

@@ -24,13 +24,13 @@ Features = npt.NDArray[np.float32]
 FOLDS = 5
 LEFT_OUT = (
     "fast: a linear classifier on simple features of the pictures, five folds. No generator is trained and no second "
-    "opinion asked, so photographs are judged by little more than shapes and colours, and classes that look alike are "
-    "told apart less often. Without --fast a generator is asked."
+    "opinion is used, so photographs are judged by little more than shapes and colours, and similar classes are "
+    "confused more often. Without --fast a generator is used."
 )
 
 LEFT_OUT_BESIDE_FEATURES = (
-    "features: a linear classifier on the features given, five folds. No generator is trained and no second opinion "
-    "asked. The answer is as good as they are; a network that learned from these labels may have learned wrong ones."
+    "features: a linear classifier on the given features, five folds. No generator is trained and no second opinion is "
+    "used. The result is as good as the features; a network trained on these labels may have learned wrong ones."
 )
 
 _NAMES = ("features", "embeddings")
@@ -64,11 +64,11 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
         learned = fold[rows] != k
         if len(np.unique(labels[learned])) < 2:
             raise UserError(
-                f"{train.images.name}: too few images have a label for five folds of a classifier; leave --fast out, "
-                "or give --pred-probs."
+                f"{train.images.name}: too few images have a label to train a classifier in five folds; leave --fast "
+                "out, or give --pred-probs."
             )
         alone = learned & (np.bincount(labels[learned], minlength=supervision.num_classes)[labels] == 1)
-        taught = np.concatenate([np.flatnonzero(learned), np.flatnonzero(alone)])  # one image has no covariance
+        taught = np.concatenate([np.flatnonzero(learned), np.flatnonzero(alone)])  # a single image has no covariance
         judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[taught]], labels[taught])
         inside = np.flatnonzero(fold == k)
         found[np.ix_(inside, judge.classes_)] = judge.predict_proba(x[inside])
@@ -104,12 +104,12 @@ def checked(array: npt.NDArray[Any], source: Source, what: str) -> Features:
     n = len(source.train)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or len(array) != n or not array.shape[1]:
         raise UserError(
-            f"{what} is {array.dtype} {list(array.shape)}; a row of features for each of the {n} training images of "
-            f"{source.train.name} is needed, numbers [{n}, d]."
+            f"{what} is {array.dtype} {list(array.shape)}; needed is a row of features for each of the {n} training "
+            f"images of {source.train.name}, numbers [{n}, d]."
         )
     if array.shape[1] > _MOST_FEATURES:
         raise UserError(
-            f"{what} holds {array.shape[1]:,} features per image, and at most {_MOST_FEATURES:,} are taken; reduce "
+            f"{what} holds {array.shape[1]:,} features per image, but at most {_MOST_FEATURES:,} are accepted; reduce "
             "them first, e.g. to their principal components."
         )
     with np.errstate(over="ignore"):

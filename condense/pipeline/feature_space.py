@@ -18,7 +18,7 @@ NETWORK = "convnet3"  # of the space "convnet"
 
 
 def check_space(name: str, weights: Path | None) -> None:
-    """Raise `UserError` if there is no such space, or unless inception and weights are given together."""
+    """Raise `UserError` if the space is unknown, or unless inception and weights are given together."""
     if name not in features.NAMES:
         raise UserError(f"no feature space is called {name!r}; choose {', '.join(features.NAMES)}.")
     if (name == "inception") != (weights is not None):
@@ -49,7 +49,7 @@ def feature_space(
 
 
 def embedded(space: FeatureSpace, images: Images, labels: Labels, run: Run) -> Sample:
-    """Features of images uint8 [n, H, W, C] with their labels int64 [n]."""
+    """Embed images uint8 [n, H, W, C] with labels int64 [n] in a feature space."""
     with run.track(len(images), space.name) as tracker:
         found, logits = space.extract(images, tracker.update)
     return Sample(found, logits, labels)

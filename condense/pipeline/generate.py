@@ -1,4 +1,4 @@
-"""`dmis generate`: class-conditional samples at any count, drawn in parts to save memory and work when stopped."""
+"""`dmis generate`: any number of class-conditional samples, drawn in parts to limit memory and lost work."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from condense.machine import best_device
 from condense.pipeline.image_files import writer_of
 from condense.run import Run, Tracker, as_described, interrupt_guard, locked, prepare_folder, prepare_output
 
-PART = 500  # images drawn and saved at once; the most a stop loses
-MOST_DRAWN = 10  # times the requested count, before giving up on a class whose samples are rejected
+PART = 500  # images drawn and saved at once; at most this many are lost on a stop
+MOST_DRAWN = 10  # times the requested count are drawn before giving up on a class whose samples are rejected
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to draw.
+    """The samples to draw.
 
     Attributes:
         count: images per class.
@@ -77,11 +77,11 @@ def generate(
         progress: whether a bar is drawn on stderr.
 
     Returns:
-        path, images, classes, drawn (samples in all), agreement (share of samples the classifier gives to their class,
-        by class; None without `agree`), seconds.
+        path, images, classes, drawn (total number of samples), agreement (for each class, the fraction of its samples
+        that the classifier assigns to it; None without `agree`), seconds.
 
     Raises:
-        UserError: no generator; `out` exists, has another ending, or there are parts of another request.
+        UserError: there is no generator; `out` exists or has another suffix; there are parts of another request.
         RunFailed: nearly all samples of a class are rejected, or the disk is full.
         Interrupted: stopped by Ctrl-C; the parts are kept.
     """
@@ -93,8 +93,7 @@ def generate(
     folder = out.with_name(f".{out.name}.parts")
     if folder.exists() and not (resume or force):
         raise UserError(
-            f"{folder} holds images of a run that was stopped; give --resume to go on with it, or --force to start "
-            "over."
+            f"{folder} holds images of a run that was stopped; give --resume to continue it, or --force to start over."
         )
     with ExitStack() as held:
         held.enter_context(locked(folder, "drawing"))
@@ -115,11 +114,11 @@ def generate(
 
 
 def draw(generator: Generator, wanted: Wanted, *, progress: bool = False) -> tuple[Images, Labels]:
-    """The images `generate` writes, in memory: uint8 [m, H, W, C], and their labels int64 [m], class after class.
+    """The images that `generate` would write: uint8 [m, H, W, C], and their labels int64 [m], class after class.
 
     Raises `RunFailed` if nearly all samples of a class are rejected.
     """
-    parts, unguarded = Run(None, progress=progress), interrupt_guard()  # in memory a stop has nothing to save
+    parts, unguarded = Run(None, progress=progress), interrupt_guard()  # nothing to save on a stop
     with parts.track(wanted.count * len(generator.classes), "drawing") as tracker:
         pieces = list(_labelled_parts(generator, wanted, parts, _Tally(), unguarded, tracker))
     return np.concatenate([images for images, _ in pieces]), np.concatenate([labels for _, labels in pieces])
@@ -133,13 +132,13 @@ def _read(folder: Path) -> Generator:
 
 
 def _prepare(out: Path, *, force: bool) -> None:
-    """Make room for the file or folder `out`. Raises `UserError` where there is something that stays."""
+    """Make room for the file or folder `out`. Raises `UserError` if it exists and may not be replaced."""
     if out.suffix:
         prepare_output(out, force=force)
         return
     prepare_folder(out, force=force)
     if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is a folder with something in it, which is not replaced; choose another name.")
+        raise UserError(f"{out} is a folder that is not empty, so it is not replaced; choose another name.")
 
 
 def _parts_folder(path: Path, generator_folder: Path, wanted: Wanted, *, resume: bool, progress: bool) -> Run:
@@ -171,8 +170,8 @@ def _labelled_parts(
         while tally.kept[y] < wanted.count:
             if tally.drawn[y] >= MOST_DRAWN * max(wanted.count, PART):
                 raise RunFailed(
-                    f"Only {tally.kept[y]} of {tally.drawn[y]} samples of class {generator.classes[y]!r} are given to "
-                    "it by the generator's classifier; train longer, or leave --agree out."
+                    f"The generator's classifier assigns only {tally.kept[y]} of {tally.drawn[y]} samples of class "
+                    f"{generator.classes[y]!r} to it; train longer, or leave --agree out."
                 )
             if guard.requested:
                 raise Interrupted(f"Stopped after {done} images; they are kept: go on with --resume.")
@@ -187,7 +186,7 @@ def _labelled_parts(
 
 
 def _part(generator: Generator, wanted: Wanted, parts: Run, y: int, start: int, missing: int) -> tuple[Images, int]:
-    """The samples kept of those drawn from number `start` on, and the number drawn; read back if saved before."""
+    """The kept samples of a part that begins at number `start`, and the number drawn; read from disk if saved."""
     name = f"class-{y}-from-{start}"
     found = parts.load(name)
     if found is None:

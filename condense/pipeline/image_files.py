@@ -1,4 +1,4 @@
-"""Many labelled images to a file or folder, piece by piece: never more than one piece in memory."""
+"""Writing many labelled images to a file or folder in pieces, with at most one piece in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from condense.sets.export import folder_names
 
 Pieces = Iterable[tuple[Images, Labels]]
 Writer = Callable[[Path, Pieces, int, tuple[int, int, int], tuple[str, ...]], None]
-"""(path, pieces, number of images in all, (C, H, W), class names)"""
+"""(path, pieces, total number of images, (C, H, W), class names)"""
 
 
 def writer_of(path: Path) -> Writer:
@@ -32,7 +32,7 @@ def writer_of(path: Path) -> Writer:
         case "":
             return _write_pictures
         case ending:
-            raise UserError(f"{path}: images are not written as {ending}; end the name in .h5 or .npz, or in nothing.")
+            raise UserError(f"{path}: images are not written as {ending}; use .h5 or .npz, or no suffix for a folder.")
 
 
 def _write_arrays(

@@ -1,4 +1,4 @@
-"""The share of true labels that a generator, or another repair, recovered."""
+"""The fraction of true labels that a generator, or another repair, recovered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from condense.pipeline.plan import Plan
 
 Counts: TypeAlias = npt.NDArray[np.int64]
 
-MOST_SCORED = 10_000  # images a score is measured on; the same number costs minutes more on a CPU
+MOST_SCORED = 10_000  # maximum number of images for a score; as many more would cost minutes on a CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def test_accuracy(generator: Generator, plan: Plan) -> float | None:
 
 
 def labels_recovered(generator: Generator, plan: Plan) -> float | None:
-    """Share in percent of (at most 10,000) training images whose likeliest class, given image and label, is right."""
+    """Percentage of (at most 10,000) training images whose most likely class, given image and label, is right."""
     if plan.source.truth is None:
         return None
     chosen = scored_images(len(plan.train), plan.recipe.seed)
@@ -81,7 +81,7 @@ def labels_recovered(generator: Generator, plan: Plan) -> float | None:
 
 
 def recovered_labels(generator: Generator, train: TrainingSet, seed: int) -> Labels:
-    """Each image's likeliest class given its label too, argmax p(y | x, z): int64 [n]."""
+    """Each image's most likely class given image and label, argmax p(y | x, z): int64 [n]."""
     posterior = generator.label_posterior(train.images.images, train.supervision, seed=seed)
     return np.asarray(posterior.argmax(1), dtype=np.int64)
 
@@ -107,7 +107,7 @@ def score_labels(train: TrainingSet, found: Labels, true: Labels | None) -> Labe
     """Compare recovered labels with the given ones and, if known, with the truth.
 
     Args:
-        train: images with labels as given.
+        train: images with their given labels.
         found: recovered labels, int64 [n].
         true: true labels, int64 [n], or None.
     """

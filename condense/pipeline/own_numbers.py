@@ -24,11 +24,11 @@ def read(
 ) -> tuple[Numbers, list[str] | None]:
     """The array of FILE or FILE::NAME, rows in the order of the training images, and the names of its columns.
 
-    A column of the image files in a .csv says which row belongs to which image; otherwise rows are in their order, as
-    in arrays.
+    A column of file names in a .csv assigns rows to images; without it, and in arrays, rows are in the order of the
+    images.
 
     Args:
-        place: a .npy, .npz, .csv or .tsv.
+        place: a .npy, .npz, .csv or .tsv file, optionally followed by ::NAME.
         source: the data.
         what: name of the numbers in messages.
         usual: expected names of the array in an .npz that holds several.
@@ -38,13 +38,13 @@ def read(
         The array as stored, or from a table float64 [n, d]; the names of the columns if the file has any.
 
     Raises:
-        UserError: the file cannot be read, or holds no such array.
+        UserError: the file cannot be read, or does not hold such an array.
     """
     name, _, wanted = place.partition("::")
     path = Path(name)
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz", ".csv", ".tsv"):
-        raise UserError(f"{path} is no file of {what}; its name must end in .npy, .npz or .csv.")
+        raise UserError(f"{path} is not a file of {what}; its name must end in .npy, .npz, .csv or .tsv.")
     if not path.is_file():
         raise UserError(f"There is no file of {what} {path}; correct the path.")
     if suffix == ".npy":
@@ -69,7 +69,7 @@ def _from_table(path: Path, source: Source, columns: Sequence[str] | None) -> tu
     missing = [name for name in columns or () if name not in table.columns]
     if missing:
         raise UserError(
-            f"{path} has no column {missing[0]!r}; a column for each class is needed, called as it is "
+            f"{path} has no column {missing[0]!r}; every class needs a column with its name "
             f"({len(missing)} of {len(columns or ())} are missing)."
         )
     others = {name: table.column(name) for name in table.columns if name not in (columns or ())}
@@ -89,7 +89,7 @@ def _from_table(path: Path, source: Source, columns: Sequence[str] | None) -> tu
 
 
 def _measures(name: str, cells: Sequence[str]) -> bool:
-    """Whether a column holds measured values, not names or numbers of images."""
+    """Whether a column holds measured values, not names or indices of images."""
     return name.casefold() not in KEY_NAMES and any(_fraction(cell) for cell in cells)
 
 

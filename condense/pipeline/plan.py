@@ -42,8 +42,8 @@ from condense.text import shortened
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
-DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size; a labeller draws nothing
-BELIEVERS = ("dmis", "labeller")  # repairs that return beliefs besides labels
+DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size; a labeller draws no images
+BELIEVERS = ("dmis", "labeller")  # repairs that return beliefs in addition to labels
 CLASSIFIERS: Mapping[str, type[LabellerOptions] | type[FoldOptions]] = {
     "labeller": LabellerOptions,
     "cleanlab": FoldOptions,
@@ -55,7 +55,7 @@ OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 
 @dataclass(frozen=True)
 class Request:
-    """A request.
+    """A user's request, before it is resolved.
 
     Attributes:
         config: a recipe file, or the name of a recipe that ships with the package.
@@ -90,11 +90,11 @@ class Plan:
 
     @property
     def beliefs_are_given(self) -> bool:
-        """Whether the method receives beliefs besides the labels."""
+        """Whether the method receives beliefs in addition to the labels."""
         return self.train.beliefs is not None or self.recipe.clean_first in BELIEVERS
 
     def written(self) -> dict[str, Any]:
-        """The resolved recipe as in a recipe file: plain values, the method's options on the top level."""
+        """The resolved recipe in the form of a recipe file: plain values, the method's options at the top level."""
         plain = self.recipe.model_dump(mode="json")
         options = plain.pop("options")
         if self.labeller is None:
@@ -110,14 +110,14 @@ def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
         loaded: the data, if in memory already; then the request must not name data.
 
     Raises:
-        UserError: any of them cannot be used.
+        UserError: the recipe, the data or an option cannot be used.
     """
     file, asked = _layers(request)
     if loaded is not None:
         file, asked = {**file, "data": loaded.recipe.model_dump(exclude_unset=True)}, {**asked, "data": {}}
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
-    # the user's own code is imported only if named by hand, never because a (stranger's) file names it
+    # the user's own code is imported only if named by hand, never because an (untrusted) recipe file names it
     method = methods.load(str(layers.get("method", Recipe.model_fields["method"].default)), own="method" in asked)
     if loaded is None and "name" not in _section(layers, "data"):
         tell(f"no data set is named, so this works on {data.name!r}; name yours with --data NAME|PATH.")
@@ -144,12 +144,12 @@ def resolve_options(
 ) -> tuple[Recipe, Options, Repairer | None]:
     """The recipe with every option filled in, for images of `image_side` pixels.
 
-    If the method has no generator, sections about generators apply to the labeller alone; a recipe file may also
+    If the method has no generator, sections about generators apply only to the labeller; a recipe file may also
     contain them without effect, so that one file serves all methods.
 
     Args:
-        file: the recipe file, method options on the top level.
-        asked: options given besides it, in the same form.
+        file: the recipe file, method options at the top level.
+        asked: options that override it, in the same form.
         method: the method's module.
         image_side: smaller side of the images in pixels.
         images: number of training images; None: no limit on the training steps.
@@ -192,7 +192,7 @@ def resolve_options(
 def _repairer(
     recipe: Recipe, sizes: Mapping[str, Any], for_generator: Mapping[str, Any], *, quick: bool
 ) -> Repairer | None:
-    """The options of who repairs the labels; `for_generator` and the defaults `sizes` count for a generator alone."""
+    """The options of the labeller; `for_generator` and the defaults `sizes` apply only to a generator."""
     if recipe.clean_first in CLASSIFIERS:
         kind = CLASSIFIERS[recipe.clean_first]
         return parse(kind, merge(kind.QUICK if quick else {}, recipe.labeller), "recipe section 'labeller'")
@@ -205,23 +205,23 @@ def _repairer(
 
 
 def read_layers(request: Request) -> dict[str, Any]:
-    """The recipe file with all overrides, method options on the top level."""
+    """The recipe file with all overrides, method options at the top level."""
     return merge(*_layers(request))
 
 
 def _layers(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recipe file, and the options given besides it."""
+    """The recipe file, and the options that override it."""
     file = _flat(read_config(request.config)) if request.config else {}
     if {"methods", "settings", "extends"} & set(file):
         raise UserError(
             f"The recipe {request.config} is a grid of several runs; use `dmis benchmark {request.config} --out DIR`, "
-            "or give the recipe of one."
+            "or give the recipe of a single run."
         )
     return file, merge(_flat(request.named), _flat(parse_overrides(request.settings)))
 
 
 def read_config(config: str) -> dict[str, Any]:
-    """A recipe file by path, or one that ships with the package by its name."""
+    """A recipe file by path, or a recipe shipped with the package by name. Raises `UserError` if there is none."""
     if Path(config).exists() and not Path(config).is_dir():
         return read_yaml(Path(config))
     name = Path(config).name.removesuffix(".yaml")

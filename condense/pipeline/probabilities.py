@@ -22,13 +22,13 @@ from condense.generator.labels.suggestions import Suggestions
 from condense.pipeline import own_numbers
 
 LEFT_OUT = (
-    "probabilities from a file: no network is trained and no image looked at. The answer is as good as they are; they "
-    "must come from a model that did not see the label of the image it judged."
+    "probabilities from a file: no network is trained and no image is examined. The result is as good as they are; "
+    "they must come from a model that was not trained on the label of the image it predicts."
 )
 
 _PRIOR = 0.9  # prior probability that a label is right
 _UNFOLDINGS = 20
-_TOLERANCE = 1e-2  # of a sum of probabilities, since files hold rounded numbers
+_TOLERANCE = 1e-2  # of the sum of a row, since numbers in files are rounded
 _NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
 
 
@@ -82,21 +82,21 @@ def checked(array: npt.NDArray[Any], source: Source, what: str) -> Beliefs:
     """Probabilities [n, c] of the training images of `source`, float32, rows summing to 1.
 
     Raises:
-        UserError: wrong shape, a value that is no probability, or a row that does not sum to 1.
+        UserError: wrong shape, a value that is not a probability, or a row that does not sum to 1.
     """
     n, c = len(source.train), source.train.num_classes
     if array.dtype.kind not in "fiu" or array.shape != (n, c):
         raise UserError(
-            f"{what} is {array.dtype} {list(array.shape)}; a probability for each of the {n} training images of "
-            f"{source.train.name} and each of its {c} classes is needed, numbers [{n}, {c}]."
+            f"{what} is {array.dtype} {list(array.shape)}; needed is a probability for each of the {n} training images "
+            f"of {source.train.name} and each of its {c} classes, numbers [{n}, {c}]."
         )
     found = array.astype(np.float64)
     wrong = np.flatnonzero(~np.isfinite(found).all(1) | (found < 0).any(1) | (abs(found.sum(1) - 1) > _TOLERANCE))
     if wrong.size:
         row = int(wrong[0])
         raise UserError(
-            f"{what}: row {row} holds no probabilities ({_some(found[row])}), {wrong.size} such rows; each row must be "
-            "0 or more and sum to 1 (logits: apply a softmax first)."
+            f"{what}: row {row} does not hold probabilities ({_some(found[row])}), {wrong.size} such rows; each row "
+            "must be 0 or more and sum to 1 (logits: apply a softmax first)."
         )
     return np.asarray(found / found.sum(1, keepdims=True), dtype=np.float32)
 
@@ -112,7 +112,7 @@ def read_probabilities(place: str, source: Source) -> Beliefs:
     Columns of arrays are in the order of the classes, unless an .npz holds `class_names`. Rows: see `own_numbers.read`.
 
     Raises:
-        UserError: the file cannot be read, or holds no such probabilities.
+        UserError: the file cannot be read, or does not hold such probabilities.
     """
     found, names = own_numbers.read(place, source, "probabilities", _NAMES, source.train.classes)
     path = place.partition("::")[0]
@@ -124,7 +124,7 @@ def _in_order(array: npt.NDArray[Any], own: list[str], source: Source, path: str
     classes = source.train.classes
     if sorted(own) != sorted(classes) or array.ndim != 2 or array.shape[1] != len(own):
         raise UserError(
-            f"{path} holds probabilities of the classes {in_list(own)}, and {source.train.name} has "
+            f"{path} holds probabilities of the classes {in_list(own)}, but {source.train.name} has "
             f"{in_list(classes)}; both need the same classes."
         )
     return array[:, [own.index(name) for name in classes]]

@@ -1,4 +1,4 @@
-"""The real data that a condensed set is compared with, and the classifier trained on them that judges it."""
+"""The real data with which a condensed set is compared, and the classifier trained on them as its judge."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
         seed: seed of the noise if the set does not record it.
 
     Raises:
-        UserError: the data cannot be read, or are of other classes or another image shape.
+        UserError: the data cannot be read, or their classes or image shape differ.
     """
     before = recorded_data(condensed)
     named = "name" in asked.model_fields_set
@@ -49,9 +49,9 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
 
 
 def trained_judge(given: LoadedData, network: str, steps: int, seed: int, run: Run) -> Judge:
-    """A classifier trained on the data on the best device, with a progress bar. Raises as `train_judge`.
+    """A classifier trained on the data, with the true labels if known, on the best device and with a progress bar.
 
-    It is trained on the true labels if they are known.
+    Raises as `train_judge`.
     """
     with run.track(100, "training on real images") as tracker:
 

@@ -1,4 +1,4 @@
-"""Repairing labels before a method sees them: the clean-then-condense arm."""
+"""Repairing labels before condensation: the clean-then-condense arm."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from condense.run import Run
 
 
 def repaired_by(generator: Generator, train: TrainingSet, run: Run) -> tuple[TrainingSet, KeptBeliefs]:
-    """Each image's label replaced by the likeliest class given image and label, argmax p(y | x, z).
+    """Replace each image's label by the most likely class given image and label, argmax p(y | x, z).
 
-    Returns the relabelled data, which carries these beliefs for methods that learn from them, and the beliefs with
-    their cost, which `run` saves (see `beliefs`).
+    Returns the relabelled data, with these beliefs for methods that learn from them, and the beliefs with their cost,
+    which `run` saves (see `beliefs`).
 
     Raises `UserError` if the generator was made for other classes or image sizes.
     """
@@ -52,7 +52,7 @@ class Doubts:
 def doubted_by_cleanlab(
     train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
 ) -> Doubts:
-    """Find labels that confident learning judges wrong, by classifiers that did not see them.
+    """Find labels that confident learning judges wrong, using classifiers not trained on them.
 
     Source: Northcutt, Jiang & Chuang (2021), https://arxiv.org/abs/1911.00068, in cleanlab's `find_label_issues`.
 
@@ -73,12 +73,12 @@ def doubted_by_cleanlab(
 def repaired_by_cleanlab(
     train: TrainingSet, options: FoldOptions, seed: int, run: Run, *, device: torch.device | str = "cpu"
 ) -> tuple[TrainingSet, float]:
-    """Replace labels that confident learning judges wrong by the likeliest class of an out-of-fold classifier.
+    """Replace labels that confident learning judges wrong by the most likely class of an out-of-fold classifier.
 
-    Trusted labels stay. Raises as `doubted_by_cleanlab`.
+    Trusted labels are kept. Raises as `doubted_by_cleanlab`.
 
     Returns:
-        The same images with other labels, and the seconds the classifiers took.
+        The same images with repaired labels, and the seconds to train the classifiers.
     """
     found = doubted_by_cleanlab(train, options, seed, run, device=device)
     suggested = np.where(found.doubted, found.probabilities.argmax(1), train.supervision.observed)
@@ -92,13 +92,13 @@ def check_cleanlab(supervision: Supervision) -> None:
     several = int((~supervision.single).sum())
     if several:
         raise UserError(
-            f"cleanlab doubts single labels, and {several} of {len(supervision)} images have none or several; use "
+            f"cleanlab works on single labels, but {several} of {len(supervision)} images have none or several; use "
             "--clean-first dmis."
         )
 
 
 def relabelled(train: TrainingSet, labels: Labels, by: str, beliefs: Beliefs | None = None) -> TrainingSet:
-    """The same images with one label each, int64 [n], that may be wrong, and the beliefs behind them."""
+    """The same images with one untrusted label each, int64 [n], and the beliefs from which the labels follow."""
     supervision = Supervision.from_labels(labels, train.images.num_classes, trusted=False)
     corruption = Corruption(f"{train.corruption.spec}, labels repaired by {by}", train.corruption.seed, None)
     return TrainingSet(train.images, supervision, corruption, beliefs)

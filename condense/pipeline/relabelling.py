@@ -1,4 +1,4 @@
-"""The findings about a data set's labels, as a value and as files that every other command reads."""
+"""Findings about a data set's labels, as a value and as files that every other command can read."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Relabelling:
     """Beliefs about the labels of a data set.
 
     Attributes:
-        source: the data with the labels as given.
+        source: the data with their given labels.
         suggestions: the beliefs and the suggestions derived from them.
-        asked: models and their weights: "generator", and "classifier" for a second opinion; or the model used
+        asked: weights of the models used: "generator", and "classifier" for a second opinion; or the model used
             instead of a generator.
         network_evaluations: images passed through networks, without the training of a given generator.
-        seconds: time taken.
-        folder: where `save` wrote it; None if not saved.
-        left_out: what is not done without a generator; None with one.
+        seconds: wall-clock time.
+        folder: folder written by `save`; None if not saved.
+        left_out: limitations of relabelling without a generator, in words; None with one.
     """
 
     source: Source
@@ -57,7 +57,7 @@ class Relabelling:
 
     @property
     def suggested(self) -> Labels:
-        """The likeliest class of each image given image and label, argmax p(y | x, z): int64 [n]."""
+        """The most likely class of each image given image and label, argmax p(y | x, z): int64 [n]."""
         return self.suggestions.suggested
 
     @property
@@ -67,12 +67,12 @@ class Relabelling:
 
     @property
     def predicted(self) -> Labels:
-        """The likeliest class of each image by the image alone, argmax p(y | x): int64 [n]."""
+        """The most likely class of each image given the image alone, argmax p(y | x): int64 [n]."""
         return np.asarray(self.image_posterior.argmax(1), dtype=np.int64)
 
     @property
     def label_quality(self) -> Beliefs:
-        """Probability that one of the labels given is right, 1 - suspicion: float32 [n] in [0, 1]."""
+        """Probability that one of the given labels is right, 1 - suspicion: float32 [n] in [0, 1]."""
         return np.asarray(1 - self.suggestions.suspicion, dtype=np.float32)
 
     @property
@@ -87,25 +87,25 @@ class Relabelling:
 
     @property
     def image_posterior(self) -> Beliefs:
-        """p(y | x), made without looking at the label: float32 [n, c], rows summing to 1."""
+        """p(y | x), computed without the label: float32 [n, c], rows summing to 1."""
         return self.suggestions.from_image
 
     @property
     def transition(self) -> Beliefs:
-        """The estimated transition matrix T [c, c], rows = true class, each summing to 1."""
+        """The estimated transition matrix T [c, c], rows are true classes, each summing to 1."""
         return self.suggestions.transition
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The file of each image, or its number from 0."""
+        """The file of each image, or its index."""
         return self.source.files or tuple(map(str, range(len(self.source.train))))
 
     def to_json(self) -> dict[str, JSON]:
-        """Paths (null before `save`), numbers, the transition matrix and the judgement as a JSON object.
+        """Paths (null before `save`), counts, the transition matrix and the scores as a JSON object.
 
-        `likely_wrong` counts labels that are likely wrong, `without_likelier` those of them without a likelier class;
-        `would_change` single labels for which another is suggested, `would_fill_in` images without a single label for
-        which one is suggested. `found` holds `judged`, null if the truth is unknown.
+        `likely_wrong` counts labels that are likely wrong, `without_likelier` those of them without a more likely
+        class; `would_change` single labels for which another is suggested, `would_fill_in` images without a single
+        label for which one is suggested. `found` is the result of `judged`, null if the truth is unknown.
         """
         found, single = self.suggestions, self.source.supervision.single
         kept = found.supervision.candidates[np.arange(len(single)), found.suggested]
@@ -128,20 +128,23 @@ class Relabelling:
         }
 
     def save(self, folder: str | Path) -> Relabelling:
-        """Write the table `labels.csv` and `posteriors.npz` into a folder; the same with the folder in it is returned.
+        """Write the table `labels.csv` and `posteriors.npz` into a folder.
 
-        `labels.csv` has a row for each training image: its file (or number); under cleanlab's names the label given
-        (a|b: candidates; empty: none), the class predicted from the image alone, the probability that the label given
-        is right, and whether it is likely wrong; then the class suggested, for which the label is weighed in, and its
-        probability. `posteriors.npz` holds `posterior`, `image_posterior`, `transition`, `class_names` and `files`.
-        Existing files are replaced.
+        `labels.csv` has a row for each training image: its file (or index); under cleanlab's names the given label
+        (a|b: candidates; empty: none), the class predicted from the image alone, the probability that the given label
+        is right, and whether it is likely wrong; then the suggested class, given image and label, and its probability.
+        `posteriors.npz` holds `posterior`, `image_posterior`, `transition`, `class_names` and `files`. Existing files
+        are replaced.
+
+        Returns:
+            This relabelling with `folder` set.
 
         Raises:
             UserError: the folder cannot be written.
         """
         folder = Path(folder)
         if folder.is_file():
-            raise UserError(f"{folder} is a file, and a folder is needed; choose another one.")
+            raise UserError(f"{folder} is a file, but a folder is needed; choose another one.")
         folder.mkdir(parents=True, exist_ok=True)
         self._write_table(folder / TABLE)
         self._write_beliefs(folder / BELIEFS)
@@ -194,7 +197,7 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
     """Train the plan's generator in `run`, or load a trained one, and compute its beliefs about every training image.
 
     Raises:
-        UserError: the method is not dmis, or the generator given does not fit the data.
+        UserError: the method is not dmis, or the given generator does not fit the data.
         RunFailed: the training or the disk failed.
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
@@ -208,7 +211,7 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
 
 
 def relabel_fast(plan: Plan) -> Relabelling:
-    """Use a simple classifier, trained in seconds, see `condense.pipeline.fast_labels`. Raises as `out_of_sample`."""
+    """Relabel by a simple classifier trained in seconds, see `fast_labels`. Raises as `out_of_sample`."""
     started = time.perf_counter()
     found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed), plan.train)
     seconds = time.perf_counter() - started
@@ -217,7 +220,7 @@ def relabel_fast(plan: Plan) -> Relabelling:
 
 
 def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabelling:
-    """Use such a classifier on features [n, d], already checked, called `whose`. Raises as `out_of_sample`."""
+    """As `relabel_fast`, on checked features [n, d]; `whose` is their name. Raises as `out_of_sample`."""
     started = time.perf_counter()
     found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed, features), plan.train)
     seconds = time.perf_counter() - started
@@ -226,7 +229,7 @@ def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabellin
 
 
 def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:
-    """The relabelling by out-of-sample probabilities [n, c], already checked; `asked`: name of their source."""
+    """Relabel by out-of-sample probabilities [n, c] that are already checked; `asked`: name of their source."""
     started = time.perf_counter()
     found = probabilities.weighed(pred_probs, plan.train)
     seconds = time.perf_counter() - started
@@ -234,7 +237,7 @@ def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:
 
 
 def ask(generator: Generator, plan: Plan, run: Run) -> Relabelling:
-    """The relabelling by a trained generator, and by a second opinion unless the plan declines it.
+    """Relabel by a trained generator, with its second opinion unless the plan declines it.
 
     Raises `UserError` if the generator does not fit the data.
     """
@@ -249,15 +252,15 @@ def ask(generator: Generator, plan: Plan, run: Run) -> Relabelling:
 
 
 def judged(found: Suggestions, truth: Truth) -> dict[str, float | None]:
-    """How well wrong labels were found, see `label_scores`, and the calibration error of the confidence as "ece"."""
+    """Scores of finding wrong labels, see `label_scores`, and the calibration error of the confidence as "ece"."""
     scores = label_scores(found.supervision, truth, found.suggested, found.likely_wrong, found.suspicion)
     return {**scores, "ece": calibration_error(found.confidence, found.suggested == truth.labels)}
 
 
 def calibration_error(confidence: Beliefs, right: Mask, bins: int = 15) -> float:
-    """Expected calibration error, Σ_b n_b/n |mean confidence - share right|, in [0, 1], over bins of equal width.
+    """Expected calibration error, Σ_b n_b/n |mean confidence - accuracy|, in [0, 1], over bins of equal width.
 
-    Source: Naeini, Cooper & Hauskrecht (2015); with 15 bins as Guo et al. (2017), https://arxiv.org/abs/1706.04599.
+    Source: Naeini, Cooper & Hauskrecht (2015); 15 bins as in Guo et al. (2017), https://arxiv.org/abs/1706.04599.
 
     Args:
         confidence: p of the suggested class, float [n] in [0, 1].
@@ -272,19 +275,19 @@ def calibration_error(confidence: Beliefs, right: Mask, bins: int = 15) -> float
 def label_scores(
     given: Supervision, truth: Truth, suggested: Labels, marked: Mask, suspicion: npt.NDArray[np.floating]
 ) -> dict[str, float | None]:
-    """How well wrong labels were found and corrected; shares in [0, 1], None if undefined.
+    """How well wrong labels were found and corrected; fractions in [0, 1], None if undefined.
 
     Args:
-        given: the labels as given.
+        given: the given labels.
         truth: the true classes.
-        suggested: the class suggested for every image, int64 [n].
-        marked: which labels are called wrong, bool [n].
-        suspicion: how doubtful each label is, larger for more doubt, [n].
+        suggested: suggested class of each image, int64 [n].
+        marked: labels marked as wrong, bool [n].
+        suspicion: doubt about each label, larger for more doubt, [n].
 
     Returns:
-        wrong (share of images whose given labels miss the truth), precision and recall of the marked ones, auroc of
-        the suspicion among labels that may be wrong; right_before and right_after, shares of images whose one given,
-        and whose suggested, label is right.
+        wrong (fraction of images whose given labels miss the truth), precision and recall of the marked ones, auroc of
+        the suspicion among labels that may be wrong; right_before and right_after, fractions of images whose single
+        given label, and whose suggested label, is right.
     """
     from sklearn.metrics import roc_auc_score
 

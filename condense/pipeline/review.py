@@ -1,4 +1,4 @@
-"""The content of the review page: which images, at what size, and the noise of each class's labels."""
+"""The contents of the review page: the images to show, their pictures, and the noise of each class's labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LARGEST_SIDE = 384  # pixels of an embedded picture
 MOST_EMBEDDED = 48 * 2**20  # bytes of all embedded pictures
 
 PictureOf = tuple[str | None, str | None]
-"""A picture as a data URI, and where the original lies, as a URL relative to the page."""
+"""A picture as a data URI, and the URL of the original relative to the page."""
 
 
 def review_page(plan: Plan, relabelling: Relabelling, folder: Path, features: Features | None = None) -> ReviewPage:
@@ -83,7 +83,7 @@ def review_page(plan: Plan, relabelling: Relabelling, folder: Path, features: Fe
 
 
 def class_noise(relabelling: Relabelling) -> list[ClassNoise]:
-    """The beliefs about the labels of each class."""
+    """The estimated noise in the labels of each class."""
     found, supervision = relabelling.suggestions, relabelling.source.supervision
     observed, num_classes = supervision.observed, supervision.num_classes
     summary = []
@@ -110,7 +110,7 @@ def _classes(candidates: Mask) -> list[int]:
 
 
 def _suspects(relabelling: Relabelling) -> list[int]:
-    """Images with a suggestion: likely wrong labels first, the most doubtful first; then all others, likewise."""
+    """Images with a suggestion, likely wrong labels before all others, each by decreasing suspicion."""
     found = relabelling.suggestions
     asked = np.flatnonzero(found.likely_wrong | found.changed)
     order = np.lexsort((-found.suspicion[asked], ~found.likely_wrong[asked]))
@@ -124,7 +124,7 @@ def _worst(issues: ImageIssues) -> list[int]:
 
 
 def _chosen(relabelling: Relabelling, twins: Sequence[tuple[int, ...]], outliers: Sequence[int]) -> list[int]:
-    """The images on the page: suspects, near-duplicates that disagree, outliers; the last two keep places."""
+    """The images on the page: suspects, near-duplicates that disagree, outliers; the last two have reserved places."""
     others = list(dict.fromkeys([*(image for group in twins for image in group), *outliers]))[: MOST_SHOWN // 2]
     kept = set(others)
     suspects = [image for image in _suspects(relabelling) if image not in kept][: MOST_SHOWN - len(others)]
@@ -134,7 +134,7 @@ def _chosen(relabelling: Relabelling, twins: Sequence[tuple[int, ...]], outliers
 
 
 def _pictures(plan: Plan, chosen: Sequence[int], folder: Path) -> Iterator[PictureOf]:
-    """Each image at a readable size, embedded while there is room; originals of a folder are linked too."""
+    """Each image at a readable size, embedded while there is room; original files are linked too."""
     files, room = plan.source.files, MOST_EMBEDDED
     home = None if files is None else Path(plan.recipe.data.name)
     for image in chosen:
@@ -149,7 +149,7 @@ def _pictures(plan: Plan, chosen: Sequence[int], folder: Path) -> Iterator[Pictu
 
 
 def _readable(plan: Plan, file: Path, as_read: Images) -> str:
-    """The original, rotated and composited as when it was read, at most `LARGEST_SIDE` pixels large."""
+    """The original, rotated and composited as when it was read, with sides of at most `LARGEST_SIDE` pixels."""
     try:
         white = full_scale([look(file)])
         picture = decode(file, as_read.shape[2] == 1, LEVELS[plan.recipe.data.background], white)
@@ -170,7 +170,7 @@ def _png(image: Images) -> str:
 
 
 def _link(file: Path, folder: Path) -> str:
-    """The URL of a file as the page in `folder` can follow it."""
+    """The URL of a file, relative to the page in `folder` if possible."""
     try:
         return quote(Path(os.path.relpath(file.absolute(), folder.absolute())).as_posix())
     except ValueError:  # on another drive

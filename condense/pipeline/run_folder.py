@@ -1,4 +1,4 @@
-"""A command's run folder: started, resumed, or refused."""
+"""A command's run folder: starting, resuming or refusing it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUNS = Path("runs")
 
 
 def derived_name(plan: Plan) -> str:
-    """A name made of data, method and label repair, e.g. "digits-dmis"; safe as a file name."""
+    """A file name made of data, method and label repair, e.g. "digits-dmis"."""
     repaired = {
         "none": "",
         "dmis": "-relabelled",
@@ -44,7 +44,7 @@ def run_name(plan: Plan, *parts: str) -> str:
 def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
     """Raise `UserError` unless `path` is free, or may be continued or replaced, and no other process works in it.
 
-    Torchrun's workers skip the check, since the main process may be at work there already.
+    Torchrun's workers skip the check, since the main process may already be working there.
     """
     if is_worker():
         return
@@ -58,7 +58,7 @@ def check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
 def _check_folder(path: Path) -> None:
     check_name(path)
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, and a folder is needed; choose another --run.")
+        raise UserError(f"{path} is a file, but a folder is needed; choose another --run.")
 
 
 def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
@@ -67,8 +67,8 @@ def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
         return
     if not resume:
         raise UserError(
-            f"{path} holds the {found[0]} of an earlier run; give --resume to go on with it, --force to "
-            "start over, or --run for another folder."
+            f"{path} holds the {found[0]} of an earlier run; give --resume to continue it, --force to start over, "
+            "or --run for another folder."
         )
     if set(found) == {f"{GENERATOR}.safetensors"}:
         raise UserError(
@@ -77,7 +77,7 @@ def _check_run(path: Path, plan: Plan, *, resume: bool, force: bool) -> None:
     changed = [item for item in _compared(path, plan) if item[1] != item[2]]
     for name, before, now in changed[:1]:
         raise UserError(
-            f"{path} was begun with {name} {json.dumps(before)}, now it is {json.dumps(now)}; ask for the same "
+            f"{path} was started with {name} {json.dumps(before)}, now it is {json.dumps(now)}; give the same value "
             "to resume, or choose another --run."
         )
 
@@ -88,11 +88,11 @@ def open_run(
 ) -> Iterator[Run]:
     """The run folder with the resolved recipe in it, locked against other processes while the block lasts.
 
-    Results of an earlier run are removed unless it is resumed. Torchrun's workers get the folder as it is, since they
+    Results of an earlier run are removed unless it is resumed. Torchrun's workers get the unchanged folder, since they
     only read a checkpoint. `log` as in `condense.watch.logged`.
 
     Raises:
-        UserError: as `check_run`, or the folder cannot be written.
+        UserError: as for `check_run`, or the folder cannot be written.
     """
     if is_worker():
         yield Run(path)
@@ -111,7 +111,7 @@ def open_run(
 
 
 def _results(path: Path) -> list[Path]:
-    """Results that cost time, here and in the folders below: all files of `Run.save`."""
+    """Saved results, in the folder and those below: all files written by `Run.save`."""
     return [file for folder in _folders(path) for file in sorted(folder.glob("*.safetensors"))]
 
 
@@ -120,19 +120,19 @@ def _folders(path: Path) -> tuple[Path, ...]:
 
 
 def _clear(path: Path) -> None:
-    """Remove what an earlier run wrote; anything else in the folder stays."""
+    """Remove the files of an earlier run; anything else in the folder is kept."""
     metrics = [folder / "metrics.jsonl" for folder in _folders(path)]
     for file in [*_results(path), *metrics, path / RECIPE]:
         file.unlink(missing_ok=True)
 
 
 def _compared(path: Path, plan: Plan) -> list[tuple[str, object, object]]:
-    """What must be the same (name, before, now); readers of checkpoints compare options and images themselves."""
+    """(name, before, now) of values that must be equal; readers of checkpoints compare options and images."""
     try:
         before = json.loads((path / RECIPE).read_text(encoding="utf-8"))
         data = before["data"]
         if not isinstance(data, dict):
-            raise TypeError("its data is no mapping")
+            raise TypeError("its data is not a mapping")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
             f"{path / RECIPE} is missing or damaged, so the run cannot be resumed; start over with --force."

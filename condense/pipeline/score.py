@@ -1,4 +1,4 @@
-"""Condensed sets made ready for a protocol, their test images, and their scores on the best device."""
+"""Scoring condensed sets on the best device: preparing them for a protocol, and loading their test images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class HowToScore:
     Attributes:
         rules: the protocol.
         networks: names of `condense.classifiers.networks.NAMES`; the protocol's own when empty.
-        cross: whether one network of each architecture that takes images of this size is trained too.
+        cross: whether one network of each architecture that accepts images of this size is trained too.
         teacher: run folder of the teacher that gives the images soft labels, for protocols that use them.
         repeats: networks trained on each set.
         seed: seed of the networks of the first set; set i, counted from 0, uses seed + i, since an interval over sets
@@ -54,14 +54,14 @@ def evaluate_sets(
     """Train networks on one set, or on several that differ only in the seed, and test them.
 
     Args:
-        sets: by name; for sets in files the path, beside which the teacher is looked for.
+        sets: sets by name; for a set in a file, its path, beside which the teacher is looked for.
         test: returns the test images and their labels for a set; called once, after all other checks.
         how: how sets are scored.
         run: for the progress bar.
 
     Raises:
         UserError: a set does not fit the protocol or the test data, the sets are of different kinds, two are the same,
-            or a network is not known or does not take such images.
+            or a network is unknown or does not accept such images.
         RunFailed: the training diverged.
     """
     taught = [_taught(Path(name), condensed, how) for name, condensed in sets.items()]
@@ -85,7 +85,7 @@ def evaluate_sets(
 
 
 def _fresh(how: HowToScore, name: str, sets: int) -> list[FreshNetworks]:
-    """The networks of this architecture that each of so many sets is scored with."""
+    """The networks of architecture `name` for each of `sets` sets."""
     return [FreshNetworks(name, how.repeats, how.seed + index) for index in range(sets)]
 
 
@@ -109,7 +109,7 @@ def _network_names(how: HowToScore, side: int) -> list[str]:
 
 
 def _taught(path: Path, condensed: CondensedSet, how: HowToScore) -> tuple[CondensedSet, Teacher | None]:
-    """The set, and the teacher to query online: the one given, else the one beside the set's file."""
+    """The set, and the teacher to query online: the given one, else the one beside the set's file."""
     if how.rules.labels != "teacher":
         return with_labels(condensed, how.rules, how.teacher), None
     if how.teacher is not None:
@@ -151,15 +151,15 @@ def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = Fal
     Args:
         condensed: the set.
         data: where the images are.
-        its_own: whether they must be of the data the set was made from, since only its record says where they are.
+        its_own: whether they must belong to the data the set was made from, because the path comes from its record.
 
     Raises:
-        UserError: the data cannot be read, are others than the set's own, or have no test images.
+        UserError: the data cannot be read, are not the set's own if they must be, or have no test images.
     """
     size = data.image_size or condensed.images.shape[1]
     source = load_source(data.model_copy(update={"image_size": size}))
     alike = condensed.num_classes == source.train.num_classes and size == condensed.images.shape[1]
-    if its_own and alike:  # otherwise the other error says more
+    if its_own and alike:  # otherwise a later check gives a clearer error
         check_own_images(condensed, source, recorded_seed(condensed))
     if "flip" not in condensed.provenance.notes:
         tell_of_flip(source.train)
@@ -167,7 +167,7 @@ def test_split(condensed: CondensedSet, data: DataRecipe, *, its_own: bool = Fal
 
 
 def tested(source: Source) -> tuple[ImageData, Truth]:
-    """Test images and their labels. Raises `UserError` where there are none."""
+    """Test images and their labels. Raises `UserError` if there are none."""
     if source.test is None or source.test_truth is None:
         raise UserError(
             f"{source.train.name} has no test images; add a folder test/ (or rows with split test in labels.csv), "
@@ -192,7 +192,7 @@ def score_set(
 
         def on_epoch(repeat: int, epoch: Epoch) -> None:
             nonlocal done
-            done += 1  # networks may be trained in turn or at once
+            done += 1  # networks may be trained in turn or together
             tracker.update(done, loss=epoch.loss)
 
         return score(

@@ -1,7 +1,7 @@
 """The stages of a plan, in order, for the progress bars and for the timing of `--dry-run`.
 
-A stage has the name of its progress bar. Its work is counted in operations of a forward pass; an image used for
-training counts as three passes. The images passed through networks are those of cost.py.
+A stage has the name of its progress bar. Its work is counted in operations of forward passes; an image used for
+training counts as three passes. The numbers of images passed through networks are those of `cost`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Part:
 
 
 def stages(plan: Plan, parts: Sequence[Part]) -> list[Stage]:
-    """`parts` as stages for the bars, each with its work."""
+    """`parts` as stages for the progress bars, each with its work."""
     shape, num_classes = plan.train.images.image_shape, plan.train.images.num_classes
     return [
         Stage(part.name, part.images * (LEARNT if part.learns else 1) * operations(part.network, shape, num_classes))
@@ -94,7 +94,7 @@ def condensing(plan: Plan) -> list[Part]:
 
 
 def _told_by_method(plan: Plan) -> Sequence[tuple[str, int]]:
-    """Bars of a method without a generator, and the images that pass through networks in each; empty if unknown."""
+    """Progress bars of a method without a generator, with the images passed through networks; empty if unknown."""
     for name in ("stages", "evaluations"):
         if foretell := getattr(plan.method, name, None):
             told = foretell(plan.train, plan.recipe.ipc, plan.options)
@@ -103,7 +103,7 @@ def _told_by_method(plan: Plan) -> Sequence[tuple[str, int]]:
 
 
 def training(plan: Plan, options: GeneratorOptions) -> list[Part]:
-    """The parts of `dmis train`, a second stage included."""
+    """The parts of `dmis train`, including a second stage."""
     parts = _first_network(plan, options, plan.recipe.seed)
     if options.second_stage is not None:
         if options.train.objective not in BELIEVE_LABELS:
@@ -121,7 +121,7 @@ def generating(plan: Plan, options: GeneratorOptions) -> list[Part]:
 
 
 def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
-    """The parts of drawing from a generator, trained before or given."""
+    """The parts of drawing from a generator, trained or given."""
     second = options.second_stage
     if options.generator is None:
         judge, drawer = options.network, options.network if second is None else second.network
@@ -140,7 +140,7 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
 
 
 def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = None) -> list[Part]:
-    """The parts of `dmis relabel`: one network is trained if none is given, then every label judged."""
+    """The parts of `dmis relabel`: training one network if none is given, then judging every label."""
     parts = (
         _first_network(plan, options, plan.recipe.seed if seed is None else seed) if options.generator is None else []
     )
@@ -148,12 +148,12 @@ def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = Non
 
 
 def scoring(rules: Protocol, network: str, images: int, repeats: int) -> Part:
-    """Training and testing networks on a set of so many images."""
+    """Training and testing networks on a set of `images` images."""
     return Part(network, network, repeats * rules.epochs * images, learns=True)
 
 
 def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Part]:
-    """What an objective needs beforehand, and the network that knows the classes."""
+    """The parts an objective needs beforehand, and training the network of the first stage."""
     train, data = options.train, plan.train
     before = foreseen_images(data, train)
     own = training_evaluations(options.network, train, data, seed) - before
@@ -182,8 +182,8 @@ def operations(network: Passed, shape: tuple[int, int, int], num_classes: int) -
     """10^9 operations of one image's forward pass: 2 per use of a weight.
 
     Args:
-        network: a generator's, a labeller's, or the name of a classifier.
-        shape: of the image, (C, H, W).
+        network: options of a generator's or labeller's network, or the name of a classifier.
+        shape: shape of the image, (C, H, W).
         num_classes: number of classes, all of which an `all-class` network outputs at once.
     """
     counted = 0

@@ -1,8 +1,8 @@
 """Predicts a plan's time and memory on this machine from a few seconds of the work itself.
 
-A generator is trained for a few steps, other networks pass a few batches, and a method without a generator runs until
-its first progress bar has moved; the rest follows from the number of images (see stages.py). The prediction assumes the
-machine's present load.
+A generator is trained for a few steps, other networks process a few batches, and a method without a generator runs
+until its first progress bar has moved; the rest is extrapolated by the number of images (see `stages`). The prediction
+assumes the machine's present load.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, JSON]:
     """Predicted time and memory, for `--dry-run`.
 
     Returns:
-        minutes (of all), minutes_by_stage (by progress bar; bars of one name together) and memory_gib, the peak
+        minutes in total, minutes_by_stage (by progress bar; bars with one name added up) and memory_gib, the peak
         memory of this process during the measurement.
     """
     minutes: dict[str, float] = {}
@@ -53,7 +53,7 @@ def foretold(plan: Plan, parts: Sequence[Part]) -> dict[str, JSON]:
 
 
 def measured(plan: Plan, parts: Sequence[Part]) -> list[float]:
-    """Seconds of each part on this machine."""
+    """Predicted seconds of each part on this machine."""
     own = [part for part in parts if part.by_method]
     bar, took = _first_bar(plan) if own else ("", 0.0)
     tried = sum(part.images for part in own if part.name == bar)
@@ -87,7 +87,7 @@ def _step_seconds(data: TrainingSet, part: Part) -> float:
 
 
 def _stand_ins(data: TrainingSet, part: Part) -> Prerequisites:
-    """The objective's prerequisites, untrained, since that takes as long."""
+    """The objective's prerequisites, untrained, which take as long to use as trained ones."""
     assert part.options is not None and isinstance(part.network, NetworkOptions)
     num_classes, channels, device = data.images.num_classes, data.images.channels, best_device()
     if part.options.objective == "cad":
@@ -159,7 +159,7 @@ class _Probe(Run):
 
     @contextmanager
     def track(self, total: int, description: str, initial: int = 0) -> Iterator[Tracker]:
-        """Ends the block with `_Enough` after `SECONDS` and a step, or at its end."""
+        """End the block with `_Enough` after `SECONDS` and a step, or at its end."""
         first = not self.bar
         self.bar = self.bar or description
         started, probe = time.perf_counter(), self
@@ -182,6 +182,6 @@ def _first_bar(plan: Plan) -> tuple[str, float]:
         plan.method.condense(plan.train, plan.recipe.ipc, plan.options, plan.recipe.seed, probe)
     except _Enough:
         pass
-    except UserError:  # labels that are repaired first may not be for this method as they are
+    except UserError:  # the method may refuse labels that have yet to be repaired
         return "", 0.0
     return probe.bar, probe.seconds

@@ -23,9 +23,9 @@ class TrainingOutcome:
         seconds: time of all stages.
         evaluations: images passed through the networks.
         temperature: temperature of the generator as a classifier.
-        test_accuracy: in percent; None without test images.
-        labels_recovered: share in percent of the training labels that are right once the generator repaired them; None
-            if the truth is unknown.
+        test_accuracy: test accuracy in percent of the generator as a classifier; None without test images.
+        labels_recovered: percentage of training labels that are right after repair by the generator; None if the truth
+            is unknown.
     """
 
     run: Path | None
@@ -36,7 +36,7 @@ class TrainingOutcome:
     labels_recovered: float | None
 
     def to_json(self) -> dict[str, JSON]:
-        """All of it, as a JSON object with the attributes' names."""
+        """All attributes as a JSON object."""
         return {
             "run": None if self.run is None else str(self.run),
             "seconds": self.seconds,
@@ -68,7 +68,7 @@ def train_plan(plan: Plan, run: Run) -> Generator:
 
 
 def describe_training(generator: Generator, plan: Plan, run: Path | None) -> TrainingOutcome:
-    """The cost of the training and, if the truth is known, its accuracy."""
+    """The cost of the training, the test accuracy and, if the truth is known, the recovered labels."""
     cost = cost_of_stages(generator)
     return TrainingOutcome(
         run,

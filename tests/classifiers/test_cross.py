@@ -90,5 +90,5 @@ def test_folds_of_something_else_are_refused(changed, tmp_path):
         "options": OPTIONS.model_copy(update={"epochs": 3}),
         "seed": 1,
     }
-    with pytest.raises(UserError, match=r"folds in this run folder is of a run with other (data|options|seed)"):
+    with pytest.raises(UserError, match=r"folds in this run folder belongs to a run with other (data|options|seed)"):
         out_of_fold(run=Run(tmp_path), **{**given, changed: other[changed]})

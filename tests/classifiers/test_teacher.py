@@ -150,7 +150,7 @@ def test_a_finished_teacher_is_not_trained_again(tmp_path: Path, monkeypatch: py
 def test_another_runs_teacher_is_refused(tmp_path: Path):
     teacher_for(training_set(), SHORT, 0, Run(tmp_path))
     with pytest.raises(
-        UserError, match=r"run folder is of a run with other options \(epochs \d+, now 4.*\); use the same or"
+        UserError, match=r"run folder belongs to a run with other options \(epochs \d+, now 4.*\); use the same or"
     ):
         teacher_for(training_set(), TeacherOptions(epochs=4), 0, Run(tmp_path))
     with pytest.raises(UserError, match=r"other seed \(0, now 1\), labels"):

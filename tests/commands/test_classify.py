@@ -70,7 +70,7 @@ def test_what_is_there_is_not_done_again(dmis: Dmis, counted: list[str]) -> None
     assert json.loads(dmis(*command, "--seeds", "2").out) == more and len(counted) == 5
 
     other = dmis(*command, "--set", "gce.q=0.5")
-    assert other.code == 2 and "gce-0.json is of a request with other options" in other.err
+    assert other.code == 2 and "gce-0.json belongs to a request with other options" in other.err
     noisier = dmis(*(word.replace("0.4", "0.5") for word in command))
     assert noisier.code == 2 and "other labels" in noisier.err
     Path("results/ce-0.json").write_text("{")
@@ -143,7 +143,7 @@ def test_generators_are_trained_once_a_seed_and_kept(dmis: Dmis) -> None:
         (["--arm", "proden", "--noise", "sym:0.4"], "no image has one"),
         (["--arm", "fixmatch"], "every image has one"),
         (["--arm", "pencil", "--noise", "partial:0.5"], "pencil learns from one label per image"),
-        (["--arm", "dirk", "--noise", "sym:0.4"], "dirk learns from candidate sets, and no image has one"),
+        (["--arm", "dirk", "--noise", "sym:0.4"], "dirk learns from candidate sets, but no image has one"),
         (["--arm", "softmatch", "--noise", "sym:0.4"], "softmatch learns from images without a label"),
         (["--arm", "simmatch", "--set", "simmatch.own=2"], "own"),
         (["--arm", "pencil", "--noise", "sym:0.4", "--set", "pencil.stop=0.1"], "stop 0.1 comes before start"),

@@ -52,7 +52,7 @@ def test_test_images_are_those_of_the_set_wherever_one_stands(dmis: Dmis, tmp_pa
     assert json.loads(dmis(*score, "--data", "tiny").out)["test_data"] == "8 test images of tiny (tiny)"
     (tmp_path / "elsewhere" / "tiny").rename(tmp_path / "elsewhere" / "gone")
     answer = dmis(*score)
-    assert answer.code == 2 and f"made from '{tmp_path / 'here' / 'tiny'}', which is not here" in answer.err
+    assert answer.code == 2 and f"made from '{tmp_path / 'here' / 'tiny'}', which is not found here" in answer.err
 
 
 def test_how_pictures_were_read_is_kept(dmis: Dmis, tmp_path, monkeypatch):
@@ -76,7 +76,7 @@ def test_mirror_images_are_a_property_of_the_data(dmis: Dmis, tmp_path, monkeypa
     paint(tmp_path / "mnist")
     condense(dmis, "--data", "mnist")
     assert "judging by the class names, a mirror image does show its class" in caplog.text
-    assert "otherwise: --set data.flip=false" in caplog.text
+    assert "if this is wrong: --set data.flip=false" in caplog.text
     assert read(Path("set.h5")).provenance.notes["flip"] is True
     score = ("evaluate", "set.h5", "--protocol", "quick", "--repeats", 1, "--json")
     assert "flip" in json.loads(dmis(*score).out)["protocol"]["augmentation"]

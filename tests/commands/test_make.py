@@ -194,7 +194,7 @@ def test_a_set_is_scored_on_the_data_it_was_made_from(dmis: Dmis, folder: Path, 
     assert dmis(*command).code == 0
     shutil.rmtree("own")
     refused = dmis(*command)
-    assert refused.code == 2 and "/own/digits', which is not here" in refused.err
+    assert refused.code == 2 and "/own/digits', which is not found here" in refused.err
 
 
 def test_data_given_by_path_get_the_noise_that_the_set_was_made_from(dmis: Dmis) -> None:
@@ -473,7 +473,7 @@ def test_a_run_folder_at_work_is_left_alone(tmp_path: Path, dmis: Dmis) -> None:
     with locked(tmp_path / "run", "run"):
         for more in ((), ("--force",), ("--resume",)):
             answer = dmis("condense", "--method", "random", "--ipc", 1, "--out", "a.h5", "--run", "run", *more)
-            assert answer.code == 2 and "Another run is at work in run; wait for it" in answer.err
+            assert answer.code == 2 and "Another run is in progress in run; wait for it" in answer.err
     assert dmis("condense", "--method", "random", "--ipc", 1, "--out", "a.h5", "--run", "run").code == 0
 
 

@@ -64,7 +64,7 @@ def state_of(html: str) -> dict:
 def test_a_fast_answer_finds_the_wrong_ones_and_says_what_it_leaves_out(dmis: Dmis, folder: Path) -> None:
     answer = dmis(*ASK)
     assert answer.code == 0, answer.err
-    assert "Left out – fast: a linear classifier" in answer.out and "No generator is trained" in answer.out
+    assert "Limitations – fast: a linear classifier" in answer.out and "No generator is trained" in answer.out
     assert re.search(r"^asked +linear classifier$", answer.out, re.MULTILINE) and "\nfound" not in answer.out
     rows = {row["file"]: row for row in table("pictures-relabelled/labels.csv")}
     issues = {file for file, row in rows.items() if row["is_label_issue"] == "True"}
@@ -171,17 +171,20 @@ GOOD = {"file": "lying/40.png", "decision": "accepted", "label": "standing"}
         (lambda found: found["decisions"].append({**GOOD, "file": "cat/1.png"}), "no image 'cat/1.png'"),
         (
             lambda found: found["decisions"].append({**GOOD, "file": "lying/41.png", "label": "cat"}),
-            "'cat' is no class",
+            "'cat' is not one of the classes",
         ),
-        (lambda found: found["decisions"].append({**GOOD, "file": "lying/41.png", "label": 1}), "1 is no class here"),
-        (lambda found: found["decisions"].append(GOOD), "'lying/40.png' was decided before"),
+        (
+            lambda found: found["decisions"].append({**GOOD, "file": "lying/41.png", "label": 1}),
+            "1 is not one of the classes",
+        ),
+        (lambda found: found["decisions"].append(GOOD), "'lying/40.png' was already decided"),
         (lambda found: found["decisions"].append({**GOOD, "decision": "maybe"}), "decision 2 is damaged"),
         (lambda found: found["decisions"].append("lying"), "decision 2 is damaged"),
-        (lambda found: found["data"].update(images="0" * 64), "about other data (their images are others)"),
-        (lambda found: found["data"].update(labels=None), "about other data (the labels given are others)"),
+        (lambda found: found["data"].update(images="0" * 64), "about other data (the images differ)"),
+        (lambda found: found["data"].update(labels=None), "about other data (the given labels differ)"),
         (lambda found: found["data"].update(image_shape=[28, 28, 3]), "have the shape [28, 28, 3], not [32, 32, 3]"),
-        (lambda found: found["data"].update(classes=["a", "b"]), "their classes are others"),
-        (lambda found: found.update(format="dmis-decisions/9"), "is no file of decisions of this version"),
+        (lambda found: found["data"].update(classes=["a", "b"]), "the classes differ"),
+        (lambda found: found.update(format="dmis-decisions/9"), "is not a decisions file of this version"),
         (lambda found: found.update(decisions={}), "it lacks `data` or `decisions`"),
     ],
 )
@@ -197,7 +200,7 @@ def test_bad_decisions_are_one_sentence_and_write_nothing(change, said: str, dmi
 def test_damaged_decisions_are_one_sentence(text: str, dmis: Dmis, folder: Path) -> None:
     Path("decisions.json").write_text(text, encoding="latin-1")
     refused(dmis("relabel", "pictures", "--apply", "decisions.json"), "decisions.json")
-    refused(dmis("relabel", "pictures", "--apply", "nowhere.json"), "There is no file of decisions nowhere.json")
+    refused(dmis("relabel", "pictures", "--apply", "nowhere.json"), "There is no decisions file nowhere.json")
     refused(dmis("relabel", "pictures", "--apply", "decisions.json", "--out", "a.png"), "")
 
 

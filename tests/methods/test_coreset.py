@@ -115,7 +115,7 @@ def test_a_run_folder_with_a_teacher_is_continued_or_replaced(dmis: Dmis, comman
     assert dmis(*command, "--run", "run", "--out", "b.h5", "--resume").code == 0
     assert read(Path("a.h5")).sha256() == read(Path("b.h5")).sha256()
     changed = (*command, "--set", "teacher.epochs=2", "--run", "run", "--out", "c.h5")
-    assert "is of a run with other options" in dmis(*changed, "--resume").err
+    assert "belongs to a run with other options" in dmis(*changed, "--resume").err
     assert dmis(*changed, "--force").code == 0
     lines = Path("run/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["teacher_epoch"] for line in lines] == [1, 2]

@@ -133,7 +133,7 @@ def test_a_run_stopped_after_any_epoch_goes_on_bit_for_bit(method, stop, tmp_pat
     kept, wanted = (Run(tmp_path / name).load("checkpoint") for name in ("stopped", "whole"))
     assert kept is not None and wanted is not None and kept[0].keys() == wanted[0].keys()
     assert all(torch.equal(kept[0][name], wanted[0][name]) for name in wanted[0] if name.startswith("scores"))
-    with pytest.raises(UserError, match=r"The checkpoint is of a run with other seed \(0, now 1\)"):
+    with pytest.raises(UserError, match=r"The checkpoint belongs to a run with other seed \(0, now 1\)"):
         method.condense(training_set("noisy"), 3, options, 1, Run(tmp_path / "stopped"))
 
 

@@ -115,7 +115,7 @@ def test_a_finished_run_can_be_given_more_iterations(tmp_path):
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, changed, complaint):
     make("dm", Run(tmp_path), iterations=1)
-    with pytest.raises(UserError, match=f"The checkpoint is of a run with {complaint}"):
+    with pytest.raises(UserError, match=f"The checkpoint belongs to a run with {complaint}"):
         make("dm", Run(tmp_path), **changed)
 
 

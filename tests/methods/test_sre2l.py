@@ -230,7 +230,7 @@ def test_a_resumed_recovery_equals_an_unbroken_one(tmp_path: Path, monkeypatch: 
     finished = recover(asked, 4, QUICK, 0, Run(tmp_path), {"seed": 0})
     np.testing.assert_array_equal(finished.images, whole.images)
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [12]
-    with pytest.raises(UserError, match="checkpoint in this run folder is of a run with other seed"):
+    with pytest.raises(UserError, match="checkpoint in this run folder belongs to a run with other seed"):
         recover(asked, 4, QUICK, 0, Run(tmp_path), {"seed": 1})
 
 

@@ -29,7 +29,7 @@ def test_the_classifier_learns_from_them_and_not_from_pixels() -> None:
     plan = digits("sym:0.4")
     found = relabel_by_features(checked(telling(plan), plan.source, "f"), plan, "mine")
     assert (found.suggested == plan.source.truth.labels).mean() > 0.995  # 0.968 by pixels
-    assert list(found.asked) == ["linear classifier on mine"] and "features given" in str(found.left_out)
+    assert list(found.asked) == ["linear classifier on mine"] and "given features" in str(found.left_out)
     chance = np.random.default_rng(1).normal(size=(len(plan.train), 10))
     blind = fast_labels.out_of_sample(plan.train, 0, checked(chance, plan.source, "f"))
     assert (blind.argmax(1) == plan.source.truth.labels).mean() < 0.2
@@ -81,11 +81,11 @@ def test_who_is_asked(dmis: Dmis) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda x: x[:5], r"float64 \[5, 10\]; a row of features for each of the 1297 training images"),
+        (lambda x: x[:5], r"float64 \[5, 10\]; needed is a row of features for each of the 1297 training images"),
         (lambda x: x[:, 0], "a row of features for each"),
         (lambda x: x[:, :0], "a row of features for each"),
         (lambda x: x.astype(str), "a row of features for each"),
-        (lambda x: np.tile(x, 500), "5,000 features per image, and at most 4,096"),
+        (lambda x: np.tile(x, 500), "5,000 features per image, but at most 4,096"),
         (lambda x: np.where(np.arange(1297)[:, None] == 7, np.nan, x), r"not finite \(row 7, 1 such rows\)"),
         (lambda x: x * 1e200, r"not finite \(values beyond"),
     ],
@@ -105,7 +105,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         ("f.csv", r"line 2: could not convert string to float: 'fine'"),
         ("few.csv", "no row for 0; give every image one in the column .id."),
         ("f.npz", "holds a, b; say which are the features"),
-        ("f.json", r"must end in \.npy, \.npz or \.csv"),
+        ("f.json", r"must end in \.npy, \.npz, \.csv or \.tsv"),
         ("none.npy", "There is no file of features"),
     ):
         with pytest.raises(UserError, match=said):

@@ -124,7 +124,7 @@ def test_disowned_samples_are_replaced(
 def test_a_class_nobody_believes_in_is_given_up(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picky(monkeypatch, 0.0)
     monkeypatch.setattr(module, "PART", 4)
-    with pytest.raises(RunFailed, match="Only 0 of 52 samples of class '0'"):
+    with pytest.raises(RunFailed, match="assigns only 0 of 52 samples of class '0'"):
         generate(trained, Wanted(5, agree=True), tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists()
 

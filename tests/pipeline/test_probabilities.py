@@ -108,12 +108,12 @@ def test_files_of_probabilities(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p[:5], r"float64 \[5, 10\]; a probability for each of the 1297 training images"),
+        (lambda p: p[:5], r"float64 \[5, 10\]; needed is a probability for each of the 1297 training images"),
         (lambda p: p[:, :9], r"float64 \[1297, 9\]"),
         (lambda p: p.astype(str), "a probability for each"),
-        (lambda p: p * 2, r"row 0 holds no probabilities \(.*sum 2\), 1297 such rows"),
-        (lambda p: np.where(np.arange(1297)[:, None] == 7, np.nan, p), r"row 7 holds no probabilities"),
-        (lambda p: p - 0.5 * np.eye(1297, 10) + 0.5 * np.eye(1297, 10, 1), "holds no probabilities"),
+        (lambda p: p * 2, r"row 0 does not hold probabilities \(.*sum 2\), 1297 such rows"),
+        (lambda p: np.where(np.arange(1297)[:, None] == 7, np.nan, p), r"row 7 does not hold probabilities"),
+        (lambda p: p - 0.5 * np.eye(1297, 10) + 0.5 * np.eye(1297, 10, 1), "does not hold probabilities"),
     ],
 )
 def test_what_is_no_probability_is_refused(change, said: str) -> None:
@@ -135,7 +135,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path) -> None:
         ("p.npy", "damaged or no .npy"),
         ("p.npz", "holds a, b; say which"),
         ("q.npz", "probabilities of the classes a, b, c, d, e and 5 more"),
-        ("p.json", r"must end in \.npy, \.npz or \.csv"),
+        ("p.json", r"must end in \.npy, \.npz, \.csv or \.tsv"),
         ("none.npy", "There is no file of probabilities"),
     ):
         with pytest.raises(UserError, match=said):

@@ -44,7 +44,7 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Arm:
-    """Import one arm by name. Raises `UserError` where there is none."""
+    """Import one arm by name. Raises `UserError` if there is none of that name."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), 3, 0.4)
         hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(names())}"

@@ -15,7 +15,7 @@ class Average:
 
     @torch.no_grad()
     def __call__(self) -> None:
-        """Update with the weights after a step; buffers are copied."""
+        """Update the average with the current weights; buffers are copied."""
         self.steps += 1
         kept = min(self.decay, 1 - 1 / (self.steps + 1))
         for mean, weight in zip(self.average.parameters(), self.of.parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""Embeddings besides the logits, for arms that compare images with one another."""
+"""Embeddings in addition to logits, for arms that compare images with one another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from condense.classifiers.layers import Network
 
-_WIDEST = 512  # hidden units of a projection: feature maps of large images would ask for millions
+_WIDEST = 512  # hidden units of a projection: feature maps of large images would need millions of weights
 
 
 class Embedded(nn.Module):
@@ -27,25 +27,25 @@ class Embedded(nn.Module):
             self.projection = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits and embedding of images [B, C, H, W], one after the other: [B, c + size]."""
+        """Logits and embedding of images [B, C, H, W], concatenated: [B, c + size]."""
         features = self.network.features(x)
         return torch.cat([self.network.head(features), F.normalize(self.projection(features), dim=1)], dim=1)
 
 
 def parts(outputs: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Logits [..., c] and embeddings [..., d] of what `Embedded` returns, [..., c + d]."""
+    """Split the outputs [..., c + d] of `Embedded` into logits [..., c] and embeddings [..., d]."""
     return outputs[..., :num_classes], outputs[..., num_classes:]
 
 
 class Queue:
-    """The most recent rows pushed, at most `length`; none at first."""
+    """The most recently pushed rows, at most `length`; empty at first."""
 
     def __init__(self, length: int, width: int, device: torch.device) -> None:
         self.length = length
         self.rows = torch.zeros(0, width, device=device)
 
     def push(self, rows: Tensor) -> None:
-        """Add rows [B, width]; the oldest leave."""
+        """Add rows [B, width] and drop the oldest beyond `length`."""
         self.rows = torch.cat([self.rows, rows.detach()])[-self.length :]
 
 
@@ -65,7 +65,7 @@ def matching_losses(queries: Tensor, pool: Tensor, wanted: Tensor, temperature: 
 
 
 def instance_losses(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of MoCo, [B]: a query [B, d] is to match its own key [B, d] among that and the queue [m, d].
+    """InfoNCE of MoCo, [B]: each query [B, d] should match its own key [B, d] among all keys of batch and queue [m, d].
 
     Source: He et al. (2020), "Momentum Contrast for Unsupervised Visual Representation Learning",
     https://arxiv.org/abs/1911.05722, Eq. 1.
@@ -76,6 +76,6 @@ def instance_losses(queries: Tensor, keys: Tensor, queue: Tensor, temperature: f
 
 
 def without_self(wanted: Tensor) -> Tensor:
-    """`wanted` [B, m ≥ B] with -1 on the diagonal: the queries are the first of the pool, and none meets itself."""
+    """`wanted` [B, m ≥ B] with -1 on the diagonal: the pool begins with the queries, which skip themselves."""
     itself = torch.eye(*wanted.shape, dtype=torch.bool, device=wanted.device)
     return wanted.masked_fill(itself, -1)

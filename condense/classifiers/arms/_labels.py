@@ -15,7 +15,7 @@ from condense.errors import UserError
 def check_some_label(arm: str, supervision: Supervision) -> None:
     """Raise `UserError` if no image has a label or candidates."""
     if supervision.unlabelled.all():
-        raise UserError(f"{arm} needs images with a label or candidates, and no image has any; label some.")
+        raise UserError(f"{arm} needs images with a label or candidates, but no image has any; label some.")
 
 
 def check_single(arm: str, supervision: Supervision) -> None:
@@ -23,22 +23,22 @@ def check_single(arm: str, supervision: Supervision) -> None:
     others = int((~supervision.single).sum())
     if others:
         raise UserError(
-            f"{arm} learns from one label per image, and {others} of {len(supervision)} images have several or none; "
-            "choose ce or mixup, of several also cc or proden."
+            f"{arm} learns from one label per image, but {others} of {len(supervision)} images have several or none; "
+            "choose ce or mixup, or for candidate sets cc or proden."
         )
 
 
 def check_sets(arm: str, supervision: Supervision) -> None:
-    """Raise `UserError` unless some image has several candidates, though not all."""
+    """Raise `UserError` unless some image has several candidates, but not all classes."""
     if not (~supervision.single & ~supervision.unlabelled).any():
-        raise UserError(f"{arm} learns from candidate sets, and no image has one; choose ce, or another arm.")
+        raise UserError(f"{arm} learns from candidate sets, but no image has one; choose ce, or another arm.")
 
 
 def check_partly_labelled(arm: str, supervision: Supervision) -> None:
-    """Raise `UserError` unless something is known of some labels and nothing of others."""
+    """Raise `UserError` unless some images have a label or candidates and others are unlabelled."""
     check_some_label(arm, supervision)
     if not supervision.unlabelled.any():
-        raise UserError(f"{arm} learns from images without a label, and every image has one; choose ce, or another.")
+        raise UserError(f"{arm} learns from images without a label, but every image has one; choose ce, or another.")
 
 
 def observed(supervision: Supervision) -> Tensor:
@@ -47,12 +47,12 @@ def observed(supervision: Supervision) -> Tensor:
 
 
 def candidates(supervision: Supervision) -> Tensor:
-    """Which classes are still possible, bool [n, c]."""
+    """The candidates of each image, bool [n, c]."""
     return torch.from_numpy(supervision.candidates)
 
 
 def uniform(supervision: Supervision) -> Tensor:
-    """Equal shares for the candidates of each image, float32 [n, c]; one-hot for single labels."""
+    """Uniform distribution over the candidates of each image, float32 [n, c]; one-hot for single labels."""
     possible = candidates(supervision).float()
     return possible / possible.sum(1, keepdim=True)
 
@@ -65,15 +65,15 @@ def everything(supervision: Supervision) -> Tensor:
 def labelled(supervision: Supervision) -> Tensor:
     """Indices of labelled images, repeated up to the number of all images: int64 [n].
 
-    So an epoch has the same number of steps whether images are left out or not.
+    Thus an epoch has the same number of steps whether images are left out or not.
     """
     return repeated(np.flatnonzero(~supervision.unlabelled), len(supervision))
 
 
 def repeated(images: npt.NDArray[np.int64], count: int) -> Tensor:
-    """`images` repeated up to `count`, int64, so that no class is favoured for coming first.
+    """`images` repeated up to `count`, int64 [count], without favouring classes that come first.
 
-    Whole rounds keep their order; the last, incomplete one is a fixed random choice.
+    Complete rounds keep their order; the last, incomplete one is a fixed random choice.
     """
     rounds, rest = divmod(count, len(images))
     picked = np.random.default_rng(rng.derive(0, "shown once more")).permutation(images)[:rest]

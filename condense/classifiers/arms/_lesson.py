@@ -26,7 +26,7 @@ class Given:
         epochs: passes over the images.
         seed: seed of everything else an arm draws, such as a projection head.
         device: device of training, and of tensors a loss keeps.
-        noise_rate: estimates the share of wrong labels from the images and labels; takes training, so only if called.
+        noise_rate: estimates the fraction of wrong labels from images and labels, which trains networks when called.
     """
 
     supervision: Supervision
@@ -40,7 +40,7 @@ class Given:
 
 
 def _nothing(*_: int) -> None:
-    """Does nothing, as most arms do between steps and epochs."""
+    """Do nothing: the default between steps and epochs."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Lesson:
     """The arguments of `fit`, and the network to test.
 
     Attributes:
-        learner: the module trained; its output for a batch is the input of `loss`.
-        answers: the network that is tested after the last epoch.
+        learner: the module to train; its output for a batch is the input of `loss`.
+        answers: the network to test after the last epoch.
         shown: int64 [m], image indices of an epoch; an image may occur several times.
         targets: [m, …], their targets for `loss`.
         loss: as in `Teaching`.
@@ -73,7 +73,7 @@ class Lesson:
 
 
 def side_by_side(*views: Augment) -> Augment:
-    """Several views of every image, one after the other along the channels: [B, C, H, W] to [B, views · C, H, W]."""
+    """Several views of every image, concatenated along the channels: [B, C, H, W] to [B, views · C, H, W]."""
 
     def all_of_them(x: Tensor, generator: torch.Generator) -> Tensor:
         return torch.cat([view(x, generator) for view in views], dim=1)
@@ -82,14 +82,14 @@ def side_by_side(*views: Augment) -> Augment:
 
 
 class OfViews(nn.Module):
-    """Each view of an image through a separate network, or all through one."""
+    """Passes each view of an image through its own network; these may be the same one."""
 
     def __init__(self, *networks: nn.Module) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The networks' outputs, [B, views, …], of images as `side_by_side` makes them."""
+        """The networks' outputs, [B, views, …], for images in the form of `side_by_side`."""
         views = x.chunk(len(self.networks), dim=1)
         return torch.stack([network(view) for network, view in zip(self.networks, views, strict=True)], dim=1)
 

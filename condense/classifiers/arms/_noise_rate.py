@@ -1,4 +1,4 @@
-"""The share of wrong labels, estimated from the data, for arms that need it.
+"""The fraction of wrong labels, estimated from the data, for arms that need it.
 
 Source: Northcutt, Jiang & Chuang (2021), "Confident Learning", https://arxiv.org/abs/1911.00068, Section 3.1: the
 confident joint of given and true labels, from probabilities of classifiers that did not see an image's label.
@@ -16,13 +16,13 @@ from condense.data.types import TrainingSet
 from condense.run import Run
 
 FOLDS = 2
-SHARE = 0.25  # of the epochs: wrong labels are learned last
+SHARE = 0.25  # of the epochs: networks learn wrong labels last
 
 
 def estimated_noise_rate(
     train: TrainingSet, network: str, epochs: int, batch_size: int, seed: int, device: torch.device
 ) -> float:
-    """1 - Σ_j Q_jj of the joint Q of given and true labels, in [0, 1), by two classifiers of a quarter of the epochs.
+    """1 - Σ_j Q_jj of the joint Q of given and true labels, in [0, 1), by two classifiers trained for `SHARE` epochs.
 
     Args:
         train: images with one label each.

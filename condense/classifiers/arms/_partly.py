@@ -1,11 +1,11 @@
-"""Learning from labelled and unlabelled images together: L = mean of the labelled ones' + mean of all ones' loss.
+"""Learning from labelled and unlabelled images: L = mean loss of the labelled images + mean loss of all images.
 
-Every image is shown without its label, and those with one are shown again with it, so often that a step holds
-one of these for `ratio` of the others, or more where so many have a label. In a batch of B the means are estimated by
+Every image is shown without its label, and labelled images are shown again with it, often enough that a batch holds at
+least one of them for `ratio` of the others. In a batch of B the means are estimated by
 
-    L = 1/B Σ_i [labelled] ℓ_i / p + [hidden] u_i / (1 - p),      p = share of those shown with their label,
+    L = 1/B Σ_i [labelled] ℓ_i / p + [hidden] u_i / (1 - p),      p = fraction shown with their label,
 
-whose expectation they are, however a batch is cut into parts. A label may be a candidate set: ℓ = -log Σ_{y in S} f_y.
+which is unbiased, however a batch is split into parts. A label may be a candidate set: ℓ = -log Σ_{y in S} f_y.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Mixed:
     """Images of an epoch.
 
     Attributes:
-        shown: their numbers, int64 [m].
+        shown: their indices, int64 [m].
         possible: bool [m, c], all True where the label is hidden.
-        share: p, how many of them have a label.
+        share: p, the fraction shown with their label.
     """
 
     shown: Tensor
@@ -37,7 +37,7 @@ class Mixed:
 
 
 def mixed(supervision: Supervision, ratio: int) -> Mixed:
-    """Every image once without its label, and one with label for `ratio` of them, at least each that has one."""
+    """Every image once without its label, and one with its label per `ratio` of these, at least each labelled one."""
     n = len(supervision)
     known = np.flatnonzero(~supervision.unlabelled)
     count = max(-(-n // ratio), len(known))
@@ -48,17 +48,17 @@ def mixed(supervision: Supervision, ratio: int) -> Mixed:
 
 
 def hidden(possible: Tensor) -> Tensor:
-    """Which images are shown without a label: bool [B] of candidates bool [B, c]."""
+    """Whether each image is shown without a label, bool [B], from candidates bool [B, c]."""
     return possible.all(1)
 
 
 def balanced(with_label: Tensor, without: Tensor, is_hidden: Tensor, share: float) -> Tensor:
-    """The estimate above, of both losses of each image [B] and whether its label is hidden, bool [B]."""
+    """The estimate above, from both losses of each image [B] and whether its label is hidden, bool [B]."""
     return torch.where(is_hidden, without / (1 - share), with_label / share).mean()
 
 
 def marked(images: Mixed) -> Tensor:
-    """What a loss with a memory of images is told: number and whether the label is hidden, int64 [m, 2]."""
+    """Targets of a loss with a memory: each image's index and whether its label is hidden, int64 [m, 2]."""
     return torch.stack([images.shown, hidden(images.possible).long()], dim=1)
 
 
@@ -68,7 +68,7 @@ def spread(values: Tensor, places: Tensor) -> Tensor:
 
 
 def aligned(shares: Tensor, mean: Tensor) -> Tensor:
-    """Distribution alignment to uniform shares: p / E[p], rows renormalised; p [B, c], E[p] [c].
+    """Distribution alignment to the uniform distribution: p / E[p], rows renormalised; p [B, c], E[p] [c].
 
     Source: Berthelot et al. (2020), "ReMixMatch", https://arxiv.org/abs/1911.09785, Section 3.1.
     """
@@ -83,6 +83,6 @@ class RecentMean:
         self.means: deque[Tensor] = deque(maxlen=length)
 
     def __call__(self, shares: Tensor) -> Tensor:
-        """The mean [c] with a batch [B, c], B ≥ 1, counted in; every batch counts alike."""
+        """The mean [c] including a batch [B, c], B ≥ 1; all batches have equal weight."""
         self.means.append(shares.mean(0))
         return torch.stack(list(self.means)).mean(0)

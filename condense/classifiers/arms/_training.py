@@ -26,27 +26,27 @@ from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
 
-STRONG = ("color_scale_rotate", "color_scale_rotate", "cutout")  # one operation of each, one after the other
+STRONG = ("color_scale_rotate", "color_scale_rotate", "cutout")  # one operation of each, in sequence
 
 
 class ArmTraining(Options):
-    """The budget, the same for all arms."""
+    """The training budget, the same for all arms."""
 
     network: networks.NetworkName = Field(
         "convnet3-bn", description="architecture, see `dmis evaluate --network`; batch norm needs fewer epochs"
     )
-    epochs: int = Field(40, ge=1, description="passes over as many images as the training set has")
+    epochs: int = Field(40, ge=1, description="epochs, each of at least as many images as the training set has")
     batch_size: int = Field(64, ge=1, description="images per step")
     optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd with momentum 0.9, or adamw")
-    learning_rate: float = Field(1e-3, gt=0, description="learning rate at the start")
-    weight_decay: float = Field(0.01, ge=0, description="on all weights")
-    schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
+    learning_rate: float = Field(1e-3, gt=0, description="initial learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay on all weights")
+    schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="decay of the learning rate")
     augment: InTurn = Field(
-        "crop_flip", description="applied to every image, one after the other; flip only as data.flip allows"
+        "crop_flip", description="operations applied to every image in sequence; flip only if data.flip allows it"
     )
 
     def fit_options(self, *, bf16: bool) -> FitOptions:
-        """The same as the plain dataclass that `fit` takes."""
+        """The budget as the plain dataclass that `fit` takes."""
         return FitOptions(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -71,19 +71,19 @@ def train_arm(
 ) -> Teacher:
     """Train a network on images and imprecise labels by one arm, to the last epoch.
 
-    Weights, order and augmentation depend on `seed` alone: all arms start from the same network.
+    Weights, order and augmentation depend only on `seed`: all arms start from the same network.
 
     Args:
         arm: from `condense.classifiers.arms.load`.
         options: the arm's options.
-        training: the budget.
+        training: the training budget.
         train: images and labels.
         seed: random seed.
         device: device to train on.
-        on_epoch: called after every epoch; what it raises ends the training.
+        on_epoch: called after every epoch; an exception from it ends the training.
 
     Raises:
-        UserError: the arm takes no such labels, the network no such images, or they do not fit in memory.
+        UserError: the arm does not accept the labels or the network the images, or the images do not fit into memory.
         RunFailed: the training diverged.
     """
     device = torch.device(device)
@@ -119,7 +119,7 @@ def train_arm(
 
 
 def _check_teachable(arm: Arm, training: ArmTraining, train: TrainingSet) -> None:
-    """Raise `UserError` where the network takes no such images or the arm no such labels."""
+    """Raise `UserError` unless the network accepts the images and the arm the labels."""
     _, height, width = train.images.image_shape
     if height != width:
         raise UserError(f"The networks need square images, found {height}x{width}; give --image-size.")

@@ -2,7 +2,7 @@
 
     L = -log Σ_{y in S} f_y(x).
 
-Single labels among them are sets of one, images without a label are left out.
+Single labels are candidate sets of one; images without a label are left out.
 Source: Feng et al. (2020), "Provably Consistent Partial-Label Learning", https://arxiv.org/abs/2007.08929, method CC.
 """
 

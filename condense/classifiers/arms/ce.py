@@ -1,10 +1,10 @@
-"""Cross-entropy with the labels as given; a candidate set counts as equal shares of its classes.
+"""Cross-entropy with the labels as given; a candidate set is a uniform target over its classes.
 
     L = -Σ_y q_y log f_y(x),      q uniform on the candidates S, one-hot for single labels.
 
 Images without a label are left out. With wrong labels it is the baseline "CE" of the DMIS paper's Table 2; with
 candidate sets the averaging baseline of Lv et al. (2020), https://arxiv.org/abs/2002.08053; with missing labels
-supervised training on what is left.
+supervised training on the labelled images.
 """
 
 from __future__ import annotations

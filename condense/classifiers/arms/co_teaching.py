@@ -1,10 +1,10 @@
 """Co-teaching: two networks, each trained on the images of a batch that the other finds easy.
 
-In epoch t both keep R(t) = 1 - min(τ, τ (t - 1) / T_k) of every batch, those of smallest loss in the other network.
+In epoch t both keep a fraction R(t) = 1 - min(τ, τ (t - 1) / T_k) of every batch, the images of smallest loss in the
+other network. The first network is tested.
 Source: Han et al. (2018), "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels",
-https://arxiv.org/abs/1804.06872, Algorithm 1. The share of wrong labels τ is estimated beforehand unless it is told;
-there it is taken as known. T_k is 10 of 200 epochs there, here a share of a run that may be short. The first network is
-tested.
+https://arxiv.org/abs/1804.06872, Algorithm 1. Departures: the fraction of wrong labels τ, known in the paper, is
+estimated beforehand unless given; T_k, 10 of 200 epochs there, is a fraction of the epochs, as runs may be short.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Options(BaseOptions):
     """How many images are left out."""
 
     noise_rate: Annotated[float, Field(ge=0, lt=1)] | Literal["estimate"] = Field(
-        "estimate", description="τ, share of wrong labels, if it is known; else estimate"
+        "estimate", description="τ, fraction of wrong labels, if known; else estimate"
     )
-    ramp: float = Field(0.25, gt=0, le=1, description="T_k as a share of the epochs")
+    ramp: float = Field(0.25, gt=0, le=1, description="T_k as a fraction of the epochs")
 
 
 def check(supervision: Supervision) -> None:
@@ -47,7 +47,7 @@ def lesson(given: Given, options: Options) -> Lesson:
         observed(given.supervision),
         loss,
         given.weak,
-        whole=True,  # the easy ones are sought in the batch
+        whole=True,  # the easy images are chosen within the batch
         before_epoch=loss.begin,
     )
 
@@ -60,7 +60,7 @@ class CoTeaching:
         self.kept = 1.0
 
     def begin(self, epoch: int) -> None:
-        """R(t) for the epoch, counted from 1."""
+        """Set R(t) for the epoch, counted from 1."""
         self.kept = 1 - self.noise_rate * min(1.0, (epoch - 1) / self.ramp_epochs)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class CoTeaching:
 
 
 def co_teaching_loss(logits: Tensor, labels: Tensor, kept: float) -> Tensor:
-    """Mean cross-entropy of each network over the images of smallest loss in the other, added: logits [B, 2, c]."""
+    """Sum of both networks' mean cross-entropy over the other's images of smallest loss: logits [B, 2, c]."""
     losses = F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand(-1, 2), reduction="none")  # [B, 2]
     easiest = losses.detach().argsort(0)[: max(1, int(kept * len(labels)))]  # [k, 2]
     return losses[easiest[:, 1], 0].mean() + losses[easiest[:, 0], 1].mean()

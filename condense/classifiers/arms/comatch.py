@@ -4,14 +4,14 @@
     q_b = α p_b + (1 - α) Σ_k a_k p_k,      a = softmax over the memory of z_b · z_k / t
     W^q_bj = 1 for j = b, q_b · q_j where that is ≥ T, else 0;      W^z_bj = exp(z(X_b) · z(X'_j) / t)
 
-over the unlabelled images of a batch, Ŵ with rows adding up to 1; x weak view, X and X' strong ones; p_b = f(x),
-aligned to uniform shares over the last batches. The memory holds embeddings of weak views with p_k, or the label; no
-gradient through q.
+over the unlabelled images of a batch, Ŵ with rows summing to 1; x weak view, X and X' strong ones; p_b = f(x),
+aligned to the uniform distribution over the last batches. The memory holds embeddings of weak views with p_k, or the
+label; no gradient through q.
 Source: Li, Xiong & Hoi (2021), "CoMatch: Semi-supervised Learning with Contrastive Graph Regularization",
-https://arxiv.org/abs/2011.11183, Section 3; α = 0.9, t = 0.2, T = 0.8, τ = 0.95, λ = λ' = 1, μ = 7, 64 numbers, a
-memory of five batches and alignment over 32 as there. Departures: a batch holds as many images as that of every
-arm, so that memory and graph are smaller; the label of a candidate set is spread evenly over it; strong views are
-those of FixMatch here, and the network itself is tested, not an average.
+https://arxiv.org/abs/2011.11183, Section 3; α = 0.9, t = 0.2, T = 0.8, τ = 0.95, λ = λ' = 1, μ = 7, 64 dimensions, a
+memory of five batches and alignment over 32 as there. Departures: the batch size is that of all arms, so memory and
+graph are smaller; the label of a candidate set is spread evenly over it; strong views are those of `fixmatch`, and the
+network itself is tested, not an average.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Options(BaseOptions):
 
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
     graph_weight: float = Field(1.0, ge=0, description="λ', weight of the graph")
-    threshold: float = Field(0.95, ge=0, le=1, description="τ, least probability of a pseudo-label")
-    edge: float = Field(0.8, ge=0, le=1, description="T, least similarity of pseudo-labels in the graph")
-    own: float = Field(0.9, ge=0, le=1, description="α, what of a pseudo-label is the image's own")
-    temperature: float = Field(0.2, gt=0, description="t of the similarities")
-    size: int = Field(64, ge=1, description="dimension of an embedding")
-    memory: int = Field(5, ge=1, description="batches whose embeddings are remembered")
-    alignment: int = Field(32, ge=1, description="batches over which shares are aligned")
+    threshold: float = Field(0.95, ge=0, le=1, description="τ, minimum probability of a pseudo-label")
+    edge: float = Field(0.8, ge=0, le=1, description="T, minimum similarity of pseudo-labels in the graph")
+    own: float = Field(0.9, ge=0, le=1, description="α, weight of the image's own prediction in its pseudo-label")
+    temperature: float = Field(0.2, gt=0, description="t, temperature of the similarities")
+    size: int = Field(64, ge=1, description="dimension of the embeddings")
+    memory: int = Field(5, ge=1, description="number of batches whose embeddings are kept")
+    alignment: int = Field(32, ge=1, description="number of batches for distribution alignment")
     ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
 
 
@@ -50,13 +50,13 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """A network with a projection, three views of every image; targets are numbers."""
+    """A network with a projection, three views of every image; targets as in `marked`."""
     network, images, known = given.build(0), mixed(given.supervision, options.ratio), given.supervision
     encoder = Embedded(network, options.size, given.seed)
     loss = CoMatch(candidates(known).to(given.device), uniform(known).to(given.device), images.share, options)
     views = side_by_side(given.weak, given.strong, given.strong)
     learner = OfViews(encoder, encoder, encoder)
-    # whole: the graph is that of a batch
+    # whole: the graph spans the batch
     return Lesson(learner, network, images.shown, marked(images), loss, views, whole=True)
 
 
@@ -64,13 +64,13 @@ class CoMatch:
     """The loss with its memory."""
 
     def __init__(self, possible: Tensor, labels: Tensor, share: float, options: Options) -> None:
-        """Candidates bool [n, c] and equal shares of them float32 [n, c]; `share` as in `Mixed`."""
+        """Candidates bool [n, c] and the uniform distribution over them float32 [n, c]; `share` as in `Mixed`."""
         self.possible, self.labels, self.share, self.options = possible, labels, share, options
         self.mean = RecentMean(options.alignment)
         self.memory: Queue | None = None
 
     def __call__(self, outputs: Tensor, told: Tensor) -> Tensor:
-        """L, estimated on the batch: [B, 3, c + d] of all views, and int64 [B, 2] as of `marked`."""
+        """L, estimated on the batch: outputs [B, 3, c + d] for all views, and targets int64 [B, 2] as in `marked`."""
         numbers, is_hidden, options = told[:, 0], told[:, 1].bool(), self.options
         logits, embeddings = parts(outputs, self.possible.shape[1])
         losses = candidate_losses(logits[:, 0], self.possible[numbers])
@@ -88,14 +88,14 @@ class CoMatch:
         return balanced(losses, without, is_hidden, self.share)
 
     def _smoothed(self, p: Tensor, z: Tensor) -> Tensor:
-        """Smoothed pseudo-labels q of p [B, c] and embeddings [B, d]; p as long as the memory is not full."""
+        """Smoothed pseudo-labels q from p [B, c] and embeddings [B, d]; p itself until the memory is full."""
         if self.memory is None or len(self.memory.rows) < self.memory.length:
             return p
         there, labels = self.memory.rows[:, : z.shape[1]], self.memory.rows[:, z.shape[1] :]
         return smoothed(p, z, there, labels, self.options.own, self.options.temperature)
 
     def _remember(self, p: Tensor, z: Tensor) -> None:
-        if self.memory is None:  # the first batch is no smaller than others
+        if self.memory is None:  # the first batch is as large as any other
             self.memory = Queue(self.options.memory * len(p), z.shape[1] + p.shape[1], p.device)
         self.memory.push(torch.cat([z, p], dim=1))
 

@@ -1,13 +1,13 @@
-"""CRDPLL: no class outside the candidates, and all views of an image agree on one distribution over them.
+"""CRDPLL: predictions avoid classes outside the candidates, and all views agree on one distribution over these.
 
     L = -Σ_{k not in S} log(1 - f_k(x)) + Ψ(t) Σ_{z in A(x)} KL(q ‖ f(z)),      Ψ(t) = λ min(t / T', 1),
     q_k = Π_{z in A(x)} f_k(z)^{1/|A|} on S, renormalised, 0 elsewhere    at every visit of an image,
 
-from q uniform on S; A(x) is the weak view x and two strong ones; no gradient through q, the "conformal label
-distribution" that minimises the sum of divergences. An image without a label is one with all classes as candidates.
+starting from q uniform on S; A(x) is the weak view x and two strong ones; no gradient through q, the "conformal label
+distribution" that minimises the sum of divergences. For an image without a label, all classes are candidates.
 Source: Wu, Wang & Zhang (2022), "Revisiting Consistency Regularization for Deep Partial Label Learning", ICML,
 https://proceedings.mlr.press/v162/wu22l.html, Section 3; λ = 1 and T' = 100 of 200 epochs as there. Departures:
-strong views are those of FixMatch here, not AutoAugment with Cutout.
+strong views are those of `fixmatch`, not AutoAugment with Cutout.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from condense.classifiers.arms._lesson import Given, Lesson, OfViews, side_by_si
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions
 
-_LEAST = 1e-7  # of 1 - f_k: the logarithm stays finite
+_LEAST = 1e-7  # lower bound of 1 - f_k, which keeps the logarithm finite
 
 
 class Options(BaseOptions):
-    """How much agreement counts, and from when on."""
+    """Weight and ramp of the consistency loss."""
 
-    weight: float = Field(1.0, ge=0, description="λ, weight of the agreement in the end")
-    ramp: float = Field(0.5, gt=0, le=1, description="T' as a share of the epochs: from here on it counts fully")
+    weight: float = Field(1.0, ge=0, description="λ, final weight of the consistency")
+    ramp: float = Field(0.5, gt=0, le=1, description="T' as a fraction of the epochs: from here on it has full weight")
 
 
 def check(supervision: Supervision) -> None:
@@ -51,12 +51,12 @@ class Consistency:
     """The loss with its `beliefs`, q [n, c], and its weight Ψ(t)."""
 
     def __init__(self, possible: Tensor, beliefs: Tensor, weight: float, ramp_epochs: float) -> None:
-        """Start from `beliefs` float32 [n, c] on the candidates bool [n, c]; up to `weight` within `ramp_epochs`."""
+        """Start from `beliefs` float32 [n, c] on the candidates bool [n, c]; Ψ reaches `weight` in `ramp_epochs`."""
         self.possible, self.beliefs, self.most, self.ramp_epochs = possible, beliefs, weight, ramp_epochs
         self.weight = 0.0
 
     def begin(self, epoch: int) -> None:
-        """Ψ(t) for the epoch, counted from 1."""
+        """Set Ψ(t) for the epoch, counted from 1."""
         self.weight = self.most * min(1.0, (epoch - 1) / self.ramp_epochs)
 
     def __call__(self, logits: Tensor, numbers: Tensor) -> Tensor:

@@ -1,15 +1,14 @@
-"""Dash: pseudo-labels count as long as their loss is below a threshold that falls while learning.
+"""Dash: pseudo-labels are used while their loss is below a threshold that decreases during training.
 
-    L = CE of the labelled images + λ · mean of 1[H(y, f(x)) ≤ ρ_t] H(y, f(X)),      ρ_t = C γ^-(t-1) ρ̂, at least ρ_min,
+    L = CE of the labelled images + λ · mean of 1[H(y, f(x)) ≤ ρ_t] H(y, f(X)),      ρ_t = max(C γ^-(t-1) ρ̂, ρ_min),
 
-over all images, x weak view, X strong view, no gradient through f(x) elsewhere than in H(y, f(X)); y = f(x)^(1/T),
-renormalised, and once ρ_t is ρ_min argmax f(x). ρ̂ is the mean loss of the labelled images after a warm-up on these
-alone.
+over all images, x weak view, X strong view, no gradient through f(x); y = f(x)^(1/T), renormalised, or argmax f(x) once
+ρ_t is ρ_min. ρ̂ is the mean loss of the labelled images after a warm-up on these alone.
 Source: Xu et al. (2021), "Dash: Semi-Supervised Learning with Dynamic Thresholding", https://arxiv.org/abs/2109.00650,
-Section 4 and Algorithm 1; C = 1.0001, γ = 1.27, ρ_min = 0.05, T = 0.5 as there; ρ_t falls every ten of 1024 epochs as
-in the common library of such arms (USB), here as often in a run that may be short. Departures: ρ̂ is taken over
-the last epoch of the warm-up, while the network learns; strong views are those of FixMatch here, and the network
-itself is tested, not an average.
+Section 4 and Algorithm 1; C = 1.0001, γ = 1.27, ρ_min = 0.05, T = 0.5 as there; ρ_t decreases every 10 of 1024 epochs
+as in the library USB, here every same fraction of the epochs. Departures: ρ̂ is the mean over the last epoch of the
+warm-up, while the network still learns; strong views are those of `fixmatch`, and the network itself is tested, not
+an average.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """The threshold and how it falls."""
+    """The threshold and its decrease."""
 
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
     ratio: int = Field(7, ge=1, description="unlabelled images per labelled one")
     temperature: float = Field(0.5, gt=0, description="T, sharpens soft pseudo-labels")
-    scale: float = Field(1.0001, ge=1, description="C")
-    fall: float = Field(1.27, gt=1, description="γ, what the threshold is divided by")
-    least: float = Field(0.05, gt=0, description="ρ_min, where it stops falling and pseudo-labels are hard")
-    every: float = Field(10 / 1024, gt=0, le=1, description="share of the epochs after which it falls again")
-    warm_up: float = Field(0.1, gt=0, le=1, description="share of the epochs on labelled images alone")
+    scale: float = Field(1.0001, ge=1, description="C, factor of the threshold")
+    fall: float = Field(1.27, gt=1, description="γ, divisor of the threshold at each decrease")
+    least: float = Field(0.05, gt=0, description="ρ_min, final threshold, from which on pseudo-labels are hard")
+    every: float = Field(10 / 1024, gt=0, le=1, description="fraction of the epochs between decreases")
+    warm_up: float = Field(0.1, gt=0, le=1, description="fraction of the epochs on labelled images alone")
 
 
 def check(supervision: Supervision) -> None:
@@ -55,7 +54,7 @@ def lesson(given: Given, options: Options) -> Lesson:
 
 
 class Dash:
-    """The loss and its threshold; None during the warm-up."""
+    """The loss and its `threshold`, which is None during the warm-up."""
 
     def __init__(self, share: float, epochs: int, options: Options) -> None:
         """`share` as in `Mixed`."""
@@ -66,7 +65,7 @@ class Dash:
         self.total, self.count = 0.0, 0
 
     def begin(self, epoch: int) -> None:
-        """The threshold of the epoch, counted from 1."""
+        """Set the threshold for the epoch, counted from 1."""
         if epoch == self.warm_up + 1:
             self.first = self.total / max(1, self.count)
         if epoch > self.warm_up:
@@ -89,7 +88,7 @@ class Dash:
 
 
 def threshold(first: float, falls: int, options: Options) -> float:
-    """ρ_t after so many falls from ρ̂ = `first`."""
+    """ρ_t after `falls` decreases from ρ̂ = `first`."""
     return max(options.least, options.scale * first * options.fall**-falls)
 
 

@@ -2,23 +2,23 @@
 
     L = -Σ_y r_y log f_y(x) + λ L_ref
 
-r are the teacher's beliefs p, candidates and other classes each renormalised and mixed,
+r are the teacher's beliefs p, with candidates and other classes each renormalised and mixed,
 
     r = a p_S / p(S) + (1 - a) p_{not S} / p(not S),      a = m / (m + p(S) l),
 
-with m the largest of the renormalised others and l the smallest of the renormalised candidates: so a l is
-(1 - a) m / p(S), and the least candidate is above every other class. a = 1 where there is no other class. The teacher
-is the average of the student. L_ref carries similarity of beliefs over to embeddings: of a strong view,
+where m is the largest of the renormalised others and l the smallest of the renormalised candidates: so a l is
+(1 - a) m / p(S), and the smallest candidate exceeds every other class. a = 1 if there is no other class. The teacher
+is the average of the student. L_ref transfers similarity of beliefs to embeddings: for a strong view,
 
     L_ref = -Σ_j w_j log softmax_j(q · k_j / τ),      w = softmax over P(x) of cos(r, r_j) / τ_r,
 
-over the rest of the batch, all weak views by the teacher and a queue of these; P(x) shares a candidate and the
-likeliest class with x. In the first epochs L_ref is InfoNCE of MoCo. The student is tested.
+over the rest of the batch, all weak views by the teacher and a queue of these; P(x) are those that share a candidate
+and the most likely class with x. In the first epochs L_ref is the InfoNCE of MoCo. The student is tested.
 Source: Wu, Wang & Zhang (2024), "Distilling Reliable Knowledge for Instance-Dependent Partial Label Learning", AAAI,
 https://ojs.aaai.org/index.php/AAAI/article/view/29519, and the parameters of the authors' code: λ = 1, τ = 0.07,
 τ_r = 0.4, momentum 0.99, a queue of 4096, one epoch of InfoNCE. Departures: student and teacher share the weak
-view where theirs share a third one; the queue is no longer than the training set; strong views are those of FixMatch
-here. An image without a label is one with all classes as candidates.
+view where theirs share a third one; the queue is at most as long as the training set; strong views are those of
+`fixmatch`. For an image without a label, all classes are candidates.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Options(BaseOptions):
     """The teacher, and how embeddings follow beliefs."""
 
     weight: float = Field(1.0, ge=0, description="λ, weight of the embeddings' loss")
-    temperature: float = Field(0.07, gt=0, description="τ of the embeddings' similarities")
-    belief_temperature: float = Field(0.4, gt=0, description="τ_r of the beliefs' similarities")
-    size: int = Field(128, ge=1, description="dimension of an embedding")
-    queue: int = Field(4096, ge=1, description="embeddings kept to compare with, at most as many as images")
-    decay: float = Field(0.99, ge=0, lt=1, description="of the teacher's weights")
+    temperature: float = Field(0.07, gt=0, description="τ, temperature of the embeddings' similarities")
+    belief_temperature: float = Field(0.4, gt=0, description="τ_r, temperature of the beliefs' similarities")
+    size: int = Field(128, ge=1, description="dimension of the embeddings")
+    queue: int = Field(4096, ge=1, description="number of embeddings in the queue, at most that of the images")
+    decay: float = Field(0.99, ge=0, lt=1, description="decay of the teacher's weights")
     start: int = Field(1, ge=0, description="epochs before embeddings follow beliefs")
 
 
@@ -64,7 +64,7 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """A student with a projection and its average; targets are candidates."""
+    """A student with a projection, and its average as teacher; targets are candidates."""
     network, possible = given.build(0), candidates(given.supervision)
     student = Embedded(network, options.size, given.seed)
     teacher = copy.deepcopy(student).requires_grad_(False)
@@ -83,14 +83,14 @@ def lesson(given: Given, options: Options) -> Lesson:
 
 
 class StudentAndTeacher(nn.Module):
-    """The student on both views, the teacher on the first."""
+    """Applies the student to both views and the teacher to the first."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         super().__init__()
         self.student, self.teacher = student, teacher
 
     def forward(self, x: Tensor) -> Tensor:
-        """Student weak, student strong, teacher weak: [B, 3, c + d] of images [B, 2 · C, H, W]."""
+        """Student weak, student strong, teacher weak: [B, 3, c + d] for images [B, 2 · C, H, W]."""
         weak, strong = x.chunk(2, dim=1)
         return torch.stack([self.student(weak), self.student(strong), self.teacher(weak)], dim=1)
 
@@ -99,18 +99,18 @@ class Dirk:
     """The loss with its queue of embeddings, beliefs and candidates."""
 
     def __init__(self, num_images: int, num_classes: int, options: Options, device: torch.device) -> None:
-        """Remember nothing yet, of `num_images` in all."""
+        """Start with an empty queue of at most `num_images` rows."""
         self.options = options
         width = options.size + 2 * num_classes
         self.queue = Queue(min(options.queue, num_images), width, device)
         self.begin(1)
 
     def begin(self, epoch: int) -> None:
-        """Whether embeddings follow beliefs in the epoch, counted from 1."""
+        """Set whether embeddings follow beliefs in the epoch, counted from 1."""
         self.following = epoch > self.options.start
 
     def __call__(self, outputs: Tensor, possible: Tensor) -> Tensor:
-        """L averaged over the batch: [B, 3, c + d] as of `StudentAndTeacher`, candidates bool [B, c]."""
+        """L averaged over the batch: outputs [B, 3, c + d] of `StudentAndTeacher`, candidates bool [B, c]."""
         logits, embeddings = parts(outputs, possible.shape[1])
         beliefs = rectified(logits[:, 2].detach(), possible)
         losses = -(beliefs * logits[:, 0].log_softmax(1)).sum(1)
@@ -140,9 +140,13 @@ def rectified(logits: Tensor, possible: Tensor) -> Tensor:
 
 
 def wanted_similarity(beliefs: Tensor, possible: Tensor, of_pool: Tensor, temperature: float) -> Tensor:
-    """Wanted shares w [B, m], -1 on the diagonal.
+    """Target weights w [B, m], -1 on the diagonal.
 
-    Beliefs [B, c] and candidates bool [B, c] against both of the pool, [m, 2 · c].
+    Args:
+        beliefs: r, [B, c].
+        possible: candidates, bool [B, c].
+        of_pool: beliefs and candidates of the pool, concatenated: [m, 2 · c].
+        temperature: τ_r.
     """
     beliefs_there, possible_there = of_pool.chunk(2, dim=1)
     shared = possible.to(beliefs) @ possible_there.T > 0

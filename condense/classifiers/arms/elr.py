@@ -1,4 +1,4 @@
-"""Early-learning regularisation: predictions are held near what they were before wrong labels were memorised.
+"""Early-learning regularisation: keeps predictions near those made before the network memorises wrong labels.
 
     L = -log f_ŷ + λ log(1 - ⟨f, t⟩),      t ← β t + (1 - β) f    at every visit of an image, without gradient.
 
@@ -23,10 +23,10 @@ _MOST = 1 - 1e-4  # largest probability, as in the authors' code: the logarithm 
 
 
 class Options(BaseOptions):
-    """How strongly, and how long predictions are remembered."""
+    """Weight of the regulariser, and momentum of the average predictions."""
 
     strength: float = Field(3.0, ge=0, description="λ, weight of the regulariser")
-    momentum: float = Field(0.7, ge=0, lt=1, description="β of the moving average of predictions")
+    momentum: float = Field(0.7, ge=0, lt=1, description="β, momentum of the moving average of predictions")
 
 
 def check(supervision: Supervision) -> None:
@@ -35,7 +35,7 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """One network; targets are image indices, for the loss keeps an average for each."""
+    """One network; targets are image indices, because the loss keeps an average for each."""
     network, numbers = given.build(0), everything(given.supervision)
     labels = observed(given.supervision).to(given.device)
     loss = EarlyLearning(labels, given.supervision.num_classes, options.strength, options.momentum)
@@ -46,7 +46,7 @@ class EarlyLearning:
     """The loss with its memory, `remembered` [n, c]."""
 
     def __init__(self, labels: Tensor, num_classes: int, strength: float, momentum: float) -> None:
-        """Remember nothing yet of images with `labels`, int64 [n]."""
+        """Start with an empty memory of images with `labels`, int64 [n]."""
         self.labels, self.strength, self.momentum = labels, strength, momentum
         self.remembered = torch.zeros(len(labels), num_classes, device=labels.device)
 

@@ -4,9 +4,9 @@
 
 over all images, no gradient through f(x) in the second term.
 Source: Sohn et al. (2020), "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
-https://arxiv.org/abs/2001.07685, Eq. 3 and 4: τ = 0.95, λ = 1, μ = 7 unlabelled images per labelled one. Other than
-there: the strong view is the weak one with two of DSA's operations and Cutout, since RandAugment's colour operations
-need colours; the network itself is tested, not the average of its weights, whose half-life is longer than a short run.
+https://arxiv.org/abs/2001.07685, Eq. 3 and 4: τ = 0.95, λ = 1, μ = 7 unlabelled images per labelled one. Departures:
+the strong view is the weak one with two of DSA's operations and Cutout, since RandAugment's colour operations
+need colours; the network itself is tested, not the average of its weights, whose half-life exceeds a short run.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """When the network is sure, and how much that counts."""
+    """Threshold and weight of the pseudo-labels."""
 
-    threshold: float = Field(0.95, ge=0, le=1, description="τ, least probability of a pseudo-label")
+    threshold: float = Field(0.95, ge=0, le=1, description="τ, minimum probability of a pseudo-label")
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
     ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
 

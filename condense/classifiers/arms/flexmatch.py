@@ -1,13 +1,13 @@
-"""FlexMatch: FixMatch with a threshold for each class, lower while the class is learned badly.
+"""FlexMatch: FixMatch with a threshold for each class, lower while the class is learned poorly.
 
     L = CE of the labelled images + λ · mean of 1[max f(x) ≥ τ M(β_c)] CE(c, f(X)),      c = argmax f(x),
     β_c = σ_c / max(max_c' σ_c', n - Σ_c' σ_c'),      M(β) = β / (2 - β),
 
-x weak view, X strong view; σ_c counts the images that were surely of class c, max f(x) ≥ τ, when last sure; n images in
-all, so that β stays low while most were never sure (warm-up of the thresholds).
+x weak view, X strong view; σ_c counts the images whose last confident prediction, max f(x) ≥ τ, was class c; n is the
+number of images, so β stays low while most have had no confident prediction (warm-up of the thresholds).
 Source: Zhang et al. (2021), "FlexMatch: Boosting Semi-Supervised Learning with Curriculum Pseudo Labeling",
-https://arxiv.org/abs/2110.08263, Section 3 and Algorithm 1; τ = 0.95, λ = 1, μ = 7 and the convex M as there. Other
-than there: strong views are those of FixMatch here, and the network itself is tested, not an average.
+https://arxiv.org/abs/2110.08263, Section 3 and Algorithm 1; τ = 0.95, λ = 1, μ = 7 and the convex M as there.
+Departures: strong views are those of `fixmatch`, and the network itself is tested, not an average.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """When the network is sure, and how much that counts."""
+    """Threshold and weight of the pseudo-labels."""
 
-    threshold: float = Field(0.95, ge=0, le=1, description="τ, least probability of a pseudo-label of a learned class")
+    threshold: float = Field(0.95, ge=0, le=1, description="τ, minimum probability of pseudo-labels of a learned class")
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
     ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
 
@@ -39,7 +39,7 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """One network, two views of every image; targets are numbers, for the loss remembers what was sure."""
+    """One network, two views of every image; targets as in `marked`, because the loss keeps confident predictions."""
     network, images = given.build(0), mixed(given.supervision, options.ratio)
     loss = Curriculum(candidates(given.supervision).to(given.device), images.share, options.threshold, options.weight)
     views = side_by_side(given.weak, given.strong)
@@ -47,7 +47,7 @@ def lesson(given: Given, options: Options) -> Lesson:
 
 
 class Curriculum:
-    """The loss with `sure`, int64 [n]: the class an image was last sure to have, -1 where it never was."""
+    """The loss with `sure`, int64 [n]: the last confidently predicted class of each image, -1 for none."""
 
     def __init__(self, possible: Tensor, share: float, threshold: float, weight: float) -> None:
         """Candidates bool [n, c]; `share` as in `Mixed`."""
@@ -55,7 +55,7 @@ class Curriculum:
         self.sure = torch.full((len(possible),), -1, device=possible.device)
 
     def __call__(self, logits: Tensor, told: Tensor) -> Tensor:
-        """L, estimated on the batch: logits [B, 2, c] of both views, and int64 [B, 2] as of `marked`."""
+        """L, estimated on the batch: logits [B, 2, c] of both views, and targets int64 [B, 2] as in `marked`."""
         weak, strong = logits.unbind(1)
         numbers, is_hidden = told[:, 0], told[:, 1].bool()
         surest, label = weak.detach().softmax(1).max(1)
@@ -68,7 +68,7 @@ class Curriculum:
 
 
 def flexible(sure: Tensor, num_classes: int) -> Tensor:
-    """M(β) of each class, [c], from the classes images are sure to have, int64 [n] with -1 for none."""
+    """M(β) of each class, [c], from the confidently predicted classes, int64 [n] with -1 for none."""
     counts = (sure[:, None] == torch.arange(num_classes, device=sure.device)).sum(0)  # σ
     beta = counts / torch.maximum(counts.max(), (sure < 0).sum())
     return beta / (2 - beta)

@@ -23,7 +23,7 @@ from condense.options import Options as BaseOptions
 class Options(BaseOptions):
     """The exponent."""
 
-    q: float = Field(0.7, gt=0, le=1, description="1 is mean absolute error (over 2), near 0 cross-entropy")
+    q: float = Field(0.7, gt=0, le=1, description="1 is mean absolute error (divided by 2), near 0 cross-entropy")
 
 
 def check(supervision: Supervision) -> None:

@@ -1,17 +1,17 @@
-"""IDGP: models how candidate sets arise, from a right label and wrong ones added to it.
+"""IDGP: models how candidate sets arise from a correct label and incorrect ones added to it.
 
     p(S | x) = Σ_{j in S} f_j (1 - z_j) Π_{k in S, k ≠ j} z_k Π_{k not in S} (1 - z_k),
     L = -log p(S | x) - μ Σ_j d_j log f_j - ν Σ_k [b_k log z_k + (1 - b_k) log(1 - z_k)]
 
-is the negative log posterior, with f(x) the shares of a categorical distribution under a Dirichlet prior of parameters
-1 + μ d_j, and z(x), a network of its own, Bernoulli probabilities of being added wrongly, under Beta priors of
-1 + ν b_k and 1 + ν (1 - b_k). The priors hold what the networks said at the last visit of the image: d ← f on S,
-renormalised, b ← z on S and 0 elsewhere, from d uniform on S and b the indicator of S; in the first epochs they stand
-alone.
+is the negative log posterior, where f(x) are probabilities of a categorical distribution under a Dirichlet prior with
+parameters 1 + μ d_j, and z(x), from a second network, are Bernoulli probabilities of an incorrect label being added,
+under Beta priors with parameters 1 + ν b_k and 1 + ν (1 - b_k). The priors come from the networks' predictions at the
+last visit of the image: d ← f on S, renormalised, b ← z on S and 0 elsewhere, starting from d uniform on S and b the
+indicator of S; in the first epochs L consists of the priors alone.
 Source: Qiao, Xu & Geng (2023), "Decompositional Generation Process for Instance-Dependent Partial Label Learning",
-https://arxiv.org/abs/2204.03845, Section 3. Departures: both networks descend the posterior itself, at once;
-their code weighs the logarithms of f by p(S | j, x) and those of z by f, one network after the other, and adds terms of
-consistency. Images without a label are left out: no such process made their candidates.
+https://arxiv.org/abs/2204.03845, Section 3. Departures: both networks minimise L itself, together; their code
+weights the logarithms of f by p(S | j, x) and those of z by f, trains one network after the other, and adds
+consistency terms. Images without a label are left out: this process did not make their candidates.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """How strong the priors are, and for how long they stand alone."""
+    """Strength of the priors, and epochs with the priors alone."""
 
-    label_prior: float = Field(1.0, ge=0, description="μ, observations the prior of the right label is worth")
-    candidate_prior: float = Field(1.0, ge=0, description="ν, observations the priors of wrong candidates are worth")
-    warm_up: float = Field(0.1, ge=0, le=1, description="share of the epochs with the priors alone")
+    label_prior: float = Field(1.0, ge=0, description="μ, strength of the correct label's prior, in observations")
+    candidate_prior: float = Field(1.0, ge=0, description="ν, strength of incorrect labels' priors, in observations")
+    warm_up: float = Field(0.1, ge=0, le=1, description="fraction of the epochs with the priors alone")
 
 
 def check(supervision: Supervision) -> None:
@@ -42,7 +42,7 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """Two networks, of which the first is tested; targets are image indices."""
+    """Two networks, the first of which is tested; targets are image indices."""
     network, shown, known = given.build(0), labelled(given.supervision), given.supervision
     loss = Posterior(
         candidates(known).to(given.device),
@@ -55,7 +55,7 @@ def lesson(given: Given, options: Options) -> Lesson:
 
 
 class Posterior:
-    """The loss with the memories of its priors: `labels`, d, and `added`, b, both [n, c]."""
+    """The loss with the memory of its priors: `labels`, d, and `added`, b, both [n, c]."""
 
     def __init__(
         self, possible: Tensor, labels: Tensor, label_prior: float, candidate_prior: float, warm_up: float
@@ -66,11 +66,11 @@ class Posterior:
         self.begin(1)
 
     def begin(self, epoch: int) -> None:
-        """Whether the likelihood counts in the epoch, counted from 1."""
+        """Set whether the likelihood is used in the epoch, counted from 1."""
         self.warm = epoch - 1 >= self.warm_up
 
     def __call__(self, logits: Tensor, numbers: Tensor) -> Tensor:
-        """L averaged over the batch: logits [B, 2, c] of f and z, of the images with these indices, int64 [B]."""
+        """L averaged over the batch: logits [B, 2, c] of f and z for the images with these indices, int64 [B]."""
         of_label, of_added = logits.unbind(1)
         possible, labels, added = self.possible[numbers], self.labels[numbers], self.added[numbers]
         self.labels[numbers] = of_label.detach().masked_fill(~possible, -math.inf).softmax(1)
@@ -85,7 +85,7 @@ class Posterior:
 def log_likelihood(of_label: Tensor, of_added: Tensor, possible: Tensor) -> Tensor:
     """Logarithm of p(S | x) of each image, [B], from the logits of f and z, [B, c], and candidates bool [B, c].
 
-    The product over S divided by z_j is that over the others, and log((1 - z_j) / z_j) is minus the logit of z_j.
+    Uses that the product over S without j is the one over S divided by z_j, and log((1 - z_j) / z_j) = -logit(z_j).
     """
     right = (of_label.log_softmax(1) - of_added).masked_fill(~possible, -math.inf).logsumexp(1)
     added = F.binary_cross_entropy_with_logits(of_added, possible.to(of_added), reduction="none").sum(1)

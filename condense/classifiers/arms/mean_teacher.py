@@ -1,11 +1,11 @@
-"""Mean Teacher: a network agrees with the moving average of its own weights about two views of an image.
+"""Mean Teacher: a network agrees with the moving average of its own weights on two views of an image.
 
     L = CE of the labelled images + w(t) · mean over classes of (f_θ(x) - f_θ'(x'))²,      θ' ← α θ' + (1 - α) θ
 
 over all images, w(t) = w exp(-5 (1 - t / T)²) up to epoch T. The average is tested.
 Source: Tarvainen & Valpola (2017), "Mean teachers are better role models", https://arxiv.org/abs/1703.01780,
 Section 2 and Appendix B: w = 100 for the mean over classes, two unlabelled images per labelled one as in their ResNet
-on 4000 labels. α = 0.99 as in their ramp-up, for runs here are no longer than that; T is 80 epochs of 300 there.
+on 4000 labels. α = 0.99 as in their ramp-up, since runs here are no longer than that; T is 80 of 300 epochs there.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """How much agreement counts, and how long weights are remembered."""
+    """Weight of the consistency loss, and decay of the average weights."""
 
-    weight: float = Field(100.0, ge=0, description="w, weight of the agreement in the end")
-    ramp: float = Field(0.25, gt=0, le=1, description="T as a share of the epochs")
-    decay: float = Field(0.99, ge=0, lt=1, description="α of the average weights; less in the first steps")
+    weight: float = Field(100.0, ge=0, description="w, final weight of the consistency loss")
+    ramp: float = Field(0.25, gt=0, le=1, description="T as a fraction of the epochs")
+    decay: float = Field(0.99, ge=0, lt=1, description="α, decay of the average weights; smaller in the first steps")
     ratio: int = Field(2, ge=1, description="unlabelled images per labelled one")
 
 
@@ -40,7 +40,7 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """A network and its average, each with a view of its own of every image."""
+    """A network and its average, each with its own view of every image."""
     student, images = given.build(0), mixed(given.supervision, options.ratio)
     teacher = copy.deepcopy(student).requires_grad_(False)
     loss = ConsistencyLoss(images.share, options.weight, options.ramp * given.epochs)
@@ -60,12 +60,12 @@ class ConsistencyLoss:
     """The loss and its weight w(t)."""
 
     def __init__(self, share: float, weight: float, ramp_epochs: float) -> None:
-        """`share` as in `Mixed`; the weight rises up to `weight` within `ramp_epochs`."""
+        """`share` as in `Mixed`; the weight reaches `weight` in `ramp_epochs`."""
         self.share, self.most, self.ramp_epochs = share, weight, ramp_epochs
         self.weight = 0.0
 
     def begin(self, epoch: int) -> None:
-        """w(t) for the epoch, counted from 1."""
+        """Set w(t) for the epoch, counted from 1."""
         done = min(1.0, (epoch - 1) / self.ramp_epochs)
         self.weight = self.most * math.exp(-5 * (1 - done) ** 2)
 

@@ -1,6 +1,6 @@
 """Mixup: cross-entropy on convex combinations of images and of their labels.
 
-Targets before mixing are those of `ce`, so that it takes labels of every kind.
+Targets before mixing are those of `ce`, so labels of every kind are accepted.
 Source: Zhang et al. (2018), "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412, Eq. 1.
 """
 
@@ -19,7 +19,7 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """How much is mixed."""
+    """Strength of the mixing."""
 
     alpha: float = Field(1.0, gt=0, description="λ ~ Beta(α, α)")
 

@@ -1,15 +1,15 @@
-"""PENCIL: each image has a label distribution that is learned by gradient together with the network.
+"""PENCIL: a label distribution of each image is learned by gradient descent together with the network.
 
     L = 1/c KL(f ‖ y^d) + α L_o + β/c H(f),      y^d = softmax(ỹ),      L_o = -log y^d_ŷ,      H(f) = -Σ_j f_j log f_j,
-    ỹ ← ỹ - λ ∂L/∂ỹ    at every visit of an image,      ỹ = K e_ŷ at first.
+    ỹ ← ỹ - λ ∂L/∂ỹ    at every visit of an image,      initially ỹ = K e_ŷ.
 
 Three stages: cross-entropy with the labels as given; L, with ỹ learned; KL(f ‖ y^d) / c with ỹ fixed.
 Source: Yi & Wu (2019), "Probabilistic End-to-end Noise Correction for Learning with Noisy Labels",
 https://arxiv.org/abs/1903.07788, Section 3 (the three losses, their sum, the update of ỹ and the training
-procedure); K = 10, stages of 70, 130 and 120 of 320 epochs as there. Departures: λ is for the loss of one image,
-where theirs, 600, is for the mean of a batch of 128; the learning rate is that of all arms, where they hold it high
-before the last stage; L_o is the equation above, where their code takes a softmax of y^d once more. Without it y^d
-settles at (f + α c ŷ) / (1 + α c), so that with ten classes their code's α = 0.4 would keep every label: hence α = 0.1.
+procedure); K = 10, stages of 70, 130 and 120 of 320 epochs as there. Departures: λ applies to the loss of one image,
+where theirs, 600, applies to the mean of a batch of 128; the learning rate is that of all arms, where they keep it high
+until the last stage; L_o is the equation above, where their code applies a second softmax to y^d. Without that, y^d
+converges to (f + α c ŷ) / (1 + α c), so with ten classes their code's α = 0.4 would keep every label: hence α = 0.1.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """What holds the label distributions, how fast they move, and when."""
+    """Weights of the losses, and learning rate and stages of the label distributions."""
 
-    compatibility: float = Field(0.1, ge=0, description="α, weight of the label as given")
+    compatibility: float = Field(0.1, ge=0, description="α, weight of the given label")
     entropy: float = Field(0.8, ge=0, description="β, weight of the predictions' entropy")
-    rate: float = Field(600 / 128, gt=0, description="λ for the loss of one image")
-    sharpness: float = Field(10.0, gt=0, description="K, the given label's ỹ at first")
-    start: float = Field(70 / 320, ge=0, le=1, description="share of the epochs after which distributions are learned")
-    stop: float = Field(200 / 320, ge=0, le=1, description="share of the epochs after which they are fixed")
+    rate: float = Field(600 / 128, gt=0, description="λ, learning rate of ỹ for the loss of one image")
+    sharpness: float = Field(10.0, gt=0, description="K, initial ỹ of the given label")
+    start: float = Field(70 / 320, ge=0, le=1, description="fraction of the epochs before distributions are learned")
+    stop: float = Field(200 / 320, ge=0, le=1, description="fraction of the epochs before they are fixed")
 
     @model_validator(mode="after")
     def _in_order(self) -> Options:
         if self.stop < self.start:
-            raise UserError(f"stop {self.stop:g} comes before start {self.start:g}; distributions are learned between.")
+            raise UserError(
+                f"stop {self.stop:g} comes before start {self.start:g}; distributions are learned between the two."
+            )
         return self
 
 
@@ -48,7 +50,7 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """One network; targets are image indices, for the loss keeps a distribution for each."""
+    """One network; targets are image indices, because the loss keeps a distribution for each."""
     network, numbers = given.build(0), everything(given.supervision)
     labels = observed(given.supervision).to(given.device)
     loss = Pencil(labels, given.supervision.num_classes, given.epochs, options)
@@ -65,7 +67,7 @@ class Pencil:
         self.begin(1)
 
     def begin(self, epoch: int) -> None:
-        """The stage of the epoch, counted from 1."""
+        """Set the stage for the epoch, counted from 1."""
         done = (epoch - 1) / self.epochs
         self.learning = self.options.start <= done < self.options.stop
         self.corrected = done >= self.options.start

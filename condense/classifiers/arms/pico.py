@@ -1,19 +1,19 @@
-"""PiCO: embeddings of images with the same guessed class attract each other, and class prototypes find the label.
+"""PiCO: embeddings of images with the same predicted class attract each other, and class prototypes select the label.
 
     L = -Σ_y s_y log f_y(x) + λ L_cont,      L_cont = -1/|P(x)| Σ_{k in P(x)} log softmax_{k in A(x)}(q · k / τ)
 
 q is the embedding of the weak view, A(x) holds those of the other images of the batch, of all strong views by the
-momentum encoder and of a queue of these, P(x) those with the guess of x, the candidate of largest f. Then
+momentum encoder and of a queue of these, P(x) those with the same guess as x, the candidate of largest f. Then
 
-    μ_c ← normalised γ μ_c + (1 - γ) q    for every q guessed to be of class c,
+    μ_c ← normalised γ μ_c + (1 - γ) q    for every q with guess c,
     s ← φ s + (1 - φ) e_y,      y = argmax of q · μ_j over j in S
 
-from s uniform on S. In the first epochs L_cont is InfoNCE of MoCo, and s stays as it is. An image without a label is
-one with all classes as candidates.
+starting from s uniform on S. In the first epochs L_cont is the InfoNCE of MoCo, and s is unchanged. For an image
+without a label, all classes are candidates.
 Source: Wang et al. (2022), "PiCO: Contrastive Label Disambiguation for Partial Label Learning",
-https://arxiv.org/abs/2201.08984, Section 3, Eq. 1 to 6; λ = 0.5, γ = 0.99, φ from 0.95 to 0.8, τ = 0.07, 128 numbers
-and a queue of 8192 as there. Departures: the momentum encoder keeps 0.99 of itself, not 0.999, for runs are
-shorter; the queue is no longer than the training set; strong views are those of FixMatch here.
+https://arxiv.org/abs/2201.08984, Section 3, Eq. 1 to 6; λ = 0.5, γ = 0.99, φ from 0.95 to 0.8, τ = 0.07, 128
+dimensions and a queue of 8192 as there. Departures: the momentum of the encoder is 0.99, not 0.999, since runs are
+shorter; the queue is at most as long as the training set; strong views are those of `fixmatch`.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """The contrastive loss, and how fast labels and prototypes follow."""
+    """The contrastive loss, and momentum of labels and prototypes."""
 
     weight: float = Field(0.5, ge=0, description="λ, weight of the contrastive loss")
-    temperature: float = Field(0.07, gt=0, description="τ of the similarities")
-    size: int = Field(128, ge=1, description="dimension of an embedding")
-    queue: int = Field(8192, ge=1, description="embeddings kept to compare with, at most as many as images")
-    decay: float = Field(0.99, ge=0, lt=1, description="of the momentum encoder's weights")
-    prototype_momentum: float = Field(0.99, ge=0, lt=1, description="γ of the prototypes")
-    label_momentum: float = Field(0.95, ge=0, le=1, description="φ of the labels at first")
-    final_label_momentum: float = Field(0.8, ge=0, le=1, description="φ in the end")
-    start: int = Field(1, ge=0, description="epochs before labels are sought")
+    temperature: float = Field(0.07, gt=0, description="τ, temperature of the similarities")
+    size: int = Field(128, ge=1, description="dimension of the embeddings")
+    queue: int = Field(8192, ge=1, description="number of embeddings in the queue, at most that of the images")
+    decay: float = Field(0.99, ge=0, lt=1, description="decay of the momentum encoder's weights")
+    prototype_momentum: float = Field(0.99, ge=0, lt=1, description="γ, momentum of the prototypes")
+    label_momentum: float = Field(0.95, ge=0, le=1, description="φ, initial momentum of the labels")
+    final_label_momentum: float = Field(0.8, ge=0, le=1, description="final φ")
+    start: int = Field(1, ge=0, description="epochs before labels are updated")
 
 
 def check(supervision: Supervision) -> None:
@@ -61,7 +61,7 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """A network with a projection and its average, the first on weak, the second on strong views."""
+    """A network with a projection on weak views, and its average on strong views; targets are image indices."""
     network, numbers, known = given.build(0), everything(given.supervision), given.supervision
     encoder = Embedded(network, options.size, given.seed)
     momentum = copy.deepcopy(encoder).requires_grad_(False)
@@ -92,13 +92,13 @@ class Pico:
         self.begin(1)
 
     def begin(self, epoch: int) -> None:
-        """Whether labels are sought in the epoch, counted from 1, and φ."""
+        """Set φ and whether labels are updated for the epoch, counted from 1."""
         first, last = self.options.label_momentum, self.options.final_label_momentum
         self.seeking = epoch > self.options.start
         self.label_momentum = first + (last - first) * (epoch - 1) / self.epochs
 
     def __call__(self, outputs: Tensor, numbers: Tensor) -> Tensor:
-        """L averaged over the batch: [B, 2, c + d] of the images with these indices, int64 [B]."""
+        """L averaged over the batch: outputs [B, 2, c + d] for the images with these indices, int64 [B]."""
         possible, num_classes = self.possible[numbers], self.possible.shape[1]
         logits, embeddings = parts(outputs, num_classes)
         query, key = embeddings[:, 0], embeddings[:, 1].detach()
@@ -122,16 +122,16 @@ class Pico:
 
 
 def class_losses(query: Tensor, pool: Tensor, guess: Tensor, of_pool: Tensor, temperature: float) -> Tensor:
-    """L_cont of each query, [B]: q [B, d], the first of the pool [m, d]; guesses int64 [B] and [m]."""
+    """L_cont of each query, [B]: q [B, d], which also begin the pool [m, d]; guesses int64 [B] and [m]."""
     alike = without_self((guess[:, None] == of_pool).to(query))
     count = alike.clamp_min(0).sum(1, keepdim=True)
     return matching_losses(query, pool, torch.where(alike > 0, alike / count, alike), temperature)
 
 
 def followed(prototypes: Tensor, query: Tensor, guess: Tensor, momentum: float) -> Tensor:
-    """Prototypes [c, d] after all queries [B, d] in turn, each moving that of its guess int64 [B].
+    """Prototypes [c, d] after an update by each query [B, d] in turn, of the class of its guess int64 [B].
 
-    They are normalised once a batch, as in the authors' code.
+    They are normalised once per batch, as in the authors' code.
     """
     belongs = F.one_hot(guess, len(prototypes)).to(query)  # [B, c]
     later = belongs.flip(0).cumsum(0).flip(0) - belongs

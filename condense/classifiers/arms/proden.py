@@ -2,7 +2,7 @@
 
     L = -Σ_y w_y log f_y(x),      w ← f restricted to S and renormalised    at every visit of an image,
 
-from w uniform on S; no gradient through w. An image without a label is one with all classes as candidates.
+starting from w uniform on S; no gradient through w. For an image without a label, all classes are candidates.
 Source: Lv et al. (2020), "Progressive Identification of True Labels for Partial-Label Learning",
 https://arxiv.org/abs/2002.08053, Eq. 5 to 8 and Algorithm 1.
 """
@@ -29,7 +29,7 @@ def check(supervision: Supervision) -> None:
 
 
 def lesson(given: Given, options: Options) -> Lesson:
-    """One network; targets are image indices, for the loss keeps weights for each."""
+    """One network; targets are image indices, because the loss keeps weights for each."""
     network, numbers = given.build(0), everything(given.supervision)
     known = given.supervision
     loss = Proden(candidates(known).to(given.device), uniform(known).to(given.device))

@@ -1,10 +1,10 @@
 """Pseudo-labels: the network's prediction for an unlabelled image serves as its label.
 
-    L = 1/n Σ L(y, f) + α(t) 1/n' Σ L(argmax f, f),      α from 0 at T_1 linearly to α_f at T_2.
+    L = 1/n Σ L(y, f) + α(t) 1/n' Σ L(argmax f, f),      α rises linearly from 0 at T_1 to α_f at T_2.
 
 Source: Lee (2013), "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks",
 ICML workshop, Eq. 15 and 16: α_f = 3 and eight unlabelled images per labelled one. T_1 and T_2 are epochs 100 and
-600 there, here shares of a run that may be short. A candidate set counts as -log Σ_{y in S} f_y, here and below.
+600 there, here fractions of the epochs, as runs may be short. The loss of a candidate set is -log Σ_{y in S} f_y.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """How much the pseudo-labels count, and from when on."""
+    """Weight and ramp of the pseudo-labels."""
 
-    weight: float = Field(3.0, ge=0, description="α_f, weight of the images without a label in the end")
-    start: float = Field(0.1, ge=0, le=1, description="T_1 as a share of the epochs: from here on they count")
-    full: float = Field(0.6, gt=0, le=1, description="T_2 as a share of the epochs: from here on they count fully")
+    weight: float = Field(3.0, ge=0, description="α_f, final weight of the images without a label")
+    start: float = Field(0.1, ge=0, le=1, description="T_1 as a fraction of the epochs, where the ramp starts")
+    full: float = Field(0.6, gt=0, le=1, description="T_2 as a fraction of the epochs, where the ramp ends")
     ratio: int = Field(8, ge=1, description="unlabelled images per labelled one")
 
 
@@ -51,7 +51,7 @@ class PseudoLabel:
         self.weight = 0.0
 
     def begin(self, epoch: int) -> None:
-        """α(t) for the epoch, counted from 1."""
+        """Set α(t) for the epoch, counted from 1."""
         done = (epoch - 1 - self.start) / max(self.full - self.start, 1e-9)
         self.weight = self.most * min(1.0, max(0.0, done))
 

@@ -1,4 +1,4 @@
-"""SoftMatch: every pseudo-label counts, the less the further the network is from its usual confidence.
+"""SoftMatch: every pseudo-label is used, with a weight that decreases the further its confidence is below the mean.
 
     L = CE of the labelled images + λ · mean of w(p) CE(argmax f(x), f(X)),
     w(p) = exp(-k² (max p - μ)² / (2 σ²)) where max p < μ, else 1,
@@ -7,8 +7,8 @@ x weak view, X strong view, p = f(x) / E[f], renormalised (uniform alignment). �
 unbiased variance of max p over the unlabelled images of a batch, from 1/c and 1; E[f] is one of f(x).
 Source: Chen et al. (2023), "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-Supervised Learning",
 https://arxiv.org/abs/2301.10921, Section 3 (truncated Gaussian weights, their moving averages, uniform alignment);
-k = 2, λ = 1 as there. Departures: averages keep 0.99 of themselves, not 0.999, for runs are shorter; strong views
-are those of FixMatch here, and the network itself is tested, not an average.
+k = 2, λ = 1 as there. Departures: the momentum of the averages is 0.99, not 0.999, since runs are shorter; strong
+views are those of `fixmatch`, and the network itself is tested, not an average.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from condense.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """How fast weights fall, and how fast their Gaussian follows."""
+    """Weights of the pseudo-labels, and momentum of their mean and variance."""
 
     weight: float = Field(1.0, ge=0, description="λ, weight of the pseudo-labels")
     ratio: int = Field(7, ge=1, description="μ, unlabelled images per labelled one")
-    sharpness: float = Field(2.0, gt=0, description="k: weights fall as if σ were a k-th of what it is")
-    momentum: float = Field(0.99, ge=0, lt=1, description="of the averages of mean, variance and E[f]")
+    sharpness: float = Field(2.0, gt=0, description="k: weights decrease as if σ were divided by k")
+    momentum: float = Field(0.99, ge=0, lt=1, description="momentum of the averages of mean, variance and E[f]")
 
 
 def check(supervision: Supervision) -> None:
@@ -46,7 +46,7 @@ def lesson(given: Given, options: Options) -> Lesson:
     loss = SoftMatch(given.supervision.num_classes, images.share, options, given.device)
     views = side_by_side(given.weak, given.strong)
     learner = OfViews(network, network)
-    # whole: mean and variance are those of a batch
+    # whole: mean and variance are taken over the batch
     return Lesson(learner, network, images.shown, images.possible, loss, views, whole=True)
 
 
@@ -70,7 +70,7 @@ class SoftMatch:
         return balanced(candidate_losses(weak, possible), self.options.weight * guessed, is_hidden, self.share)
 
     def _follow(self, f: Tensor) -> None:
-        """Take in the predictions of a batch's unlabelled images, [u, c]; of fewer than two there is no variance."""
+        """Update the averages by predictions [u, c] for a batch's unlabelled images; skipped if u < 2 (no variance)."""
         if len(f) < 2:
             return
         new = 1 - self.options.momentum

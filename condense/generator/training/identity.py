@@ -34,7 +34,9 @@ def check_identity(meta: Mapping[str, JSON], mine: Mapping[str, JSON]) -> None:
     """Raise `UserError` with the differences if a checkpoint's `meta` is of another run than `mine`."""
     changed = changes({**meta, **_completed(meta)}, mine)
     if changed:
-        raise UserError(f"The checkpoint is of a run with other {', '.join(changed)}; use the same or start afresh.")
+        raise UserError(
+            f"The checkpoint belongs to a run with other {', '.join(changed)}; use the same or start afresh."
+        )
 
 
 def _completed(meta: Mapping[str, JSON]) -> dict[str, JSON]:

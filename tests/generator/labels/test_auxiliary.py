@@ -249,7 +249,7 @@ def test_a_generator_stopped_halfway_goes_on_bit_for_bit(options, whole, tmp_pat
 def test_what_was_prepared_for_another_run_is_refused(whole, tmp_path):
     tensors, meta = whole["tdsm"].load("volminnet")
     Run(tmp_path).save("volminnet", tensors, meta)
-    with pytest.raises(UserError, match=r"volminnet in this run folder is of a run with other seed"):
+    with pytest.raises(UserError, match=r"volminnet in this run folder belongs to a run with other seed"):
         train_generator(training_set(), NETWORK, train_options(**TDSM), 6, Run(tmp_path))
 
 

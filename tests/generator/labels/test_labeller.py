@@ -132,7 +132,7 @@ def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path):
         again = fit(train, SMALL, 0, Run(tmp_path))
         np.testing.assert_array_equal(again.suggestions.posterior, whole.suggestions.posterior)
         assert again.exponent == whole.exponent and again.network_evaluations == whole.network_evaluations
-    with pytest.raises(UserError, match="labeller in this run folder is of a run with other seed"):
+    with pytest.raises(UserError, match="labeller in this run folder belongs to a run with other seed"):
         fit(train, SMALL, 1, Run(tmp_path))
 
 
