@@ -28,6 +28,7 @@ from condense.generator.labels import labeller
 from condense.generator.labels.labeller_training import LabellerOptions
 from condense.pipeline.relabel import relabelled
 from condense.pipeline.relabelling import calibration_error
+from condense.precision import wants_bf16
 from condense.preprocessing import planes
 from condense.recipe import parse, parse_overrides
 from condense.run import Run
@@ -58,7 +59,8 @@ def accuracy(made: CondensedSet, source: Source, epochs: int, seed: int) -> floa
         rules.network, in_channels=channels, image_size=side, num_classes=made.num_classes, seed=seed
     )
     labels = torch.from_numpy(made.labels)
-    for _ in fit(network, x, labels, rules.fit_options(bf16=False), seed=seed, teaching=Teaching(rules.augment())):
+    options = rules.fit_options(bf16=wants_bf16("auto", torch.device("cpu")))
+    for _ in fit(network, x, labels, options, seed=seed, teaching=Teaching(rules.augment())):
         pass
     judged = made.preprocessing.normalise(planes(source.train.images[held]).float() / 255)
     assert source.truth is not None
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument("--labeller", action="append", default=[], help="a.b=c, options of the labeller")
     parser.add_argument("--set", action="append", default=[], help="a.b=c, options of the method")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--networks", type=int, default=1, help="networks trained on the set")
     asked = parser.parse_args()
     source = sources.load("fashion-mnist")
     assert source.truth is not None
@@ -99,7 +102,7 @@ def main() -> None:
         name = "-".join([asked.method, *asked.set]).replace("/", "_")
         made = method.condense(repaired, asked.ipc, wanted, asked.seed, Run(asked.run / name))
         answer |= {"method": asked.method, "options": asked.set, "cpu_seconds": time.process_time() - started}
-        answer["accuracy"] = accuracy(made, source, asked.epochs, asked.seed)
+        answer["accuracies"] = [accuracy(made, source, asked.epochs, asked.seed + k) for k in range(asked.networks)]
     print(json.dumps(answer, indent=2))
 
 

@@ -37,7 +37,7 @@ from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
 from condense.methods._matching import features_of
 from condense.methods._pairs import check_finite
 from condense.methods._pixels import RealImages, to_unit_pixels
-from condense.precision import arithmetic, wants_bf16
+from condense.precision import arithmetic, autocast, wants_bf16
 from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
 from condense.sets.condensed_set import Cost, Floats
 
@@ -190,17 +190,8 @@ class RidgeRegression:
 
     def step(self, step: int) -> dict[str, float]:
         """Do step `step`; returns the loss before it."""
-        network = self.pool.at(step)
         places = self.batch(step)
-        real, learned = self.reals[places], self.synthetic.images
-        if self.strategy is not None:
-            change = augment.draw(self.strategy, 1, rng.generator(self.seed, "siamese", step))
-            real, learned = change(real), change(learned)
-        network.requires_grad_(False)
-        with torch.no_grad():
-            seen = features_of(network, real, bf16=self.bf16)
-        predicted = ridge_prediction(seen, network.features(learned), self.targets, self.options.ridge)
-        loss = 0.5 * (predicted - self.beliefs[places]).square().sum(1).mean()
+        loss = self.loss(step, places, self.synthetic.images)
         loss.backward()  # type: ignore[no-untyped-call]
         check_finite(value := loss.item(), self.synthetic, step)
         self.synthetic.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
@@ -208,6 +199,20 @@ class RidgeRegression:
         self.pool.train(step, self.synthetic.images.detach(), self.targets)
         self.synthetic.count(len(places), 2 * len(self.targets))
         return {"loss": value}
+
+    def loss(self, step: int, places: Tensor, learned: Tensor) -> Tensor:
+        """The loss of learned images [m, C, H, W] on the real ones at `places` [B], by the network of `step`."""
+        network, real = self.pool.at(step), self.reals[places]
+        if self.strategy is not None:
+            change = augment.draw(self.strategy, 1, rng.generator(self.seed, "siamese", step))
+            real, learned = change(real), change(learned)
+        network.requires_grad_(False)
+        with torch.no_grad():
+            seen = features_of(network, real, bf16=self.bf16)
+        with autocast(self.reals.device, self.bf16):
+            own = network.features(learned).float()
+        predicted = ridge_prediction(seen, own, self.targets, self.options.ridge)
+        return 0.5 * (predicted - self.beliefs[places]).square().sum(1).mean()
 
     def batch(self, step: int) -> Tensor:
         """Indices of the real images of a step, without replacement, on their device."""
@@ -232,6 +237,7 @@ class Pool:
 
     def __init__(self, reals: RealImages, options: RidgeOptions, seed: int) -> None:
         self.reals, self.options, self.seed = reals, options, seed
+        self.bf16 = wants_bf16(options.precision, reals.device)
         self.generations = [0] * options.pool
         self.ages = [0] * options.pool
         made = [self._fresh(slot) for slot in range(options.pool)]
@@ -250,7 +256,9 @@ class Pool:
             self.networks[slot], self.optimizers[slot] = self._fresh(slot)
             return
         network, optimizer = self.networks[slot].requires_grad_(True), self.optimizers[slot]
-        loss = 0.5 * (network(images) - targets).square().sum(1).mean()
+        with autocast(self.reals.device, self.bf16):
+            logits = network(images).float()
+        loss = 0.5 * (logits - targets).square().sum(1).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

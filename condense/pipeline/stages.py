@@ -79,11 +79,11 @@ def condensing(plan: Plan) -> list[Part]:
         images = fold_evaluations(plan.labeller, len(plan.train))
         parts.append(Part(cross.BAR, plan.labeller.network, images, learns=True))
     elif isinstance(plan.labeller, LabellerOptions):
-        looks = len(plan.train) * labeller.num_views(plan.train, plan.labeller)
+        looks = labeller.num_looks(plan.train, plan.labeller)
         learned = labeller.foreseen(plan.train, plan.labeller) - looks
-        folds = labeller.num_folds(plan.train, plan.labeller)
-        of_one = Part(NAME, plan.labeller, learned // folds, learns=True)
-        parts += [of_one, Part("labelling", plan.labeller, looks // folds)] * folds
+        count = labeller.num_folds(plan.train, plan.labeller) * plan.labeller.rounds
+        of_one = Part(NAME, plan.labeller, learned // count, learns=True)
+        parts += [of_one, Part("labelling", plan.labeller, looks // count)] * count
     elif isinstance(plan.labeller, GeneratorOptions):
         parts += relabelling(plan, plan.labeller, seed=labeller_seed(plan.recipe.seed))
     if isinstance(plan.options, GeneratorOptions):

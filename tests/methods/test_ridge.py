@@ -84,7 +84,7 @@ def test_the_gradient_in_the_images_is_that_of_finite_differences():
 def test_a_step_goes_along_the_gradient_of_the_loss_on_beliefs():
     """The first step of Adam is the rate times the sign of the gradient, of the equation written out anew."""
     train = believing()
-    task, reals, synthetic = regression(train)
+    task, reals, synthetic = regression(train, precision="fp32")
     before, places = synthetic.images.detach().clone().requires_grad_(), task.batch(0)
     network = task.pool.at(0)
     real, learned = network.features(reals[places]).detach(), network.features(before)
@@ -99,6 +99,18 @@ def test_a_step_goes_along_the_gradient_of_the_loss_on_beliefs():
     steep = before.grad.abs() > 0.05 * before.grad.abs().max()
     torch.testing.assert_close(moved[steep], before.grad.sign()[steep], rtol=0, atol=2e-2)
     assert steep.sum() > 20
+
+
+def test_in_bfloat16_the_gradient_points_the_same_way():
+    """Within what another batch of real images changes, by far."""
+    gradients = {}
+    for precision in ("fp32", "bf16"):
+        task, _, synthetic = regression(believing(), precision=precision)
+        places, images = task.batch(0), synthetic.images.detach().clone().requires_grad_()
+        task.loss(0, places, images).backward()
+        gradients[precision] = images.grad.flatten()
+    assert torch.nn.functional.cosine_similarity(gradients["fp32"], gradients["bf16"], 0) > 0.95
+    assert not torch.equal(gradients["fp32"], gradients["bf16"])
 
 
 def test_labels_are_not_looked_at_where_somebody_was_asked():

@@ -140,7 +140,7 @@ def test_quick_classifiers_hand_on_beliefs_are_recorded_and_resumed(dmis: Dmis) 
     assert told.notes["believed"] is True, "frepo learned from the beliefs, not from the labels they come to"
     assert told.recipe["labeller"]["folds"] == 2 and told.recipe["clean_first"] == "labeller"
     assert told.cost.network_evaluations == foretold["network_evaluations"]
-    assert Path("run/labeller/labeller-1.safetensors").exists()
+    assert Path("run/labeller/labeller-1-1.safetensors").exists()
     assert dmis(*arguments, "--resume", "--out", "again.h5").code == 0
     assert read(Path("again.h5")).sha256() == made.sha256()
     answer = dmis(*shared, "--set", "labeller.fold=2")

@@ -5,8 +5,13 @@ A `Whitened` network f and a transition matrix T are trained jointly on the give
     - log Σ_y f_y(x) p(z | y) + λ log det T,   p(z | y) = T[y, z], 1 on a candidate set, 1 for no label,
 
 with alternating flips and shifts, one pair per fold of the images, which judges only the images of that fold: so no
-memorised label confirms itself. The exponent b of p(y | x) ∝ f_y(x)^b, and T, are then those that maximise the
-likelihood of all labels, and p(y | x, z) ∝ p(y | x) p(z | y) as for a generator.
+memorised label confirms itself. In further rounds networks learn from all images outside the fold, labelled or not, by
+
+    - Σ_y p(y | x, z) log f_y(x),   p(y | x, z) from the round before,
+
+which is expectation maximisation with expectations from networks that saw other images. In each round the exponent b
+of p(y | x) ∝ f_y(x)^b, and T, are those that maximise the likelihood of all labels, and p(y | x, z) ∝ p(y | x) p(z | y)
+as for a generator.
 Sources: Li et al. (2021), https://arxiv.org/abs/2102.02400, for the objective; Northcutt et al. (2021),
 https://arxiv.org/abs/1911.00068, for the folds; Jordan (2024), https://arxiv.org/abs/2404.00498, for the network and
 its training; Guo et al. (2017), https://arxiv.org/abs/1706.04599, Sec. 4.2, for the exponent b, an inverse temperature.
@@ -17,7 +22,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -121,9 +126,15 @@ def num_folds(train: TrainingSet, options: LabellerOptions) -> int:
 
 def foreseen(train: TrainingSet, options: LabellerOptions) -> int:
     """Images that `fit` will pass through networks."""
-    folds = num_folds(train, options)
-    taught = sum(budget(len(own), options).images for own, _ in _divided(train, folds, 0))
-    return taught + len(train) * num_views(train, options)
+    parts = divided(train, num_folds(train, options), 0)
+    first = sum(budget(len(fold.labelled), options).images for fold in parts)
+    later = sum(budget(len(fold.outside), options).images for fold in parts)
+    return first + (options.rounds - 1) * later + num_looks(train, options)
+
+
+def num_looks(train: TrainingSet, options: LabellerOptions) -> int:
+    """Views at inference: of every image in every round."""
+    return options.rounds * len(train) * num_views(train, options)
 
 
 def num_views(train: TrainingSet, options: LabellerOptions) -> int:
@@ -143,14 +154,9 @@ def fit(
     """
     check(train, options)
     fitting = _Fitting(train, options, seed, run, torch.device(device))
-    folds = num_folds(train, options)
-    logits = torch.zeros(len(train), train.images.num_classes)
-    transitions = []
-    for number, (own, inside) in enumerate(_divided(train, folds, seed)):
-        logits[inside], transition = fitting.fold(number, folds, own, inside)
-        transitions.append(transition)
-    suggestions, exponent = weigh(train, logits, torch.stack(transitions).mean(0))
-    looks = len(train) * num_views(train, options)
+    suggestions, exponent = fitting.judge(0, None)
+    for number in range(1, options.rounds):
+        suggestions, exponent = fitting.judge(number, suggestions)
     return Labeller(
         fitting.networks,
         fitting.preprocessing,
@@ -159,7 +165,7 @@ def fit(
         options.crops,
         suggestions,
         fitting.seconds,
-        fitting.seen + looks,
+        fitting.seen + num_looks(train, options),
         fitting.seen,
     )
 
@@ -179,26 +185,38 @@ class _Fitting:
         self.networks: list[Whitened] = []
         self.seconds, self.seen = 0.0, 0
 
-    def fold(self, number: int, folds: int, own: Labels, inside: Labels) -> tuple[Tensor, Tensor]:
-        """Logits of the images `inside`, by a network that learns from `own`, and its matrix T [c, c]."""
-        what, run = "labeller in this run folder", self.run
+    def judge(self, number: int, before: Suggestions | None) -> tuple[Suggestions, float]:
+        """One network per fold, trained on the labels or, where given, on the beliefs of the round before."""
+        self.networks = []
+        train = replace(self.train, beliefs=None if before is None else before.posterior)
+        logits = torch.zeros(len(train), train.images.num_classes)
+        transitions = []
+        for fold in divided(train, num_folds(train, self.options), self.seed):
+            own = fold.labelled if before is None else fold.outside
+            logits[fold.inside], transition = self._fold(number, train, own, fold)
+            transitions.append(transition)
+        start = torch.stack(transitions).mean(0) if before is None else torch.from_numpy(before.transition)
+        return weigh(self.train, logits, start)
+
+    def _fold(self, number: int, train: TrainingSet, own: Labels, fold: Fold) -> tuple[Tensor, Tensor]:
+        """Logits of the images inside the fold, by a network that learns from `own`, and its matrix T [c, c]."""
+        what, run, inside = "labeller in this run folder", self.run, fold.inside
+        name = f"{number}-{fold.number}"
         training = Training(
-            self.train, own, self.options, self.preprocessing, rng.derive(self.seed, NAME, number), self.device
+            train, own, self.options, self.preprocessing, rng.derive(self.seed, NAME, name), self.device
         )
         passes = training.budget.epochs
-        place = f"of {passes} in fold {number + 1} of {folds} of the {NAME}"
-        loop = Loop(
-            run, LoopPlan(NAME, passes, counter=f"pass{number}", place=lambda done: f"after pass {done} {place}")
-        )
-        loop.resume(f"{NAME}-{number}", training, self.identity, what)
+        place = f"of {passes} in fold {fold.number + 1} of {fold.of} in round {number + 1} of the {NAME}"
+        loop = Loop(run, LoopPlan(NAME, passes, counter=f"pass{name}", place=lambda done: f"after pass {done} {place}"))
+        loop.resume(f"{NAME}-{name}", training, self.identity, what)
         loop.finish(training.passes())
         network = training.network.eval().requires_grad_(False)
-        found, started = run.load(f"{LOOKS}-{number}"), time.perf_counter()
+        found, started = run.load(f"{LOOKS}-{name}"), time.perf_counter()
         if found is None:
             images, mirrored = self.train.images.images[inside], self.train.images.may_flip
             logits = look(network, images, self.preprocessing, mirrored=mirrored, crops=self.options.crops, run=run)
             seconds = time.perf_counter() - started
-            run.save(f"{LOOKS}-{number}", {"logits": logits}, {**self.identity, "seconds": seconds})
+            run.save(f"{LOOKS}-{name}", {"logits": logits}, {**self.identity, "seconds": seconds})
         else:
             check_same_run(found[1], self.identity, what)
             logits, seconds = found[0]["logits"], float(found[1]["seconds"])
@@ -208,12 +226,26 @@ class _Fitting:
         return logits, training.matrix().detach().cpu()
 
 
-def _divided(train: TrainingSet, folds: int, seed: int) -> list[tuple[Labels, Labels]]:
-    """For each fold the labelled images outside it, and all inside: indices, int64, ascending."""
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Fold `number` of `of`: indices, ascending, of all images inside and outside, and of the labelled ones outside."""
+
+    number: int
+    of: int
+    inside: Labels
+    outside: Labels
+    labelled: Labels
+
+
+def divided(train: TrainingSet, folds: int, seed: int) -> list[Fold]:
+    """The images in `folds` folds, the labelled and the unlabelled divided alike."""
     labelled, fold = ~train.supervision.unlabelled, np.empty(len(train), dtype=np.int64)
     for part in (labelled, ~labelled):  # divided separately, so that a fold's cost does not depend on the seed
         fold[part] = fold_of(int(part.sum()), folds, rng.derive(seed, NAME))
-    return [(np.flatnonzero(labelled & (fold != k)), np.flatnonzero(fold == k)) for k in range(folds)]
+    return [
+        Fold(k, folds, *(np.flatnonzero(part) for part in (fold == k, fold != k, labelled & (fold != k))))
+        for k in range(folds)
+    ]
 
 
 def weigh(train: TrainingSet, logits: Tensor, transition: Tensor) -> tuple[Suggestions, float]:

@@ -37,12 +37,18 @@ _WARM, _LAST = 0.2, 0.07  # share of the steps with warm-up; final share of the 
 class LabellerOptions(Options):
     """How the labeller is trained."""
 
-    QUICK: ClassVar[Mapping[str, Any]] = {"folds": 2, "epochs": 2, "width": 8, "crops": False}
+    QUICK: ClassVar[Mapping[str, Any]] = {"folds": 2, "rounds": 1, "epochs": 2, "width": 8, "crops": False}
 
     folds: int | None = Field(
         None,
         ge=2,
         description="folds, each judged by a network that did not see it; when empty 2, or 5 for few images",
+    )
+    rounds: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="rounds of training; from the second on, networks learn from the beliefs of the round before",
     )
     width: int = Field(
         16, ge=1, description="channels of the first of three blocks; the others have four times as many"
@@ -80,8 +86,9 @@ class Training:
     """A network and a transition matrix trained on some of the images.
 
     Args:
-        train: images and labels.
-        own: indices of the labelled images to train on, at least two.
+        train: images and labels. Where it has beliefs, the network learns from these alone, and the matrix stays at
+            its start.
+        own: indices of the images to train on, at least two, all with labels or beliefs.
         options: the budget and the network.
         preprocessing: preprocessing of the images.
         seed: seed of weights, batches and shifts.
@@ -103,6 +110,7 @@ class Training:
         self.pixels, self.preprocessing = planes(train.images.images).to(device), preprocessing
         self.candidates = torch.from_numpy(train.supervision.candidates).to(device)
         self.trusted = torch.from_numpy(train.supervision.trusted).to(device)
+        self.beliefs = None if train.beliefs is None else torch.from_numpy(train.beliefs).to(device)
         self.has_sets = bool((train.supervision.doubtful & ~train.supervision.single).any())
         channels, side, _ = train.images.image_shape
         with torch.random.fork_rng(devices=[]):
@@ -159,6 +167,8 @@ class Training:
         x = pad(x, (by,) * 4, mode="reflect")[:, :, down : down + side, right : right + side]
         with autocast(self.device, wants_bf16("auto", self.device)):
             logits = self.network(x.contiguous(memory_format=torch.channels_last))
+        if self.beliefs is not None:
+            return -(self.beliefs[places] * logits.log_softmax(1)).sum(1).mean()
         transition = self.matrix()
         likelihood = label_likelihood(self.candidates[places], self.trusted[places], transition, has_sets=self.has_sets)
         loss = forward_loss(logits, likelihood).mean()

@@ -24,6 +24,9 @@ from torch import Tensor
 DAMPING = 0.05
 """Least eigenvalue, relative to clean labels, that is made up for whole; noise grows by at most its inverse."""
 
+_NUMBERS = 2**25
+"""Numbers in the largest temporary array; images of a batch are taken in parts of that size."""
+
 
 def directions(h: Tensor, likelihood: Tensor, prior: Tensor) -> Tensor:
     """The u^z of every image of a batch, whose labels stand for those an image can have.
@@ -43,13 +46,40 @@ def directions(h: Tensor, likelihood: Tensor, prior: Tensor) -> Tensor:
     with torch.autocast(h.device.type, enabled=False):
         h, likelihood = h.float().clamp_min(1e-8), likelihood.float()
         h = h / h.sum(1, keepdim=True)
-        c = h.shape[1]
+        count, c = h.shape
         explained = (h @ likelihood.T).clamp_min(1e-30)  # of image b by label i, [B, B]
-        share = 1 / (explained * (likelihood @ prior.float()).clamp_min(1e-30) * len(h))
-        pairs = (likelihood[:, :, None] * likelihood[:, None]).flatten(1)
-        spread = (share @ pairs).reshape(len(h), c, c)  # diag(h)^-1 G diag(h)^-1
-        root = h.sqrt()
-        own = root * likelihood / explained.diagonal()[:, None]  # diag(h)^-1/2 pi
-        normal = root[:, :, None] * spread * root[:, None] + DAMPING * torch.eye(c, device=h.device)
-        factor, _ = torch.linalg.cholesky_ex(normal)  # without a look whether it worked, for which a GPU is waited for
-        return root * torch.cholesky_solve(own[:, :, None], factor)[:, :, 0]
+        share = 1 / (explained * (likelihood @ prior.float()).clamp_min(1e-30) * count)
+        own = torch.eye(count, device=h.device) / explained.diagonal()
+        solve = _by_classes if c <= count else _by_labels
+        at_once = max(1, _NUMBERS // (max(count, c) * min(count, c)))
+        parts = [part.split(at_once) for part in (h, share, own)]
+        return torch.cat([solve(*part, likelihood) for part in zip(*parts, strict=True)])
+
+
+def _by_classes(h: Tensor, share: Tensor, own: Tensor, likelihood: Tensor) -> Tensor:
+    """R (A A^T + DAMPING)^-1 R L^T own with R = diag(h)^1/2 and A = R L^T share^1/2 for each row of `h`: [b, c].
+
+    Args:
+        h: p(y | x_t) [b, c].
+        share: weights of the labels for each row [b, B].
+        own: weights of the labels on the right-hand side [b, B].
+        likelihood: L, p(z | y) [B, c].
+    """
+    root = h.sqrt()
+    spread = (share[:, :, None] * likelihood).mT @ likelihood  # diag(h)^-1 G diag(h)^-1
+    normal = root[:, :, None] * spread * root[:, None]
+    return root * _solved(normal, root * (own @ likelihood))
+
+
+def _by_labels(h: Tensor, share: Tensor, own: Tensor, likelihood: Tensor) -> Tensor:
+    """The same where there are fewer labels than classes, by (A A^T + d)^-1 A = A (A^T A + d)^-1."""
+    weight = share.sqrt()
+    normal = weight[:, :, None] * ((h[:, None] * likelihood) @ likelihood.T) * weight[:, None]
+    return h * ((weight * _solved(normal, own / weight)) @ likelihood)
+
+
+def _solved(normal: Tensor, right: Tensor) -> Tensor:
+    """(normal + DAMPING)^-1 right of each row; [b, n, n] and [b, n] to [b, n]."""
+    damped = normal + DAMPING * torch.eye(right.shape[1], device=right.device)
+    factor, _ = torch.linalg.cholesky_ex(damped)  # without a look whether it worked, for which a GPU is waited for
+    return torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]

@@ -11,10 +11,12 @@ from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.labels import labeller
 from condense.generator.labels.labeller import fit, foreseen, num_folds, weigh
-from condense.generator.labels.labeller_training import LabellerOptions, budget
+from condense.generator.labels.labeller_training import LabellerOptions, Training, budget
+from condense.preprocessing import standardisation
 from condense.run import Run
 
-SMALL = LabellerOptions(folds=2, epochs=3, width=4, crops=False)
+CPU = torch.device("cpu")
+SMALL = LabellerOptions(folds=2, rounds=2, epochs=3, width=4, crops=False)
 
 
 def blank(n):
@@ -29,7 +31,7 @@ def judged():
     given, corruption = corrupt.apply("sym:0.4", source.truth, source.train, 0)
     few = np.arange(1100)
     train = TrainingSet(source.train, given, corruption).take(few)
-    options = LabellerOptions(folds=2, width=16, epochs=20, crops=False)
+    options = LabellerOptions(folds=2, rounds=1, width=16, epochs=20, crops=False)
     return train, fit(train, options, 0, Run(None)), source.truth.labels[few], options
 
 
@@ -103,31 +105,73 @@ def test_labels_of_every_kind_are_learned_from_and_trusted_ones_kept(kind):
 
 def test_an_image_is_judged_by_a_network_that_did_not_see_its_label():
     """Another label on it changes what is made of the others of its kind, but not the network that judges it."""
-    train = tiny.training_set()
-    first = fit(train, SMALL, 0, Run(None))
-    _, inside = labeller._divided(train, 2, 0)[0]
+    train, once = tiny.training_set(), SMALL.model_copy(update={"rounds": 1})
+    first = fit(train, once, 0, Run(None))
+    inside = labeller.divided(train, 2, 0)[0].inside
     candidates = train.supervision.candidates.copy()
     candidates[inside] = np.roll(candidates[inside], 1, 1)
-    other = fit(TrainingSet(train.images, Supervision(candidates, train.supervision.trusted)), SMALL, 0, Run(None))
+    other = fit(TrainingSet(train.images, Supervision(candidates, train.supervision.trusted)), once, 0, Run(None))
     weights = [[each.networks[k].state_dict().values() for each in (first, other)] for k in (0, 1)]
     same, changed = ([torch.equal(*pair) for pair in zip(*both, strict=True)] for both in weights)
     assert all(same) and not all(changed)
 
 
+def test_networks_of_the_second_round_learn_beliefs_and_not_labels():
+    """All labels say the next class; the beliefs are right, also about images without a label."""
+    images, truth = tiny.pictures()
+    wrong = Supervision.from_labels((truth.labels + 1) % 3, 3, trusted=False).candidates
+    wrong[::2] = True
+    beliefs = np.eye(3, dtype=np.float32)[truth.labels]
+    train = TrainingSet(images, Supervision(wrong, np.zeros(len(wrong), np.bool_)), beliefs=beliefs)
+    training = Training(
+        train, np.arange(len(images)), LabellerOptions(epochs=20, width=8), standardisation(images.images), 0, CPU
+    )
+    start = training.matrix().clone()
+    for _ in training.passes():
+        pass
+    logits = labeller.look(training.network.eval(), images.images, training.preprocessing, mirrored=False, crops=False)
+    assert (logits.argmax(1).numpy() == truth.labels).mean() > 0.9
+    torch.testing.assert_close(training.matrix(), start)
+
+
+def test_a_second_round_starts_from_the_beliefs_of_the_first(monkeypatch):
+    train, told = tiny.training_set("mixture"), []
+
+    class Noted(Training):
+        def __init__(self, train, own, *rest):
+            told.append((train.beliefs, own))
+            super().__init__(train, own, *rest)
+
+    monkeypatch.setattr(labeller, "Training", Noted)
+    first = fit(train, SMALL.model_copy(update={"rounds": 1}), 0, Run(None)).suggestions.posterior
+    fit(train, SMALL, 0, Run(None))
+    assert [beliefs is None for beliefs, _ in told] == [True] * 4 + [False] * 2
+    assert foreseen(train, SMALL) == labeller.fit(train, SMALL, 0, Run(None)).network_evaluations
+    labelled, fold = ~train.supervision.unlabelled, labeller.divided(train, 2, 0)[0]
+    assert not labelled.all() and labelled[told[0][1]].all()
+    np.testing.assert_array_equal(told[4][0], first)
+    np.testing.assert_array_equal(told[4][1], fold.outside)
+
+
 class StopsAfter(Run):
-    """A run that breaks off once the second pass of the second fold is saved."""
+    """A run that breaks off once the second pass of a network is saved."""
+
+    def __init__(self, folder, network):
+        super().__init__(folder)
+        self.network = network
 
     def save(self, name, tensors, meta):
         super().save(name, tensors, meta)
-        if name == "labeller-1" and meta["done"] == 2:
+        if name == f"labeller-{self.network}" and meta["done"] == 2:
             raise MemoryError("as if the power had failed")
 
 
-def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("network", ["0-1", "1-0"])  # round and fold
+def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path, network):
     train = tiny.training_set()
     whole = fit(train, SMALL, 0, Run(None))
     with pytest.raises(MemoryError):
-        fit(train, SMALL, 0, StopsAfter(tmp_path))
+        fit(train, SMALL, 0, StopsAfter(tmp_path, network))
     for _ in range(2):  # and once more from what is finished
         again = fit(train, SMALL, 0, Run(tmp_path))
         np.testing.assert_array_equal(again.suggestions.posterior, whole.suggestions.posterior)

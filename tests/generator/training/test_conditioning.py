@@ -5,6 +5,7 @@ import torch
 
 from condense.generator import losses
 from condense.generator.labels.posterior import given_label
+from condense.generator.training import conditioning
 from condense.generator.training.conditioning import DAMPING, directions
 
 C = 4
@@ -62,6 +63,27 @@ def test_factors_of_a_likelihood_and_rows_of_others_alike_do_not_matter():
     torch.testing.assert_close(directions(h, scaled, UNIFORM), once)
     twice = directions(h.repeat(2, 1), likelihood.repeat(2, 1), UNIFORM)
     torch.testing.assert_close(twice[:6], once)
+
+
+def test_more_classes_than_images_and_parts_of_a_batch_change_nothing(monkeypatch):
+    """Against the definition, one image at a time in float64."""
+    random = torch.Generator().manual_seed(1)
+    for count, classes in ((5, 12), (12, 5)):
+        h = (2 * torch.randn(count, classes, generator=random)).softmax(1)
+        likelihood = torch.rand(count, classes, generator=random) + 0.01
+        prior = torch.rand(classes, generator=random).softmax(0)
+        tall, wide, p = h.double(), likelihood.double(), prior.double()
+        wanted = []
+        for b in range(count):
+            pi = tall[b] * wide / (wide @ tall[b])[:, None]  # of every label, at the image
+            share = (wide @ tall[b]) / (wide @ p) / count
+            normal = torch.einsum("i,ij,ik->jk", share, pi, pi)
+            diagonal = torch.diag(tall[b])
+            wanted.append(diagonal @ torch.linalg.solve(normal + DAMPING * diagonal, pi[b]))
+        for numbers in (2**25, 1):
+            monkeypatch.setattr(conditioning, "_NUMBERS", numbers)
+            found = directions(h, likelihood, prior)
+            torch.testing.assert_close(found.double(), torch.stack(wanted), rtol=1e-4, atol=1e-6)
 
 
 def test_an_image_without_a_label_pulls_all_classes_alike_and_a_labelled_one_makes_up_for_it():
