@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--labeller", action="append", default=[], help="a.b=c, options of the labeller")
     parser.add_argument("--set", action="append", default=[], help="a.b=c, options of the method")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--true", action="store_true", help="true labels instead of the labeller's beliefs, as a bound")
     parser.add_argument("--networks", type=int, default=1, help="networks trained on the set")
     asked = parser.parse_args()
     source = sources.load("fashion-mnist")
@@ -96,12 +97,19 @@ def main() -> None:
         "labeller_seconds": fitted.seconds,
     }
     if asked.method is not None:
+        believed = relabelled(train, found.suggested, "labeller", found.posterior)
         method, started = methods.load(asked.method), time.process_time()
-        repaired = relabelled(train, found.suggested, "labeller", found.posterior)
+        sure = np.eye(train.images.num_classes, dtype=np.float32)[truth]
+        repaired = relabelled(train, truth, "truth", sure) if asked.true else believed
         wanted = parse(method.Options, parse_overrides(asked.set), asked.method)
-        name = "-".join([asked.method, *asked.set]).replace("/", "_")
+        name = "-".join([asked.method, *asked.set, *["true"] * asked.true]).replace("/", "_")
         made = method.condense(repaired, asked.ipc, wanted, asked.seed, Run(asked.run / name))
-        answer |= {"method": asked.method, "options": asked.set, "cpu_seconds": time.process_time() - started}
+        answer |= {
+            "true_labels": asked.true,
+            "method": asked.method,
+            "options": asked.set,
+            "cpu_seconds": time.process_time() - started,
+        }
         answer["accuracies"] = [accuracy(made, source, asked.epochs, asked.seed + k) for k in range(asked.networks)]
     print(json.dumps(answer, indent=2))
 

@@ -203,7 +203,7 @@ class _Fitting:
         what, run, inside = "labeller in this run folder", self.run, fold.inside
         name = f"{number}-{fold.number}"
         training = Training(
-            train, own, self.options, self.preprocessing, rng.derive(self.seed, NAME, name), self.device
+            train, own, self.options, self.preprocessing, rng.derive(self.seed, NAME, number, fold.number), self.device
         )
         passes = training.budget.epochs
         place = f"of {passes} in fold {fold.number + 1} of {fold.of} in round {number + 1} of the {NAME}"

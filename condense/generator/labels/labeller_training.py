@@ -168,7 +168,8 @@ class Training:
         with autocast(self.device, wants_bf16("auto", self.device)):
             logits = self.network(x.contiguous(memory_format=torch.channels_last))
         if self.beliefs is not None:
-            return -(self.beliefs[places] * logits.log_softmax(1)).sum(1).mean()
+            learned: Tensor = -(self.beliefs[places] * logits.log_softmax(1)).sum(1).mean()
+            return learned
         transition = self.matrix()
         likelihood = label_likelihood(self.candidates[places], self.trusted[places], transition, has_sets=self.has_sets)
         loss = forward_loss(logits, likelihood).mean()

@@ -51,9 +51,10 @@ def directions(h: Tensor, likelihood: Tensor, prior: Tensor) -> Tensor:
         share = 1 / (explained * (likelihood @ prior.float()).clamp_min(1e-30) * count)
         own = torch.eye(count, device=h.device) / explained.diagonal()
         solve = _by_classes if c <= count else _by_labels
-        at_once = max(1, _NUMBERS // (max(count, c) * min(count, c)))
-        parts = [part.split(at_once) for part in (h, share, own)]
-        return torch.cat([solve(*part, likelihood) for part in zip(*parts, strict=True)])
+        at_once = max(1, _NUMBERS // (count * c))
+        starts = range(0, count, at_once)
+        parts = [tuple(of[start : start + at_once] for of in (h, share, own)) for start in starts]
+        return torch.cat([solve(rows, weights, right, likelihood) for rows, weights, right in parts])
 
 
 def _by_classes(h: Tensor, share: Tensor, own: Tensor, likelihood: Tensor) -> Tensor:
