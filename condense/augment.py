@@ -1,7 +1,7 @@
 """Differentiable augmentation of image batches, shared by condensing and evaluation (DSA).
 
-One randomly chosen operation is applied to the whole batch (mode "S" of the public code). `siamese` gives
-every image the same parameters, so that a real and a synthetic batch can be transformed alike; `independent`
+One randomly chosen operation is applied to the whole batch (mode "S" of the public code). `draw` with a count of 1
+gives every image the same parameters, so that a real and a synthetic batch can be transformed alike; `independent`
 draws them per image, as in ordinary training.
 
 Source: Zhao & Bilen (2021), "Dataset Condensation with Differentiable Siamese Augmentation",
@@ -31,28 +31,8 @@ NUM_UNIFORM = 3  # an operation needs at most three random numbers per image
 DSA = "color_crop_cutout_flip_scale_rotate"
 
 
-def siamese(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
-    """Apply one random operation of `strategy` with the same parameters for every image.
-
-    The parameters do not depend on the batch: two calls with equally seeded generators transform a batch of
-    10 and one of 256 images alike.
-
-    Args:
-        x: float [B, C, H, W], C is 1 or 3, square, normalised; differentiable in x.
-        strategy: operations joined by "_", of color, crop, cutout, flip, scale, rotate.
-        generator: a CPU generator.
-
-    Returns:
-        float [B, C, H, W].
-
-    Raises:
-        UserError: the strategy names an unknown operation.
-    """
-    return draw(strategy, 1, generator)(x)
-
-
 def independent(x: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
-    """As `siamese`, but with parameters drawn per image; the batch still shares one operation."""
+    """One random operation of `strategy`, its parameters drawn per image, on float [B, C, H, W]."""
     return draw(strategy, len(x), generator)(x)
 
 
@@ -69,7 +49,18 @@ class Drawn:
 
 
 def draw(strategy: str, count: int, generator: torch.Generator) -> Drawn:
-    """One random operation of `strategy`, its parameters for `count` images or, with 1, the same for all."""
+    """One random operation of `strategy`, its parameters for `count` images or, with 1, the same for all.
+
+    With 1 they do not depend on the batch: with equally seeded generators 10 and 256 images are transformed alike.
+
+    Args:
+        strategy: operations joined by "_", of color, crop, cutout, flip, scale, rotate.
+        count: the images, or 1.
+        generator: a CPU generator.
+
+    Raises:
+        UserError: the strategy names an unknown operation.
+    """
     operation = _choose(strategy, generator)
     return Drawn(operation, torch.rand(count, NUM_UNIFORM, generator=generator))
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 WORTH = 1.2  # measured speed-up from which bfloat16 is worth its rounding
-_ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # these restrict oneDNN to older instructions
+ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # these restrict oneDNN to older instructions
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Arithmetic:
 def arithmetic(precision: str, device: torch.device) -> Arithmetic:
     """What `precision` ("auto", "bf16" or "fp32") means on `device`: the choice and its reason."""
     if precision == "auto":
-        return _automatic(device.type)
+        return automatic(device.type)
     return Arithmetic(device.type, "bfloat16" if precision == "bf16" else "float32", "asked for")
 
 
@@ -60,7 +60,7 @@ def fast_bf16(device: torch.device) -> bool:
     several times slower than float32. Where the instruction set is not known, a convolution is timed once per
     process.
     """
-    return _automatic(device.type).bf16
+    return automatic(device.type).bf16
 
 
 def wants_bf16(precision: str, device: torch.device) -> bool:
@@ -132,7 +132,8 @@ def float32_settings() -> dict[str, bool]:
 
 
 @functools.cache
-def _automatic(device_type: str) -> Arithmetic:
+def automatic(device_type: str) -> Arithmetic:
+    """What "auto" means on devices of this type, decided once per process."""
     has = _has_instructions(device_type)
     if has is not None:
         return Arithmetic(device_type, "bfloat16" if has else "float32", "by its instructions")
@@ -144,7 +145,7 @@ def _has_instructions(device_type: str) -> bool | None:
     """Whether the device has instructions for bfloat16; None if unknown."""
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device_type != "cpu" or any(os.environ.get(name) for name in _ISA_LIMITS):
+    if device_type != "cpu" or any(os.environ.get(name) for name in ISA_LIMITS):
         return None
     if platform.machine().lower() not in ("x86_64", "amd64") or not _vectors_are_known():
         return None

@@ -20,6 +20,9 @@ from condense.json_values import JSON
 if TYPE_CHECKING:
     from torch import Tensor
 
+MISFIT = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
+"""What using the content of a file may raise where it is of another kind than expected."""
+
 _SEALED, _UNSEALED = "sealed", "meta"  # names of the description in the file's header
 
 
@@ -73,7 +76,7 @@ def as_described(place: Path | None) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except MISFIT as error:
         raise UserError(
             f"{place} does not hold what it should ({type(error).__name__}: {in_short(error)}); restore a copy, or "
             "start over with --force."

@@ -336,7 +336,7 @@ def simulated(bf16=True):
     types = [torch.Tensor, torch.nn.Parameter, Sim]
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     PartialState()
-    precision._automatic.cache_clear()
+    precision.automatic.cache_clear()
     with contextlib.ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
@@ -354,4 +354,4 @@ def simulated(bf16=True):
         stack.enter_context(_Dispatch())
         yield
     torch.__future__.set_overwrite_module_params_on_conversion(False)
-    precision._automatic.cache_clear()
+    precision.automatic.cache_clear()

@@ -21,15 +21,15 @@ def numbers(*u: float) -> torch.Tensor:
 def test_siamese_does_not_depend_on_the_batch(name, channels):
     x = torch.randn(256, channels, 9, 9)
     for seed in range(5):
-        few = augment.siamese(x[:10], name, generator(seed))
-        many = augment.siamese(x, name, generator(seed))
+        few = augment.draw(name, 1, generator(seed))(x[:10])
+        many = augment.draw(name, 1, generator(seed))(x)
         torch.testing.assert_close(few, many[:10], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_siamese_treats_equal_images_alike_and_independent_does_not(name):
     x = torch.randn(1, 3, 16, 16).expand(64, -1, -1, -1)
-    alike = augment.siamese(x, name, generator())
+    alike = augment.draw(name, 1, generator())(x)
     apart = augment.independent(x, name, generator())
     torch.testing.assert_close(alike, alike[:1].expand_as(alike))
     assert (apart - apart[:1]).abs().amax((1, 2, 3)).gt(0).any()
@@ -40,7 +40,7 @@ def test_every_operation_is_chosen_and_about_equally_often():
     strategy = "color_crop_cutout"
     counts = dict.fromkeys(strategy.split("_"), 0)
     for seed in range(600):
-        out = augment.siamese(x, strategy, generator(seed))
+        out = augment.draw(strategy, 1, generator(seed))(x)
         for name in counts:  # the same numbers reach the operation whichever is chosen
             rng = generator(seed)
             torch.randint(3, (), generator=rng)
@@ -54,7 +54,7 @@ def test_every_operation_is_chosen_and_about_equally_often():
 def test_gradients_in_float64(name):
     x = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: augment.independent(x, name, generator(1)), x)
-    assert torch.autograd.gradcheck(lambda x: augment.siamese(x, name, generator(2)), x)
+    assert torch.autograd.gradcheck(lambda x: augment.draw(name, 1, generator(2))(x), x)
 
 
 def test_global_random_state_is_untouched():
@@ -137,4 +137,4 @@ def test_rotation_agrees_with_torchvision():
 
 def test_unknown_operation_is_refused():
     with pytest.raises(UserError, match='names "mixup"; join any of color'):
-        augment.siamese(torch.zeros(1, 1, 8, 8), "color_mixup", generator())
+        augment.draw("color_mixup", 1, generator())

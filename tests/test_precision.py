@@ -29,11 +29,11 @@ FLAGS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 @pytest.fixture(autouse=True)
 def afresh(monkeypatch):
     """Every test decides anew, and what it decided is forgotten."""
-    for name in precision._ISA_LIMITS:
+    for name in precision.ISA_LIMITS:
         monkeypatch.delenv(name, raising=False)
-    precision._automatic.cache_clear()
+    precision.automatic.cache_clear()
     yield
-    precision._automatic.cache_clear()
+    precision.automatic.cache_clear()
 
 
 @pytest.fixture

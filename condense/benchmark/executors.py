@@ -97,6 +97,9 @@ class LocalExecutor:
 
     Args:
         slots: tasks at once; one per GPU, else one per core up to four, when None.
+
+    Attributes:
+        context: how a process is started.
     """
 
     def __init__(self, slots: int | None = None) -> None:
@@ -107,18 +110,18 @@ class LocalExecutor:
         self.slots = slots or usual
         self._running: list[tuple[_ProcessJob, str]] = []  # and the GPU each was given
         self._threads = max(1, torch.get_num_threads() // self.slots)
-        self._context: BaseContext
+        self.context: BaseContext
         if "forkserver" in multiprocessing.get_all_start_methods():
             server = multiprocessing.get_context("forkserver")
             server.set_forkserver_preload(list(_IMPORTED_ONCE))
-            self._context = server
+            self.context = server
         else:
-            self._context = multiprocessing.get_context("spawn")
+            self.context = multiprocessing.get_context("spawn")
 
     def start(self, work: Work, out: Path, cell: Cell) -> Job:
         """Start a process."""
         gpu = self._least_busy_gpu()
-        process = self._context.Process(target=_work_alone, args=(work, out, cell, self._threads, gpu))  # type: ignore[attr-defined]
+        process = self.context.Process(target=_work_alone, args=(work, out, cell, self._threads, gpu))  # type: ignore[attr-defined]
         process.start()
         job = _ProcessJob(process)
         if gpu is not None:

@@ -15,6 +15,7 @@ from condense.errors import UserError, in_short
 from condense.files import atomic_path
 from condense.json_values import section, text
 from condense.run import JSON, Run
+from condense.tensor_file import MISFIT
 
 _KEPT = ("epoch", "loss", "images_seen", "image_shape", "classes", "mean", "std")
 
@@ -66,5 +67,5 @@ def read_beside(path: Path, sha256: str | None) -> Teacher | None:
     assert found is not None
     try:
         return restored(*found)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except MISFIT as error:
         raise UserError(f"{target} does not describe a teacher ({in_short(error)}).") from error

@@ -10,8 +10,10 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 
 from condense.classifiers.convnets import alexnet, convnet, lenet, mlp, vgg11
 from condense.classifiers.layers import Network, Norm, batch_norm, instance_norm
@@ -19,7 +21,7 @@ from condense.classifiers.resnets import resnet, wide_resnet
 from condense.classifiers.vit import PATCH, vit_tiny
 from condense.errors import UserError
 
-__all__ = ["CROSS", "NAMES", "Network", "build", "check_fits", "check_name", "fits"]
+__all__ = ["CROSS", "NAMES", "Network", "NetworkName", "build", "check_fits", "check_name", "fits"]
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,16 @@ CROSS: tuple[str, ...] = ("mlp", "convnet3", "lenet", "alexnet", "vgg11", "resne
 """One network of each kind, for cross-architecture tables (the first six as in DC's Table 4)."""
 
 
-def check_name(name: str) -> None:
-    """Raise `UserError` with the nearest names unless `name` is one of `NAMES`."""
+def check_name(name: str) -> str:
+    """`name` as it is. Raises `UserError` with the nearest names unless it is one of `NAMES`."""
     if name not in _NETWORKS:
         close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.3) or list(NAMES)
         raise UserError(f'no network is called "{name}"; nearest: {", ".join(close)}.')
+    return name
+
+
+NetworkName = Annotated[str, AfterValidator(check_name)]
+"""An option that names a network."""
 
 
 def check_fits(name: str, image_size: int) -> None:

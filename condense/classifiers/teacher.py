@@ -17,12 +17,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from condense.augment import check_strategy, independent
@@ -35,42 +35,42 @@ from condense.machine import best_device
 from condense.options import Options
 from condense.preprocessing import Preprocessing, planes
 from condense.run import Run, part_of
-from condense.tensor_file import check_finite
+from condense.tensor_file import MISFIT, check_finite
 
 FILE = "teacher"
 _MOST_SIDE = 4096  # of images a file may describe
 _BATCH = 512
 
 
+def check_in_turn(strategy: str) -> str:
+    """`strategy` as it is. Raises `UserError` unless it is empty or names operations of `condense.augment`."""
+    if strategy:
+        check_strategy(strategy)
+    return strategy
+
+
+InTurn = Annotated[str, AfterValidator(check_in_turn)]
+"""An option that names augmentations, applied to every image one after the other; empty for none."""
+
+
 class TeacherOptions(Options):
     """The network trained on all images, and its training options."""
 
     folder: Path | None = Field(None, description="run folder of a trained teacher; trained when empty")
-    network: str = Field("convnet3", description="its architecture, e.g. convnet3, resnet18; -bn for batch norm")
+    network: networks.NetworkName = Field(
+        "convnet3", description="its architecture, e.g. convnet3, resnet18; -bn for batch norm"
+    )
     epochs: int = Field(20, ge=1, description="passes over the images")
     batch_size: int = Field(256, ge=2, description="images per step")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd with momentum 0.9, or adamw")
     learning_rate: float = Field(0.01, gt=0, description="learning rate at the start")
     weight_decay: float = Field(5e-4, ge=0, description="on all weights")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
-    augment: str = Field(
+    augment: InTurn = Field(
         "",
         description="applied to every image, one after the other, e.g. crop_flip; flip only as data.flip allows",
     )
     checkpoint_every: int = Field(5, ge=1, description="epochs between checkpoints")
-
-    @field_validator("network")
-    @classmethod
-    def _network_exists(cls, name: str) -> str:
-        networks.check_name(name)
-        return name
-
-    @field_validator("augment")
-    @classmethod
-    def _augment_exists(cls, strategy: str) -> str:
-        if strategy:
-            check_strategy(strategy)
-        return strategy
 
     def fit_options(self, *, bf16: bool) -> FitOptions:
         """The same as the plain dataclass that `fit` takes."""
@@ -208,7 +208,7 @@ def load_teacher(folder: Path) -> Teacher:
                 f"The teacher in {folder} stopped at epoch {done} of {asked}; finish that run with --resume."
             )
         return restored(tensors, meta)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except MISFIT as error:
         raise UserError(f"{folder}: {FILE}.safetensors does not describe a teacher ({in_short(error)}).") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,6 @@ from condense.data.memory import check_fits
 from condense.data.types import Images
 
 Fit = Literal["crop", "pad", "squash"]
-FITS: tuple[Fit, ...] = get_args(Fit)
 
 
 def fitted(image: Image.Image, height: int, width: int, fit: Fit = "crop", background: int = 255) -> Image.Image:

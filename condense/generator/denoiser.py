@@ -46,8 +46,8 @@ def loss_weight(sigma: Tensor) -> Tensor:
 class Denoiser(nn.Module):
     """D(x, sigma, y) for images in [-1, 1].
 
-    Calling it is the one entry (so that DistributedDataParallel may wrap it); `all_classes`, `one_class` and
-    `some_classes` are its readable forms. `evaluations` counts images passed through the network.
+    Calling it is the one entry (so that DistributedDataParallel may wrap it); `all_classes` and
+    `one_class` are its readable forms. `evaluations` counts images passed through the network.
     """
 
     def __init__(self, network: AllClass | Conditional) -> None:
@@ -118,11 +118,6 @@ class Denoiser(nn.Module):
     def all_classes(self, x: Tensor, sigma: Tensor, augment: Tensor | None = None) -> Tensor:
         """[B, C, H, W] -> [B, c, C, H, W]; one evaluation per image with `AllClass`, c with `Conditional`."""
         images: Tensor = self(x, sigma, None, augment)
-        return images
-
-    def some_classes(self, x: Tensor, sigma: Tensor, classes: Tensor, augment: Tensor | None = None) -> Tensor:
-        """[B, C, H, W] with classes [B, k] -> [B, k, C, H, W]."""
-        images: Tensor = self(x, sigma, classes, augment)
         return images
 
     def one_class(self, x: Tensor, sigma: Tensor, classes: Tensor, augment: Tensor | None = None) -> Tensor:

@@ -22,7 +22,7 @@ from condense.generator.options import NetworkOptions
 from condense.generator.record import TrainingRecord
 from condense.json_values import JSON, number, section, texts, wholes
 from condense.run import Run, part_of
-from condense.tensor_file import check_finite
+from condense.tensor_file import MISFIT, check_finite
 
 FILE = "generator"
 SECOND = "second-stage"
@@ -65,7 +65,7 @@ def read(run: Run, device: torch.device | str = "cpu") -> Generator:
     check_finite(tensors, run.file(FILE))
     try:
         generator = _described(tensors, meta, torch.device(device))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except MISFIT as error:
         raise UserError(f"{run.path}: {FILE}.safetensors does not describe a generator ({in_short(error)}).") from error
     if run.path is not None and (run.path / SECOND / f"{FILE}.safetensors").is_file():
         generator.second = read(Run(run.path / SECOND), device)

@@ -40,10 +40,6 @@ class UNetShape:
     patch: int = 1
 
 
-REFERENCE_SHAPE = UNetShape(channels=128, multipliers=(2, 2, 2), blocks=4, attention=(1,), dropout=0.13)
-"""The paper's DDPM++ at 32x32: 55.7 M parameters."""
-
-
 def noise_embedding(c_noise: Tensor, dim: int) -> Tensor:
     """Sines and cosines of c_noise [B] at `dim`/2 frequencies 1 … 1/10,000, as [B, dim]."""
     half = dim // 2

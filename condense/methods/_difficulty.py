@@ -16,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from condense import rng
-from condense.augment import allowed, check_strategy
+from condense.augment import allowed
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, Sitting, Teaching, fit, make_optimizer, predict
-from condense.classifiers.teacher import augmentation
+from condense.classifiers.networks import NetworkName
+from condense.classifiers.teacher import InTurn, augmentation
 from condense.data.types import Labels, TrainingSet
 from condense.json_values import section, whole
 from condense.machine import best_device
@@ -83,27 +84,16 @@ class DifficultyOptions(Options):
     QUICK: ClassVar[Mapping[str, Any]] = {"networks": 1, "epochs": 1}
 
     networks: int = Field(1, ge=1, description="networks whose scores are averaged")
-    backbone: str = Field("convnet3", description="their architecture, e.g. convnet3, resnet18; -bn for batch norm")
+    backbone: NetworkName = Field(
+        "convnet3", description="their architecture, e.g. convnet3, resnet18; -bn for batch norm"
+    )
     epochs: int = Field(20, ge=1, description="passes over the images")
     batch_size: int = Field(128, ge=2, description="images per step")
     learning_rate: float = Field(0.01, gt=0, description="learning rate of SGD with momentum 0.9 at the start")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
-    augment: str = Field(
+    augment: InTurn = Field(
         "crop_flip", description="augmentations applied in turn to every image; digits are never flipped"
     )
-
-    @field_validator("backbone")
-    @classmethod
-    def _network_exists(cls, name: str) -> str:
-        networks.check_name(name)
-        return name
-
-    @field_validator("augment")
-    @classmethod
-    def _augment_exists(cls, strategy: str) -> str:
-        if strategy:
-            check_strategy(strategy)
-        return strategy
 
 
 def watched(train: TrainingSet, options: DifficultyOptions) -> int:

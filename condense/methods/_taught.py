@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from condense.classifiers.teacher import Teacher, TeacherOptions
+from condense.classifiers.networks import NetworkName
+from condense.classifiers.teacher import InTurn, Teacher, TeacherOptions
 from condense.data.types import TrainingSet
 from condense.run import JSON, peak_memory_bytes
 from condense.sets.condensed_set import Cost, Floats
@@ -13,10 +14,10 @@ from condense.sets.condensed_set import Cost, Floats
 class LabelTeacher(TeacherOptions):
     """The network that judges crops and gives soft labels."""
 
-    network: str = Field("convnet3-bn", description="architecture, e.g. convnet3-bn, resnet18-bn")
+    network: NetworkName = Field("convnet3-bn", description="architecture, e.g. convnet3-bn, resnet18-bn")
     epochs: int = Field(50, ge=1, description="passes over the images")
     batch_size: int = Field(128, ge=2, description="images per step")
-    augment: str = Field("crop_flip", description="augmentations applied in turn per image; digits are not flipped")
+    augment: InTurn = Field("crop_flip", description="augmentations applied in turn per image; digits are not flipped")
 
 
 def teaching(train: TrainingSet, options: TeacherOptions) -> int:

@@ -27,7 +27,8 @@ import torch
 from pydantic import Field
 
 from condense.classifiers import networks
-from condense.classifiers.teacher import TeacherOptions
+from condense.classifiers.networks import NetworkName
+from condense.classifiers.teacher import InTurn, TeacherOptions
 from condense.classifiers.teaching import teacher_for
 from condense.data.types import TrainingSet
 from condense.methods._recover import RecoverOptions, recover, recovering
@@ -42,12 +43,14 @@ from condense.sets.condensed_set import CondensedSet
 class Squeeze(TeacherOptions):
     """The network, with batch norm, that the data is squeezed into and that relabels."""
 
-    network: str = Field("resnet18-bn", description="architecture, with batch norm, e.g. convnet3-bn, resnet18-bn")
+    network: NetworkName = Field(
+        "resnet18-bn", description="architecture, with batch norm, e.g. convnet3-bn, resnet18-bn"
+    )
     epochs: int = Field(200, ge=1, description="passes over the images")
     batch_size: int = Field(128, ge=2, description="images per step")
     learning_rate: float = Field(0.1, gt=0, description="learning rate at the start")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="how the learning rate falls")
-    augment: str = Field(
+    augment: InTurn = Field(
         "crop_flip", description="augmentations applied in turn to every image; flip only as data.flip allows"
     )
 

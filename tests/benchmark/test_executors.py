@@ -54,7 +54,7 @@ def test_gpus_are_named_as_cuda_wants_them(gpus, count, visible, names):
 def test_each_cell_has_the_least_busy_gpu_to_itself(gpus, tmp_path):
     gpus(2, "5,7")
     executor = LocalExecutor(3)
-    executor._context = _jobs.multiprocessing.get_context("fork")  # the stand-in below is of this file
+    executor.context = _jobs.multiprocessing.get_context("fork")  # the stand-in below is of this file
 
     def started(name):
         job = executor.start(write_gpu, tmp_path, name)

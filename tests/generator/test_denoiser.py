@@ -80,7 +80,7 @@ def test_some_and_one_are_parts_of_all(kind):
     classes = torch.tensor([[2, 0], [1, 2], [0, 1], [1, 0]])
     with torch.no_grad():
         everything = denoiser.all_classes(x, sigma)
-        some = denoiser.some_classes(x, sigma, classes)
+        some = denoiser(x, sigma, classes)
         one = denoiser.one_class(x, sigma, classes[:, 1])
     assert (everything[:, 0] - everything[:, 1]).abs().max() > 1e-3
     picked = torch.stack([everything[i, classes[i]] for i in range(4)])
@@ -95,7 +95,7 @@ def test_evaluations_count_images_through_the_network(kind):
     passes = []
     denoiser.network.register_forward_hook(lambda _, given, out: passes.append(len(given[0])))
     denoiser.all_classes(x, sigma)
-    denoiser.some_classes(x, sigma, torch.zeros(5, 2, dtype=torch.int64))
+    denoiser(x, sigma, torch.zeros(5, 2, dtype=torch.int64))
     denoiser.one_class(x, sigma, torch.zeros(5, dtype=torch.int64))
     expected = 5 * 3 if kind is AllClass else 5 * (3 + 2 + 1)
     assert denoiser.evaluations == sum(passes) == expected

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
-from condense.generator.networks import REFERENCE_SHAPE, AllClass, Conditional, UNetShape, noise_embedding
+from condense.generator.networks import AllClass, Conditional, UNetShape, noise_embedding
 
+REFERENCE_SHAPE = UNetShape(channels=128, multipliers=(2, 2, 2), blocks=4, attention=(1,), dropout=0.13)
+"""The paper's DDPM++ at 32x32."""
 SHAPE = UNetShape(channels=8, multipliers=(1, 2, 2), blocks=1, attention=(1,))
 
 

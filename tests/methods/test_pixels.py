@@ -129,10 +129,10 @@ def test_siamese_augmentation_on_both_kinds_of_images(name, kind):
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2).float() / 255
     x = preprocessing.normalise(pixels)
     assert x.mean(0).mean().abs() < 1e-4
-    few, many = (augment.siamese(part, name, torch.Generator().manual_seed(5)) for part in (x[:7], x))
+    few, many = (augment.draw(name, 1, torch.Generator().manual_seed(5))(part) for part in (x[:7], x))
     torch.testing.assert_close(few, many[:7])
     leaf = x[:2].double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: augment.siamese(z, name, torch.Generator().manual_seed(5)), leaf)
+    assert torch.autograd.gradcheck(lambda z: augment.draw(name, 1, torch.Generator().manual_seed(5))(z), leaf)
     assert float(x.min()) < 0 < float(x.max())  # outside [0, 1], and nothing is clamped there:
     plain = augment.OPERATIONS[name](x, torch.tensor([[0.5, 0.5, 0.5]]))
     if name in ("color", "crop", "rotate", "flip"):

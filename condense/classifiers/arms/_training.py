@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from condense import rng
-from condense.augment import allowed, check_strategy, independent
+from condense.augment import allowed, independent
 from condense.classifiers import networks
 from condense.classifiers.arms import Arm
 from condense.classifiers.arms._lesson import Given
@@ -18,7 +18,7 @@ from condense.classifiers.arms._noise_rate import estimated_noise_rate
 from condense.classifiers.batches import Augment
 from condense.classifiers.fit import Epoch, FitOptions, Sitting, Teaching, fit, make_optimizer
 from condense.classifiers.layers import Network
-from condense.classifiers.teacher import Teacher, TeacherRecord, augmentation
+from condense.classifiers.teacher import InTurn, Teacher, TeacherRecord, augmentation
 from condense.data.memory import check_fits
 from condense.data.types import TrainingSet
 from condense.errors import UserError
@@ -32,7 +32,7 @@ STRONG = ("color_scale_rotate", "color_scale_rotate", "cutout")  # one operation
 class ArmTraining(Options):
     """The training budget, the same for all arms."""
 
-    network: str = Field(
+    network: networks.NetworkName = Field(
         "convnet3-bn", description="architecture, see `dmis evaluate --network`; batch norm needs fewer epochs"
     )
     epochs: int = Field(40, ge=1, description="epochs, each of at least as many images as the training set has")
@@ -41,22 +41,9 @@ class ArmTraining(Options):
     learning_rate: float = Field(1e-3, gt=0, description="initial learning rate")
     weight_decay: float = Field(0.01, ge=0, description="weight decay on all weights")
     schedule: Literal["step", "cosine", "constant"] = Field("cosine", description="decay of the learning rate")
-    augment: str = Field(
+    augment: InTurn = Field(
         "crop_flip", description="operations applied to every image in sequence; flip only if data.flip allows it"
     )
-
-    @field_validator("network")
-    @classmethod
-    def _network_exists(cls, name: str) -> str:
-        networks.check_name(name)
-        return name
-
-    @field_validator("augment")
-    @classmethod
-    def _augment_exists(cls, strategy: str) -> str:
-        if strategy:
-            check_strategy(strategy)
-        return strategy
 
     def fit_options(self, *, bf16: bool) -> FitOptions:
         """The budget as the plain dataclass that `fit` takes."""

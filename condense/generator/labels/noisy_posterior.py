@@ -21,8 +21,6 @@ from torch import Tensor
 
 from condense.generator.denoiser import SIGMA_DATA, Denoiser
 
-PASSES = 2  # through the denoiser: an antithetic pair
-
 
 @torch.no_grad()
 def noisy_posterior(

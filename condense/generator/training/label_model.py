@@ -38,6 +38,7 @@ class LabelModel:
     Attributes:
         candidates: bool [n, c].
         trusted: bool [n].
+        as_given: the labels as beliefs, float32 [n, c], see `Supervision.as_beliefs`.
         bank: f_phi(x) of every image.
         transition: T [c, c], rows = true class.
         log_prior: log class prior [c].
@@ -52,6 +53,7 @@ class LabelModel:
         self.supervision, self.options, self.device = supervision, options, device
         self.candidates = torch.from_numpy(supervision.candidates).to(device)
         self.trusted = torch.from_numpy(supervision.trusted).to(device)
+        self.as_given = torch.from_numpy(supervision.as_beliefs()).to(device)
         self.all_trusted = bool(supervision.trusted.all())
         self.has_sets = bool((~supervision.trusted & ~supervision.single).any())
         self.bank = PosteriorBank(self.candidates, self.trusted, options.bank_momentum)
@@ -69,11 +71,6 @@ class LabelModel:
             num_classes = self.supervision.num_classes
             return (0.8 * torch.eye(num_classes) + 0.2 / num_classes).to(self.device)
         return given_transition(self.options.transition, self.supervision).to(self.device)
-
-    def as_given(self, indices: Tensor) -> Tensor:
-        """The labels as beliefs, one-hot or uniform over the candidates: [B, c]."""
-        candidates = self.candidates[indices]
-        return candidates / candidates.sum(1, keepdim=True)
 
     def likelihood(self, indices: Tensor) -> Tensor:
         """p(z | y) under the present matrix, [B, c]."""

@@ -21,9 +21,6 @@ from condense.generator.labels.volminnet import estimate_by_volume, fresh_classi
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.run import Run
 
-FILES = (volminnet.NAME, noisy_classifier.NAME, cross.FILE)
-"""File names of the prerequisites in the run folder."""
-
 
 @dataclass(frozen=True)
 class Prerequisites:

@@ -218,7 +218,7 @@ class Trainer:
         elif learns and not cold:
             pi = labels.believed(indices, likelihood)
         else:
-            pi = labels.as_given(indices)
+            pi = labels.as_given[indices]
         seen, told = augment(x_0, self.augment_options, random)
         sigma = self.noise.sample(len(seen), random, self.device)
         noise = torch.randn(seen.shape, generator=random, device=random.device).to(self.device)
