@@ -58,7 +58,9 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, JSON]:
 
 
 def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, JSON]:
-    """As `describe`, for `dmis relabel`: one generator, trained if none is given, evaluated on every training image."""
+    """As `describe`, for `dmis relabel`: a labeller, or a generator, trained if none is given, judges every image."""
+    if isinstance(plan.labeller, LabellerOptions):
+        return _told(plan, None, labeller.foreseen(plan.train, plan.labeller))
     network, cost = options.network, 0
     if options.generator is not None:
         generator = Generator.load(Run(options.generator))
