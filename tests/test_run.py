@@ -127,7 +127,7 @@ def test_a_header_of_another_kind_is_a_sentence(tmp_path: Path, header: str) -> 
 def test_a_named_pipe_is_no_checkpoint(tmp_path: Path) -> None:
     """Opening a pipe hung for ever."""
     os.mkfifo(tmp_path / "state.safetensors")
-    with pytest.raises(UserError, match="no plain file"):
+    with pytest.raises(UserError, match="not a regular file"):
         Run(tmp_path).load("state")
 
 
