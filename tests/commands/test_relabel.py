@@ -261,7 +261,7 @@ def test_labels_that_are_surely_right_are_never_suspected() -> None:
         (["digits", "--labels", "empty.npy"], "empty candidate set"),
         (["digits", "--labels", "nine.npy"], "no image is labelled '9'"),
         (["digits", "--labels", "none.npy"], "no image is labelled '0' (10 of 10"),
-        (["digits", "--labels", "names.csv::anna,ben"], "row 2 names 'zwei', which is no class here"),
+        (["digits", "--labels", "names.csv::anna,ben"], "row 2 names 'zwei', which is not one of the classes"),
         (["digits", "--set", "method=random"], "repaired by the method dmis"),
         (["digits", "--out", "file"], "file is a file"),
         (["digits", "--labeller", "--fast"], "--fast and --labeller exclude each other"),
