@@ -245,6 +245,7 @@ def relabel(
     data: Data,
     *,
     generator: Generator | str | Path | None = None,
+    labeller: bool = False,
     fast: bool = False,
     pred_probs: Array | None = None,
     features: Array | None = None,
@@ -259,6 +260,7 @@ def relabel(
     Args:
         data: images and imprecise labels.
         generator: a DMIS generator, or the run folder of one; trained when None.
+        labeller: whether quick strong classifiers judge the labels in its place, see `condense.generator.labels`.
         fast: whether a simple classifier that is made in seconds is asked in its place.
         pred_probs: out-of-sample probabilities [n, c] of a model of one's own, which take its place.
         features: features [n, d] of a model of one's own, from which that simple classifier learns.
@@ -274,10 +276,12 @@ def relabel(
         Interrupted: stopped by Ctrl-C; with a run folder the same call goes on.
     """
     folder = None if generator is None or isinstance(generator, Generator) else Path(generator)
-    plan = _plan(data, recipe, {"generator": folder, "seed": seed, "quick": quick or None})
+    named = {"generator": folder, "seed": seed, "quick": quick or None}
+    plan = _plan(data, recipe, {**named, "clean_first": "labeller" if labeller else None})
     relabelling_options(plan)
-    if [generator is not None, fast or features is not None, pred_probs is not None].count(True) > 1:
-        raise UserError("generator, pred_probs, and fast or features exclude each other; give one of them.")
+    asked = (generator is not None, plan.labeller is not None, fast or features is not None, pred_probs is not None)
+    if asked.count(True) > 1:
+        raise UserError("generator, labeller, pred_probs, and fast or features exclude each other; give one of them.")
     if pred_probs is not None:
         return relabel_by(checked(np.asarray(pred_probs), plan.source, "pred_probs"), plan, "given probabilities")
     if features is not None:

@@ -104,10 +104,10 @@ class Recipe(Options):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping from a file. Raises `UserError` if the file is missing or holds no mapping."""
+    """A YAML mapping from a file. Raises `UserError` if the file is missing or does not hold a mapping."""
     try:
         if not path.is_file():
-            raise UserError(f"The recipe {path} cannot be read: it is no file.")
+            raise UserError(f"The recipe {path} cannot be read: it is not a file.")
         if path.stat().st_size > _MOST_BYTES:
             raise UserError(f"The recipe {path} has more than {_MOST_BYTES:,} bytes, which no recipe needs.")
         text = path.read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def _plain(value: object, what: str, left: list[int], depth: int = 0) -> JSON:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise UserError(f"{what} maps names to values, but {shortened(repr(key), 80)} is no name; quote it.")
+                raise UserError(f"{what} maps names to values, but {shortened(repr(key), 80)} is not a name; quote it.")
         return {key: _plain(item, what, left, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item, what, left, depth + 1) for item in value]
@@ -206,7 +206,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested mappings; later ones override earlier ones, and null removes a section.
 
-    Raises `UserError` if a layer is no mapping, or has a value where another layer has a section.
+    Raises `UserError` if a layer is not a mapping, or has a value where another layer has a section.
     """
     merged: dict[str, Any] = {}
     for layer in layers:

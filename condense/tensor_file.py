@@ -46,7 +46,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     try:
         if not path.is_file():
-            raise ValueError("it is no plain file")  # reading a named pipe would block for ever
+            raise ValueError("it is not a regular file")  # reading a named pipe would block for ever
         with safe_open(path, framework="pt") as file:
             described = file.metadata() or {}
             sealed = _SEALED in described
@@ -54,7 +54,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             meta = json.loads(text)
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
         if not isinstance(meta, dict):
-            raise ValueError("its description is no mapping")
+            raise ValueError("its description is not a mapping")
     except (SafetensorError, KeyError, ValueError, OSError, RecursionError, MemoryError, RuntimeError) as error:
         raise UserError(
             f"{path} is not a readable checkpoint ({in_short(error)}); restore a copy or delete it to start over."

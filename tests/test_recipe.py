@@ -145,7 +145,7 @@ def test_recipes_are_frozen():
         ("a: [1", "is not YAML"),
         ("- 1", "must be a mapping"),
         ("", "must be a mapping"),
-        ("3: x", "maps names to values, but 3 is no name; quote it"),
+        ("3: x", "maps names to values, but 3 is not a name; quote it"),
     ],
 )
 def test_files_that_are_no_recipes_are_refused(tmp_path, text, complaint):

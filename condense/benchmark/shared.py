@@ -103,7 +103,7 @@ def read_json(path: Path) -> dict[str, JSON] | None:
 
 
 def read_score(path: Path, before: Result) -> Result | None:
-    """`before` with the accuracies of a score.json; None where the file is missing, damaged or lacks something."""
+    """`before` with the accuracies of a score.json; None if the file is missing, damaged or incomplete."""
     told = read_json(path)
     if told is None or not {"std", "ci95"} <= told.keys():
         return None

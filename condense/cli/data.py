@@ -95,6 +95,9 @@ def relabel(
     generator: Annotated[
         Path | None, typer.Option("--generator", metavar="RUN", help="Run folder of a trained generator.")
     ] = None,
+    labeller: Annotated[
+        bool, typer.Option("--labeller", help="Use quick strong classifiers instead of a generator; takes minutes.")
+    ] = False,
     fast: Annotated[
         bool, typer.Option("--fast", help="Use a simple classifier instead of a generator; takes seconds.")
     ] = False,
@@ -149,7 +152,8 @@ def relabel(
     """Find, review and correct wrong labels.
 
     Writes labels.csv, posteriors.npz and review.html, a page on which to accept, change or reject each suggestion;
-    --apply applies the decisions it saves. Trains a generator unless given one, or --fast, --pred-probs or --features.
+    --apply applies the decisions it saves. Trains a generator unless given one, or --labeller, --fast,
+    --pred-probs or --features.
     """
     from condense.commands import relabel as commands
 
@@ -159,6 +163,7 @@ def relabel(
         generator=generator,
         seed=seed,
         quick=quick or None,
+        clean_first="labeller" if labeller else None,
     )
     request = make_request(config, settings, named)
     if apply is not None:

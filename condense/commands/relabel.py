@@ -12,7 +12,6 @@ from condense.data import labels_csv
 from condense.errors import UserError
 from condense.evaluate.review_page import write_review_page
 from condense.json_values import JSON
-from condense.methods._generate import GeneratorOptions
 from condense.pipeline import cost
 from condense.pipeline.decisions import applied, counted, read_decisions, write_labels
 from condense.pipeline.fast_labels import read_features
@@ -45,27 +44,29 @@ class Evidence:
         fast: whether a classifier trained in seconds is used instead of a generator.
         pred_probs: FILE or FILE::NAME of out-of-sample probabilities to use instead of a generator.
         features: FILE or FILE::NAME of features of the images, which determine near-duplicates and outliers; without
-            a given generator or `pred_probs`, the classifier of `fast` is trained on them.
+            a given generator, a labeller or `pred_probs`, the classifier of `fast` is trained on them.
     """
 
     fast: bool = False
     pred_probs: str | None = None
     features: str | None = None
 
-    def check(self, options: GeneratorOptions) -> None:
+    def check(self, plan: Plan) -> None:
         """Raise `UserError` if there is more than one source of beliefs about the labels."""
         asked = {
             "--fast": self.fast,
             "--pred-probs": self.pred_probs is not None,
-            "a trained generator": options.generator is not None,
+            "--labeller": plan.labeller is not None,
+            "a trained generator": relabelling_options(plan).generator is not None,
         }
         ways = [name for name, given in asked.items() if given]
         if len(ways) > 1:
             raise UserError(f"{ways[0]} and {ways[1]} exclude each other, since each judges the labels; give one.")
 
-    def suffices(self, options: GeneratorOptions) -> bool:
-        """Whether no generator is needed."""
-        without = self.features is not None and options.generator is None
+    def suffices(self, plan: Plan) -> bool:
+        """Whether neither a generator nor a labeller is needed."""
+        asked = relabelling_options(plan).generator is not None or plan.labeller is not None
+        without = self.features is not None and not asked
         return self.fast or self.pred_probs is not None or without
 
 
@@ -102,12 +103,12 @@ def relabel_data(
     started = time.perf_counter()
     plan = make_plan(request)
     options = relabelling_options(plan)
-    evidence.check(options)
+    evidence.check(plan)
     given = None if evidence.pred_probs is None else read_probabilities(evidence.pred_probs, plan.source)
     seen = None if evidence.features is None else read_features(evidence.features, plan.source)
     out = out or Path(f"{plan.source.train.name}-relabelled")
     _prepare(plan, out, force=force)
-    by_generator = not evidence.suffices(options)
+    by_generator = not evidence.suffices(plan)
     with ExitStack() as held:
         held.enter_context(expected(stages(plan, relabelling(plan, options)) if progress and by_generator else []))
         if given is not None:
@@ -185,11 +186,11 @@ def dry_run(request: Request, evidence: Evidence) -> dict[str, JSON]:
     """The plan and cost of `relabel_data`, see `cost.describe` and `foretold`; nothing is written."""
     plan = make_plan(request)
     options = relabelling_options(plan)
-    evidence.check(options)
+    evidence.check(plan)
     if evidence.pred_probs is not None:
         read_probabilities(evidence.pred_probs, plan.source)
     if evidence.features is not None:
         read_features(evidence.features, plan.source)
-    if evidence.suffices(options):
+    if evidence.suffices(plan):
         return cost.describe_without_networks(plan)
     return {**cost.describe_relabelling(plan, options), **foretold(plan, relabelling(plan, options))}

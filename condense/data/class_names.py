@@ -89,7 +89,7 @@ def read_numbers(values: Labels, classes: Sequence[str], what: str) -> Labels:
         what: what to call the labels in an error.
 
     Returns:
-        int64 [n]; a number that is no class stays as it is, for `check_labels` to refuse.
+        int64 [n]; a number that is not a class is left unchanged, for `check_labels` to refuse.
 
     Raises:
         UserError: the numbers can be names as well as counts, and the two mean different classes.

@@ -22,7 +22,7 @@ def names(path: Path) -> list[str]:
     """Names of the arrays at the top of the file, and of links, which `read` refuses.
 
     Raises:
-        UserError: the file is no readable HDF5, or holds a condensed set.
+        UserError: the file is not a readable HDF5 file, or holds a condensed set.
     """
     with _plain(path) as file:
         return [name for name in file if not _is_group(file, name)]

@@ -65,7 +65,7 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
         UserError: no such file; it is open for writing in another program; not HDF5, cut short or damaged.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no plain file" if path.exists() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise UserError(f"{path} {what}; give a {kind}, an .h5 file.")
     try:
         refuse_being_written(path)
@@ -77,7 +77,7 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
         raise UserError(f"{path}: {error}") from error
     except DAMAGE as error:
         raise UserError(
-            f"{path} is no readable {kind}: it is cut short, damaged or of another kind ({in_short(error)}). "
+            f"{path} is not a readable {kind}: it is cut short, damaged or of another kind ({in_short(error)}). "
             "Fetch or make it again."
         ) from error
 
@@ -128,7 +128,7 @@ def texts_of(path: Path) -> dict[str, list[str]]:
             raise UserError(NOT_UTF8.format(answer["error"].removeprefix("not UTF-8: ")))
         told = " ".join(answer["error"].split())
         raise UserError(
-            f"it is no readable HDF5 file: cut short, damaged or of another kind ({told}). Fetch or make it again."
+            f"it is not a readable HDF5 file: cut short, damaged or of another kind ({told}). Fetch or make it again."
         )
     texts: dict[str, list[str]] = answer["texts"]
     return texts

@@ -28,7 +28,7 @@ def read(path: Path, num_axes: int) -> npt.NDArray[np.uint8]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             header = stream.read(4 + 4 * num_axes)
             if len(header) < 4 + 4 * num_axes or header[:4] != bytes([0, 0, _UNSIGNED_BYTES, num_axes]):
-                raise UserError(f"{path} is no idx file of {num_axes} axes (it starts with {header[:4].hex()!r}).")
+                raise UserError(f"{path} is not an idx file of {num_axes} axes (it starts with {header[:4].hex()!r}).")
             shape = struct.unpack(f">{num_axes}I", header[4:])
             num_bytes = int(np.prod(shape, dtype=object))
             check_fits(num_bytes, f"{path}")

@@ -37,5 +37,5 @@ def refuse_many_hot(array: npt.NDArray[Any], num_classes: int, what: str) -> Non
 def whole_numbers(array: npt.NDArray[Any], what: str) -> Labels:
     """Whole numbers of any width as int64. Raises `UserError` for those too large for it."""
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise UserError(f"{what} holds {int(array.max())}, which is no class number; write -1 where none is known.")
+        raise UserError(f"{what} holds {int(array.max())}, which is not a class number; write -1 where none is known.")
     return array.astype(np.int64)

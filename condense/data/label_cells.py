@@ -98,7 +98,7 @@ def _not_a_class(label: str, labels: set[str], classes: Sequence[str]) -> str:
     counted = [value for value in numbers if value is not None]
     hint = counting_hint(counted, len(classes)) if len(counted) == len(numbers) else ""
     return (
-        f"names {label!r}, which is no class here (they are {in_list(tuple(classes), 20)}); use these names in every "
+        f"names {label!r}, which is not one of the classes ({in_list(tuple(classes), 20)}); use these names in every "
         f"column, or their numbers from 0 on{hint}."
     )
 

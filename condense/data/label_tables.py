@@ -85,7 +85,7 @@ def _check_stored(value: object, what: str) -> None:
     if not isinstance(value, torch.Tensor):
         return
     if value.layout != torch.strided or value.device.type != "cpu":
-        raise UserError(f"{what} is no plain tensor; save plain arrays with numpy.savez.")
+        raise UserError(f"{what} is not a plain tensor; save plain arrays with numpy.savez.")
     claimed, stored = torch_file.claimed_and_stored(value)
     if claimed > stored:
         raise UserError(f"{what} claims {claimed:,} bytes and stores fewer; save plain arrays with numpy.savez.")
@@ -96,9 +96,9 @@ def _plain(value: object, what: str) -> npt.NDArray[Any]:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{what} is no array of numbers ({error}); save plain arrays with numpy.savez.") from error
+        raise UserError(f"{what} is not an array of numbers ({error}); save plain arrays with numpy.savez.") from error
     if array.dtype.hasobject:
-        raise UserError(f"{what} is no array of numbers; save plain arrays with numpy.savez.")
+        raise UserError(f"{what} is not an array of numbers; save plain arrays with numpy.savez.")
     return array
 
 
@@ -143,7 +143,7 @@ def _json_sets(path: Path) -> Table:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON ({error}); write it again.") from error
+        raise UserError(f"{path} is not JSON ({error}); write it again.") from error
     return _sets(found, path)
 
 
@@ -155,7 +155,7 @@ def _sets(found: object, path: Path) -> Table:
     """
     try:
         if not isinstance(found, dict):
-            raise TypeError("it is no mapping")
+            raise TypeError("it is not a mapping")
         size = sum(len(given) for sets in found.values() for given in sets)
         if size > _MOST_LABELS:
             raise ValueError(f"it holds more than {_MOST_LABELS:,} labels")
@@ -175,7 +175,7 @@ def _sets(found: object, path: Path) -> Table:
 
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{value!r} is no class number")
+        raise TypeError(f"{value!r} is not a class number")
     return value
 
 

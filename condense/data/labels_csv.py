@@ -111,7 +111,7 @@ def supervision(rows: Sequence[LabelRow], classes: Sequence[str]) -> Supervision
     """Rows as knowledge; no label means all classes.
 
     Raises:
-        UserError: a label is no class of `classes`.
+        UserError: a label is not one of `classes`.
     """
     index = index_of(classes)
     candidates = np.zeros((len(rows), len(classes)), dtype=np.bool_)

@@ -50,7 +50,7 @@ def names(path: Path) -> list[str]:
     """Names of the arrays in the file.
 
     Raises:
-        UserError: the file is no readable .npz.
+        UserError: the file is not a readable .npz file.
     """
     with _archive(path) as archive:
         return [name.removesuffix(_SUFFIX) for name in archive.namelist() if name.endswith(_SUFFIX)]
@@ -71,7 +71,7 @@ def read_single(path: Path) -> npt.NDArray[Any]:
     """The one array of an .npy file. Raises as `read`."""
     try:
         if not path.is_file():
-            raise ValueError("it is no plain file")
+            raise ValueError("it is not a regular file")
         with path.open("rb") as stream:
             shape, dtype = _header(stream)
             _check_header(shape, dtype, path.stat().st_size, str(path))
@@ -79,7 +79,7 @@ def read_single(path: Path) -> npt.NDArray[Any]:
             return _read_array(stream)
     except _DAMAGE as error:
         raise UserError(
-            f"{path} is damaged or no .npy file ({in_short(error)}); write it again with numpy.save."
+            f"{path} is damaged or not an .npy file ({in_short(error)}); write it again with numpy.save."
         ) from error
 
 
@@ -115,11 +115,11 @@ def write(
 def _archive(path: Path) -> zipfile.ZipFile:
     try:
         if not path.is_file():
-            raise ValueError("it is no plain file")
+            raise ValueError("it is not a regular file")
         return zipfile.ZipFile(path)
     except _DAMAGE as error:
         raise UserError(
-            f"{path} is damaged or no .npz file ({in_short(error)}); write it again with numpy.savez."
+            f"{path} is damaged or not an .npz file ({in_short(error)}); write it again with numpy.savez."
         ) from error
 
 

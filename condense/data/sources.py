@@ -72,7 +72,9 @@ def load(
     if name_or_path in TABLE:
         source = _load_named(name_or_path, root, handling, download)
     elif root is not None:
-        raise UserError(f"--root is where a named data set lies, and {name_or_path!r} is no such name; leave it out.")
+        raise UserError(
+            f"--root is where a named data set lies, but {name_or_path!r} is not such a name; leave it out."
+        )
     else:
         source = _load_path(name_or_path, handling)
     return _flipped(_squared(source, handling), flip)

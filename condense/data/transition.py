@@ -69,7 +69,7 @@ def transition_matrix(spec: str, classes: Sequence[str], name: str) -> Matrix:
         case "asym":
             flipped = identity[_asymmetric_targets(classes, name)]
         case "instance":
-            raise UserError("'instance' depends on the image: it has no one transition matrix.")
+            raise UserError("'instance' depends on the image: it has no single transition matrix.")
         case kind:
             raise UserError(f"{kind!r} gives every image a candidate set, not one label: it has no transition matrix.")
     return (1 - parsed.rate) * identity + parsed.rate * flipped

@@ -58,7 +58,9 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, JSON]:
 
 
 def describe_relabelling(plan: Plan, options: GeneratorOptions) -> dict[str, JSON]:
-    """As `describe`, for `dmis relabel`: one generator, trained if none is given, evaluated on every training image."""
+    """As `describe`, for `dmis relabel`: a labeller, or a generator, trained if none is given, judges every image."""
+    if isinstance(plan.labeller, LabellerOptions):
+        return _told(plan, None, labeller.foreseen(plan.train, plan.labeller))
     network, cost = options.network, 0
     if options.generator is not None:
         generator = Generator.load(Run(options.generator))
@@ -148,7 +150,7 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
             second = options.second_stage
             networks.append(second.network)
             cost += second.train.steps * second.train.batch_size
-            if options.train.objective not in BELIEVE_LABELS:
+            if options.train.objective not in BELIEVE_LABELS and not plan.beliefs_are_given:
                 cost += belief_evaluations(options.network, plan.train, options.train.objective, views)
                 known = True
     else:
@@ -168,9 +170,8 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
 
 
 def asks_beliefs(options: GeneratorOptions, plan: Plan) -> bool:
-    """Whether the generator computes beliefs about every image before or after drawing."""
-    refining = options.refine is not None and not plan.beliefs_are_given
-    return options.draw.prototype_sigma is not None or refining
+    """Whether the generator computes beliefs about every image before or after drawing: unless they are given."""
+    return not plan.beliefs_are_given and (options.draw.prototype_sigma is not None or options.refine is not None)
 
 
 def _views(generator: Generator) -> int:

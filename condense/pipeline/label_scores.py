@@ -24,14 +24,14 @@ MOST_SCORED = 10_000  # maximum number of images for a score; as many more would
 
 @dataclass(frozen=True, eq=False)
 class LabelScores:
-    """How well labels were recovered; shares in percent.
+    """How well labels were recovered; accuracies in percent.
 
     Attributes:
         classes: class names.
-        labels_recovered: share of right ones; None where the truth is unknown.
-        recovered: counts int64 [c, c] of recovered labels, rows = true class; None where the truth is unknown.
-        given: the same of the labels as given; None too where an image has no single one.
-        classifier_accuracy: on test images, of the generator that recovered them; None where there is none.
+        labels_recovered: percentage of right ones; None if the truth is unknown.
+        recovered: counts int64 [c, c] of recovered labels, rows are true classes; None if the truth is unknown.
+        given: the same for the given labels; also None if an image has no single one.
+        classifier_accuracy: test accuracy of the generator that recovered them; None without one.
     """
 
     classes: tuple[str, ...]
@@ -41,7 +41,7 @@ class LabelScores:
     classifier_accuracy: float | None = None
 
     def to_json(self) -> dict[str, JSON]:
-        """The same as a JSON object, without the accuracy of a classifier that there is not."""
+        """All attributes as a JSON object; `classifier_accuracy` only if there is one."""
         told: dict[str, JSON] = {
             "classes": list(self.classes),
             "labels_recovered": self.labels_recovered,

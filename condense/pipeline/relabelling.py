@@ -15,6 +15,8 @@ from condense.data.corrupt import imprecise_share
 from condense.data.label_cells import write_candidates
 from condense.data.types import Beliefs, Labels, Mask, Source, Supervision, Truth
 from condense.errors import UserError
+from condense.generator.labels import labeller
+from condense.generator.labels.labeller_training import LabellerOptions
 from condense.generator.labels.suggestions import Suggestions, suggest
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
@@ -187,21 +189,30 @@ class Relabelling:
 
 
 def relabelling_options(plan: Plan) -> GeneratorOptions:
-    """The options of the plan's generator. Raises `UserError` unless its method is dmis."""
+    """The options of the plan's generator. Raises `UserError` unless its method is dmis and it repairs given labels."""
     if not isinstance(plan.options, GeneratorOptions) or plan.recipe.method != "dmis":
         raise UserError(f"Labels are repaired by the method dmis, not {plan.recipe.method!r}; leave the method out.")
+    if plan.recipe.clean_first not in ("none", "labeller"):
+        raise UserError(
+            f"`dmis relabel` judges the labels as given; leave out clean_first: {plan.recipe.clean_first}, which "
+            "belongs to `dmis condense`."
+        )
     return plan.options
 
 
 def relabel_plan(plan: Plan, run: Run) -> Relabelling:
-    """Train the plan's generator in `run`, or load a trained one, and compute its beliefs about every training image.
+    """The beliefs about every training image of the plan's generator, trained in `run` or given, or of its labeller.
 
     Raises:
-        UserError: the method is not dmis, or the given generator does not fit the data.
+        UserError: the method is not dmis, or the given generator or the labeller does not fit the data.
         RunFailed: the training or the disk failed.
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
     started, options = time.perf_counter(), relabelling_options(plan)
+    if isinstance(plan.labeller, LabellerOptions):
+        fitted = labeller.fit(plan.train, plan.labeller, plan.recipe.seed, run, device=best_device())
+        spent, seconds = fitted.network_evaluations, time.perf_counter() - started
+        return Relabelling(plan.source, fitted.suggestions, {"labeller": 1.0}, spent, seconds)
     if options.generator is not None:
         return ask(Generator.load(Run(options.generator), best_device()), plan, run)
     generator = train_stages(plan.train, options.network, options.train, None, plan.recipe.seed, run)

@@ -79,11 +79,7 @@ def condensing(plan: Plan) -> list[Part]:
         images = fold_evaluations(plan.labeller, len(plan.train))
         parts.append(Part(cross.BAR, plan.labeller.network, images, learns=True))
     elif isinstance(plan.labeller, LabellerOptions):
-        looks = labeller.num_looks(plan.train, plan.labeller)
-        learned = labeller.foreseen(plan.train, plan.labeller) - looks
-        count = labeller.num_folds(plan.train, plan.labeller) * plan.labeller.rounds
-        of_one = Part(NAME, plan.labeller, learned // count, learns=True)
-        parts += [of_one, Part("labelling", plan.labeller, looks // count)] * count
+        parts += _labelling_by_classifiers(plan, plan.labeller)
     elif isinstance(plan.labeller, GeneratorOptions):
         parts += relabelling(plan, plan.labeller, seed=labeller_seed(plan.recipe.seed))
     if isinstance(plan.options, GeneratorOptions):
@@ -106,7 +102,7 @@ def training(plan: Plan, options: GeneratorOptions) -> list[Part]:
     """The parts of `dmis train`, including a second stage."""
     parts = _first_network(plan, options, plan.recipe.seed)
     if options.second_stage is not None:
-        if options.train.objective not in BELIEVE_LABELS:
+        if options.train.objective not in BELIEVE_LABELS and not plan.beliefs_are_given:
             parts.append(_labelling(plan, options))
         second = options.second_stage
         train = second.train.model_copy(update={"objective": options.train.objective})
@@ -140,11 +136,21 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
 
 
 def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = None) -> list[Part]:
-    """The parts of `dmis relabel`: training one network if none is given, then judging every label."""
+    """The parts of `dmis relabel`: training one network if none is given, or a labeller's, then judging every label."""
+    if isinstance(plan.labeller, LabellerOptions):
+        return _labelling_by_classifiers(plan, plan.labeller)
     parts = (
         _first_network(plan, options, plan.recipe.seed if seed is None else seed) if options.generator is None else []
     )
     return [*parts, _labelling(plan, options)]
+
+
+def _labelling_by_classifiers(plan: Plan, options: LabellerOptions) -> list[Part]:
+    """The parts of a labeller: training a network and judging its fold, for every fold of every round."""
+    looks = labeller.num_looks(plan.train, options)
+    learned = labeller.foreseen(plan.train, options) - looks
+    count = labeller.num_folds(plan.train, options) * options.rounds
+    return [Part(NAME, options, learned // count, learns=True), Part("labelling", options, looks // count)] * count
 
 
 def scoring(rules: Protocol, network: str, images: int, repeats: int) -> Part:

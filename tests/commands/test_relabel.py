@@ -10,8 +10,10 @@ import pytest
 from conftest import Dmis
 from PIL import Image
 
+import condense
 from condense.data import label_file, sources
 from condense.data.types import Supervision, Truth
+from condense.errors import UserError
 from condense.generator.labels.suggestions import Suggestions
 from condense.generator.model import Generator
 from condense.pipeline.plan import Request, make_plan
@@ -114,6 +116,24 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(kind: str, dmis: Dmis, tr
     told = json.loads(dmis(*relabel).out)
     assert foretold["network_evaluations"] == told["network_evaluations"] > 8 * told["images"] - 1
     assert (foretold["images"], foretold["classes"]) == (told["images"], 10) and foretold["parameters"] > 1000
+
+
+def test_quick_classifiers_judge_labels_too(dmis: Dmis) -> None:
+    quick = ("--labeller", "--set", "labeller.epochs=1", "--set", "labeller.width=4", "--run", "run")
+    relabel = ("relabel", "digits", "--noise", FEW, *quick, "--json")
+    foretold = json.loads(dmis(*relabel, "--dry-run").out)
+    told = json.loads(dmis(*relabel, "--out", "out").out)
+    assert foretold["minutes_by_stage"].keys() == {"labeller", "labelling"}
+    assert foretold["network_evaluations"] == told["network_evaluations"] and told["asked"] == {"labeller": 1}
+    again = json.loads(dmis(*relabel, "--resume", "--out", "again").out)
+    assert table("out") == table("again") and again["network_evaluations"] == told["network_evaluations"]
+    data = condense.load_data("digits", noise=FEW)
+    recipe = {"labeller": {"epochs": 1, "width": 4}}
+    np.testing.assert_array_equal(
+        condense.relabel(data, labeller=True, recipe=recipe).posterior, np.load("out/posteriors.npz")["posterior"]
+    )
+    with pytest.raises(UserError, match="generator, labeller, pred_probs, and fast or features exclude each other"):
+        condense.relabel(data, labeller=True, fast=True)
 
 
 def test_dry_run_for_people_is_a_recipe(dmis: Dmis) -> None:
@@ -241,9 +261,11 @@ def test_labels_that_are_surely_right_are_never_suspected() -> None:
         (["digits", "--labels", "empty.npy"], "empty candidate set"),
         (["digits", "--labels", "nine.npy"], "no image is labelled '9'"),
         (["digits", "--labels", "none.npy"], "no image is labelled '0' (10 of 10"),
-        (["digits", "--labels", "names.csv::anna,ben"], "row 2 names 'zwei', which is no class here"),
+        (["digits", "--labels", "names.csv::anna,ben"], "row 2 names 'zwei', which is not one of the classes"),
         (["digits", "--set", "method=random"], "repaired by the method dmis"),
         (["digits", "--out", "file"], "file is a file"),
+        (["digits", "--labeller", "--fast"], "--fast and --labeller exclude each other"),
+        (["digits", "--set", "clean_first=cleanlab"], "judges the labels as given; leave out clean_first: cleanlab"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(arguments: list[str], said: str, dmis: Dmis) -> None:

@@ -198,7 +198,7 @@ def test_pickles_in_npz_are_never_opened(tmp_path, key):
 def test_a_bare_pickle_called_npz_is_never_opened(tmp_path):
     mark = tmp_path / "code was run"
     (tmp_path / "attack.npz").write_bytes(pickle.dumps(_Attack(mark)))
-    with pytest.raises(UserError, match=r"damaged or no .npz"):
+    with pytest.raises(UserError, match=r"damaged or not an .npz"):
         sources.load(str(tmp_path / "attack.npz"))
     assert not mark.exists()
 
@@ -337,7 +337,7 @@ def test_a_link_to_a_named_pipe_is_never_opened(tmp_path, name):
             file["classes"] = np.array([b"a", b"b"])
     with pytest.raises(UserError, match=rf"/{name} is (a link|missing)|/preprocessing is missing"):
         condensed.read(tmp_path / "some.h5")
-    with pytest.raises(UserError, match="no plain file"):
+    with pytest.raises(UserError, match="not a regular file"):
         condensed.read(tmp_path / "pipe")
 
 

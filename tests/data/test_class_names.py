@@ -74,11 +74,11 @@ def test_names_that_no_table_could_tell_apart_are_refused():
 def test_numbers_from_1_are_explained(tmp_path):
     """Case 14: "outside 0..2" said nothing of what is amiss."""
     source = source_of(("ant", "bee", "cat"))
-    with pytest.raises(UserError, match="count the 3 classes from 1: subtract 1"):
+    with pytest.raises(UserError, match="number the 3 classes from 1: subtract 1"):
         read(tmp_path, source, np.array([1, 2, 3]))
     with pytest.raises(UserError, match=r"there are 3 different values \(100, 200, 300\): number them"):
         read(tmp_path, source, np.array([100, 200, 300]))
-    with pytest.raises(UserError, match=r"names '3', which is no class.*count the 3 classes from 1"):
+    with pytest.raises(UserError, match=r"names '3', which is not one of the classes.*number the 3 classes from 1"):
         parse_cells(np.array(["1", "2", "3"]), source.train.classes, "labels")
 
 

@@ -102,7 +102,7 @@ def damage_missing(folder: Path) -> None:
     [
         (damage_truncate_gz, "train-images-idx3-ubyte.gz is damaged"),
         (damage_truncate_raw, "announces 10 bytes .* holds 7"),
-        (damage_magic, "is no idx file of 1 axes"),
+        (damage_magic, "is not an idx file of 1 axes"),
         (damage_bomb, "would unpack 8 bytes into 4,294,967,295, which no images do"),
         (damage_counts, "20 train images, but 10 labels"),
         (damage_label, "outside 0..9"),

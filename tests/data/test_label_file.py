@@ -195,7 +195,11 @@ def test_wrong_labels_are_refused_in_one_sentence(tmp_path, source, stored, mess
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "anna,ben\n" + "ant,ant\n" * 5 + "ant,Ameise\n", "'ben', row 6 names 'Ameise', which is no class"),
+        (
+            "a.csv",
+            "anna,ben\n" + "ant,ant\n" * 5 + "ant,Ameise\n",
+            "'ben', row 6 names 'Ameise', which is not one of the classes",
+        ),
         ("a.csv", "label\n" + "ant\n" * 5 + "ant||bee\n", "'label', row 6: the candidate list .* empty entry"),
         ("a.csv", "label,trusted\n" + "ant,yes\n" * 5 + "bee,maybe\n", "found 'maybe'"),
         ("a.csv", "label,note\nant\n", "line 2 has 1 of 2 cells"),
@@ -203,12 +207,12 @@ def test_wrong_labels_are_refused_in_one_sentence(tmp_path, source, stored, mess
         ("a.json", '{"0": [[0]], "2": [[1]]}', "every image from 0 to 1"),
         ("a.json", json.dumps({n: [[0, 3]] for n in range(6)}), "image 0 has the candidate 3, outside 0..2"),
         ("a.json", json.dumps({n: [[]] for n in range(6)}), "empty candidate set"),
-        ("a.json", '{"0": [["ant"]]}', "'ant' is no class number"),
-        ("a.json", "[0]", "no mapping"),
-        ("a.json", "{", "is no JSON"),
+        ("a.json", '{"0": [["ant"]]}', "'ant' is not a class number"),
+        ("a.json", "[0]", "not a mapping"),
+        ("a.json", "{", "is not JSON"),
         ("a.txt", "0", "must end in .npy, .npz"),
         ("a.pt", "no checkpoint", "damaged, or holds more"),
-        ("a.npy", "no array", "damaged or no .npy"),
+        ("a.npy", "no array", "damaged or not an .npy"),
     ],
 )
 def test_wrong_files_are_refused_in_one_sentence(tmp_path, source, name, content, message):

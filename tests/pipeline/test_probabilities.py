@@ -132,7 +132,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path) -> None:
     (tmp_path / "p.json").write_text("[]")
     for name, said in (
         ("p.csv", "no column '3'"),
-        ("p.npy", "damaged or no .npy"),
+        ("p.npy", "damaged or not an .npy"),
         ("p.npz", "holds a, b; say which"),
         ("q.npz", "probabilities of the classes a, b, c, d, e and 5 more"),
         ("p.json", r"must end in \.npy, \.npz, \.csv or \.tsv"),
