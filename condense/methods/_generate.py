@@ -139,11 +139,10 @@ def condense_with_generator(
     generator.check_data(train.images)
     before, started = generator.evaluations, time.perf_counter()
     prototypes, believing = None, train
-    if options.draw.prototype_sigma is not None or (options.refine is not None and train.beliefs is None):
-        known = beliefs(generator, train, home).posterior
-        believing = train if train.beliefs is not None else replace(train, beliefs=known)
+    if train.beliefs is None and (options.draw.prototype_sigma is not None or options.refine is not None):
+        believing = replace(train, beliefs=beliefs(generator, train, home).posterior)
     if options.draw.prototype_sigma is not None:
-        prototypes = class_prototypes(train.images.images, known, pool_size(ipc, options.draw), seed)
+        prototypes = class_prototypes(train.images.images, believing.believed(), pool_size(ipc, options.draw), seed)
     images, notes = draw_and_choose(generator, ipc, options.draw, seed, run, prototypes)
     made = assemble(
         train,

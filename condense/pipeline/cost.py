@@ -150,7 +150,7 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
             second = options.second_stage
             networks.append(second.network)
             cost += second.train.steps * second.train.batch_size
-            if options.train.objective not in BELIEVE_LABELS:
+            if options.train.objective not in BELIEVE_LABELS and not plan.beliefs_are_given:
                 cost += belief_evaluations(options.network, plan.train, options.train.objective, views)
                 known = True
     else:
@@ -170,9 +170,8 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
 
 
 def asks_beliefs(options: GeneratorOptions, plan: Plan) -> bool:
-    """Whether the generator computes beliefs about every image before or after drawing."""
-    refining = options.refine is not None and not plan.beliefs_are_given
-    return options.draw.prototype_sigma is not None or refining
+    """Whether the generator computes beliefs about every image before or after drawing: unless they are given."""
+    return not plan.beliefs_are_given and (options.draw.prototype_sigma is not None or options.refine is not None)
 
 
 def _views(generator: Generator) -> int:

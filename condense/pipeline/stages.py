@@ -102,7 +102,7 @@ def training(plan: Plan, options: GeneratorOptions) -> list[Part]:
     """The parts of `dmis train`, including a second stage."""
     parts = _first_network(plan, options, plan.recipe.seed)
     if options.second_stage is not None:
-        if options.train.objective not in BELIEVE_LABELS:
+        if options.train.objective not in BELIEVE_LABELS and not plan.beliefs_are_given:
             parts.append(_labelling(plan, options))
         second = options.second_stage
         train = second.train.model_copy(update={"objective": options.train.objective})

@@ -279,3 +279,8 @@ def test_beliefs_handed_on_are_taken_and_the_generator_is_not_asked(folder, monk
     one_hot = refined(folder, Run(None), replace(train, beliefs=train.supervision.as_beliefs()))
     other = replace(train, beliefs=np.roll(train.supervision.as_beliefs(), 1, 1))
     assert not np.array_equal(refined(folder, Run(None), other).images, one_hot.images)
+    seen = []
+    monkeypatch.setattr(_generate, "class_prototypes", lambda images, known, *_: seen.append(known))
+    options = dmis.Options(generator=folder, draw=DrawOptions(**{**DRAW, "prototype_sigma": 1.0}))
+    dmis.condense(other, 2, options, 0, Run(None))
+    np.testing.assert_array_equal(seen[0], other.beliefs)

@@ -45,6 +45,8 @@ def train_stages(
 ) -> Generator:
     """Train a generator and its second stage, if any, in a folder below.
 
+    The second stage learns from the beliefs of `data`, without any from those of the first generator.
+
     Both continue from their checkpoints. The cost in `meta` is that of both. Under torchrun all processes train both.
 
     Raises:
@@ -73,8 +75,8 @@ def _train_second(
     run: Run,
     prepared: Prerequisites,
 ) -> Generator:
-    if options.objective in BELIEVE_LABELS:
-        believed = KeptBeliefs(data.supervision.as_beliefs())
+    if data.beliefs is not None or options.objective in BELIEVE_LABELS:
+        believed = KeptBeliefs(data.believed())
     else:
         believed = beliefs(first, data, run, together=True)
     folder = run.within(SECOND)

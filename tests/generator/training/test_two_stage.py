@@ -1,5 +1,7 @@
 """Two stages: what the second learns from, who draws and who judges, and what a run folder keeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,19 @@ def test_tdsm_believes_its_classifier_weighed_by_the_matrix(tmp_path):
     assert torch.equal(weights(made.second), weights(alone))
     again = Generator.load(Run(tmp_path))
     np.testing.assert_array_equal(beliefs(again, data, Run(None)).posterior, found.posterior)
+
+
+@pytest.mark.parametrize("objective", ["dmis", "vanilla"])
+def test_a_second_stage_learns_from_beliefs_that_are_handed_on(objective, monkeypatch):
+    data = training_set()
+    handed = np.roll(data.supervision.as_beliefs(), 1, 1)
+    monkeypatch.setattr(two_stage, "beliefs", None)
+    options = train_options(steps=6, objective=objective)
+    made = train_stages(replace(data, beliefs=handed), NETWORK, options, STAGE, 0, Run(None))
+    drawing = STAGE.train.model_copy(update={"objective": objective})
+    known = torch.from_numpy(handed)
+    alone = train_generator(data, CONDITIONAL, drawing, rng.derive(0, SECOND), Run(None), beliefs=known)
+    assert torch.equal(weights(made.second), weights(alone))
 
 
 def test_beliefs_are_kept_for_the_same_labels_only(tmp_path):
