@@ -217,7 +217,7 @@ def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> Teacher
     channels, height, width = wholes(meta, "image_shape")
     classes, architecture = texts(meta, "classes"), text(section(meta, "options"), "network")
     if not all(1 <= size <= _MOST_SIDE for size in (channels, height, width)):
-        raise ValueError(f"images of {[channels, height, width]} are none")
+        raise ValueError(f"{[channels, height, width]} is not the shape of an image")
     network = networks.build(
         architecture,
         in_channels=channels,

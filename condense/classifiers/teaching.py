@@ -42,7 +42,7 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
         UserError: there is no teacher in the folder, or one for other classes or image sizes; the checkpoint is of
             other options or data; images are not square; a class is no image's candidate.
         RunFailed: the loss became NaN.
-        Interrupted: stopped after saving; run the same again to go on.
+        Interrupted: stopped after saving; the same call resumes.
     """
     if options.folder is not None:
         teacher = load_teacher(options.folder)
