@@ -25,7 +25,7 @@ class TrainingRecord:
         selected_step: the step whose weights were kept.
         seconds: time taken; prerequisites are included, as in the counts below.
         evaluations: images passed through networks.
-        images_seen: training images shown, an image as often as it was shown.
+        images_seen: training images shown, repetitions counted.
         peak_memory_bytes: the most memory taken.
         data: name of the data set.
         data_fingerprint: its `ImageData.fingerprint`.

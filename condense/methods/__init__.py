@@ -7,9 +7,9 @@ A method is a file here (or any importable module, named by its dotted path) wit
 - a docstring that names its source.
 
 It may also have `evaluations(train, ipc, options) -> int`: the number of images that will pass through networks, for
-`--dry-run`, computed without reading a pixel; `stages(train, ipc, options)`, the same as a sequence of (progress bar, number)
-pairs if it has several bars; and `check(train, ipc, options)`, which raises `UserError` before any work if the method
-cannot handle such labels or classes.
+`--dry-run`, computed without reading a pixel; `stages(train, ipc, options)`, the same as a sequence of (progress bar,
+number) pairs if it has several bars; and `check(train, ipc, options)`, which raises `UserError` before any work if the
+method cannot handle such labels or classes.
 
 `condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports
 progress and keeps checkpoints through `run`, and returns `ipc` images per class in class-major order, most easily by

@@ -224,7 +224,7 @@ class Learning:
         done = whole(meta, "step")
         if done > self.steps:
             raise UserError(
-                f"The checkpoint is at step {done}, beyond the {self.steps} requested; raise iterations or start afresh."
+                f"The checkpoint is at step {done}, beyond the {self.steps} requested; raise iterations or start over."
             )
         synthetic, optimizer = self.synthetic, self.synthetic.optimizer
         rate = optimizer.param_groups[0]["lr"]

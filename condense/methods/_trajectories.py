@@ -144,7 +144,7 @@ class TrajectoryMatching:
             raise RunFailed(f"The student diverged in step {step} (loss {loss}); lower lr_img or lr_lr.")
         if not (math.isfinite(rate) and rate > 0):
             raise RunFailed(
-                f"The student's learned rate would go from {float(self.rate):.3g} to {rate:.3g} in step {step}, at which "
-                f"no network can be trained; lower lr_lr (now {self.row.lr_lr:g}) or lr_img "
+                f"The student's learned rate would go from {float(self.rate):.3g} to {rate:.3g} in step {step}, at "
+                f"which no network can be trained; lower lr_lr (now {self.row.lr_lr:g}) or lr_img "
                 f"(now {self.row.lr_img:g})."
             )

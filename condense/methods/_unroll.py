@@ -9,9 +9,9 @@ with a learned rate α. The objective, to be differentiated in S and α, is
     ‖θ_N - θ*‖² / ‖θ_0 - θ*‖²,
 
 with θ* the expert's parameters some epochs later (Cazenavette et al. 2022, Eq. 2 and Algorithm 1,
-https://arxiv.org/abs/2203.11932). The chain rule is applied step by step backwards from the last one, each step computed
-once more from the stored θ_n: exactly the gradient of the unrolled graph, which for N = 30 would keep the activations
-of thirty double backward passes.
+https://arxiv.org/abs/2203.11932). The chain rule is applied step by step backwards from the last one, each step
+computed once more from the stored θ_n: exactly the gradient of the unrolled graph, which for N = 30 would keep the
+activations of thirty double backward passes.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ Source: Yin, Xing & Shen (2023), https://arxiv.org/abs/2306.13092, with the sett
 The protocol soft queries the network for every augmented image, as the paper does, if its file lies beside the set
 (`dmis condense` writes it); soft-stored uses one soft label per image, which is in the set.
 
-Departures. Images are rounded to 8 bits and written without JPEG, and the stored images are the ones labelled; the
-last iterate is kept, not the best. About 100 images are optimised together whatever the number of classes, since batch
-statistics of ten images are too noisy to match. Any network with batch norm, image size, and 1 or 3 channels are supported.
+Departures. Images are rounded to 8 bits and written without JPEG, and the stored images are the ones labelled; the last
+iterate is kept, not the best. About 100 images are optimised together whatever the number of classes, since batch
+statistics of ten images are too noisy to match. Any network with batch norm, image size, and 1 or 3 channels are
+supported.
 
 Noise. The set contains no real image, but the network is trained on the given labels; candidate sets have their own
 loss, and unlabelled images are left out.
