@@ -135,7 +135,7 @@ class Loop:
             agree: maps "this process was asked to stop" to "all stop", for processes that must stop together.
 
         Raises:
-            Interrupted: stopped by Ctrl-C after saving; run the same again to go on.
+            Interrupted: stopped by Ctrl-C after saving; the same call resumes.
         """
         plan, main, self._started = self.plan, not is_worker(), time.perf_counter()
         if main and plan.counter is not None:

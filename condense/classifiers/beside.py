@@ -1,7 +1,7 @@
 """A teacher's network in a file beside the condensed set it labelled, so that students can query it.
 
-SET.teacher.safetensors holds weights and what queries need, no pickle; equal networks give equal bytes. Its SHA-256
-is recorded in the set, whose own checksum covers that.
+SET.teacher.safetensors holds the weights and whatever else queries need, without pickles; equal networks give equal
+bytes. The set records its SHA-256, which the set's own checksum covers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_beside(path: Path, sha256: str | None) -> Teacher | None:
     """The teacher beside the set at `path`, whose record has that SHA-256; None if either is missing.
 
     Raises:
-        UserError: the file is another one than the set was made with, or damaged.
+        UserError: the file is not the one the set was made with, or is damaged.
     """
     target = path_beside(path)
     if sha256 is None or not target.is_file():

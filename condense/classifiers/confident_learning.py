@@ -30,7 +30,7 @@ def shares(counts: npt.NDArray[np.integer] | Matrix) -> Matrix:
 def confident_classes(probabilities: npt.NDArray[np.floating], given: Labels) -> Labels:
     """The class each image confidently has: int64 [n], -1 for none.
 
-    The likeliest among the classes y with p_y at least the mean of p_y over the images labelled y.
+    The most probable of the classes y with p_y at least the mean of p_y over the images labelled y.
     Source: confident learning, Northcutt et al. (2021), Section 3.1, https://arxiv.org/abs/1911.00068.
 
     Args:

@@ -1,7 +1,7 @@
 """Downstream networks without shortcuts: MLP, ConvNet, LeNet, AlexNet and VGG-11 for small images.
 
 They are those of the public code of DC (Zhao, Mopuri & Bilen 2021, https://arxiv.org/abs/2006.05929,
-https://github.com/VICO-UoE/DatasetCondensation), which published cross-architecture results were made with.
+https://github.com/VICO-UoE/DatasetCondensation), with which published cross-architecture results were obtained.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from condense.classifiers.layers import HalvingPool, ImageConv2d, Network, Norm
 
 WIDTH = 128
 FULL_SIZE = 32
-"""Side of the images AlexNet and VGG-11 were cut down for; 28 to 31 pixels are padded to it."""
+"""Side of the images that AlexNet and VGG-11 are adapted to; 28 to 31 pixels are padded to it."""
 
 
 def mlp(in_channels: int, image_size: int, num_classes: int) -> Network:
@@ -72,7 +72,7 @@ def lenet(in_channels: int, image_size: int, num_classes: int) -> Network:
 
 
 def alexnet(in_channels: int, image_size: int, num_classes: int) -> Network:
-    """AlexNet cut down for 32x32: five convolutions, three poolings, one linear layer, no norm."""
+    """AlexNet adapted to 32x32: five convolutions, three poolings, one linear layer, no norm."""
     extra = _padding_to_full(image_size)
     layers: list[nn.Module] = [nn.Conv2d(in_channels, WIDTH, 5, padding=2 + extra), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [nn.Conv2d(WIDTH, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]

@@ -58,7 +58,7 @@ def out_of_fold(
 
     Args:
         images: uint8 [n, H, W, C].
-        targets: what each image's label says, rows summing to 1, or to 0 for images to be judged only: [n, c].
+        targets: each image's label as probabilities, rows summing to 1, or to 0 for images to be judged only: [n, c].
         options: see `FoldOptions`.
         seed: seed of the folds, the weights and the batches.
         run: its folder keeps finished folds, so that the same call resumes after a stop.

@@ -22,9 +22,9 @@ from condense.errors import RunFailed, UserError
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 PART_BYTES = 100_000
-"""On a CPU a batch passes in parts of at most so many bytes per channel of the images, 64 of 28x28 in bfloat16.
+"""On a CPU a batch passes in parts of at most this many bytes per channel of the images, 64 of 28x28 in bfloat16.
 
-The feature maps of a whole batch leave the cache: 100 images of 28x28 take ConvNet-3
+The feature maps of a whole batch do not fit the cache: 100 images of 28x28 take ConvNet-3
 0.26 s in parts instead of 0.30 s (bfloat16), and 0.45 s instead of 0.60 s (float32), on one core.
 """
 
@@ -92,7 +92,7 @@ def learning_rate(options: FitOptions, epoch: int) -> float:
 
 @dataclass(frozen=True)
 class Teaching:
-    """How a batch is put before a network, and what its answers cost.
+    """How a batch is presented to a network, and the loss of its outputs.
 
     Attributes:
         augment: applied to every batch, with a CPU generator.
@@ -113,7 +113,7 @@ PLAIN = Teaching()
 
 @dataclass(frozen=True)
 class Sitting:
-    """Where one sitting of a training begins.
+    """Where one session of a training begins.
 
     Attributes:
         optimizer: from `make_optimizer`, for callers that keep its state; made by `fit` when None.
@@ -168,7 +168,7 @@ def fit(
     )
     whole = teaching.whole or has_batch_norm(network)
     if has_batch_norm(network) and len(images) == 1:
-        raise UserError("Batch norm needs two images or more, here is one; choose a network without -bn.")
+        raise UserError("Batch norm needs two images or more, found one; choose a network without -bn.")
     for (epoch,) in run_epochs(forward, batches, options, teaching.loss, optimizer, sitting.first_epoch, whole=whole):
         yield epoch
 

@@ -51,9 +51,9 @@ class Network(nn.Module):
 
 
 class ImageConv2d(nn.Conv2d):
-    """The first convolution, of images: `nn.Conv2d` of stride 1, equal to it up to rounding.
+    """The first convolution, on images: `nn.Conv2d` of stride 1, equal to it up to rounding.
 
-    Of one-channel images in bfloat16 on a CPU it is computed as a 1x1 convolution of the neighbourhoods
+    For one-channel images in bfloat16 on a CPU it is computed as a 1x1 convolution of the neighbourhoods
     [B, k², H, W]: torch's own gradient of the weights is scalar code there, 12 against 3 ms on
     [25, 1, 28, 28] with 128 outputs and one core, a fifth of a training step of ConvNet-3.
     """

@@ -80,7 +80,7 @@ CROSS: tuple[str, ...] = ("mlp", "convnet3", "lenet", "alexnet", "vgg11", "resne
 
 
 def check_name(name: str) -> str:
-    """`name` as it is. Raises `UserError` with the nearest names unless it is one of `NAMES`."""
+    """`name`, unchanged. Raises `UserError` with the nearest names unless it is one of `NAMES`."""
     if name not in _NETWORKS:
         close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.3) or list(NAMES)
         raise UserError(f'no network is called "{name}"; nearest: {", ".join(close)}.')
@@ -118,7 +118,7 @@ def check_width(name: str) -> None:
 
 def _of_width(name: str) -> Callable[..., Network]:
     if not name.startswith("convnet"):
-        raise UserError(f"{name} has widths of its own; only ConvNets (convnet3, …) can be made narrower or wider.")
+        raise UserError(f"{name} has fixed widths; only ConvNets (convnet3, …) can be made narrower or wider.")
     return _NETWORKS[name].make
 
 

@@ -5,8 +5,8 @@ side by side along the channels: convolutions get k groups, norms k times the ch
 one batched product. Each network keeps its own weights, image order and augmentation; since the
 optimisers act elementwise, it trains as it would alone, up to rounding.
 
-Grouped convolutions rather than `torch.func.vmap`, which turns to them in the end, at the price of copying the maps
-around each, and does not go together with autocast.
+Grouped convolutions rather than `torch.func.vmap`, which uses them in the end too, but copies the maps
+around each and does not work with autocast.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_PIXELS = {"cpu": 2_048, "cuda": 131_072}
 
 Measured on one core with 5 ConvNet-3, bfloat16, milliseconds per step of all, one by one against stacked: 10 images of
 8x8 33 to 19, 30 of them 49 to 37, 50 of them 66 to 68; 10 images of 28x28 164 to 190. The GPU's limit is a guess:
-operations on less than some hundred images cost about the same there, and stacking makes fewer of them.
+operations on fewer than a few hundred images cost about the same there, and stacking makes fewer of them.
 """
 SIDE_BY_SIDE = (nn.Conv2d, nn.GroupNorm, nn.BatchNorm2d, nn.ReLU, HalvingPool)
 """The layers a trunk may have before its last one, which flattens."""
@@ -35,7 +35,7 @@ SIDE_BY_SIDE = (nn.Conv2d, nn.GroupNorm, nn.BatchNorm2d, nn.ReLU, HalvingPool)
 class Stack(nn.Module):
     """k networks of the same layers as one.
 
-    Its parameters and buffers have the networks' names; each is theirs, one after the other along dimension 0.
+    Its parameters and buffers have the networks' names; each concatenates the networks' own along dimension 0.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
@@ -44,7 +44,7 @@ class Stack(nn.Module):
         first = networks[0]
         names = [{name: tensor.shape for name, tensor in network.state_dict().items()} for network in networks]
         if not can_stack(first) or any(other != names[0] for other in names):
-            raise UserError("only convolutional networks of the same layers can be trained at once; train one by one.")
+            raise UserError("only convolutional networks of the same layers can be trained together; train one by one.")
         assert isinstance(first.trunk, nn.Sequential)
         count = len(networks)
         self.num_networks = count
@@ -82,7 +82,7 @@ def can_stack(network: nn.Module) -> bool:
 
 
 def stacking_pays(network: nn.Module, batch_shape: Sequence[int], device: torch.device) -> bool:
-    """Whether networks like this one learn quicker at once, from batches of shape [B, C, H, W] on `device`."""
+    """Whether networks like this one train faster when stacked, from batches of shape [B, C, H, W] on `device`."""
     count, _, height, width = batch_shape
     return can_stack(network) and count * height * width <= MOST_PIXELS.get(device.type, 0)
 
@@ -97,7 +97,7 @@ def fit_stacked(
     teaching: Teaching = PLAIN,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Epoch, ...]]:
-    """Train `networks` in place and at once, yielding the reports of all after every epoch.
+    """Train `networks` in place and together, yielding the reports of all after every epoch.
 
     Equal up to rounding to `fit(network, …, seed=seed)` for each of them. The weights are written back after the
     last epoch.
@@ -129,7 +129,7 @@ def fit_stacked(
 
 
 def _widened(layer: nn.Module, count: int) -> nn.Module:
-    """The same layer for `count` networks side by side, its weights not yet theirs."""
+    """The same layer for `count` networks side by side; their weights are copied later."""
     if isinstance(layer, nn.Conv2d):
         kind = ImageConv2d if isinstance(layer, ImageConv2d) else nn.Conv2d
         return kind(

@@ -1,4 +1,4 @@
-"""The teacher: a network trained on the images and imprecise labels at hand, for its features or its judgement.
+"""The teacher: a network trained on the images and imprecise labels at hand, for its features or predictions.
 
 Labels may be single or candidate sets; the loss of an image x with candidates S is that of PRODEN with weights
 updated at every step, whose gradient is that of
@@ -43,7 +43,7 @@ _BATCH = 512
 
 
 def check_in_turn(strategy: str) -> str:
-    """`strategy` as it is. Raises `UserError` unless it is empty or names operations of `condense.augment`."""
+    """`strategy`, unchanged. Raises `UserError` unless it is empty or names operations of `condense.augment`."""
     if strategy:
         check_strategy(strategy)
     return strategy
@@ -95,7 +95,7 @@ class TeacherRecord:
         epochs: passes over the images.
         loss: of the last epoch, in nats.
         seconds: time taken; 0 where it was not measured.
-        images_seen: images shown, one as often as it was shown.
+        images_seen: images shown, repetitions counted.
     """
 
     network: str
@@ -118,7 +118,7 @@ class Teacher:
         preprocessing: preprocessing of its images.
         image_shape: (C, H, W) of its images.
         classes: class names, in the order of its logits.
-        record: what its training says, for provenance and cost.
+        record: the record of its training, for provenance and cost.
     """
 
     network: networks.Network
@@ -159,7 +159,7 @@ class Teacher:
             raise UserError(
                 f"The teacher knows {len(self.classes)} classes ({', '.join(self.classes[:3])}, …) on images [C, H, W] "
                 f"{list(self.image_shape)}, {data.name} has {data.num_classes} ({', '.join(data.classes[:3])}, …) on "
-                f"{list(data.image_shape)}; give a teacher of the same, or leave teacher.folder empty to train one."
+                f"{list(data.image_shape)}; give a matching teacher, or leave teacher.folder empty to train one."
             )
 
 
@@ -217,7 +217,7 @@ def restored(tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> Teacher
     channels, height, width = wholes(meta, "image_shape")
     classes, architecture = texts(meta, "classes"), text(section(meta, "options"), "network")
     if not all(1 <= size <= _MOST_SIDE for size in (channels, height, width)):
-        raise ValueError(f"images of {[channels, height, width]} are none")
+        raise ValueError(f"{[channels, height, width]} is not the shape of an image")
     network = networks.build(
         architecture,
         in_channels=channels,

@@ -40,9 +40,9 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
 
     Raises:
         UserError: there is no teacher in the folder, or one for other classes or image sizes; the checkpoint is of
-            other options or data; images are not square; a class is no image's candidate.
+            other options or data; images are not square; a class is not a candidate of any image.
         RunFailed: the loss became NaN.
-        Interrupted: stopped after saving; run the same again to go on.
+        Interrupted: stopped after saving; the same call resumes.
     """
     if options.folder is not None:
         teacher = load_teacher(options.folder)
@@ -114,7 +114,7 @@ class _TeacherTraining:
             yield Step(epoch.epoch, {"loss": epoch.loss}, {"teacher_epoch": epoch.epoch, "teacher_loss": epoch.loss})
 
     def state(self) -> State:
-        """Weights, optimiser and description after the last epoch trained; of a finished teacher no optimiser."""
+        """Weights, optimiser and description after the last epoch trained; without the optimiser once finished."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         packed, rest = pack_optimizer(self.optimizer.state_dict())
         finished = self.last.epoch == self.options.epochs

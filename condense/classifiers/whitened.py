@@ -1,9 +1,9 @@
 """A fast, strong classifier: patches whitened by a fixed first layer, three blocks of two convolutions, batch norm.
 
-The first layer's 2x2 filters are the eigenvectors of the patches' covariance over the root of their eigenvalues, with
-both signs, and stay fixed; so the network learns from decorrelated pixels and needs few epochs. Source:
-Jordan (2024), "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (airbench94), https://arxiv.org/abs/2404.00498,
-Sec. 3. Other than there: ReLU instead of GELU, a free width, and no halving of maps below four pixels.
+The first layer's 2x2 filters are the eigenvectors of the patches' covariance divided by the square roots of their
+eigenvalues, with both signs, and stay fixed; so the network learns from decorrelated pixels and needs few epochs.
+Source: Jordan (2024), "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (airbench94), https://arxiv.org/abs/2404.00498,
+Sec. 3. Departures: ReLU instead of GELU, a free width, and no halving of maps below four pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PATCHES_FROM = 5000  # images, at most, whose patches are counted
 
 
 class Whitened(Network):
-    """See above; features are what is left after taking each channel's largest value over the map.
+    """See above; the features are each channel's largest value over the map.
 
     Args:
         in_channels: channels of the images.
@@ -106,8 +106,8 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 def stretched(x: Tensor, by: int, *, mirrored: bool) -> list[tuple[float, Tensor]]:
     """Views of images [B, C, H, W] and their weights, which sum to 1: themselves, and shifted by `by` pixels.
 
-    The images weigh one half, what is shifted up and left, and down and right, the rest; with `mirrored` each is seen
-    from both sides. `by` 0 leaves the shifted out. Source: airbench's "multicrop", Jordan (2024), Sec. 3.5.
+    The unshifted images weigh one half, those shifted up and left, and down and right, the rest; with `mirrored`, each
+    is also mirrored. `by` = 0 leaves out the shifted views. Source: airbench's "multicrop", Jordan (2024), Sec. 3.5.
     """
     side = x.shape[2]
     padded = nn.functional.pad(x, (by,) * 4, mode="reflect") if by else x

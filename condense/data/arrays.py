@@ -14,7 +14,7 @@
 
 Roles of the arrays:
 - *given labels*: the array chosen by `PATH::key` (e.g. `cifar10n.npz::noisy_worst`), else `candidates`, else
-  `train_labels`; single labels are untrusted, as in any file of a user;
+  `train_labels`; single labels are untrusted, as in any user's file;
 - *truth*: `clean_labels`; without it `train_labels`, so that a clean file can serve as a benchmark
   (its labels are then right by assumption). A file with `candidates` and no `clean_labels` has no truth.
 """
@@ -92,7 +92,7 @@ def from_memory(arrays: Arrays, name: str) -> Source:
 def write_npz(path: Path, source: Source, supervision: Supervision, corruption: Corruption) -> None:
     """Write `source` with other given labels; `load` reads it back identically.
 
-    Where every image has a single given label, it also stands under `train_labels`, for other programs.
+    If every image has a single given label, it is also stored under `train_labels`, for other programs.
     The file is written in place: wrap the call in `condense.run.atomic_path`.
     """
     arrays: dict[str, Any] = {
@@ -117,7 +117,7 @@ def write_npz(path: Path, source: Source, supervision: Supervision, corruption: 
 
 
 def recorded_corruption(train: ImageData) -> Corruption:
-    """The recorded corruption of a file by `write_npz`; "none" for any other data.
+    """The corruption recorded in a file by `write_npz`; "none" for any other data.
 
     Raises:
         UserError: the record is not what `write_npz` writes.
@@ -153,7 +153,7 @@ def _source(arrays: Arrays, name: str, path: str, given: npt.NDArray[Any] | None
         return Source(train, supervision, truth, None, None)
     test, test_truth = _test(arrays, train, path)
     unseen = [classes[y] for y in range(len(classes)) if y not in test_truth.labels]
-    notes = (f"{name}: no test image is of {in_list(unseen)}; the accuracy says nothing of it.",) if unseen else ()
+    notes = (f"{name}: no test image is of {in_list(unseen)}; the accuracy says nothing about it.",) if unseen else ()
     return Source(train, supervision, truth, test, test_truth, reading=Reading(notes=notes))
 
 

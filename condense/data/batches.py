@@ -37,7 +37,7 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 class EpochBatches:
-    """Indices of batch `step`: epochs are permutations drawn from (seed, epoch), laid end to end.
+    """Indices of batch `step`: epochs are permutations drawn from (seed, epoch), concatenated.
 
     Args:
         n: images to choose from.
@@ -68,7 +68,7 @@ class EpochBatches:
 
 
 class LabelledBatches:
-    """`EpochBatches` topped up: where fewer than `share` of a batch are labelled, others give way to labelled images.
+    """`EpochBatches` topped up: where fewer than `share` of a batch are labelled, labelled images replace others.
 
     With few labels a batch drawn from all images would contain hardly any. If all images are labelled, or none,
     these are `EpochBatches`.

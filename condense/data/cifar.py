@@ -119,7 +119,9 @@ def _records(file: Path, label_bytes: int) -> tuple[Images, Labels]:
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error}); extract the archive again.") from error
     if content.size == 0 or content.size % length:
-        raise UserError(f"{file} has {content.size} bytes, no multiple of {length}; it is truncated, extract it again.")
+        raise UserError(
+            f"{file} has {content.size} bytes, not a multiple of {length}; it is truncated, extract it again."
+        )
     records = content.reshape(-1, length)
     pixels = records[:, label_bytes:].reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(pixels), records[:, label_bytes - 1].astype(np.int64)

@@ -25,7 +25,7 @@ def plain(name: str) -> str:
 
 
 def number(name: str) -> int | None:
-    """The whole number that a name is, e.g. 1 for "01" and "1.0", else None."""
+    """The whole number that a name stands for, e.g. 1 for "01" and "1.0", else None."""
     text = plain(name)
     return int(text.partition(".")[0]) if _NUMBER.fullmatch(text) else None
 
@@ -39,7 +39,7 @@ def index_of(classes: Sequence[str]) -> dict[str, int]:
     """Class by name as `plain` writes it; where all names are numbers, each as `str(number)` too.
 
     Raises:
-        UserError: two names differ in nothing but spaces, composition or, of numbers, zeros.
+        UserError: two names differ only in spaces, composition or, if they are numbers, zeros.
     """
     ways = [plain] if not are_numbers(classes) else [plain, lambda name: str(number(name))]
     index: dict[str, int] = {}
@@ -54,7 +54,7 @@ def index_of(classes: Sequence[str]) -> dict[str, int]:
 
 
 def find_class(index: Mapping[str, int], label: str) -> int | None:
-    """The class of a label by an index from `index_of`; None if it is no name."""
+    """The class of a label by an index from `index_of`; None if it is not a name."""
     found, value = index.get(plain(label)), number(label)
     return index.get(str(value)) if found is None and value is not None else found
 
@@ -73,13 +73,13 @@ def one_spelling(labels: Iterable[str]) -> dict[str, str]:
 
 
 def is_unknown(label: str, *, among_numbers: bool) -> bool:
-    """Whether a label as written says that it is not known: empty or nan, among numbers also -1, NA or none."""
+    """Whether a written label means "unknown": empty or nan, among numbers also -1, NA or none."""
     text = plain(label).casefold()
     return text in _UNKNOWN or (among_numbers and text in _UNKNOWN_AMONG_NUMBERS)
 
 
 def read_numbers(values: Labels, classes: Sequence[str], what: str) -> Labels:
-    """Labels that are numbers as classes, -1 for those that say -1 or cannot be a class.
+    """The classes of numeric labels; -1 for those that are -1 or cannot be a class.
 
     The numbers count the classes from 0, unless the names of the classes are numbers and only they can be meant.
 

@@ -20,7 +20,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def downloading(name: str) -> Iterator[None]:
-    """Around torchvision's download: whatever stops it becomes one sentence (`RunFailed`)."""
+    """Wraps torchvision's download: any failure becomes one sentence (`RunFailed`)."""
     try:
         yield
     except (OSError, RuntimeError, EOFError, ValueError) as error:

@@ -9,7 +9,7 @@
 | instance:r    | with probability about r to a class that the image decides            | noisy                   |
 | partial:q     | each wrong class joins the candidate set with probability q           | partial                 |
 | class-partial | the same, with a probability for every (true, wrong) pair             | partial                 |
-| annotators:r  | what three people say, each wrong (as by sym) with probability r      | noisy partial           |
+| annotators:r  | answers of three people, each wrong (as by sym) with probability r    | noisy partial           |
 | unlabeled:r   | a share r of every class keeps its label                              | labelled and unlabelled |
 
 Source: "Learning Robust Diffusion Models from Imprecise Supervision", arXiv 2510.03016; `instance`: see instance.py;
@@ -57,7 +57,7 @@ def apply(spec: str, truth: Truth, train: ImageData, seed: int) -> tuple[Supervi
         seed: the same seed gives the same labels, bit for bit.
 
     Returns:
-        What is still known of the labels, and the record of what was done with its overall rate.
+        The remaining information on the labels, and the record of the corruption with its overall rate.
 
     Raises:
         UserError: the spec cannot be used, or `truth` does not fit `train`.

@@ -26,7 +26,7 @@ _READ = frozenset(
 )
 _NOT_READ = frozenset(".heic .heif .hif .jxl .psd .svg .eps .dng .cr2 .cr3 .nef .arw".split())
 SUFFIXES = _READ | _NOT_READ
-"""Endings of pictures in lower case; a format among them that cannot be read is an error to be told, not skipped."""
+"""Endings of pictures in lower case; files with these endings that cannot be read are reported, not skipped."""
 
 Background = Literal["white", "grey", "black"]
 LEVELS: dict[Background, int] = {"white": 255, "grey": 128, "black": 0}
@@ -60,7 +60,7 @@ _DAMAGE = (
 
 
 class Unreadable(Exception):
-    """A file that is no picture, or a damaged one; the message is the reason alone."""
+    """A file that is not a picture, or is damaged; the message is the reason alone."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class PictureHeader:
     """A picture's header.
 
     Attributes:
-        size: (width, height) as people see it.
+        size: (width, height) as displayed.
         grey: whether it has no colours.
-        turned: whether EXIF says that it must be turned.
+        turned: whether its EXIF orientation rotates it.
         transparent: whether it has an alpha channel or a transparent colour.
         deepest: largest value of a picture of 16 bits per channel, else None.
         frames: whether it has several frames or pages.
@@ -102,11 +102,11 @@ def decode(file: Path, grey: bool, background: int, white: int, *, turned: bool 
     """The picture in mode L or RGB.
 
     Args:
-        file: of one of `FORMATS`; of several frames the first counts.
+        file: in one of `FORMATS`; of several frames the first is used.
         grey: whether the mode is L.
         background: grey level 0..255 on which transparent pictures are laid.
-        white: the value that pictures of 16 bits per channel have where they are white.
-        turned: whether it is turned as EXIF says.
+        white: the value of white in pictures of 16 bits per channel.
+        turned: whether to apply the EXIF orientation.
 
     Raises:
         Unreadable: the file is damaged or none of these formats.

@@ -49,8 +49,8 @@ def read(path: Path) -> TextTable:
     Unicode's form C, so that `café` is one word however it is composed.
 
     Raises:
-        UserError: the file cannot be read as text, its first line names a picture and no columns, two columns have one
-            name, or a row has not as many cells as there are columns.
+        UserError: the file cannot be read as text, its first line names a picture and no columns, two columns have the
+            same name, or a row does not have as many cells as there are columns.
     """
     lines = _text(path).splitlines(keepends=True)
     skipped = 0

@@ -26,7 +26,7 @@ class Found:
     Attributes:
         pictures: files whose ending is that of a picture, links to nowhere among them.
         others: visible files of other kinds.
-        hidden: hidden files, and hidden folders as one each.
+        hidden: hidden files, and hidden folders, counted as one each.
     """
 
     pictures: tuple[Path, ...]
@@ -35,7 +35,7 @@ class Found:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is none of the user's: it begins with a dot, or a system gave it (Thumbs.db, @eaDir)."""
+    """Whether a name is not the user's own: it begins with a dot, or a system gave it (Thumbs.db, @eaDir)."""
     return name.startswith((".", "~$")) or name.casefold() in _SYSTEM
 
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 60,000 and 10,000 grey images of 28x28, clothes (Xiao et al. 2017, arXiv 1708.07747)."""
+"""Fashion-MNIST: 60,000 and 10,000 grey images of clothes, 28x28 (Xiao et al. 2017, arXiv 1708.07747)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load(root: Path | None, download: bool) -> Source:
         download: whether torchvision may fetch the files, into `root` or `~/.cache/dmis`.
 
     Raises:
-        UserError: the files are nowhere, or damaged.
+        UserError: the files are not found, or damaged.
         RunFailed: the download failed.
     """
     folder = _find(root)
@@ -39,7 +39,7 @@ def load(root: Path | None, download: bool) -> Source:
         looked = f"{root} holds no idx files" if root else "its files are not on this machine"
         raise UserError(
             f"fashion-mnist: {looked}. Three ways: give the folder with train-images-idx3-ubyte(.gz) and its "
-            "three siblings (--root FOLDER), install Debian's package dataset-fashion-mnist, or let "
+            "three others (--root FOLDER), install Debian's package dataset-fashion-mnist, or let "
             "torchvision fetch them (--download)."
         )
     train, test = _split(folder, "train"), _split(folder, "t10k")

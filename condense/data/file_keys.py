@@ -64,19 +64,19 @@ def find_key(
 
     Args:
         columns: cells by name, of the columns that may be a key.
-        files: of each image its file, relative to the data's folder; None where there are no files.
-        num_images: how many there are.
+        files: file of each image, relative to the data's folder; None without files.
+        num_images: number of images.
         what: what to call the table in an error.
-        lines: of each row its line in the file, for errors; None where there are no lines.
+        lines: line of each row in the file, for errors; None without lines.
 
     Raises:
-        UserError: a column can only be meant as the key, and does not fit the images; or two do, and disagree.
+        UserError: a column that can only be meant as the key does not match the images; or two match, and disagree.
     """
     keys = [_as_key(name, cells, files, num_images) for name, cells in columns.items()]
     known = [key for key in keys if key is not None]
     named = [key for key in known if not are_numbers(columns[key.column])]
     shuffled = [key for key in known if key.images != tuple(range(num_images))]
-    found = named or shuffled or known  # names are stronger evidence than numbers; row numbers are none
+    found = named or shuffled or known  # names are stronger evidence than numbers; row numbers are no evidence
     disagree = [key for key in found if key.images != found[0].images]
     if disagree:
         raise UserError(
@@ -90,7 +90,7 @@ def find_key(
 
 
 def _as_key(name: str, cells: list[str], files: Sequence[str] | None, num_images: int) -> Key | None:
-    """The column as the key, or None where it is none."""
+    """The column as the key, or None where it is not one."""
     numeric = are_numbers(cells)
     by_name = name.casefold() in KEY_NAMES or (numeric and _shuffled(cells))
     if not cells or (numeric and not by_name):
@@ -98,7 +98,7 @@ def _as_key(name: str, cells: list[str], files: Sequence[str] | None, num_images
     images = _numbered(cells, num_images) if files is None else matched(cells, files)
     known = [image for image in images if image is not None]
     if numeric and len(known) < len(cells) and _rising(cells):
-        return None  # numbers of some register, in the order of the rows
+        return None  # IDs of another kind, in the order of the rows
     certain = _look_like_files(cells) or (numeric and by_name)
     if not certain and (not known or 2 * len(known) < min(len(cells), num_images)):
         return None
@@ -208,5 +208,5 @@ def _rising(cells: Sequence[str]) -> bool:
 
 
 def _look_like_files(cells: Sequence[str]) -> bool:
-    """Whether most cells end as pictures do."""
+    """Whether most cells end like picture files."""
     return 2 * sum(posixpath.splitext(plain(cell).casefold())[1] in SUFFIXES for cell in cells) > len(cells)

@@ -8,7 +8,7 @@ from condense.errors import UserError
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether somebody, this process included, holds the lock of a writer on the file; False where nobody can tell."""
+    """Whether somebody, this process included, holds the lock of a writer on the file; False if unknown."""
     try:
         import fcntl
     except ImportError:  # Windows: opening the file fails by itself
@@ -28,5 +28,5 @@ def refuse_being_written(path: Path) -> None:
     if is_being_written(path):
         raise UserError(
             "it is open for writing in another program; close it there (file.close() in a notebook), then try again. "
-            "The file itself may well be whole."
+            "The file itself may well be intact."
         )

@@ -1,11 +1,11 @@
 """A user's own folder of images.
 
     PATH/<class>/*.png                                   no test images
-    PATH/train/<class>/*.png  PATH/test/<class>/*.png    under these or like names, see `split_folders`
+    PATH/train/<class>/*.png  PATH/test/<class>/*.png    under these or similar names, see `split_folders`
     PATH/labels.csv                                      training images by table, anywhere below PATH
 
-Labels of training images count as possibly wrong (one untrusted candidate each); a table can say more, see
-`labels_csv`; training images it does not list are not used, which is told.
+Labels of training images count as possibly wrong (one untrusted candidate each); a table can give more information, see
+`labels_csv`; training images it does not list are not used, which is reported.
 Classes are numbered in the order of their sorted names, as torchvision's ImageFolder does.
 """
 
@@ -43,11 +43,11 @@ NOT_LISTED, LOOSE, HIDDEN, OTHER = "not listed in {}", "in no class folder", "hi
 
 @dataclass(frozen=True)
 class _Listing:
-    """Files and what is said of them, before any image is opened.
+    """Files and the information on them, before any image is opened.
 
     Attributes:
-        unused: folder or file, and why what lies there is not used.
-        otherwise: why pictures that lie elsewhere and are no part of it are not used.
+        unused: folders and files that are not used, with the reason.
+        otherwise: the reason for pictures that lie elsewhere.
         notes: whole sentences about the folders.
     """
 
@@ -112,7 +112,7 @@ def _blank(path: Path, found: Survey, images: Images, files: Sequence[Path], for
 
 
 def _refuse_unreadable(path: Path, files: Sequence[Path], found: Survey, handling: Handling) -> None:
-    """Raise `UserError` with all files that cannot be read, if a header says so of any; bodies are tried then too."""
+    """If any header is unreadable, decode all files too and raise `UserError` with all that cannot be read."""
     if not found.looks:
         pictures.refuse_unreadable(found.unreadable, len(files), path)
     if found.unreadable:
@@ -165,14 +165,14 @@ def _skipped(
 
 
 def _refuse_inner_splits(folder: Path) -> None:
-    """Refuse splits within a class: training and test images would be thrown together."""
+    """Refuse splits within a class: training and test images would be mixed."""
     splits = [inner.name for inner in subfolders(folder) if split_folders.split_of(inner.name) is not None]
     if len({split_folders.split_of(name) for name in splits}) > 1:
         if len(subfolders(folder.parent)) == 1:
-            raise UserError(f"{folder.parent} holds only the folder {folder.name}, and that the splits; give {folder}.")
+            raise UserError(f"{folder.parent} holds only {folder.name}, which holds the splits; give {folder}.")
         raise UserError(
-            f"{folder} has the folders {in_list(splits)} within a class, so training and test images would be thrown "
-            f"together; put the splits above the classes: {splits[0]}/{folder.name}/…"
+            f"{folder} has the folders {in_list(splits)} within a class, so training and test images would be mixed; "
+            f"put the splits above the classes: {splits[0]}/{folder.name}/…"
         )
 
 

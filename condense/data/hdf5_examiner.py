@@ -1,8 +1,8 @@
 """A separate process that reads HDF5 files first, so that a malicious file hangs, crashes or exhausts memory there.
 
-Started by `hdf5_file` as a plain script. It answers every [path, seconds], a JSON line on stdin, by one on stdout:
+Started by `hdf5_file` as a plain script. It answers every [path, seconds], a JSON line on stdin, with one on stdout:
 {"texts": {name: [text, …]}} with the texts of variable length at the top of the file, or {"error": sentence}. It reads
-what a reader would read: attributes, structures, chunks. A file that gets through here gets through there.
+what a reader would read: attributes, structures, chunks. A file that passes here passes there.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _read(dataset: h5py.Dataset) -> list[str] | None:
     if dataset.dtype.hasobject or dataset.shape is None or not dataset.size:
         return None
     if dataset.size * dataset.dtype.itemsize > max(_MOST_EXPANSION * dataset.id.get_storage_size(), _PIECE_BYTES):
-        return None  # not believable: who asked refuses it unread
+        return None  # implausible: the caller refuses it unread
     if dataset.chunks is not None:
         dataset.id.chunk_iter(lambda chunk: None)
     row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize

@@ -33,10 +33,10 @@ from condense.errors import UserError, in_short
 
 NOT_UTF8 = "/{} holds text that is not UTF-8; write it again in UTF-8."
 SECONDS = 10.0  # of processor time; a small file is examined in hundredths of one
-_BUSY = 12  # times as long by the clock, where the machine is busy or knows no limit of processor time
+_BUSY = 12  # times as long by the clock, where the machine is busy or cannot limit processor time
 _SECONDS_PER_BYTE = 1 / 20e6
 _SECONDS_TO_START = 120.0
-_MAX_DEFLATE = 1100  # deflate cannot shrink more than about 1032 times; a file that claims more is not honest
+_MAX_DEFLATE = 1100  # deflate cannot shrink more than about 1032 times; a file that claims more is forged or damaged
 _FILLED_BYTES = 2**20  # an array that was never written to takes no place in the file
 # what h5py and our own reading raise when a file is damaged, depending on where it is
 DAMAGE = (
@@ -70,7 +70,7 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
     try:
         refuse_being_written(path)
         texts_of(path)
-        # through a stream of our own: it takes no lock, and does not mind how else the file is open in this process
+        # through a stream of our own: it takes no lock, and works however else the file is open in this process
         with path.open("rb") as stream, h5py.File(stream, "r") as file:
             yield file
     except UserError as error:
@@ -83,7 +83,7 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """The data set `name`, after checking that it lies in this file and that its size is believable.
+    """The data set `name`, after checking that it lies in this file and that its size is plausible.
 
     Raises `UserError` otherwise. Values of variable length are refused: texts of that kind come from `texts_of`.
     """
@@ -115,7 +115,7 @@ def texts_of(path: Path) -> dict[str, list[str]]:
     """The texts of variable length at the top of the file, by name, as another process read them.
 
     Raises:
-        UserError: that process did not get through the file.
+        UserError: that process could not read the file.
     """
     state = path.stat()
     answer = _examined(os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_ino)
@@ -153,7 +153,7 @@ def _check_size(found: h5py.Dataset, name: str) -> None:
 
 @lru_cache(maxsize=64)
 def _examined(path: str, size: int, changed_ns: int, inode: int) -> dict[str, Any]:
-    """What the other process answers, asked once for each state of a file."""
+    """The other process's answer, requested once for each state of a file."""
     try:
         return _examiner().ask(path, SECONDS + size * _SECONDS_PER_BYTE)
     except UserError as error:
@@ -170,7 +170,7 @@ class _Examiner:
         self._turn = threading.Lock()
 
     def ask(self, path: str, seconds: float) -> dict[str, Any]:
-        """What it answers of a file. Raises `UserError` where it does not."""
+        """Its answer about a file. Raises `UserError` if there is none."""
         with self._turn:
             process = self._running()
             try:

@@ -62,7 +62,7 @@ def _read(path: Path, handling: Handling) -> Source:
     splits: list[tuple[Images, Labels]] = []
     unreadable: dict[Path, str] = {}
     side = handling.image_size or IMAGE_SIZE
-    # not turned as EXIF says: published numbers are of torchvision's loader, which does not
+    # EXIF orientation is ignored: published numbers are from torchvision's loader, which ignores it
     form = Form(side, side, grey=False, fit=handling.fit, background=LEVELS[handling.background], turned=False)
     for split in ("train", "val"):
         by_class = folder.class_folders(path / split)

@@ -1,4 +1,4 @@
-"""Labels as arrays of numbers: which shape means what."""
+"""Labels as arrays of numbers: the meaning of each shape."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _labels(cell: str, by_name: dict[str, int], where: str) -> tuple[str, ...]:
 
 
 def _reading(labels: set[str], classes: Sequence[str], by_name: dict[str, int]) -> dict[str, int]:
-    """The class of each label that can be read, `NO_ANSWER` for those that say nothing, in one way for all."""
+    """The class of each label that can be read, `NO_ANSWER` for those without information, in one way for all."""
     named = {label: find_class(by_name, label) for label in labels}
     rest = [label for label, found in named.items() if found is None]
     numbers = are_numbers(label for label in labels if not is_unknown(label, among_numbers=True))

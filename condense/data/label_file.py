@@ -9,12 +9,12 @@
 | texts [n] (.csv, .tsv)               | class names or numbers; `cat|dog`: candidates; empty: unknown             |
 | sets (.pkl or .json of PLCIFAR-10)   | candidates that may miss the truth                                        |
 
-A single label may always be wrong. Sets of candidates surely hold the truth, unless the table says so or they are of
-annotators; an array or column `trusted` (bool [n]; yes or no) decides for each image. A column of the image files, or
-of their numbers, says which row belongs to which image, whatever it is called, see `file_keys`; without one, rows are
+A single label may always be wrong. Sets of candidates surely hold the truth, unless the table above says otherwise or
+annotators gave them; an array or column `trusted` (bool [n]; yes or no) decides for each image. A column of the image
+files, or of their numbers, matches rows with images, whatever it is called, see `file_keys`; without one, rows are
 in the order of the images. How a label names its class: see `class_names`.
 CIFAR-10N and 100N (Wei et al. 2022, https://arxiv.org/abs/2110.12088) may be named aggre, rand1, rand2, rand3, worst
-and noisy100. Where the file has clean labels too, they must be those of the data: else it is of another order.
+and noisy100. If the file has clean labels too, they must be those of the data; otherwise its order is another one.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def read(place: str, source: Source) -> Supervision:
         source: the data; files, classes and truth are held against the file.
 
     Raises:
-        UserError: the file cannot be read, has not the array asked for or labels for another number of images, or
-            an entry is no class, no set, or contradicts the data.
+        UserError: the file cannot be read, lacks the requested array or has labels for another number of images, or
+            an entry is neither a class nor a set, or contradicts the data.
     """
     file, _, wanted = place.partition("::")
     if not file:
@@ -94,7 +94,7 @@ def _present(name: str, table: Table, path: Path) -> str:
 
 
 def _usual(table: Table, key: Key | None, path: Path) -> str:
-    """The labels where none are named: of a usual name, or the only ones there are."""
+    """The labels if none are named: those under a usual name, or the only ones."""
     left = [name for name in table if (key is None or name != key.column) and name.casefold() != TRUSTED]
     found = label_column(LABELS, (), left, str(path)) or (left[0] if len(left) == 1 else None)
     if found is None:

@@ -32,7 +32,7 @@ def read(path: Path) -> Table:
     """All arrays of a file by name; texts as strings, annotators' sets as object arrays of tuples of sets.
 
     Raises:
-        UserError: no such file, an ending that is not known, a damaged file, or one that wants code to be run.
+        UserError: no such file, an unknown ending, a damaged file, or one that would run code.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -123,10 +123,10 @@ def _pickled_sets(path: Path) -> Table:
 
 
 def _check_pickle(content: bytes) -> None:
-    """Look at the instructions of a pickle without obeying: raises where one would take memory for nothing.
+    """Check the instructions of a pickle without executing them: raises where one would waste memory.
 
-    Eight bytes can ask for a place far up in the list of what was met before, and lists of lists of lists that are one
-    another can stand for any number of sets.
+    Eight bytes can claim a far index of the pickle's memo, and nested lists that repeat one another can stand for any
+    number of sets.
     """
     fetched = 0
     for instruction, argument, _ in pickletools.genops(content):
@@ -150,7 +150,7 @@ def _json_sets(path: Path) -> Table:
 def _sets(found: object, path: Path) -> Table:
     """{image: [set of annotator 1, set of annotator 2, …]} as arrays "aggregate" (union) and "vaguest" (largest set).
 
-    PLCIFAR-10 comes so; both names are those of Wang et al. (2025), "Realistic Evaluation of Deep Partial-Label
+    This is PLCIFAR-10's form; both names are those of Wang et al. (2025), "Realistic Evaluation of Deep Partial-Label
     Learning Algorithms", https://github.com/wwangwitsel/PLENCH. Objects [n] of sets of whole numbers.
     """
     try:

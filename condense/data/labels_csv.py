@@ -1,4 +1,4 @@
-"""`labels.csv` (or `labels.tsv`) beside a user's images: which label, which candidates, or none, each file has.
+"""`labels.csv` (or `labels.tsv`) beside a user's images: the label of each file, its candidates, or none.
 
     file,label,split
     images/001.png,cat,train        one label, possibly wrong
@@ -8,7 +8,7 @@
 
 The files are found in whatever column holds them (see `file_keys`), the labels in `label` or a column of a like name,
 or in the only other one. The column `split` may be missing: then all rows are training images. A column `trusted` (yes
-or no) may say for each row whether its labels surely hold the true one, e.g. no for sets of annotators. A table that
+or no) may state for each row whether its labels surely hold the true one, e.g. no for annotators' sets. A table that
 `dmis relabel` wrote (file,given_label,…,suggested,…) is read with its suggested labels, which may still be wrong.
 """
 
@@ -104,11 +104,11 @@ def _refuse_missing(table: TextTable, column: str, images: Sequence[int | None],
     if missing:
         more = [str(table.lines[row]) for row in missing[1:]]
         told = _no_such_file(table.column(column)[missing[0]], path, table.lines[missing[0]])
-        raise UserError(told if not more else f"{told} So it is with {len(more)} more lines: {in_list(more, 20)}.")
+        raise UserError(told if not more else f"{told} The same holds for {len(more)} more lines: {in_list(more, 20)}.")
 
 
 def supervision(rows: Sequence[LabelRow], classes: Sequence[str]) -> Supervision:
-    """Rows as knowledge; no label means all classes.
+    """The rows as `Supervision`; without a label all classes are candidates.
 
     Raises:
         UserError: a label is not one of `classes`.

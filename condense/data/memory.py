@@ -36,9 +36,9 @@ def check_fits(num_bytes: int, what: str) -> None:
 
 
 def check_expansion(stored: int, declared: int, what: str) -> None:
-    """Raise `UserError` where little that is stored would become a great deal: images do not shrink so much."""
+    """Raise `UserError` if few stored bytes would unpack into very many: images do not compress so well."""
     if declared > _HARMLESS_BYTES and declared > _MOST_EXPANSION * stored:
         raise UserError(
-            f"{what} would unpack {stored:,} bytes into {declared:,}, which no images do; store it with less "
+            f"{what} would unpack {stored:,} bytes into {declared:,}, which images never do; store it with less "
             "compression if it is right."
         )

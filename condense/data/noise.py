@@ -17,7 +17,7 @@ from condense.errors import UserError
 
 
 def imprecise(source: Source, noise: Noise, seed: int) -> tuple[Source, Corruption]:
-    """`source` with classes subsampled and labels corrupted; the test images stay.
+    """`source` with classes subsampled and labels corrupted; the test images stay as they are.
 
     Args:
         source: a data set whose truth is known.

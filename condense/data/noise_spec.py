@@ -102,7 +102,7 @@ def parse_noise(text: str) -> Noise:
     """Read any request, see the top of this file.
 
     Raises:
-        UserError: as `parse`; an imbalance below 1; shares that are no numbers in (0, 1] or do not add up to 1.
+        UserError: as `parse`; an imbalance below 1; shares that are not numbers in (0, 1] or do not add up to 1.
     """
     first, plus, rest = text.partition("+")
     if first.partition(":")[0].strip() == LONG_TAIL:

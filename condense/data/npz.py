@@ -154,7 +154,7 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
         warnings.simplefilter("ignore")
         shape, _, dtype = readers[version](stream, max_header_size=_LONGEST_HEADER)
     if not all(length >= 0 for length in shape):
-        raise ValueError(f"lengths {list(shape)} are none")
+        raise ValueError(f"{list(shape)} is not the shape of an array")
     return shape, dtype
 
 

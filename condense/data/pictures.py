@@ -44,10 +44,10 @@ class Form:
         height: in pixels.
         width: in pixels.
         grey: whether C = 1, else 3.
-        fit: how.
+        fit: see `Handling`.
         background: grey level 0..255 beneath transparent pictures and in margins.
         white: value of white in pictures of 16 bits per channel: the largest of as many bits as are used.
-        turned: whether pictures are turned as EXIF says.
+        turned: whether EXIF orientations are applied.
     """
 
     height: int
@@ -68,7 +68,7 @@ class Survey:
 
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
-        """How many pictures have which (width, height)."""
+        """Number of pictures by (width, height)."""
         return Counter(found.size for found in self.looks.values())
 
     def without(self, files: Container[Path]) -> Survey:
@@ -150,7 +150,7 @@ def read(files: Sequence[Path], form: Form) -> tuple[Images, Mask, dict[Path, st
     """Decode all files and convert them to the form.
 
     Returns:
-        uint8 [n, height, width, 1 or 3], bool [n] that is True for those that could be read, and for the others why.
+        uint8 [n, height, width, 1 or 3]; bool [n], True for those that could be read; and the others' reasons.
 
     Raises:
         UserError: the array does not fit in memory.

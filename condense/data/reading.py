@@ -12,9 +12,9 @@ class Reading:
     """What was found, changed and left out on the way from files to arrays.
 
     Attributes:
-        sizes: how many pictures are so many pixels (wide, high).
-        changed: what was done to pictures that are not plain, and to how many.
-        skipped: why files were not used, and which.
+        sizes: number of pictures by (width, height) in pixels.
+        changed: number of pictures by the conversion they needed.
+        skipped: files that were not used, by the reason.
         notes: whole sentences that a user should read, whatever the command.
     """
 
@@ -25,7 +25,7 @@ class Reading:
 
 
 def files(count: int) -> str:
-    """The beginning of a sentence about so many files."""
+    """The beginning of a sentence about `count` files."""
     return "1 file is" if count == 1 else f"{count} files are"
 
 

@@ -50,7 +50,7 @@ def load(
         name_or_path: one of `NAMES`, or a path.
         root: for a name, the folder its files lie in, or an .npz/.h5 of the benchmark, also as FILE::KEY.
         image_size: side in pixels to bring all images to (antialiased). None: the side they share if they are square,
-            else a usual one up to their median short side, at most 64; `Source.reading` tells which.
+            else a usual one up to their median short side, at most 64, given in `Source.reading`.
         download: whether a named data set may be fetched with torchvision, into `root` or `~/.cache/dmis`.
         fit: how images of another shape become square: "crop" (the central square), "pad" (with a margin) or "squash".
         background: what transparent pictures are laid on, and the margin of "pad".
@@ -58,8 +58,8 @@ def load(
         flip: whether a mirror image still shows its class; None: as the data set says, else not known.
 
     Returns:
-        Images uint8 [n, H, H, 1 or 3], the labels as given, the truth where it is known, the test split, and what
-        reading came upon.
+        Images uint8 [n, H, H, 1 or 3], the labels as given, the truth where it is known, the test split, and
+        observations made while reading.
 
     Raises:
         UserError: nothing there, or something that cannot be used; the message says what to do.
@@ -154,7 +154,7 @@ def _resized(data: ImageData, side: int, handling: Handling) -> ImageData:
 
 
 def _flipped(source: Source, flip: bool | None) -> Source:
-    """The same with what the user says of mirror images."""
+    """The same with the user's `flip`, if given."""
     if flip is None:
         return source
     test = None if source.test is None else dataclasses.replace(source.test, flip=flip)

@@ -26,7 +26,7 @@ SPLIT_OF = {name: split for split, names in _SYNONYMS.items() for name in names}
 
 @dataclass(frozen=True)
 class Splits:
-    """Where the images lie: the folder of training images, that of test images, and what is used for neither."""
+    """Where the images lie: the folder of training images, that of test images, and what is used as neither."""
 
     train: Path
     test: Path | None

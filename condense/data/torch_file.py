@@ -1,4 +1,4 @@
-"""Torch's .pt files of strangers: no code of theirs is run, and no more is unpacked than they store."""
+"""Torch's .pt files from strangers: none of their code is run, and no more is unpacked than they store."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:  # label tables are also read by commands that need no torch
 
 
 def load(path: Path, admitted: Sequence[Any] = ()) -> Any:
-    """What a file holds, by torch's weights-only loader, on the CPU.
+    """The contents of a file, by torch's weights-only loader, on the CPU.
 
     Args:
         path: the file.
-        admitted: what it may name besides tensors, see `torch.serialization.safe_globals`.
+        admitted: types it may contain besides tensors, see `torch.serialization.safe_globals`.
 
     Raises:
         UserError: its parts would unpack to far more than is stored.
-        Exception: whatever the loader makes of a damaged file, or of one that wants code to be run.
+        Exception: whatever the loader raises for a damaged file, or for one that would run code.
     """
     import torch
 
@@ -43,7 +43,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # the older form, or damaged: torch tells
+        return  # the older form, or damaged: torch finds out
     unpacked = sum(part.file_size for part in parts)
     check_expansion(path.stat().st_size, unpacked, str(path))
     if unpacked > 2 * path.stat().st_size + 2**20:

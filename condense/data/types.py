@@ -353,7 +353,7 @@ def check_beliefs(beliefs: Beliefs, n: int, num_classes: int, what: str = "belie
     """Raise `UserError` unless `beliefs` are float32 [n, num_classes], non-negative, with rows summing to 1."""
     if beliefs.dtype != np.float32 or beliefs.shape != (n, num_classes):
         raise UserError(
-            f"{what}: beliefs are {beliefs.dtype} {list(beliefs.shape)}; needed is float32 [{n}, {num_classes}], a "
+            f"{what}: beliefs are {beliefs.dtype} {list(beliefs.shape)}; they must be float32 [{n}, {num_classes}], a "
             "probability for each image and class."
         )
     wrong = np.flatnonzero(~((beliefs >= 0).all(1) & (abs(beliefs.sum(1, dtype=np.float64) - 1) <= _TOLERANCE)))

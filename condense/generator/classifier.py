@@ -129,7 +129,7 @@ def class_errors(
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What errors are read with, see `logits_from_errors`: a temperature above 0 and a log class prior [c]."""
+    """Turns class errors into logits, see `logits_from_errors`: a temperature above 0 and a log class prior [c]."""
 
     temperature: float
     log_prior: Tensor

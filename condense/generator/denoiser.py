@@ -1,7 +1,7 @@
 """`Denoiser`: EDM preconditioning around a network, with its noise distribution and loss weight.
 
 D(x; sigma) = c_skip x + c_out F(c_in x; c_noise). Source: Karras et al. (2022), Table 1 ("Ours"),
-https://arxiv.org/abs/2206.00364. Objectives, classifier and sampler see `Denoiser` only.
+https://arxiv.org/abs/2206.00364. Objectives, classifier and sampler use `Denoiser` only.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def loss_weight(sigma: Tensor) -> Tensor:
 class Denoiser(nn.Module):
     """D(x, sigma, y) for images in [-1, 1].
 
-    Calling it is the one entry (so that DistributedDataParallel may wrap it); `all_classes` and
-    `one_class` are its readable forms. `evaluations` counts images passed through the network.
+    Every evaluation goes through `forward` (so that DistributedDataParallel may wrap it); `all_classes` and
+    `one_class` are shorthands. `evaluations` counts images passed through the network.
     """
 
     def __init__(self, network: AllClass | Conditional) -> None:

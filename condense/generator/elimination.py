@@ -103,7 +103,7 @@ def _errors(denoiser: Denoiser, x_0: Tensor, look: NoisyView, rows: Tensor, clas
 
 
 class Race:
-    """The classes still in the race, and the gaps of the dropped ones.
+    """The classes that can still win, and the gaps of the dropped ones.
 
     Args:
         num_images: B.

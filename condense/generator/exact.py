@@ -1,6 +1,6 @@
 """Gaussian mixtures, for which the denoiser, the densities and the posterior are known exactly.
 
-They serve to compare objectives and classifiers on imprecise labels with the truth, at every noise level.
+On them, objectives and classifiers for imprecise labels can be compared with the truth at every noise level.
 """
 
 from __future__ import annotations

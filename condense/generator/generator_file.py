@@ -26,7 +26,7 @@ from condense.tensor_file import MISFIT, check_finite
 
 FILE = "generator"
 SECOND = "second-stage"
-_MOST_SIDE = 4096  # of images a file may describe
+_MOST_SIDE = 4096  # longest side of images that a file may describe
 
 
 def write(generator: Generator, run: Run) -> None:
@@ -114,7 +114,7 @@ def _denoiser(
         sketch = build_denoiser(network, image_shape, num_classes, 0, coherent=coherent)
     expected = {name: tensor.shape for name, tensor in sketch.network.state_dict().items()}
     if expected != {name: tensor.shape for name, tensor in weights.items()}:
-        raise ValueError("its weights are of another network than the one described")
+        raise ValueError("its weights belong to another network than the one described")
     denoiser = build_denoiser(network, image_shape, num_classes, 0, coherent=coherent)
     denoiser.network.load_state_dict(weights)
     return denoiser.eval().requires_grad_(False)
@@ -125,11 +125,11 @@ def _check_described(
 ) -> None:
     """Raise `ValueError` unless the description is that of a generator."""
     if not all(1 <= size <= _MOST_SIDE for size in image_shape):
-        raise ValueError(f"images of {list(image_shape)} are none")
+        raise ValueError(f"{list(image_shape)} is not the shape of an image")
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise ValueError("it needs two class names or more, all different")
     count = len(classes)
     if tensors["log_prior"].shape != (count,) or tensors["transition"].shape != (count, count):
-        raise ValueError(f"prior and transition matrix are not of {count} classes")
+        raise ValueError(f"prior and transition matrix are not for {count} classes")
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"the temperature is {temperature}")

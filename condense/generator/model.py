@@ -49,7 +49,7 @@ def build_denoiser(
 
 
 def _finite(values: Tensor, what: str) -> Tensor:
-    """`values`, or `RunFailed` if one is NaN or infinite: images would be black and labels all alike."""
+    """Return `values`; raise `RunFailed` if one is NaN or infinite: images would be black and labels all alike."""
     if not bool(values.isfinite().all()):
         raise RunFailed(
             f"The generator gave NaN or infinity for {what}; it is damaged or its training had diverged: restore a "
@@ -80,7 +80,7 @@ class Generator:
         temperature: temperature of the diffusion classifier.
         bf16: whether the network runs under bf16 autocast; errors and posteriors stay float32.
         record: objective, seed, data and cost of the training, for provenance.
-        eliminate: margin in nats of early elimination (see `elimination`); None: every class to the end.
+        eliminate: margin in nats of early elimination (see `elimination`); None to evaluate every class at every level.
         second: the generator of the second stage, which draws instead of this one; None without one.
         opinion: the second opinion on labels that `suggest` pools; None without one.
         noisy_classifier: TDSM's h, which gives the generator's beliefs; None if the denoiser gives them.
@@ -114,7 +114,7 @@ class Generator:
     def _pass_size(self, *, every_class: bool) -> int:
         """Images in one pass: few enough for a CPU's cache or a GPU's free memory.
 
-        `every_class`: whether each is evaluated for every class, for which `Conditional` needs c rows.
+        `every_class`: whether each image is evaluated for every class, for which `Conditional` needs c rows.
         """
         size = rows_at_once(self.denoiser, self.image_shape, self.device)
         return max(1, size // len(self.classes)) if every_class and not self.denoiser.one_pass else size
@@ -291,7 +291,7 @@ class Generator:
 
     @classmethod
     def load(cls, run: Run | str | Path, device: torch.device | str = "cpu") -> Generator:
-        """Read what `save` wrote. Raises `UserError` where there is no generator or it does not fit its description."""
+        """Read what `save` wrote. Raises `UserError` if there is no generator or it does not match its description."""
         from condense.generator import generator_file
 
         if not isinstance(run, Run) and not Path(run).is_dir():

@@ -127,7 +127,7 @@ class UNet(nn.Module):
     """x [B, C, H, W], c_noise [B], augment [B, 4] or None, classes [B] or None -> [B, out_channels, H, W].
 
     Any H and W work: the input is padded to a multiple of the total stride and the output cropped. With `coherent`
-    there is one more input, r [B] in [0, 1], how far the label is to be believed; where it is not given it is 1.
+    there is one more input, r [B] in [0, 1], the credibility of the label, 1 by default.
     """
 
     def __init__(

@@ -53,12 +53,12 @@ class TrainOptions(Options):
     objective: ObjectiveName = Field(
         "dmis", description="vanilla: EDM on the label as given; tdsm, cad: see the methods"
     )
-    form: Literal["expected", "sampled", "mixture"] = Field("expected", description="generative term, method of DMIS")
+    form: Literal["expected", "sampled", "mixture"] = Field("expected", description="form of DMIS's generative term")
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch_size: int = Field(128, ge=1, description="images per step, over all processes")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
-    cooldown: float = Field(0.2, ge=0, le=1, description="last share of the steps, in which the rate falls to 0")
+    cooldown: float = Field(0.2, ge=0, le=1, description="share of the steps, at the end, in which the rate falls to 0")
     ema_share: float = Field(
         0.05,
         gt=0,
@@ -73,13 +73,14 @@ class TrainOptions(Options):
         0.1,
         ge=0,
         le=1,
-        description="share of the first steps, trusting the labels given; min(60 steps, a tenth) at least, 0 for none",
+        description="share of the steps, at the start, that trust the given labels; at least min(60 steps, a tenth), "
+        "0 for none",
     )
     classification_weight: float = Field(1.0, ge=0, description="weight of the classification term")
     noisy_loss: Literal["elr", "forward"] = Field(
         "forward",
         description="classification term of labels that may be wrong: the likelihood of the label under the transition "
-        "matrix, or early-learning regularisation, which harms drawing",
+        "matrix, or early-learning regularisation, which harms generation",
     )
     elr_strength: float = Field(
         1.0,
@@ -109,7 +110,7 @@ class TrainOptions(Options):
         3.0,
         ge=0,
         description="with a conditional network, the diffusion classifier drops classes early that "
-        "together hold less than exp(-this) of the likeliest one's posterior; none when empty",
+        "together hold less than exp(-this) of the most probable one's posterior; none when empty",
     )
     held_out: float = Field(0.05, gt=0, lt=0.5, description="share of the images kept for temperature and selection")
     select: Literal["last", "best"] = Field(

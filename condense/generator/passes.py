@@ -11,10 +11,10 @@ from torch import Tensor
 from condense.generator.denoiser import Denoiser
 from condense.machine import free_device_bytes
 
-CPU_ROWS = 200  # more leave a CPU's cache
+CPU_ROWS = 200  # more do not fit a CPU's cache
 MOST_ROWS = 4000  # more do not fill a GPU any better
-SHARE = 0.6  # of the free memory, the most a pass may need by the estimate
-WORKING_MAPS = 10  # of the largest size that a block holds at once: inputs, their norm, activation and cast, outputs
+SHARE = 0.6  # of the free memory that a pass may take, by the estimate
+WORKING_MAPS = 10  # largest feature maps that a block holds at once: inputs, their norm, activation and cast, outputs
 
 
 def bytes_per_row(denoiser: Denoiser, image_shape: tuple[int, int, int]) -> int:

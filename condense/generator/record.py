@@ -14,7 +14,7 @@ from condense.run import JSON
 class TrainingRecord:
     """What a generator was trained on, how and at what cost.
 
-    Written by the loop and its driver; a generator taken from the loop alone has only the first fields, the others are
+    The loop and its driver fill it in; a generator taken from the loop alone has only the first fields, the others are
     None. The fields are in the order of the file.
 
     Attributes:
@@ -25,7 +25,7 @@ class TrainingRecord:
         selected_step: the step whose weights were kept.
         seconds: time taken; prerequisites are included, as in the counts below.
         evaluations: images passed through networks.
-        images_seen: training images shown, an image as often as it was shown.
+        images_seen: training images shown, repetitions counted.
         peak_memory_bytes: the most memory taken.
         data: name of the data set.
         data_fingerprint: its `ImageData.fingerprint`.
@@ -34,7 +34,7 @@ class TrainingRecord:
         corruption: the noise injected into its labels, or "none".
         arithmetic: precision of the numbers and what else decides whether a training repeats to the bit.
         prepared_seconds: the part of `seconds` that each prerequisite took.
-        others: what else a file says.
+        others: other entries of the file.
     """
 
     objective: str
@@ -57,7 +57,7 @@ class TrainingRecord:
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> TrainingRecord:
-        """The record in a file that may come from anywhere.
+        """The record read from a file that may come from anywhere.
 
         Raises:
             ValueError: objective or seed is missing, or an entry is of another type or not finite.
@@ -65,7 +65,7 @@ class TrainingRecord:
         kinds = {name: kind for name, kind in get_type_hints(cls).items() if name != "others"}
         for name, kind in kinds.items():
             if name in found and not _fits(found[name], kind):
-                raise ValueError(f"the record of its training says {found[name]!r} of {name}")
+                raise ValueError(f"the record of its training has {found[name]!r} as {name}")
         missing = [name for name in ("objective", "seed") if name not in found]
         if missing:
             raise ValueError(f"the record of its training lacks {' and '.join(missing)}")
@@ -73,7 +73,7 @@ class TrainingRecord:
         return cls(**{name: value for name, value in found.items() if name in kinds}, others=others)
 
     def to_json(self) -> dict[str, JSON]:
-        """What is known, as plain JSON values."""
+        """The known entries as plain JSON values."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "others"}
         return {**{name: value for name, value in values.items() if value is not None}, **self.others}
 

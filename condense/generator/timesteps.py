@@ -4,7 +4,7 @@ With ħ(τ, y) = w_τ E ‖D(x_0 + σ_τ ε, σ_τ, y) - x_0‖², the weighted 
 
     ERR(l, r, y) = E[ħ(τ, y) | τ in [l, r]] - (ħ(l, y) + ħ(r, y)) / 2,
 
-which is near 0 if the ends of an interval represent its inside. In EDM's form τ is the noise level, ln τ is
+which is near 0 if the ends of an interval represent its interior. In EDM's form τ is the noise level, ln τ is
 normal and w_τ = λ(τ); in DDPM's τ is uniform on [0, 1], its noise level that of the variance-preserving process, and
 w_τ = 1 / σ_τ², the weight of a squared error of the predicted noise.
 Source: "Learning Robust Diffusion Models from Imprecise Supervision", https://arxiv.org/abs/2510.03016, Theorems 2
@@ -72,11 +72,11 @@ def interval_error(
     """ERR(l, r, ·), of the shape that `weighted_error` gives.
 
     Args:
-        weighted_error: ħ(τ, ·), e.g. [n, c] of images and classes under one draw of noise for all τ, so that
-            differences between time steps are not chance.
+        weighted_error: ħ(τ, ·), e.g. [n, c] of images and classes, with the same noise for all τ, so that differences
+            between time steps are not due to chance.
         left: l.
         right: r.
-        inside: time steps that stand for τ given [l, r], equally probable; see `edm_steps`, `ddpm_steps`.
+        inside: equally probable time steps that stand for τ given [l, r]; see `edm_steps`, `ddpm_steps`.
     """
     mean = torch.stack([weighted_error(tau).double() for tau in inside]).mean(0)
     return mean - (weighted_error(left).double() + weighted_error(right).double()) / 2

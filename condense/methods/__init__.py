@@ -7,9 +7,9 @@ A method is a file here (or any importable module, named by its dotted path) wit
 - a docstring that names its source.
 
 It may also have `evaluations(train, ipc, options) -> int`: the number of images that will pass through networks, for
-`--dry-run`, without looking at a pixel; `stages(train, ipc, options)`, the same as a sequence of (progress bar, number)
-pairs if it has several bars; and `check(train, ipc, options)`, which raises `UserError` before any work if the method
-cannot handle such labels or classes.
+`--dry-run`, computed without reading a pixel; `stages(train, ipc, options)`, the same as a sequence of (progress bar,
+number) pairs if it has several bars; and `check(train, ipc, options)`, which raises `UserError` before any work if the
+method cannot handle such labels or classes.
 
 `condense` receives images and imprecise labels, never the truth. It draws all randomness from `seed`, reports
 progress and keeps checkpoints through `run`, and returns `ipc` images per class in class-major order, most easily by
@@ -55,7 +55,7 @@ _trusted: set[str] = set()
 
 
 def trust(given: Iterable[object]) -> None:
-    """Note methods the user named by hand: `load` may import the user's own modules among them in this process."""
+    """Note methods the user named by hand: in this process, `load` may import them even if outside this folder."""
     _trusted.update(name for name in given if isinstance(name, str))
 
 
@@ -69,8 +69,8 @@ def load(name: str, *, own: bool = False) -> Method:
 
     Args:
         name: name of the method.
-        own: whether a module outside this folder may be imported, which runs its code, without `trust`: only for names
-            that the user gave by hand, never for those of a recipe or a run folder, which may be a stranger's.
+        own: whether a module outside this folder may be imported, which runs its code, without `trust`. Only for names
+            that the user gave by hand, never for those in a recipe or a run folder, which may come from a stranger.
 
     Raises:
         UserError: there is no such method, it cannot be imported, or it lacks `Options` or `condense`.
@@ -79,7 +79,7 @@ def load(name: str, *, own: bool = False) -> Method:
         module = importlib.import_module(f"{__name__}.{name}")
     elif not (own or is_trusted(name)) and _may_be_of_the_user(name):
         raise UserError(
-            f"The method {name!r} is a module of its own, whose code is only run where you name it yourself; give it "
+            f"The method {name!r} is a module outside the package; its code runs only if you name it by hand: give it "
             f"as --method {name} (benchmark: --set 'methods=[{name}]')."
         )
     elif _may_be_of_the_user(name):
@@ -87,7 +87,7 @@ def load(name: str, *, own: bool = False) -> Method:
     else:
         near = difflib.get_close_matches(name, names(), 3, 0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"There is no method {name!r}; {hint}Known are {', '.join(names())}.")
+        raise UserError(f"There is no method {name!r}; {hint}The methods are {', '.join(names())}.")
     _check(module, name)
     return cast(Method, module)
 

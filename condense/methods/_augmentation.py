@@ -10,7 +10,7 @@ NONE = "none"
 
 
 def check_augmentation(strategy: str) -> str:
-    """`strategy` as it is. Raises `UserError` unless it is "none" or names operations of `condense.augment`."""
+    """`strategy`, unchanged. Raises `UserError` unless it is "none" or names operations of `condense.augment`."""
     if strategy != NONE:
         check_strategy(strategy)
     return strategy

@@ -1,4 +1,4 @@
-"""The real images that represent a class by beliefs about them, whatever their labels."""
+"""The real images that represent a class according to beliefs about them, whatever their labels."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from condense.run import peak_memory_bytes
 from condense.sets.condensed_set import Cost
 
 SURE = 0.95
-"""Least belief in its class of a representing image, if the class has enough of them."""
+"""Least belief in its class of an image that represents it, if the class has enough of them."""
 
 
 def labelling_cost(fitted: Labeller) -> Cost:
-    """The cost of training and querying a labeller."""
+    """The cost of training a labeller and of its predictions."""
     return Cost(fitted.seconds, fitted.network_evaluations, peak_memory_bytes(), fitted.images_seen)
 
 
 def believed_members(beliefs: Beliefs, classes: Sequence[str], ipc: int) -> list[Labels]:
     """Indices of each class's images: int64 each, ascending.
 
-    Those whose belief in the class exceeds `SURE`; if there are fewer than `ipc`, the `ipc` likeliest ones and all
-    that are as likely as the last of them.
+    Those whose belief in the class exceeds `SURE`; if there are fewer than `ipc`, the `ipc` most probable ones and all
+    that are as probable as the last of them.
 
     Args:
         beliefs: p(y | x, z), float32 [n, c].

@@ -1,4 +1,4 @@
-"""Settings that published methods choose by the number of images per class."""
+"""Settings of published methods that depend on the number of images per class."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Coreset selection: the real images whose features represent their class. Shared by `herding` and `kcenter`.
 
-The features are those of a network trained on the whole training set. Noisy labels also affect the classes
-chosen from, their means, and the network itself: the choice is made as published, by observed label, and
+The features are those of a network trained on the whole training set. The choice is made as published, by observed
+label, so noisy labels affect the candidates of each class, the class means and the network itself;
 `--clean-first oracle` shows what the noise costs.
 """
 

@@ -117,7 +117,7 @@ def choose_by_difficulty(
     Raises:
         UserError: a class has fewer than `ipc` images, or labels are partial; the checkpoint is of another run.
         RunFailed: a loss became NaN.
-        Interrupted: stopped by Ctrl-C after saving; run the same again to go on.
+        Interrupted: stopped by Ctrl-C after saving; the same call resumes.
     """
     check_ipc(ipc)
     members = class_members(train, ipc)
@@ -226,7 +226,7 @@ class Watch:
         return tensors, {"networks": len(self.scores), "epoch": self._epoch, "optimizer": meta}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.scores = [tensors[f"scores.{k}"].double().numpy() for k in range(whole(meta, "networks"))]
         self._begin()
         self._network.load_state_dict(part_of(tensors, "network"))

@@ -1,4 +1,4 @@
-"""DM: learned images whose mean features are those of real images, in fresh untrained networks.
+"""DM: learned images whose mean features in fresh untrained networks match those of real images.
 
 For each iteration, with a fresh network with penultimate features f, one step of SGD on the images S along
 

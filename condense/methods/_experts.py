@@ -27,13 +27,13 @@ from condense.resumable import Loop, LoopPlan, Step
 from condense.run import JSON, Run
 
 FOLDER = "experts"
-KEPT_BYTES = 2**30  # of most recently used snapshots on the device; a ConvNet-3 for 28x28 has 1.3 MB
+KEPT_BYTES = 2**30  # of most recently used snapshots on the device; one of a ConvNet-3 for 28x28 takes 1.3 MB
 
 Parameters = dict[str, Tensor]
 
 
 def expert_folder(run: Run, shared: Path | None, whose: Mapping[str, JSON]) -> Path | None:
-    """Folder of a run's experts: in its own folder, or below `shared` under a name of all they depend on."""
+    """Folder of a run's experts: in its own folder, or below `shared`, named after everything they depend on."""
     if shared is None:
         return None if run.path is None else run.path / FOLDER
     return shared / sha256(json.dumps(whose, sort_keys=True).encode()).hexdigest()[:12]
@@ -63,7 +63,7 @@ class Snapshots:
         return name in self._memory if self._run.path is None else (self._run.path / f"{name}.safetensors").exists()
 
     def put(self, expert: int, epoch: int, network: Network, seconds: float) -> None:
-        """Keep a copy of the network's present parameters and the seconds of all training so far."""
+        """Keep a copy of the network's current parameters and the seconds of all training so far."""
         # In the order of a file, so that sums over them agree to the bit.
         self._ready.clear()
         copies = {name: value.detach().cpu().clone() for name, value in sorted(network.named_parameters())}

@@ -8,8 +8,8 @@ with T_y a batch of real images of class y and D of `_matching.gradient_distance
 `inner` epochs of SGD on θ with S as its data. Under `dsa` S_y and T_y pass through one augmentation, and the network
 is trained on augmented S.
 
-Images should have 16 pixels per side or more: below, ConvNet-3's last instance norm sees maps of 2x2, whose gradients
-are of no use (docs/decisions.md).
+Images should have 16 pixels per side or more: below, ConvNet-3's last instance norm gets maps of 2x2, whose gradients
+are useless (docs/decisions.md).
 Sources: Zhao, Mopuri & Bilen (2021), Algorithm 1, https://arxiv.org/abs/2006.05929; Zhao & Bilen (2021),
 https://arxiv.org/abs/2102.08259.
 """
@@ -90,7 +90,7 @@ class GradientMatchingOptions(LearnOptions):
 
 
 def matching(train: TrainingSet, ipc: int, options: GradientMatchingOptions, loops: Loops) -> int:
-    """Images that will pass through networks, real and learned, those that networks are trained on included."""
+    """Images that will pass through networks, real and learned, in the training of the networks too."""
     with torch.device("meta"):
         channels, side, _ = train.images.image_shape
         classes = train.images.num_classes
@@ -102,12 +102,12 @@ def matching(train: TrainingSet, ipc: int, options: GradientMatchingOptions, loo
 
 @dataclass(frozen=True)
 class MatchingMethod:
-    """What tells one method of gradient matching from another.
+    """What distinguishes one method of gradient matching from another.
 
     Attributes:
         method: its name, for the record.
         start: where the images start.
-        loops: of an iteration.
+        loops: the loops of an iteration.
         augment: a strategy of `condense.augment`, or "none".
         notes: for the record.
     """
@@ -210,11 +210,11 @@ class GradientMatching:
         return dict(self.network.state_dict()), {}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
-        """Go on with the network of the last step."""
+        """Continue with the network of the last step."""
         self.network.load_state_dict(tensors)
 
     def _train_network(self, step: int) -> None:
-        """`inner` epochs on the images as they are now."""
+        """`inner` epochs on the current images."""
         synthetic = self.pairs.synthetic
         options = FitOptions(
             epochs=self.loops.inner,

@@ -30,7 +30,7 @@ class LearnOptions(Options):
     """Options of every method that learns images."""
 
     FREE: ClassVar[frozenset[str]] = frozenset({"iterations", "checkpoint_every"})
-    """Options that may change when a run is resumed: nothing done so far depends on them."""
+    """Options that may change when a run is resumed, since none of its steps so far depends on them."""
 
     backbone: str = Field(
         "convnet3", description="the network to condense with, e.g. convnet3, resnet18; -bn for batch norm"
@@ -171,7 +171,7 @@ class Learning:
         """Do all remaining steps.
 
         Raises:
-            Interrupted: stopped by Ctrl-C after saving; run the same again to go on.
+            Interrupted: stopped by Ctrl-C after saving; the same call resumes.
             RunFailed: a step was impossible; the state before it is saved.
         """
         self._loop.finish(self._to_the_end())
@@ -224,7 +224,7 @@ class Learning:
         done = whole(meta, "step")
         if done > self.steps:
             raise UserError(
-                f"The checkpoint has gone {done} steps, asked for are {self.steps}; raise iterations or start afresh."
+                f"The checkpoint is at step {done}, beyond the {self.steps} requested; raise iterations or start over."
             )
         synthetic, optimizer = self.synthetic, self.synthetic.optimizer
         rate = optimizer.param_groups[0]["lr"]

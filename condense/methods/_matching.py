@@ -19,7 +19,7 @@ EPS = 1e-6
 FROZEN_FROM = 16
 """Real images per class from which batch norm takes its statistics."""
 PART = 64
-"""Images per pass on a CPU; the feature maps of more leave the cache, which costs a third more time."""
+"""Images per pass on a CPU; the feature maps of more do not fit the cache, which takes a third longer."""
 
 
 def matched_weights(network: nn.Module) -> list[Tensor]:
@@ -91,7 +91,7 @@ def features_of(network: Network, x: Tensor, *, bf16: bool = False) -> Tensor:
 
 
 def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:
-    """Fix batch norm's statistics to those of `x`, until `network.train()`.
+    """Fix batch norm's statistics at those of `x`, until `network.train()`.
 
     A few synthetic images give poor statistics, so those of real images are used. The public code of DC adds a
     tenth of them to the initial ones; here they replace them.

@@ -27,7 +27,7 @@ def members_of(labels: Labels, classes: Sequence[str], ipc: int, *, patches: int
         labels: the class of each image, int64 [n]; -1 for none.
         classes: names of the classes.
         ipc: images per class.
-        patches: real images needed for each of those.
+        patches: real images needed for each of these.
 
     Raises:
         UserError: a class has fewer than ipc·patches.
@@ -45,7 +45,7 @@ def members_of(labels: Labels, classes: Sequence[str], ipc: int, *, patches: int
 
 
 def drawn(train: TrainingSet, count: int) -> int:
-    """Number of images if `count` are drawn of each class, or all of a class with fewer."""
+    """Number of images if `count` of each class are drawn, or all of a class with fewer."""
     known = train.supervision.observed
     return int(np.bincount(known[known >= 0], minlength=train.images.num_classes).clip(max=count).sum())
 

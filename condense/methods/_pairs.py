@@ -23,7 +23,7 @@ class Pairs:
         reals: the training images.
         synthetic: the learned images.
         batch: real images per class.
-        strategy: the augmentation, its parameters one draw for both batches of a class; None for none.
+        strategy: the augmentation, with parameters drawn once for both batches of a class; None for none.
         seed: batches and augmentation depend only on (seed, step, class).
     """
 

@@ -32,7 +32,7 @@ class RealImages:
     Args:
         train: every image has one label, see `check_single_labels`, unless `members` gives the classes.
         preprocessing: normalisation of pixels.
-        least: least number of images per class, e.g. ipc if learning starts from them.
+        least: smallest number of images per class, e.g. ipc if learning starts from them.
         device: device of the images.
         members: indices of each class's images; by observed label when None.
         beliefs: p(y | x, z) [n, c], in proportion to which batches of a class are drawn; from its members when None.

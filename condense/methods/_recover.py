@@ -37,7 +37,7 @@ class RecoverOptions(Options):
     statistics_weight: float = Field(0.01, ge=0, description="weight of the distance between batch norm statistics")
     first_layer_weight: float = Field(10.0, ge=0, description="weight of the first batch norm layer in that distance")
     jitter: int = Field(4, ge=0, description="largest roll in pixels; at most a seventh of the side")
-    joint: int = Field(100, ge=1, description="images optimised together, which share their statistics; or more")
+    joint: int = Field(100, ge=1, description="images optimised together, at least; they share their statistics")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
 
 
@@ -124,7 +124,7 @@ class Recovery:
         return {**tensors, "x": self.x.detach()}, {"step": self.step, "optimizer": optimizer}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.step = whole(meta, "step")
         self.made = [tensors[f"made.{index}"] for index in range(self.step // self.options.iterations)]
         self._begin_group()
@@ -166,7 +166,7 @@ def recover(
 
     Raises:
         RunFailed: the loss is no longer finite; the last checkpoint stays.
-        Interrupted: stopped after saving; run the same again to go on.
+        Interrupted: stopped after saving; the same call resumes.
         UserError: the checkpoint is of another run.
     """
     recovery = Recovery(teacher, ipc, options, seed)
@@ -188,7 +188,7 @@ def _check_finite(step: RecoveryStep, options: RecoverOptions) -> None:
         return
     if (step.step - 1) % options.iterations == 0:  # the images are still unchanged
         raise RunFailed(
-            f"The teacher's loss is {loss} on images that are still noise, so its training has diverged; lower "
+            f"The teacher's loss on the initial noise is {loss}, so its training has diverged; lower "
             "teacher.learning_rate and start over with --force."
         )
     raise RunFailed(

@@ -19,7 +19,7 @@ def choose(features: Features, sureness: npt.NDArray[np.floating], count: int, h
 
     Args:
         features: [m, F], m >= count.
-        sureness: the classifier's belief in the class, [m].
+        sureness: the classifier's probability of the class, [m].
         count: number to choose.
         how: none (the first ones), surest, kmeans (nearest image to each cluster's centre) or herding.
         seed: seed of k-means.

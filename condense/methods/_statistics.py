@@ -25,14 +25,14 @@ def check_batch_norm(network: nn.Module, name: str) -> None:
     """Raise `UserError` if the network called `name` has no batch norm."""
     if not batch_norms(network):
         raise UserError(
-            f"{name} has no batch norm, so it remembers no statistics of its training images that made ones could "
+            f"{name} has no batch norm, so it keeps no statistics of its training images for synthetic ones to "
             "match; choose a network with batch norm, e.g. convnet3-bn or resnet18-bn."
         )
 
 
 @contextmanager
 def watched_statistics(network: nn.Module, first_weight: float) -> Iterator[Callable[[], Tensor]]:
-    """Watch what enters every batch norm layer l of `network`, which must be in evaluation mode.
+    """Record the input of every batch norm layer l of `network`, which must be in eval mode.
 
     Yields a function that gives the distance of the last batch x, a differentiable scalar:
 

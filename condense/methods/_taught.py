@@ -21,12 +21,12 @@ class LabelTeacher(TeacherOptions):
 
 
 def teaching(train: TrainingSet, options: TeacherOptions) -> int:
-    """Images that will pass through a teacher in its training; 0 for one that is given."""
+    """Images that will pass through a teacher in its training; 0 for a given one."""
     return 0 if options.folder is not None else options.epochs * int((~train.supervision.unlabelled).sum())
 
 
 def cost_with(teacher: Teacher, seconds: float, passes: int) -> Cost:
-    """The cost of a method that took `seconds` and `passes` of an image through the network after the teacher's own.
+    """The cost of training the teacher, and of `seconds` and `passes` of images through the network after it.
 
     The training of a given teacher counts too, so that methods stay comparable.
     """

@@ -42,7 +42,7 @@ class Students:
 
     Attributes:
         backbone: the network's name.
-        row: how far they train, and at which rates.
+        row: how long they train, and at which rates.
         batch_size: learned images per step.
         strategy: the augmentation of their batches, its parameters drawn for each image; None for none.
     """
@@ -60,8 +60,8 @@ class TrajectoryMatching:
         reals: the training images, for the shape of the network.
         synthetic: the learned images.
         snapshots: of the experts.
-        experts: how many there are.
-        students: who follow them.
+        experts: number of experts.
+        students: the students' training.
         seed: expert, epoch, batches and augmentation depend on (seed, step).
 
     Attributes:
@@ -106,7 +106,7 @@ class TrajectoryMatching:
         return {"rate": self.rate, "velocity": self.velocity}, {"rates": self.rates}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
-        """Continue from `state`, with the learning rates now set."""
+        """Continue from `state`, with the learning rates of the current options."""
         device, now = self.rate.device, self.rates[-1]
         self.rate, self.velocity = tensors["rate"].to(device), tensors["velocity"].to(device)
         kept = (numbers({"rates": entry}, "rates") for entry in listed(meta, "rates"))
@@ -144,7 +144,7 @@ class TrajectoryMatching:
             raise RunFailed(f"The student diverged in step {step} (loss {loss}); lower lr_img or lr_lr.")
         if not (math.isfinite(rate) and rate > 0):
             raise RunFailed(
-                f"The student's learned rate would go from {float(self.rate):.3g} to {rate:.3g} in step {step}, and no "
-                f"network can be trained with that; lower lr_lr (now {self.row.lr_lr:g}) or lr_img "
+                f"The student's learned rate would go from {float(self.rate):.3g} to {rate:.3g} in step {step}, at "
+                f"which no network can be trained; lower lr_lr (now {self.row.lr_lr:g}) or lr_img "
                 f"(now {self.row.lr_img:g})."
             )

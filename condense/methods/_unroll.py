@@ -4,14 +4,14 @@ The student starts at an expert's parameters θ_0 and takes N steps of SGD on th
 
     θ_{n+1} = θ_n - α g_n,   g_n = ∇_θ L(θ_n; A_n(S_n)),
 
-with a learned rate α. Wanted is the gradient in S and α of
+with a learned rate α. The objective, to be differentiated in S and α, is
 
     ‖θ_N - θ*‖² / ‖θ_0 - θ*‖²,
 
-θ* the expert's parameters some epochs later (Cazenavette et al. 2022, Eq. 2 and Algorithm 1,
-https://arxiv.org/abs/2203.11932). The chain rule is applied step by step from the last one back, each step computed
-once more from the θ_n kept: exactly the gradient of the unrolled graph, which for N = 30 would keep the activations
-of thirty double backward passes.
+with θ* the expert's parameters some epochs later (Cazenavette et al. 2022, Eq. 2 and Algorithm 1,
+https://arxiv.org/abs/2203.11932). The chain rule is applied step by step backwards from the last one, each step
+computed once more from the stored θ_n: exactly the gradient of the unrolled graph, which for N = 30 would keep the
+activations of thirty double backward passes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.func import functional_call
 
 Parameters = dict[str, Tensor]
 Batch = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""Maps the learned images and a step's number to the student's batch, differentiable in the images, and its labels."""
+"""From learned images and step number: the student's batch, differentiable in the images, and its labels."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""CCS: real images of every difficulty but the hardest, which are mostly wrong labels.
+"""CCS: real images of every difficulty but the hardest, which mostly have wrong labels.
 
 Difficulty is low area under the margin (AUM): the mean over training of z_y - max_{k ≠ y} z_k. Of each class the
 hardest share β is dropped; the range of the rest is divided into strata of equal width, and the budget is shared among
 them, the smallest stratum first: each gives min(its size, ⌊remaining budget / remaining strata⌋), drawn at random.
 Source: Zheng et al. (2023), "Coverage-centric Coreset Selection for High Pruning Rates",
-https://arxiv.org/abs/2210.15809, Algorithm 1, with its 50 strata and AUM; β is 0.3 at its highest pruning rate; for
-AUM Pleiss et al. (2020), https://arxiv.org/abs/2001.10528, Eq. 1.
+https://arxiv.org/abs/2210.15809, Algorithm 1, with its 50 strata and AUM; β is 0.3 at its highest pruning rate. AUM:
+Pleiss et al. (2020), https://arxiv.org/abs/2001.10528, Eq. 1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, in
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
-    """Every class has `ipc` images with a single label."""
+    """Raise `UserError` unless every class has `ipc` images with a single label."""
     class_members(train, ipc)
 
 
@@ -56,7 +56,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
 
 class Margins:
-    """The mean margin of each image of given labels int64 [n] over training."""
+    """The mean margin over training of each image, given labels int64 [n]."""
 
     def __init__(self, labels: Tensor) -> None:
         self._sums, self._looks = torch.zeros(len(labels), dtype=torch.float64), torch.zeros_like(labels)

@@ -35,7 +35,7 @@ class Options(BaseOptions):
     QUICK: ClassVar[Mapping[str, Any]] = {"asked": LabellerOptions.QUICK}
 
     choose: Literal["kmeans", "herding", "surest", "none"] = Field(
-        "kmeans", description="kmeans, herding, surest, or none: random, among the images believed"
+        "kmeans", description="kmeans, herding, surest, or none (random) among the images believed to be of the class"
     )
     asked: LabellerOptions = LabellerOptions()
 
@@ -51,7 +51,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
-    """The labeller can learn from such images and labels, if it is needed."""
+    """Raise `UserError` if a labeller is needed and cannot learn from such images and labels."""
     if _asks(train, options):
         labeller.check(train, options.asked)
 

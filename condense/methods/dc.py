@@ -1,4 +1,4 @@
-"""DC: learned images on which a network's gradients are those of real images (gradient matching).
+"""DC: learned images whose gradients resemble those of real images (gradient matching).
 
 Source: Zhao, Mopuri & Bilen (2021), "Dataset Condensation with Gradient Matching",
 https://arxiv.org/abs/2006.05929. The defaults are those of the authors' public code.
@@ -25,7 +25,7 @@ from condense.methods._gradient_matching import (
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-# The public code has no loops beyond 50 images per class. The author's advice for those, (50, 10) and real initial
+# The public code defines no loops beyond 50 images per class. The author's advice for more, (50, 10) and real initial
 # images, is our row of 100.
 LOOPS = {**PUBLISHED_LOOPS, 100: Loops(50, 10)}
 STARTS: dict[int, Start] = {1: "noise", 50: "noise", 100: "real"}

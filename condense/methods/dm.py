@@ -1,4 +1,4 @@
-"""DM: distribution matching, learned images whose mean features are those of real images; see `_distribution.py`.
+"""DM: learned images whose mean features match those of real images, see `_distribution.py`.
 
 Source: Zhao & Bilen (2023), "Dataset Condensation with Distribution Matching", https://arxiv.org/abs/2110.04181.
 """

@@ -1,4 +1,4 @@
-"""DSA: gradient matching with learned and real images seen through the same random augmentation.
+"""DSA: gradient matching with learned and real images under the same random augmentation.
 
 Source: Zhao & Bilen (2021), "Dataset Condensation with Differentiable Siamese Augmentation",
 https://arxiv.org/abs/2102.08259. The defaults are those of the authors' public code.
@@ -26,7 +26,7 @@ from condense.methods._gradient_matching import (
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-# The public code has no loops beyond 50 images per class; its author reports a result with (100, 2) at 100.
+# The public code defines no loops beyond 50 images per class; its author reports a result with (100, 2) at 100.
 LOOPS = {**PUBLISHED_LOOPS, 100: Loops(100, 2)}
 
 

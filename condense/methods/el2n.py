@@ -1,7 +1,7 @@
 """EL2N: the real images whose error is largest early in training.
 
 The score of an image is E ‖softmax(f(x)) - y‖₂, the norm of the error vector, averaged over networks trained for a few
-epochs; the images with the highest scores are kept. The paper prunes a part of a data set with it; at low ipc it keeps
+epochs; the images with the highest scores are kept. The paper prunes part of a data set with it; at low ipc it keeps
 the hardest images, which are mostly those with wrong labels.
 Source: Paul, Ganguli & Dziugaite (2021), "Deep Learning on a Data Diet", https://arxiv.org/abs/2107.07075, Section 2:
 ten networks, their scores after 10 to 20 of 200 epochs.
@@ -43,7 +43,7 @@ def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, in
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
-    """Every class has `ipc` images with a single label."""
+    """Raise `UserError` unless every class has `ipc` images with a single label."""
     class_members(train, ipc)
 
 
@@ -53,14 +53,14 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
 
 class Errors:
-    """The errors of a network on images of given labels int64 [n], once it is trained."""
+    """The errors of a trained network on images with given labels int64 [n]."""
 
     def __init__(self, labels: Tensor) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._labels = labels
 
     def look(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Nothing is recorded during training."""
+        """Record nothing during training."""
 
     def scores(self, logits: Callable[[], Tensor]) -> Scores:
         """`error_norms` of all images: [n]."""

@@ -1,4 +1,4 @@
-"""Forgetting: the real images that a network in training learns and forgets again most often.
+"""Forgetting: the real images that a network learns and forgets again most often during training.
 
 A forgetting event is an image classified correctly when last in a batch, and wrongly now. Images never learned count
 as forgotten infinitely often. The most forgettable are kept; images with wrong labels are often never learned.
@@ -36,7 +36,7 @@ def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, in
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
-    """Every class has `ipc` images with a single label."""
+    """Raise `UserError` unless every class has `ipc` images with a single label."""
     class_members(train, ipc)
 
 
@@ -46,7 +46,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
 
 class Events:
-    """How often each image of given labels int64 [n] was forgotten."""
+    """How often each image was forgotten, given labels int64 [n]."""
 
     def __init__(self, labels: Tensor) -> None:
         self._right, self._learned = torch.zeros_like(labels).bool(), torch.zeros_like(labels).bool()

@@ -1,6 +1,6 @@
 """FRePo: images learned so that ridge regression on them predicts the beliefs about real images.
 
-They start from random real images believed to be of their class. The beliefs come from `--clean-first`; without it
+They start from random real images believed to be of their class. The beliefs come from `--clean-first`; without it,
 the given labels are trusted. See `_ridge.py` for the equations.
 Source: Zhou, Nezhadarya & Ba (2022), "Dataset Distillation using Neural Feature Regression",
 https://arxiv.org/abs/2206.00719.

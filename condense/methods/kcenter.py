@@ -1,7 +1,7 @@
-"""K-center: the real images that leave no image of their class far from a chosen one.
+"""K-center: real images chosen so that no image of their class is far from a chosen one.
 
-The first is the nearest to the class mean, each further one the farthest from those chosen. It seeks the unusual,
-and wrongly labelled images are unusual in their class: expect it to suffer from noise more than random choice does.
+The first is the nearest to the class mean, each further one the farthest from those chosen. It prefers unusual images,
+and wrongly labelled ones are unusual in their class: expect it to suffer from noise more than random choice does.
 Source: Sener & Savarese (2018), https://arxiv.org/abs/1708.00489; as a baseline of condensation in Zhao, Mopuri &
 Bilen (2021), https://arxiv.org/abs/2006.05929, Table 1.
 """
@@ -17,7 +17,7 @@ from condense.sets.condensed_set import CondensedSet
 
 
 class Options(CoresetOptions):
-    """The network in whose features images are near or far."""
+    """The network whose features distances are measured in."""
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
@@ -31,7 +31,7 @@ def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, in
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
-    """Every class has `ipc` images with a single label."""
+    """Raise `UserError` unless every class has `ipc` images with a single label."""
     class_members(train, ipc)
 
 

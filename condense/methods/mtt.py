@@ -91,7 +91,7 @@ class Options(LearnOptions):
     )
 
     def row(self, ipc: int, values: int) -> tuple[int, TrajectoryLengths]:
-        """The options with gaps filled from the table, for images of so many values; and the table's ipc."""
+        """The options, empty ones filled from the table for images of this many values, and the table's ipc."""
         known, row = nearest_row(ROWS, ipc)
         row = replace(row, zca=row.zca and values <= LARGEST_WHITENED)
         asked = {name: getattr(self, name) for name in asdict(row) if getattr(self, name) is not None}
@@ -116,7 +116,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
 
     Raises:
         UserError: labels are partial or missing, a class has too few images, or the checkpoint is another run's.
-        RunFailed: an expert or the matching diverged, or the student's rate would no longer be positive.
+        RunFailed: an expert or the matching diverged, or the student's rate would become zero or negative.
         Interrupted: stopped by Ctrl-C after saving.
     """
     check_ipc(ipc)
@@ -173,7 +173,7 @@ def _expert_epochs(row: TrajectoryLengths) -> int:
 
 
 def _with_experts(cost: Cost, seconds: float, shown: int) -> Cost:
-    """The cost of matching, and on top of it that of experts trained for so long on so many images."""
+    """The cost of matching plus that of experts trained for so long on so many images."""
     return replace(
         cost,
         seconds=cost.seconds + seconds,
@@ -198,7 +198,7 @@ def _experts(reals: RealImages, options: Options, row: TrajectoryLengths, strate
 def _expert_identity(
     train: TrainingSet, options: Options, row: TrajectoryLengths, how: FitOptions, strategy: str | None, seed: int
 ) -> dict[str, JSON]:
-    """All that an expert's snapshots depend on, except the numbers of epochs and experts."""
+    """Everything an expert's snapshots depend on, except the numbers of epochs and experts."""
     return {
         "data": train.images.fingerprint(),
         "labels": train.supervision.fingerprint(),

@@ -46,7 +46,7 @@ def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, in
 
 
 def check(train: TrainingSet, ipc: int, options: Options) -> None:
-    """Every class has `ipc` images with a single label."""
+    """Raise `UserError` unless every class has `ipc` images with a single label."""
     class_members(train, ipc)
 
 

@@ -1,8 +1,8 @@
 """RDED: the crops of real images that a teacher is most confident about, tiled, with the teacher's soft labels.
 
-For each class a pool of random real images is cropped several times; of each image the crop with the lowest
-cross-entropy under the teacher is kept, of those the ipc·factor² lowest are taken, and factor² of them tile an
-image. Below 64 pixels the factor is 1, so that RDED is a plain choice of crops.
+For each class, every image of a random pool of real images is cropped several times; its crop with the lowest
+cross-entropy under the teacher is kept, the ipc·factor² lowest of these are taken, and factor² of them tile an
+image. Below 64 pixels the factor is 1, so that RDED merely selects crops.
 Source: Sun et al. (2024), https://arxiv.org/abs/2312.03526, Section 4 and Algorithm 1.
 
 The protocol soft queries the teacher for every augmented image, as the paper does, if its file lies beside the set
@@ -10,10 +10,10 @@ The protocol soft queries the teacher for every augmented image, as the paper do
 
 Departures. Images are normalised by the training data's own mean and deviation, not ImageNet's; classes
 are matched by name, so that a teacher's order cannot be mistaken; any ipc, image size, and 1 or 3 channels are
-supported. The paper does not tell how its small-image teachers were trained: the schedule here is ours.
+supported. The paper does not say how its small-image teachers were trained: the schedule here is ours.
 
-Noise. The pool of a class follows observed labels, and a teacher that fitted wrong labels is confident of those as
-well. With candidate sets an image belongs to its likeliest candidate under the teacher, which is trained on them.
+Noise. The pool of a class follows observed labels, and a teacher that has fitted wrong labels is confident of those
+too. With candidate sets, an image belongs to its most probable candidate under the teacher, which is trained on them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Options(BaseOptions):
     temperature: float = Field(1.0, gt=0, description="temperature of the teacher's softmax in the soft labels")
 
     def factor_for(self, side: int) -> int:
-        """Patches along the side of an image of `side` pixels. Raises `UserError` if it cannot be divided so."""
+        """Patches along the side of an image of `side` pixels. Raises `UserError` if the side cannot be divided so."""
         factor = self.factor or (1 if side < LARGE else 2)
         if side % factor:
             raise UserError(f"Images of {side} pixels cannot be tiled {factor} by {factor}; choose another factor.")
@@ -65,7 +65,7 @@ class Options(BaseOptions):
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
-    """Images that will pass through the teacher; with candidate sets as if every class had enough for its pool."""
+    """Images that will pass through the teacher; with candidate sets, as if every class could fill its pool."""
     num_classes, per_class = train.images.num_classes, ipc * options.factor_for(train.images.image_shape[1]) ** 2
     largest, known = max(options.pool, per_class), train.supervision
     pool = drawn(train, largest) if (known.single | known.unlabelled).all() else num_classes * largest
@@ -79,7 +79,7 @@ def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, in
 
 
 def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run) -> CondensedSet:
-    """`ipc` images per class, tiled from the crops the teacher is surest about.
+    """`ipc` images per class, tiled from the crops the teacher is most confident about.
 
     Raises:
         UserError: a class has fewer than ipc·factor² images, factor does not divide the side, or as `teacher_for`.
@@ -143,7 +143,7 @@ def surest(teacher: Teacher, crops: Images, y: int, count: int) -> Images:
 
 
 def likeliest_candidates(teacher: Teacher, train: TrainingSet) -> Labels:
-    """The class of each image: int64 [n], its likeliest candidate; -1 for unlabelled images."""
+    """The class of each image: int64 [n], its most probable candidate; -1 for unlabelled images."""
     known = train.supervision
     labels = known.observed
     asked = np.flatnonzero(~known.single & ~known.unlabelled)

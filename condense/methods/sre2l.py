@@ -9,11 +9,12 @@ Source: Yin, Xing & Shen (2023), https://arxiv.org/abs/2306.13092, with the sett
 The protocol soft queries the network for every augmented image, as the paper does, if its file lies beside the set
 (`dmis condense` writes it); soft-stored uses one soft label per image, which is in the set.
 
-Departures. Images are written after rounding to 8 bits, without JPEG, and labelled as written; the last iterate is
-kept, not the best. About 100 images are optimised together whatever the number of classes, since batch statistics of
-ten images are too noisy to match. Any network with batch norm, image size, and 1 or 3 channels are supported.
+Departures. Images are rounded to 8 bits and written without JPEG, and the stored images are the ones labelled; the last
+iterate is kept, not the best. About 100 images are optimised together whatever the number of classes, since batch
+statistics of ten images are too noisy to match. Any network with batch norm, image size, and 1 or 3 channels are
+supported.
 
-Noise. No real image enters the set, but the network is trained on the given labels; candidate sets have their own
+Noise. The set contains no real image, but the network is trained on the given labels; candidate sets have their own
 loss, and unlabelled images are left out.
 """
 
@@ -41,7 +42,7 @@ from condense.sets.condensed_set import CondensedSet
 
 
 class Squeeze(TeacherOptions):
-    """The network, with batch norm, that the data is squeezed into and that relabels."""
+    """The network, with batch norm, into which the data are squeezed and which relabels the images."""
 
     network: NetworkName = Field(
         "resnet18-bn", description="architecture, with batch norm, e.g. convnet3-bn, resnet18-bn"
@@ -87,7 +88,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     Raises:
         UserError: the network has no batch norm, or as `teacher_for`.
         RunFailed: a loss became NaN.
-        Interrupted: stopped after saving; run the same again to go on.
+        Interrupted: stopped after saving; the same call resumes.
     """
     check_ipc(ipc)
     if options.teacher.folder is None:

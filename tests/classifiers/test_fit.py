@@ -223,7 +223,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before_under_batch_norm(name):
     network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     list(fit(network, x, y, FitOptions(epochs=1, batch_size=16), seed=0))
     assert seen == [16, 17]
-    with pytest.raises(UserError, match="needs two images or more, here is one"):
+    with pytest.raises(UserError, match="needs two images or more, found one"):
         list(fit(network, x[:1], y[:1], QUICK, seed=0))
 
 

@@ -104,7 +104,7 @@ def test_a_test_split_without_a_class_is_told(dmis: Dmis, tmp_path, monkeypatch,
         "a.npz", images=images, labels=np.arange(9) % 3, test_images=images[:2], test_labels=[0, 1], class_names=names
     )
     condense(dmis, "--data", "a.npz")
-    assert "a: no test image is of cat; the accuracy says nothing of it." in caplog.text
+    assert "a: no test image is of cat; the accuracy says nothing about it." in caplog.text
 
 
 def test_inspect_accounts_for_everything(dmis: Dmis, tmp_path, monkeypatch):

@@ -198,7 +198,7 @@ def test_all_lines_without_a_file_are_told(tmp_path):
     """Case 35's kind: one line per run."""
     paint(tmp_path / "1.png", tmp_path / "2.png")
     (tmp_path / "labels.csv").write_text("file,label\n1.png,a\n3.png,b\n2.png,b\n4.png,b\n5.png,a\n")
-    with pytest.raises(UserError, match=r"line 3 names '3\.png'.*So it is with 2 more lines: 5, 6\."):
+    with pytest.raises(UserError, match=r"line 3 names '3\.png'.*The same holds for 2 more lines: 5, 6\."):
         sources.load(str(tmp_path))
 
 

@@ -103,7 +103,7 @@ def damage_missing(folder: Path) -> None:
         (damage_truncate_gz, "train-images-idx3-ubyte.gz is damaged"),
         (damage_truncate_raw, "announces 10 bytes .* holds 7"),
         (damage_magic, "is not an idx file of 1 axes"),
-        (damage_bomb, "would unpack 8 bytes into 4,294,967,295, which no images do"),
+        (damage_bomb, "would unpack 8 bytes into 4,294,967,295, which images never do"),
         (damage_counts, "20 train images, but 10 labels"),
         (damage_label, "outside 0..9"),
         (damage_missing, "lacks t10k-images"),
@@ -127,5 +127,5 @@ def test_a_bomb_takes_no_memory(tmp_path):
         stream.write(bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28)))
         for _ in range(32):
             stream.write(bytes(count * 28 * 28 // 32))
-    with pytest.raises(UserError, match=r"would unpack .* bytes into 313,600,000, which no images do"):
+    with pytest.raises(UserError, match=r"would unpack .* bytes into 313,600,000, which images never do"):
         idx.read(tmp_path / "bomb.gz", 3)

@@ -275,7 +275,7 @@ def test_splits_of_unusual_names_are_told_of(tmp_path):
     whole = tmp_path / "whole" / "photos"
     for name in ("train/a", "train/b", "test/a", "test/b"):
         paint(whole / name / "1.png")
-    with pytest.raises(UserError, match=r"holds only the folder photos, and that the splits; give .*photos"):
+    with pytest.raises(UserError, match=r"holds only photos, which holds the splits; give .*photos"):
         load(tmp_path / "whole")
 
 

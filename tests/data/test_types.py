@@ -33,7 +33,7 @@ def test_beliefs_come_before_labels_and_follow_their_images():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (np.full((59, 3), 1 / 3, np.float32), r"beliefs are float32 \[59, 3\]; needed is float32 \[60, 3\]"),
+        (np.full((59, 3), 1 / 3, np.float32), r"beliefs are float32 \[59, 3\]; they must be float32 \[60, 3\]"),
         (np.full((60, 3), 1 / 3), "beliefs are float64"),
         (np.tile(np.float32([0.5, 0.6, -0.1]), (60, 1)), r"image 0 are not probabilities \(smallest -0.1, sum 1; 60"),
         (np.tile(np.float32([0.5, 0.5, 0.1]), (60, 1)), r"sum 1.1; 60 such images"),

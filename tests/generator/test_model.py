@@ -59,7 +59,7 @@ def test_missing_foreign_or_damaged_generators_are_refused(tmp_path):
     tensors, meta = Run(tmp_path).load("generator")
     Run(tmp_path).save("generator", tensors, {**meta, "network": {**meta["network"], "channels": 16}})
     with pytest.raises(
-        UserError, match=r"does not describe a generator \(its weights are of another network"
+        UserError, match=r"does not describe a generator \(its weights belong to another network"
     ):  # on one line
         Generator.load(Run(tmp_path))
     file = tmp_path / "generator.safetensors"
@@ -75,7 +75,7 @@ def test_a_damaged_record_of_the_training_ends_a_command_with_one_sentence(dmis,
     answer = dmis("generate", "--generator", tmp_path / "run", "--count", "1", "--out", tmp_path / "set.npz")
     assert answer.code == 2 and not (tmp_path / "set.npz").exists()
     assert answer.err.strip().endswith(
-        "generator.safetensors does not describe a generator (the record of its training says [7] of evaluations)."
+        "generator.safetensors does not describe a generator (the record of its training has [7] as evaluations)."
     )
 
 

@@ -100,7 +100,7 @@ def test_a_finished_run_can_be_given_more_iterations(tmp_path):
     whole = make("dsa", iterations=2)
     make("dsa", Run(tmp_path))
     np.testing.assert_array_equal(make("dsa", Run(tmp_path), iterations=2).images, whole.images)
-    with pytest.raises(UserError, match=r"checkpoint has gone 6 steps, asked for are 3; raise iterations"):
+    with pytest.raises(UserError, match=r"checkpoint is at step 6, beyond the 3 requested; raise iterations"):
         make("dsa", Run(tmp_path), iterations=1)
 
 

@@ -224,7 +224,7 @@ def test_images_that_diverge_are_reported():
     ("options", "told"),
     [
         ({"backbone": "convnet3-bn"}, "With batch norm the features .* choose convnet3"),
-        ({"backbone": "resnet18"}, "resnet18 has widths of its own; only ConvNets"),
+        ({"backbone": "resnet18"}, "resnet18 has fixed widths; only ConvNets"),
         ({"augment": "mixup"}, 'names "mixup"'),
     ],
 )

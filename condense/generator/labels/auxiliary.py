@@ -73,7 +73,7 @@ class Helper:
         optimizer: of the module's parameters; its learning rates fall along half a cosine.
         loss: the loss of a step, a function of the step alone.
         held_out_loss: negative log likelihood of the held-out labels, in nats; None without held-out images.
-        identity: all it depends on; a file with another identity is refused.
+        identity: everything it depends on; a file with another identity is refused.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Helper:
 
 
 def identity(data: TrainingSet, options: TrainOptions, seed: int, **more: JSON) -> dict[str, JSON]:
-    """All that every helper depends on, and `more`."""
+    """Everything that any helper depends on, and `more`."""
     return {
         "options": options.helper.model_dump(mode="json"),
         "steps": num_steps(options),
@@ -176,7 +176,7 @@ class _HelperTraining:
         return tensors, {"step": self.step, "best": best.to_json(), "optimizer": optimizer_meta}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
-        """Go on from `state`."""
+        """Continue from `state`."""
         helper, part = self.helper, partial(part_of, tensors)
         helper.module.load_state_dict(part("module"))
         helper.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), section(meta, "optimizer")))

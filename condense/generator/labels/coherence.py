@@ -1,7 +1,7 @@
 """CAD's coherence r in [0, 1]: how credible an image's label is.
 
 r_y = p(y | x) / max_k p(k | x), with p by a classifier that never saw the image's label (`out_of_fold`) and k over the
-classes its label allows. So r is 1 if the label is the likeliest class, and for a trusted single label.
+classes its label allows. So r is 1 if the label is the most probable class, and for a trusted single label.
 Source: Dufour et al. (2024), "Don't drop your samples!", https://arxiv.org/abs/2405.20324, who take the coherence as
 given (CLIP scores). Our choice: p itself would hardly exceed 1 - noise rate on noisy labels, so that no image would be
 near r = 1, where samples are drawn.

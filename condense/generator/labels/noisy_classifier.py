@@ -28,7 +28,7 @@ from condense.run import Run
 
 NAME = "noisy-classifier"
 HELD_LOOKS = 4  # noise levels per held-out image
-CLEAN_SIGMA = centred_interval(6.4)[0]  # 0.014: less than the noise of 8 bits would show, and trained on now and then
+CLEAN_SIGMA = centred_interval(6.4)[0]  # 0.014: invisible at 8 bits, yet a level that training sometimes draws
 
 
 class NoisyClassifier(nn.Module):

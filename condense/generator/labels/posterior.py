@@ -62,7 +62,7 @@ class PosteriorBank:
     """A moving average of the EMA network's class posterior f_phi(x) for every training image.
 
     Attributes:
-        posterior: float16 [n, c], rows summing to 1; until an image is visited uniform over the classes that can be
+        posterior: float16 [n, c], rows summing to 1; until an image is visited, uniform over the classes that can be
             true: the candidates of a trusted image, all classes of another (starting at its given label would turn
             the early-learning loss into a constant pull towards that label).
         visited: bool [n].
@@ -149,8 +149,8 @@ def estimate_transition(
 def self_confidence(posterior: Tensor, supervision: Supervision) -> Tensor:
     """Mean f_y [c] of the images labelled y, from f(x) [n, c]; the mean of f_y over all images for an unused label.
 
-    Source: Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Eq. 2: thresholds that follow a classifier
-    too sure or too unsure of a class.
+    Source: Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Eq. 2: thresholds that adapt to a classifier
+    over- or underconfident in a class.
     """
     given = torch.from_numpy(supervision.candidates).to(posterior.device).float()
     counts = given.sum(0)
@@ -164,11 +164,11 @@ def class_prior(
     """Class prior r [c], summing to 1 (after DMIS, App. C.2).
 
     Noisy labels: solve observed = T^T r with r >= 0. Candidate sets: the mean of p(y | x, z), averaged into `before`.
-    Labelled and unlabelled: counts of the labelled part. Mixtures add the parts' counts. Among sets of annotators
-    single labels are those they agreed on, for which T is too pessimistic: they count like sets.
+    Labelled and unlabelled: counts of the labelled part. Mixtures add the parts' counts. Among annotators' sets,
+    single labels are those they agreed on, for which T is too pessimistic: they are counted like sets.
 
     Sets are counted by beliefs that depend on the prior, so a class that falls behind early would be lost: hence the
-    moving average, and means instead of the paper's histogram of the likeliest class (docs/decisions.md).
+    moving average, and means instead of the paper's histogram of the most probable class (docs/decisions.md).
 
     Args:
         supervision: labels of n images.

@@ -1,10 +1,10 @@
 """A second opinion on labels: the classifier trained with VolMinNet's transition matrix, for `dmis relabel`.
 
-It learned p(y | x) from the same imprecise labels, knows the classes of photographs sooner than a generator, and errs
-elsewhere. The two are joined in a logarithmic opinion pool, p(y | x) ~ r_y (f_y / r_y)^a (h_y / r_y)^b with the class
-prior r; a and b maximise the likelihood of the held-out labels, so that the better model
-counts more. Source: Genest & Zidek (1986), "Combining Probability Distributions", Statistical Science 1(1), Sec. 3.
-Drawing, the second stage and scores of the diffusion classifier do not use it.
+It learns p(y | x) from the same imprecise labels, recognises photographs after less training than a generator, and
+makes other errors. The two are combined in a logarithmic opinion pool, p(y | x) ~ r_y (f_y / r_y)^a (h_y / r_y)^b with
+the class prior r; a and b maximise the likelihood of the held-out labels, so that the better model counts more. Source:
+Genest & Zidek (1986), "Combining Probability Distributions", Statistical Science 1(1), Sec. 3. Drawing, the second
+stage and scores of the diffusion classifier do not use it.
 
 It favours the labels it was trained on, wrong ones included; the excess over labels of held-out images is subtracted
 first.

@@ -42,7 +42,7 @@ class Suggestions:
 
     @cached_property
     def suggested(self) -> Labels:
-        """The likeliest class given image and label, int64 [n]."""
+        """The most probable class given image and label, int64 [n]."""
         return np.asarray(self.posterior.argmax(1), dtype=np.int64)
 
     @cached_property
@@ -59,7 +59,7 @@ class Suggestions:
     def likely_wrong(self) -> Mask:
         """Bool [n]: the most doubtful labels, as many as are expected to be wrong (the sum of all suspicions).
 
-        Never true if a given label is surely right; the likeliest single class may still be a given one. Source:
+        Never true if a given label is surely right; the most probable class may still be a given one. Source:
         "prune by noise rate" of Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, Sec. 3.2.
         """
         expected = round(float(self.suspicion.sum(dtype=np.float64)))
@@ -69,7 +69,7 @@ class Suggestions:
 
     @cached_property
     def changed(self) -> Mask:
-        """Bool [n]: the suggestion is another label than the single one given; where there was none, it is new."""
+        """Bool [n]: the suggestion differs from the single label given, or there was no label."""
         return np.asarray(self.suggested != self.supervision.observed)
 
 

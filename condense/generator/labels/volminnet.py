@@ -101,7 +101,7 @@ def estimate_by_volume(
     used = data.supervision.noisy
     if not used.any():
         raise UserError(
-            "VolMinNet finds the transition matrix from single labels that may be wrong, and there are none here; "
+            "VolMinNet learns the transition matrix from single labels that may be wrong, and there are none here; "
             "give the matrix as train.transition, or use the method dmis, which needs none."
         )
     module = VolMinNet(classifier, data.images.num_classes).to(device)

@@ -1,4 +1,4 @@
-"""One batch's loss: which classes the network is asked for, and what the objectives make of the answers."""
+"""One batch's loss: the classes that the network evaluates, and the objectives' losses on its outputs."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """The classifier inside training: temperature, log prior [c], interval of sigma it is read in, and its loss.
+    """The classifier inside training: temperature, log prior [c], interval of sigma it is trained in, and its loss.
 
-    `elr_strength` None: forward correction by p(z | y) in the early-learning loss's place. `unlabelled_weight`: of
-    images without a label, whose term is the network's own belief taught to itself.
+    `elr_strength` None: forward correction by p(z | y) instead of the early-learning loss. `unlabelled_weight`: weight
+    of images without a label, whose term is self-training.
     """
 
     temperature: float
@@ -75,7 +75,7 @@ def drawn_label_losses(
 ) -> Losses:
     """EDM's loss with one label per image, drawn from pi (one-hot pi: the vanilla loss); no classification term.
 
-    Where a `coherence` of every image with every class is given, [B, c], the network is told that of the drawn label
+    If the `coherence` of every image with every class is given, [B, c], that of the drawn label conditions the network
     (CAD).
     """
     labels = draw(batch.pi, random)[:, None]
@@ -106,14 +106,14 @@ def dmis_losses(
 
     Without `top_k` every class is evaluated with gradient: one pass with `AllClass`, c with `Conditional`. With it
     a first pass without gradient finds each class's share in both terms, and a second one backpropagates through k
-    classes drawn in proportion to that share. From two classes on the label of an image that has one is certain to be
-    among them, from three on the likeliest class too. Neither way moves the optimum:
+    classes drawn in proportion to that share. For k >= 2 they always include the label of an image that has one, for
+    k >= 3 the most probable class too. Neither form moves the optimum:
 
     - expected and sampled form, classification: each term is divided by the probability of its class, so that the
       expected gradient is that of all classes; the classification's value is that of the surrogate.
     - mixture form: the classes that were not drawn stay in the sum without gradient. Where the D_y are right every
       drawn class's gradient vanishes on average, whichever others were drawn. Dividing would be right too, but would
-      push one unlikely class per image as hard as the likeliest.
+      push one improbable class per image as hard as the most probable one.
 
     The mixture form's gradient goes along the conditioned directions of `conditioning`, drawn classes or all.
 
@@ -121,7 +121,7 @@ def dmis_losses(
 
     Args:
         model: the trained network, maybe wrapped; called as `Denoiser.forward`.
-        teacher: the EMA network, which the posterior at x_t of the mixture form comes from.
+        teacher: the EMA network, which gives the mixture form its posterior at x_t.
         batch: see `Batch`.
         settings: see `ClassifierSettings`.
         random: for drawing labels and noise.
@@ -157,20 +157,20 @@ def dmis_losses(
 
 
 def _certain(pi: Tensor, candidates: Tensor, top_k: int) -> Tensor:
-    """Classes that are always evaluated, bool [B, c]: one less than k at most, so that the others keep their chance."""
+    """Classes that are always evaluated, bool [B, c]: at most k - 1, so that every other class can be drawn."""
     label = candidates & (candidates.sum(1, keepdim=True) == 1) & (top_k > 1)
     likeliest = F.one_hot(pi.argmax(1), pi.shape[1]).bool() & (top_k > 2)
     return label | likeliest
 
 
 def transition_aware_losses(model: nn.Module, class_posterior: Tensor, batch: Batch, top_k: int | None) -> Losses:
-    """TDSM: the mixture loss with w_y = T[y, z] h_y / sum, h = p(y | x_t) another network's; no classification term.
+    """TDSM: the mixture loss with w_y = T[y, z] h_y / sum, h = p(y | x_t) by another network; no classification term.
 
     Source: Na et al. (2024), https://arxiv.org/abs/2402.17517, Eq. 9; with `top_k` the k largest weights alone,
     renormalised, as the authors leave small ones out.
 
     Args:
-        model: the trained network; `class_posterior` decides which classes it is asked for.
+        model: the trained network, evaluated for the classes that `class_posterior` selects.
         class_posterior: h [B, c].
         batch: its `pi` is not used.
         top_k: classes per image; None for all.
@@ -187,7 +187,7 @@ def transition_aware_losses(model: nn.Module, class_posterior: Tensor, batch: Ba
 def _generative_weights(
     teacher: Denoiser, batch: Batch, settings: ClassifierSettings, random: torch.Generator, form: str
 ) -> tuple[Tensor, Tensor]:
-    """Pi [B, c]: p(y | x_0, z), a draw from it, or (mixture) p(y | x_t, z); and how hard each class is pulled."""
+    """Pi [B, c]: p(y | x_0, z), a draw from it, or (mixture) p(y | x_t, z); and the gradient weight of each class."""
     if form == "expected":
         return batch.pi, batch.pi
     if form == "sampled":
@@ -231,7 +231,7 @@ def _error_gradient(errors: Tensor, batch: Batch, settings: ClassifierSettings) 
 
 
 def _classified(batch: Batch, settings: ClassifierSettings) -> Tensor:
-    """Weight of each image: 0 where sigma lies out of the classifier's interval, else 1, or without a label its own."""
+    """Weight of each image: 0 for sigma outside the classifier's interval, else 1, or `unlabelled_weight`."""
     low, high = settings.interval
     inside = (batch.sigma >= low) & (batch.sigma <= high)
     return inside * torch.where(batch.candidates.all(1), settings.unlabelled_weight, 1.0)

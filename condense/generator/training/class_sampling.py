@@ -52,7 +52,7 @@ def draw_classes(share: Tensor, k: int, random: torch.Generator, always: Tensor 
     """Draw k classes per image, each with its probability (see `inclusion_probabilities`); ties are drawn at random.
 
     Systematic sampling (Madow 1949, https://doi.org/10.1214/aoms/1177729988): one uniform number per image, and a class
-    is taken where the cumulative sum of the probabilities passes it plus a whole number.
+    is taken where the cumulative sum of the probabilities passes that number plus an integer.
 
     Args:
         share: [B, c], at least 0.

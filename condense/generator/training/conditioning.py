@@ -6,9 +6,9 @@ pi_y r. On average over the labels z that an image x_t can have, an error e_y of
     G = E_z[pi^z (pi^z)^T | x_t],    pi^z_y = p(y | x_t, z) = h_y p(z | y) / sum,    h = p(y | x_t).
 
 With clean labels G = diag(h), and each class learns from its own images. With wrong, partial or missing labels the
-eigenvalues of G that belong to differences between the classes are small: at 40 % symmetric noise and large sigma 0.31
-of the clean ones, with a tenth of the images labelled 0.1. The loss then has its minimum where it should, but is flat
-around it where one class differs from another, and a generator stopped early draws all classes alike. The directions
+eigenvalues of G that belong to differences between the classes are small: 0.31 of the clean ones at 40 % symmetric
+noise and large sigma, 0.1 with a tenth of the images labelled. The loss then has its minimum where it should, but is
+flat along differences between classes, and a generator stopped early draws all classes alike. The directions
 
     u^z = diag(h) (G + DAMPING diag(h))^-1 pi^z
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 DAMPING = 0.05
-"""Least eigenvalue, relative to clean labels, that is made up for whole; noise grows by at most its inverse."""
+"""Eigenvalues well above this one, relative to clean labels, are inverted; noise grows by at most its inverse."""
 
 _NUMBERS = 2**25
 """Numbers in the largest temporary array; images of a batch are taken in parts of that size."""
@@ -33,7 +33,7 @@ def directions(h: Tensor, likelihood: Tensor, prior: Tensor) -> Tensor:
 
     Label z_i of image i occurs with the images of class y in proportion to its likelihood L_iy, so that at x_t it has
     probability p(z_i | x_t) / p(z_i) = sum_y h_y L_iy / sum_y prior_y L_iy relative to its share of the batch. The
-    factor that a likelihood is known up to cancels.
+    unknown factor of a likelihood cancels.
 
     Args:
         h: p(y | x_t), positive [B, c].
@@ -82,5 +82,5 @@ def _by_labels(h: Tensor, share: Tensor, own: Tensor, likelihood: Tensor) -> Ten
 def _solved(normal: Tensor, right: Tensor) -> Tensor:
     """(normal + DAMPING)^-1 right of each row; [b, n, n] and [b, n] to [b, n]."""
     damped = normal + DAMPING * torch.eye(right.shape[1], device=right.device)
-    factor, _ = torch.linalg.cholesky_ex(damped)  # without a look whether it worked, for which a GPU is waited for
+    factor, _ = torch.linalg.cholesky_ex(damped)  # unchecked: reading its status would make a GPU wait
     return torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]

@@ -44,7 +44,8 @@ def ask_beside(
 ) -> None:
     """Give `generator` a second opinion, made of VolMinNet's `classifier` and weighed on the images `held`.
 
-    `logits` [m, c] are the generator's of those images, see `fit_held_out`; `mirrored`: whether mirror images count.
+    `logits` [m, c] are the generator's of those images, see `fit_held_out`; `mirrored`: whether it averages over mirror
+    images.
     """
     posterior = None if logits is None else np.asarray(logits.softmax(1).numpy(), dtype=np.float32)
     generator.opinion = form_opinion(

@@ -1,4 +1,4 @@
-"""The identity of a run in its checkpoints: what all sessions of a training have in common."""
+"""The identity of a run in its checkpoints: what all sessions of a training share."""
 
 from __future__ import annotations
 

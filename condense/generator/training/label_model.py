@@ -26,8 +26,8 @@ PRIOR_HALF_LIFE = 0.1  # half-life of the class prior's moving average, as a sha
 class LabelModel:
     """Given labels, and beliefs learned during training.
 
-    During the cold start labels are taken as given, and beliefs are kept only of images with untrusted labels: for
-    several candidates, or no label, an untrained network's beliefs would count.
+    During the cold start labels are taken as given, and beliefs are kept only of images with untrusted labels: where
+    several candidates, or all classes, are possible, an untrained network's beliefs would decide between them.
 
     Args:
         supervision: labels of n images.
@@ -44,7 +44,7 @@ class LabelModel:
         log_prior: log class prior [c].
 
     Raises:
-        UserError: the matrix of `options` fits neither the classes nor the labels, see `given_transition`.
+        UserError: the matrix of `options` does not fit the classes or the labels, see `given_transition`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LabelModel:
         return given_transition(self.options.transition, self.supervision).to(self.device)
 
     def likelihood(self, indices: Tensor) -> Tensor:
-        """p(z | y) under the present matrix, [B, c]."""
+        """p(z | y) under the current matrix, [B, c]."""
         candidates, trusted = self.candidates[indices], self.trusted[indices]
         return label_likelihood(candidates, trusted, self.transition, has_sets=self.has_sets)
 
@@ -82,7 +82,7 @@ class LabelModel:
         return given_label(self.bank[indices], likelihood)
 
     def to_refresh(self, indices: Tensor, *, cold: bool) -> Tensor:
-        """The images of a batch whose beliefs to refresh: the most overdue, a share `refresh_share`."""
+        """The images of a batch whose beliefs are to be refreshed: the most overdue, a share `refresh_share`."""
         if cold and self.all_trusted:
             return indices[:0]
         return self.bank.most_overdue(
@@ -90,7 +90,7 @@ class LabelModel:
         )
 
     def keep(self, indices: Tensor, posterior: Tensor, *, cold: bool) -> None:
-        """Average the network's present posterior [B, c] of these images into the bank."""
+        """Average the network's current posterior [B, c] of these images into the bank."""
         self.bank.update(indices, posterior, ~self._waiting(cold=cold)[indices])
 
     def _waiting(self, *, cold: bool) -> Tensor:

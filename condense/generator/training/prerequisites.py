@@ -27,7 +27,7 @@ class Prerequisites:
     """The prerequisites; None for those the objective does not need.
 
     Attributes:
-        transition: T [c, c] given by VolMinNet.
+        transition: T [c, c] learned by VolMinNet.
         classifier: TDSM's h.
         coherence: CAD's r [n, c].
         clean_classifier: VolMinNet's, for a second opinion.
@@ -105,8 +105,8 @@ def given_transition(rows: Sequence[Sequence[float]], supervision: Supervision) 
     """A transition matrix from options: float32 [c, c].
 
     Raises:
-        UserError: it has not c rows of c numbers that are at least 0 and sum to 1, it is singular, so that no labels
-            can tell some mixtures of classes apart, or no class can be given the labels that an image has.
+        UserError: it does not have c rows of c numbers that are at least 0 and sum to 1; it is singular, so that no
+            labels can tell some mixtures of classes apart; or under it no class can have the labels of some image.
     """
     num_classes = supervision.num_classes
     ragged = len({len(row) for row in rows}) > 1

@@ -12,7 +12,7 @@ LEAST_COLD, LEAST_COLD_SHARE = 60, 0.1  # steps of the cold start, and of a run
 def cold_steps(options: TrainOptions) -> int:
     """Steps that trust the given labels: a share of all, but enough in a short run for beliefs to form.
 
-    With too few (12 of 600) the beliefs collapsed onto one class, see docs/decisions.md.
+    With too few, beliefs can collapse onto one class, see docs/decisions.md.
     """
     asked = options.cold_start * options.steps
     return math.ceil(max(asked, min(LEAST_COLD, LEAST_COLD_SHARE * options.steps))) if asked else 0

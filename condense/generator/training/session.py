@@ -46,7 +46,7 @@ def train_generator(
     goes on.
 
     Raises:
-        Interrupted: stopped after saving; run the same again to go on.
+        Interrupted: stopped after saving; the same call resumes.
         RunFailed: the loss became NaN.
         UserError: the checkpoint belongs to other options or data.
     """

@@ -131,7 +131,7 @@ class Trainer:
         optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999), fused=fused)
         self.denoiser = denoiser
         self.model, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
-        if options.compile:  # the networks inside: counting evaluations outside of them changes no graph
+        if options.compile:  # the inner networks: `Denoiser` counts evaluations, outside their graphs
             denoiser.network.compile()
             self.ema_denoiser.network.compile()
 
@@ -227,7 +227,7 @@ class Trainer:
 
     @torch.no_grad()
     def _refresh(self, indices: Tensor, random: torch.Generator) -> None:
-        """Average the EMA network's present posterior of these images into the bank, on every process alike."""
+        """Average the EMA network's current posterior of these images into the bank, on every process alike."""
         sigmas = self.options.posterior_sigmas
         with autocast(self.device, self.bf16):
             logits = class_logits(
@@ -265,7 +265,7 @@ class Trainer:
         return identity(self.data, self.network, self.options, self.seed, self.beliefs)
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
-        """Continue from `state()`. Raises `UserError` if that was another run's."""
+        """Continue from `state()`. Raises `UserError` if that state is another run's."""
         check_identity(meta, self._identity())
         part = partial(part_of, tensors)
         self.denoiser.load_state_dict(part("model"))
