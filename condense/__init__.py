@@ -1,6 +1,6 @@
 """DMIS: condense image data sets whose labels are wrong, ambiguous or missing.
 
-The names in `__all__` are loaded when they are first used, so that `import condense` brings in neither torch nor numpy.
+The names in `__all__` are loaded when they are first used, so that `import condense` imports neither torch nor numpy.
 `condense.evaluate` is both the function that scores a set and the package of protocols and scores behind it:
 `condense.evaluate(small, data)` and `from condense.evaluate.protocols import protocol` both work.
 """

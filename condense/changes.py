@@ -1,4 +1,4 @@
-"""What differs between a saved run and the one asked for, in words."""
+"""The differences between a saved run and the requested one, in words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Each key of `now` whose value differs from the one before, with the changed values: `seed (0, now 1)`.
 
     Args:
-        before: what was saved; keys that `now` lacks do not count.
-        now: what is asked for, plain JSON values.
+        before: the saved values; keys that `now` lacks are ignored.
+        now: the requested values, plain JSON.
     """
     found = []
     for key, value in now.items():

@@ -166,7 +166,7 @@ def _is_orphan(name: str) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """Have the system put a file's bytes, or a folder's names (not on Windows), on the disk."""
+    """Have the system flush a file's bytes, or a folder's names (not on Windows), to the disk."""
     if path.is_dir() and os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -79,7 +79,7 @@ def load_data(
     Args:
         name: a named data set (`condense.data.sources.NAMES`), a folder of images, or an .npz or .h5 file, also as
             FILE::KEY; with `images`, the name given to the data.
-        images: uint8 [n, H, W, C] or [n, H, W], in place of a data set that exists.
+        images: uint8 [n, H, W, C] or [n, H, W], instead of a stored data set.
         labels: with `images`: whole numbers [n], class names [n], candidates bool [n, c], or a `Supervision`;
             otherwise FILE or FILE::NAME to take the given labels from.
         classes: class names [c] in the order of the label numbers; by default, for labels given as names, those
@@ -137,9 +137,9 @@ def train(
         progress: whether bars are drawn on stderr.
 
     Raises:
-        UserError: something asked for cannot be used.
+        UserError: an argument, the recipe or the data cannot be used.
         RunFailed: the training or the disk failed.
-        Interrupted: stopped by Ctrl-C; with a run folder the same call goes on.
+        Interrupted: stopped by Ctrl-C; with a run folder the same call resumes.
     """
     plan = _plan(data, recipe, {"method": method, "seed": seed, "quick": quick or None})
     training_options(plan)
@@ -174,9 +174,9 @@ def condense(
         progress: whether bars are drawn on stderr.
 
     Raises:
-        UserError: something asked for cannot be used.
+        UserError: an argument, the recipe or the data cannot be used.
         RunFailed: the training or the disk failed.
-        Interrupted: stopped by Ctrl-C; with a run folder the same call goes on.
+        Interrupted: stopped by Ctrl-C; with a run folder the same call resumes.
     """
     asked = {"method": method, "ipc": ipc, "seed": seed, "quick": quick or None, "clean_first": clean_first}
     plan = _plan(data, recipe, asked)
@@ -260,10 +260,10 @@ def relabel(
     Args:
         data: images and imprecise labels.
         generator: a DMIS generator, or the run folder of one; trained when None.
-        labeller: whether quick strong classifiers judge the labels in its place, see `condense.generator.labels`.
-        fast: whether a simple classifier that is made in seconds is asked in its place.
-        pred_probs: out-of-sample probabilities [n, c] of a model of one's own, which take its place.
-        features: features [n, d] of a model of one's own, from which that simple classifier learns.
+        labeller: whether quick strong classifiers judge the labels instead, see `condense.generator.labels`.
+        fast: whether a simple classifier, trained in seconds, judges them instead.
+        pred_probs: out-of-sample probabilities [n, c] of your own model, to judge them by instead.
+        features: features [n, d] of your own model, from which that simple classifier learns.
         seed: random seed; the recipe's, else 0.
         quick: whether defaults are the smallest budget that runs every stage, for a first try.
         recipe: what differs from the defaults for images of this size.
@@ -271,9 +271,9 @@ def relabel(
         progress: whether bars are drawn on stderr.
 
     Raises:
-        UserError: something asked for cannot be used.
+        UserError: an argument, the recipe or the data cannot be used.
         RunFailed: the training or the disk failed.
-        Interrupted: stopped by Ctrl-C; with a run folder the same call goes on.
+        Interrupted: stopped by Ctrl-C; with a run folder the same call resumes.
     """
     folder = None if generator is None or isinstance(generator, Generator) else Path(generator)
     named = {"generator": folder, "seed": seed, "quick": quick or None}
@@ -330,7 +330,7 @@ def _numbered(labels: Array, names: Sequence[str] | None) -> Array:
     numbers = {name: number for number, name in enumerate(names)}
     unknown = [label for label in labels.ravel().tolist() if label not in numbers]
     if unknown:
-        raise UserError(f"the label {unknown[0]!r} is none of the classes {', '.join(names)}; add it or correct it.")
+        raise UserError(f"the label {unknown[0]!r} is not one of the classes {', '.join(names)}; add it or correct it.")
     return np.array([numbers[label] for label in labels.tolist()], dtype=np.int64)
 
 
@@ -353,14 +353,14 @@ def _loaded(data: Data) -> LoadedData:
 
 
 def _plan(data: Data, recipe: RecipeLike | None, asked: Mapping[str, Any]) -> Plan:
-    """What `dmis` would do: the recipe, over it what was asked for."""
+    """The plan of `dmis` for a recipe overridden by the arguments."""
     config = None if recipe is None or isinstance(recipe, Mapping) else str(recipe)
     below = recipe if isinstance(recipe, Mapping) else {}
     return make_plan(Request(config, merge(below, _given(asked))), _loaded(data))
 
 
 def _opened(plan: Plan, folder: str | Path | None, progress: bool) -> AbstractContextManager[Run]:
-    """The run folder, held while it is worked in; nothing is kept where there is none."""
+    """The run folder, locked while in use; without one nothing is kept."""
     if folder is None:
         return nullcontext(Run(None, progress=progress))
     return open_run(Path(folder), plan, resume=True, force=False, progress=progress)

@@ -1,6 +1,6 @@
 """JSON from a file, read entry by entry as the type it must be.
 
-Files may come from anywhere, so whoever reads an entry says of what type it is. A missing entry is a `KeyError`, one of
+Files may come from anywhere, so every reader of an entry states its type. A missing entry is a `KeyError`, one of
 another type a `TypeError`; `tensor_file.as_described` turns both into a sentence that names the file.
 """
 

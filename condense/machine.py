@@ -77,12 +77,12 @@ def num_processes() -> int:
 
 
 def best_device() -> torch.device:
-    """The device that was asked for (`DEVICE`), else this process's GPU (CUDA's, or Apple's), else the CPU.
+    """The requested device (`DEVICE`), else this process's GPU (CUDA's, or Apple's), else the CPU.
 
     Under torchrun each process of this machine takes the GPU of its LOCAL_RANK. Calls `settle_float32`.
 
     Raises:
-        UserError: this machine does not have the device asked for.
+        UserError: this machine does not have the requested device.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Notices to the user that are no errors: one sentence each, on stderr, once per process."""
+"""Notices to the user that are not errors: one sentence each, on stderr, once per process."""
 
 from __future__ import annotations
 

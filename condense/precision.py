@@ -122,7 +122,7 @@ def settle_float32() -> None:
 
 
 def float32_settings() -> dict[str, bool]:
-    """The present values of the settings of `settle_float32`, for records."""
+    """The current values of the settings of `settle_float32`, for records."""
     return {
         "tf32_products": torch.backends.cuda.matmul.allow_tf32,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32,

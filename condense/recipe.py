@@ -272,7 +272,7 @@ def parse(model: type[Model], values: Mapping[str, Any], what: str, *, options: 
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(first["loc"][-1]), _field_names(model), 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(model.model_fields) or 'none'}."
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(model.model_fields) or 'none'}."
             raise UserError(f"The {what} has an unknown key {place!r}; {hint}") from error
         shown = json.dumps(first.get("input"), default=str)[:80]
         key = f"--{place.replace('_', '-')[:80]}" if options else f"The {what} key {place[:80]!r}"

@@ -120,7 +120,7 @@ class Loop:
         return found is not None
 
     def save(self) -> None:
-        """Save the present state, if `resume` named a file."""
+        """Save the current state, if `resume` named a file."""
         if self._kept is not None:
             tensors, meta = self._kept.state()
             self.saved = tensors, {**meta, **self._identity, "seconds": self.seconds}

@@ -1,7 +1,7 @@
 """A run: its folder with metrics and checkpoints, its progress bar, and how it is interrupted.
 
 Everything is written so that a run stopped at any moment can resume from its last checkpoint (see files.py).
-Checkpoints are sealed safetensors files (see tensor_file.py): no pickle, so a stranger's cannot run code.
+Checkpoints are sealed safetensors files (see tensor_file.py): no pickles, so a stranger's file cannot run code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LOCK = ".lock"
-STOPPING = b"\nStopping where this can go on later; Ctrl-C again stops at once.\n"
+STOPPING = b"\nStopping where this can be resumed later; Ctrl-C again stops at once.\n"
 
 __all__ = [
     "JSON",
@@ -96,10 +96,10 @@ class Run:
         return Interrupted(f"Stopped {where}; {self.kept(kept)}")
 
     def kept(self, what: str) -> str:
-        """The end of a sentence: where `what` ("the state is") was saved, and how to go on."""
+        """The end of a sentence: where `what` ("the state is") was saved, and how to resume."""
         if self.path is None:
             return "nothing is kept without a run folder."
-        return f"{what} saved in {self.path}: go on with --resume."
+        return f"{what} saved in {self.path}: continue with --resume."
 
     def metric(self, **values: float | int | str) -> None:
         """Append one JSON line to metrics.jsonl; NaN and infinity become null (JSON lacks them).
@@ -140,7 +140,7 @@ class Run:
     def save(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> None:
         """Write `tensors` and `meta` to NAME.safetensors in one step: the old file or the new, never a part.
 
-        Tensors that share memory are written apart. Raises `RunFailed` when the disk is full.
+        Tensors that share memory are written separately. Raises `RunFailed` when the disk is full.
         """
         if self.path is None:
             return

@@ -2,7 +2,8 @@
 
 Every saved file of a run (generators, checkpoints, teachers, experts, beliefs) is written and read here. One bit of a
 weight flipped on the disk is still a valid weight, with which a generator may draw black images; so a file that does
-not match its seal is refused. The seal detects damage; it is no signature, since anyone who edits a file can reseal it.
+not match its seal is refused. The seal detects damage; it is not a signature, since anyone who edits a file can reseal
+it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SEALED, _UNSEALED = "sealed", "meta"  # names of the description in the file's 
 
 
 def to_bytes(tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> bytes:
-    """The content of a file that `read` takes. Tensors that share memory are written apart."""
+    """The content of a file that `read` takes. Tensors that share memory are written separately."""
     from safetensors.torch import save
 
     plain, text = _separate(tensors), json.dumps(meta)

@@ -1,7 +1,7 @@
 """Text from elsewhere (class names, file names, messages of libraries) made safe to show, to plot and to tabulate.
 
-A name in a stranger's file may hold terminal escape sequences, marks that turn the reading direction, a formula that a
-spreadsheet runs, or `$`, which matplotlib takes for mathematics. Stored names stay as they are; only displayed text
+A name in a stranger's file may hold terminal escape sequences, marks that reverse the reading direction, a formula that
+a spreadsheet runs, or `$`, which matplotlib takes for mathematics. Stored names stay as they are; only displayed text
 goes through here.
 """
 

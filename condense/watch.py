@@ -1,7 +1,7 @@
-"""Watching long work: bars that say which stage this is, what comes after and when all is over; and trackers.
+"""Watching long work: bars with the current stage, the stages after it and the time left of all; and trackers.
 
 A command announces its stages beforehand (`expected`); the loops below it report only their own steps and need not
-know of each other. A terminal shows a bar; a file or a pipe receives a line now and then.
+know each other. A terminal shows a bar; a file or a pipe receives a line now and then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from condense.errors import UserError, in_short
 
 LOGS = ("tensorboard", "wandb")
 LINE_EVERY = 60.0
-"""Seconds between two lines where stderr is no terminal."""
+"""Seconds between two lines where stderr is not a terminal."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Stage:
 
     Attributes:
         name: as given to `Run.track`.
-        work: how much it is, in a unit that all stages of a command share.
+        work: its amount, in a unit that all stages of a command share.
     """
 
     name: str
@@ -97,7 +97,7 @@ _STAGE: ContextVar[str] = ContextVar("stage", default="")
 
 @contextmanager
 def expected(stages: Sequence[Stage]) -> Iterator[None]:
-    """While the block lasts, bars say which of `stages` they are and when all of them will be over."""
+    """Within the block, bars show which of `stages` they belong to and when all of these will be finished."""
     token = _EXPECTED.set(Stages(stages))
     try:
         yield
@@ -174,7 +174,7 @@ def _labels(description: str, place: Place | None) -> tuple[str, str]:
 
 
 def _lines(label: str, then: str, clock: _Clock, held: ExitStack) -> _Bar:
-    """A line a minute, and one at the end: for a stderr that goes into a file or a pipe."""
+    """One line per minute, and one at the end: for a stderr that goes into a file or a pipe."""
     last, at = time.monotonic(), ""
 
     class Lines:
@@ -273,7 +273,7 @@ class _Log:
                 begun.start()
         except Exception as error:  # whatever an unreachable service raises
             raise UserError(
-                f"{self._name} cannot be used: {in_short(error)}; leave --log out, or mend that."
+                f"{self._name} cannot be used: {in_short(error)}; correct that, or leave out --log."
             ) from error
         return begun
 

@@ -122,7 +122,7 @@ def test_misspelt_method_options_get_the_nearest_name_wherever_it_lies():
     for asked, meant in (("train.stepz", "steps"), ("chanels", "channels"), ("draw.samplr_steps", "sampler_steps")):
         with pytest.raises(UserError, match=f"unknown key '{asked}'; did you mean '{meant}'"):
             parse(options, parse_overrides([f"{asked}=1"]), "recipe")
-    with pytest.raises(UserError, match="unknown key 'qqqqqqq'; known are generator, network, train"):
+    with pytest.raises(UserError, match="unknown key 'qqqqqqq'; the keys are generator, network, train"):
         parse(options, {"qqqqqqq": 1}, "recipe")
 
 

@@ -174,7 +174,7 @@ def _labelled_parts(
                     f"{generator.classes[y]!r} to it; train longer, or leave --agree out."
                 )
             if guard.requested:
-                raise Interrupted(f"Stopped after {done} images; they are kept: go on with --resume.")
+                raise Interrupted(f"Stopped after {done} images; they are kept: continue with --resume.")
             images, drawn = _part(generator, wanted, parts, y, tally.drawn[y], wanted.count - tally.kept[y])
             tally.drawn[y] += drawn
             tally.kept[y] += len(images)

@@ -92,7 +92,7 @@ def test_a_process_that_is_told_to_end_saves(number: signal.Signals, tmp_path: P
         time.sleep(0.05)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and out == "" and "go on with --resume" in err, err
+    assert process.returncode == 130 and out == "" and "continue with --resume" in err, err
     assert any(path.suffix == ".safetensors" for path in (tmp_path / "run").iterdir())
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".partial-")]
 

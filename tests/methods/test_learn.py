@@ -86,7 +86,7 @@ def test_a_run_that_crashed_goes_on_bit_for_bit(uninterrupted, tmp_path):
 
 def test_ctrl_c_saves_the_step_it_stopped_at(uninterrupted, tmp_path):
     name, whole, _ = uninterrupted
-    with pytest.raises(Interrupted, match=r"Stopped at step 1 of 3; the state is saved in .*: go on with --resume"):
+    with pytest.raises(Interrupted, match=r"Stopped at step 1 of 3; the state is saved in .*: continue with --resume"):
         make(name, StoppedAt(tmp_path, 1, ctrl_c))
     assert checkpoint(tmp_path)[1]["step"] == 1
     np.testing.assert_array_equal(make(name, Run(tmp_path)).images, whole.images)

@@ -211,7 +211,7 @@ def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path):
 
 def test_a_checkpoint_of_other_beliefs_is_refused(tmp_path):
     make(believing(), Run(tmp_path))
-    with pytest.raises(UserError, match="of a run with other beliefs"):
+    with pytest.raises(UserError, match="belongs to a run with other beliefs"):
         make(believing(beliefs_of(tiny.training_set(), seed=1)), Run(tmp_path))
 
 

@@ -47,6 +47,6 @@ def load(name: str) -> Arm:
     """Import one arm by name. Raises `UserError` if there is none of that name."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), 3, 0.4)
-        hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(names())}"
-        raise UserError(f"There is no arm {name!r}; {hint}?")
+        hint = f"did you mean {' or '.join(near)}?" if near else f"the arms are {', '.join(names())}."
+        raise UserError(f"There is no arm {name!r}; {hint}")
     return cast(Arm, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
