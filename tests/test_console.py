@@ -28,7 +28,7 @@ sys.exit(run(["probe"]))
 
 
 def probe(stdout: str, encoding: str = "utf-8", *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """The result of a command under a shell that directs stdout as told."""
+    """The result of a command under a shell that redirects stdout."""
     command = f'"{sys.executable}" -P -c "$SCRIPT" {" ".join(arguments)} {stdout}'
     environment = {**os.environ, "SCRIPT": SCRIPT, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     return subprocess.run(["sh", "-c", command], capture_output=True, env=environment, check=False)
@@ -54,7 +54,7 @@ def test_a_closed_stdout_costs_no_result() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_stdout_costs_no_result() -> None:
-    """What stdout cannot take is told on stderr."""
+    """What stdout cannot take goes to stderr."""
     done = probe(">/dev/full")
     assert done.returncode == 1 and b"92.5" in done.stderr and b"no space left" in done.stderr
 

@@ -1,4 +1,4 @@
-"""A folder as messy as people's are, by README's lines: every picture as people see it, every skipped file told."""
+"""A realistically messy folder, by README's lines: every picture as displayed, every skipped file reported."""
 
 import csv
 import json

@@ -132,7 +132,7 @@ def test_a_type_the_device_does_not_know_has_no_speed():
 
 
 def casts_of(network, passes, *, apart):
-    """How many weights are cast to bfloat16 in so many passes, each in a context of its own or all in one."""
+    """The number of weights cast to bfloat16 in several passes, each in its own context or all in one."""
 
     class Counting(TorchDispatchMode):
         count = 0

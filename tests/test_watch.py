@@ -1,4 +1,4 @@
-"""Bars that say what comes next and when all is over, lines where there is no terminal, and trackers."""
+"""Bars with the next stages and the time left of all, lines where there is no terminal, and trackers."""
 
 import itertools
 import os
@@ -96,7 +96,7 @@ def test_times_are_told_by_the_clock(seconds: float, shown: str) -> None:
 
 
 def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
-    """Read by tensorboard's own reader, in a process of its own: protobuf warns on import."""
+    """Read by tensorboard's own reader, in a separate process: protobuf warns on import."""
     code = f"""
 from pathlib import Path
 from condense.run import Run

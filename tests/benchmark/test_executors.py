@@ -13,7 +13,7 @@ from condense.errors import UserError
 
 
 def write_gpu(out: Path, cell: object) -> None:
-    """A task that writes down which GPU it sees, and ends when it is told to."""
+    """A task that records the GPU it sees, and ends on request."""
     name = str(cell)
     (out / name).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
     while not (out / f"{name}.end").exists():

@@ -1,4 +1,4 @@
-"""The grid as it runs: what is done stays, what failed or broke is done again, nothing stops the rest."""
+"""A running grid: finished cells stay, failed or broken ones are repeated, and none stops the rest."""
 
 import dataclasses
 import hashlib
@@ -97,7 +97,7 @@ def small() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, small: None) -> tuple[Path, list[str]]:
-    """A folder whose grid.yaml was run into out/, with labels as given and repaired; and what was told meanwhile."""
+    """A folder whose grid.yaml was run into out/, labels as given and repaired; and the messages logged."""
     folder, told = tmp_path_factory.mktemp("finished"), list[str]()
     config = recipe(folder, clean_first=["none", "dmis"], labeller=LABELLER)
     assert {cell["status"] for cell in dry_run(config, folder / "out")} == {"missing"}
@@ -419,7 +419,7 @@ def test_tasks_wait_for_what_they_need(tmp_path: Path) -> None:
     order: list[str] = []
 
     class Slow(Inline):
-        """Each task ends when it is asked for the second time."""
+        """Each task ends at the second poll."""
 
         slots = 2
 

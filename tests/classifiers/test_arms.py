@@ -278,7 +278,7 @@ TAKES = {
 
 
 def supervision_of(kind):
-    """As `tiny.supervision`, with some images whose label nobody knows where the kind has such."""
+    """As `tiny.supervision`, with some unlabelled images if the kind has them."""
     data = tiny.training_set(kind)
     if kind not in ("unlabelled", "mixture"):
         return data
@@ -344,7 +344,7 @@ def test_nothing_is_learned_where_no_label_is_known():
 
 @pytest.mark.slow
 def test_arms_for_wrong_labels_beat_cross_entropy_on_digits():
-    """Trained until cross-entropy knows the wrong labels by heart, as in docs/weak-supervision.md."""
+    """Trained until cross-entropy has memorised the wrong labels, as in docs/weak-supervision.md."""
     source = digits.load()
     supervision, record = apply("sym:0.4", source.truth, source.train, seed=0)
     train = TrainingSet(source.train, supervision, record)

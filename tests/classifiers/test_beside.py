@@ -1,4 +1,4 @@
-"""The teacher beside a set: the same network, found by checksum, refused when it is another one's."""
+"""The teacher beside a set: the same network, found by checksum, refused when it belongs to another set."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def test_without_a_checksum_no_file_is_taken(made: Path) -> None:
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One epoch of whatever protocol."""
+    """One epoch of any protocol."""
     import dataclasses
 
     from condense.evaluate import protocols

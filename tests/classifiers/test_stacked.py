@@ -1,4 +1,4 @@
-"""Networks trained at once learn what they learn one by one."""
+"""Networks trained together learn the same as one by one."""
 
 import pytest
 import torch

@@ -62,7 +62,7 @@ print([name for name in {heavy} if name in sys.modules])
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A training from start to end in a process of its own: its folder, and how it ended."""
+    """An uninterrupted training in its own process: its folder and its result."""
     folder = tmp_path_factory.mktemp("unbroken")
     return folder, subprocess.run([*DMIS, *TRAIN], capture_output=True, text=True, cwd=folder)
 

@@ -171,7 +171,7 @@ def test_what_does_not_belong_together_is_one_sentence_and_exit_2(
 
 
 def test_the_report_names_doubted_images_with_their_label_and_class(dmis: Dmis) -> None:
-    """And says what to use to mend them."""
+    """It also names the command that corrects them."""
     audit = ("audit", "digits", "--noise", "sym:0.4", "--steps", 30, "--html", "report.html", "--json")
     told = json.loads(dmis(*audit).out)
     text = Path("report.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where data lie and what they are: the set tells, fingerprints decide, and what people must know is told."""
+"""The place and identity of data: the set records them, fingerprints decide, and users are informed."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from condense.sets.hdf5 import read
 
 @pytest.fixture(autouse=True)
 def untold(caplog):
-    """Sentences that other tests were told are told again."""
+    """Notices that other tests have shown are shown again."""
     tell.cache_clear()
     caplog.set_level(logging.WARNING, "condense")
 

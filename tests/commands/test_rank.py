@@ -18,7 +18,7 @@ BRIEF = ("--network", "mlp", "--repeats", "2", "--steps", "20", "-q", "--json")
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Real digits under wrong labels, one and two a class, and two by true labels. Not to be written to."""
+    """Real digits under wrong labels, one and two per class, and two by true labels. Not to be written to."""
     folder = tmp_path_factory.mktemp("sets")
     made = {name: folder / f"{name}.h5" for name in ("one", "two", "oracle")}
     for name, file in made.items():
@@ -30,7 +30,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five epochs of whatever protocol."""
+    """Five epochs of any protocol."""
     for name, rules in protocols.PROTOCOLS.items():
         monkeypatch.setitem(protocols.PROTOCOLS, name, dataclasses.replace(rules, epochs=5))
     monkeypatch.setattr("condense.commands.rank.SOFT_STORED", dataclasses.replace(protocols.SOFT_STORED, epochs=1))

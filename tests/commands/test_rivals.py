@@ -1,4 +1,4 @@
-"""The rival generators TDSM and CAD by the commands: trained, foretold, used again, gone on with."""
+"""The rival generators TDSM and CAD by the commands: trained, estimated, reused, resumed."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What of a folder counts: hidden and system names, links, endings, splits, and what lies unused."""
+"""The files of a folder that count: hidden and system names, links, endings, splits, and unused files."""
 
 import os
 import sys

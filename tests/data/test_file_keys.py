@@ -166,7 +166,7 @@ def test_names_are_the_same_however_they_are_composed(tmp_path):
 
 @pytest.mark.parametrize("column", ["Datei", "row", "image", ""])
 def test_numbers_in_disorder_are_a_key_whatever_they_are_called(tmp_path, insects, column):
-    """Case 1's kind: of a shuffled table of data without files; row numbers beside them say nothing."""
+    """As case 1, for a shuffled table of data without files; row numbers beside them carry no information."""
     np.savez(tmp_path / "data.npz", images=np.zeros((6, 4, 4), np.uint8), labels=[0, 1, 2] * 2)
     source = sources.load(str(tmp_path / "data.npz"))
     rows = [f"{number},{row},{row % 3}" for number, row in enumerate(ORDER)]

@@ -56,7 +56,7 @@ def test_a_file_open_for_writing_elsewhere_is_said_to_be(data):
 
 
 def test_a_file_open_for_reading_is_read(data):
-    """Case 36's kind: also in this process, whatever the flags of the lock."""
+    """As case 36, also in this process, whatever the flags of the lock."""
     holder = hold(data, "r")
     try:
         assert len(sources.load(str(data)).train) == 6

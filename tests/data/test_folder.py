@@ -95,7 +95,7 @@ def test_a_root_is_for_named_data(tmp_path):
 
 
 def test_sizes_that_differ_are_brought_to_one(tmp_path):
-    """Case 41's kind: no question where sizes differ; the size chosen is told, and another can be asked for."""
+    """As case 41: different sizes are no error; the chosen size is reported, and another can be requested."""
     paint(tmp_path / "a/1.png", 50, (30, 20))
     paint(tmp_path / "b/1.png", 90, (40, 17))
     source = load(tmp_path)

@@ -1,4 +1,4 @@
-"""Labels from files of their own: what is taken for what, real CIFAR-10N forms, and files made to harm."""
+"""Labels from separate files: how each form is read, real CIFAR-10N forms, and malicious files."""
 
 import json
 import os
@@ -263,7 +263,7 @@ def test_object_arrays_inside_a_checkpoint_are_no_labels(tmp_path, source):
 
 
 def test_a_pickle_takes_no_memory_for_nothing(tmp_path, source):
-    """Eight bytes asked for 4.6 GB by a number in the memo."""
+    """Eight bytes requested 4.6 GB through an index of the memo."""
     (tmp_path / "a.pkl").write_bytes(b"\x80\x04]r\xff\xff\xff\x0f.")
     with pytest.raises(UserError, match="numbers what it holds beyond its length"):
         label_file.read(str(tmp_path / "a.pkl"), source)
@@ -355,7 +355,7 @@ def test_a_named_pipe_is_no_label_file(tmp_path, source, ending):
 
 
 def test_a_table_without_a_header_is_refused(tmp_path):
-    """Its first row was taken for the names of the columns, and the blame laid on a missing row."""
+    """Its first row was read as column names, and the error blamed a missing row."""
     for name in ("a", "b"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.new("L", (6, 6)).save(tmp_path / "photos" / name / "0.png")

@@ -1,4 +1,4 @@
-"""The benchmark's page: everything inside one file, every method and cell told, the pictures those given."""
+"""The benchmark's page: everything inside one file, every method and cell listed, the given pictures shown."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Protocols are frozen: what a published one says cannot change without a new version."""
+"""Protocols are frozen: a published one cannot change without a new version."""
 
 import dataclasses
 import hashlib

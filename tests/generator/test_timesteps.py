@@ -59,7 +59,7 @@ def test_both_forms_of_the_interval_are_centred_on_the_median() -> None:
 
 
 def gaussian_classes(stds: list[float]) -> oracles.MixtureDenoiser:
-    """One isotropic Gaussian a class, in 48 dimensions."""
+    """One isotropic Gaussian per class, in 48 dimensions."""
     means = torch.randn(len(stds), 1, 3, 4, 4, generator=torch.Generator().manual_seed(5)) * 0.2
     return oracles.MixtureDenoiser(torch.ones(len(stds), 1), means, torch.tensor(stds)[:, None])
 

@@ -284,7 +284,7 @@ def test_a_dotted_path_to_nothing_is_refused():
 
 
 def mark(folder, name):
-    """A module that tells that it was run."""
+    """A module that records that it was run."""
     (folder / f"{name}.py").write_text(f"open({str(folder / 'it_ran')!r}, 'w').close()\n")
 
 

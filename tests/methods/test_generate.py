@@ -22,7 +22,7 @@ PIXELS = DrawOptions(pool=2, choose="surest", features="pixels")
 
 
 class Marked:
-    """A generator whose images say who they are: pixel 0 the class asked for, pixel 1 the class it looks like."""
+    """Its images identify themselves: pixel 0 is the requested class, pixel 1 the class they look like."""
 
     classes, image_shape = CLASSES, (1, 8, 8)
 

@@ -1,4 +1,4 @@
-"""Labels repaired by cleanlab and by the oracle before a method sees them, and what the record says of it."""
+"""Labels repaired by cleanlab and by the oracle before a method sees them, and the record of it."""
 
 import json
 import sys

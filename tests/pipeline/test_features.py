@@ -1,4 +1,4 @@
-"""Features that people have: read, learned from, and what tells near-duplicates and outliers."""
+"""Users' own features: read, learned from, and used to find near-duplicates and outliers."""
 
 from pathlib import Path
 

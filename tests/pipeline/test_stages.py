@@ -90,7 +90,7 @@ def key(plan):
 
 @pytest.mark.usefixtures("measuring")
 def test_what_takes_twice_as_long_is_foretold_so(monkeypatch):
-    """The clock ticks once a step: what is foretold is the number of steps."""
+    """The clock ticks once per step, so the estimate is the number of steps."""
     monkeypatch.setattr(timing, "SECONDS", 0.01)
     short, long = (planned("dmis", **{**SMALL, "train": {**SMALL["train"], "steps": n}}) for n in (4000, 8000))
     a, b = (foretold(plan, condensing(plan))["minutes_by_stage"]["dmis"] for plan in (short, long))

@@ -83,7 +83,7 @@ def test_nothing_known_leaves_the_exponent_at_one():
 
 
 def test_too_clean_a_matrix_of_the_training_does_not_decide():
-    """A network that learned its labels by heart leaves T near one; p(y | x, z) is that of the likeliest one."""
+    """A network that memorised its labels leaves T near the identity; p(y | x, z) uses the maximum-likelihood T."""
     random = np.random.default_rng(1)
     clean = random.integers(0, 5, 5000)
     logits = torch.from_numpy(np.eye(5)[clean] * 3 + random.normal(0, 1, (5000, 5))).float()

@@ -194,7 +194,7 @@ def test_what_is_known_by_labels_is_not_averaged_into_the_class_prior():
 
 
 def test_the_class_prior_of_partial_labels_leaves_no_class_behind():
-    """Beliefs hold the prior, and the prior is made from them: round and round, a vague one must not lose a class."""
+    """Beliefs contain the prior, and the prior is made from them: in this loop, vague beliefs must not lose a class."""
     c, n = 6, 20_000
     draws = torch.Generator().manual_seed(0)
     labels = torch.randint(c, (n,), generator=draws)

@@ -145,7 +145,7 @@ def test_counted_labels_are_spread_over_all_that_may_be_wrong(monkeypatch):
 
 
 class Brightness(torch.nn.Module):
-    """Knows the three patterns of `tiny.pictures` by their mean and spread, as surely as `scale` says."""
+    """Recognises the three patterns of `tiny.pictures` by mean and spread, with a confidence set by `scale`."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()

@@ -128,7 +128,7 @@ def test_forward_correction_is_the_cross_entropy_of_the_noisy_posterior():
 
 
 def test_labels_as_given_get_a_network_out_of_a_swap_that_the_matrix_leaves_it_in():
-    """Of two classes that are taken for each other, a network sure of the wrong one: why a cold start trusts labels."""
+    """A network can be sure of the wrong one of two confused classes: why a cold start trusts labels."""
     matrix = torch.tensor([[0.6, 0.4], [0.4, 0.6]])
     logits = torch.tensor([[-20.0, 20.0]], requires_grad=True)  # the class is 0, its labels 60 % zeros
     for likelihoods, gradient in ((matrix, 0.0), (torch.eye(2), -0.6)):

@@ -1,4 +1,4 @@
-"""Two stages: what the second learns from, who draws and who judges, and what a run folder keeps."""
+"""Two stages: the labels of the second, the network that draws and the one that judges, and the run folder."""
 
 from dataclasses import replace
 
