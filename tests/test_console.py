@@ -67,7 +67,7 @@ def test_a_full_stdout_costs_no_result() -> None:
         (b"ascii", b"92.5 +/- 0.4 - 3 \\u732b\n"),
     ],
 )
-def test_letters_that_an_encoding_lacks_are_told_plainly(
+def test_letters_that_an_encoding_lacks_are_replaced_by_plain_ones(
     monkeypatch: pytest.MonkeyPatch, name: bytes, shown: bytes
 ) -> None:
     raw = io.BytesIO()
@@ -77,7 +77,7 @@ def test_letters_that_an_encoding_lacks_are_told_plainly(
     assert raw.getvalue() == shown
 
 
-def test_a_terminal_obeys_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Escapes of a class name were printed raw by `inspect`."""
     answer(lambda: "cat\x1b]0;title\x07", False, lambda name: print(name, "\nnext"))
     assert capsys.readouterr().out == "cat\\x1b]0;title\\x07 \nnext\n"

@@ -50,7 +50,7 @@ def test_equal_runs_give_equal_sets_and_a_given_teacher_goes_along(made: Path, d
     assert given.code == 0 and read(Path("given.h5")).teacher_sha256 == read(made).teacher_sha256
 
 
-def test_students_ask_it_where_it_lies_beside(made: Path, dmis: Dmis, brief: Callable[[], None]) -> None:
+def test_students_query_a_teacher_beside_the_set(made: Path, dmis: Dmis, brief: Callable[[], None]) -> None:
     found = {}
     for protocol in ("soft", "soft-stored"):
         found[protocol] = json.loads(dmis("evaluate", made, "--protocol", protocol, *BRIEF).out)

@@ -67,7 +67,9 @@ def test_copies_of_training_images_are_flagged_and_new_ones_not(noisy_set: Path,
     )
 
 
-def test_averages_of_two_training_images_are_flagged_and_no_copies(noisy_set: Path, digits: Source, dmis: Dmis) -> None:
+def test_averages_of_two_training_images_are_flagged_but_not_as_copies(
+    noisy_set: Path, digits: Source, dmis: Dmis
+) -> None:
     assert digits.truth is not None
     members = [np.flatnonzero(digits.truth.labels == y)[:8] for y in range(10)]
     pairs = np.concatenate([np.stack([own[:4], own[4:]], 1) for own in members])

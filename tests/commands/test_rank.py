@@ -88,7 +88,7 @@ def test_soft_labels_are_compared_with_soft_labels(dmis: Dmis, sets: dict[str, P
     assert hard["labels"] == "hard" and hard["accuracy"]["hard"] == entry["accuracy"]["hard"]
 
 
-def test_table_of_people(dmis: Dmis, sets: dict[str, Path], short: None) -> None:
+def test_the_table_for_people(dmis: Dmis, sets: dict[str, Path], short: None) -> None:
     answer = dmis("rank", sets["oracle"], sets["one"], "--quick", *BRIEF[:-1], "--real-accuracy", 0.9)
     head, *lines = answer.out.splitlines()
     assert head.split()[:7] == ["set", "method", "IPC", "LRS", "ARS", "HLR", "IOR"]

@@ -98,7 +98,7 @@ def test_numbers_of_a_data_set_that_do_not_count_from_0_are_explained(tmp_path, 
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
-def test_one_hot_is_one_label_an_image(tmp_path, dtype):
+def test_one_hot_is_one_label_per_image(tmp_path, dtype):
     """Case 15: one-hot integers were taken for the answers of annotators."""
     source, right = source_of(("ant", "bee", "cat")), np.array([2, 0, 1])
     np.save(tmp_path / "l.npy", np.eye(3, dtype=dtype)[right])

@@ -254,7 +254,7 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(tmp_path, source, name):
     assert not mark.exists()
 
 
-def test_object_arrays_inside_a_checkpoint_are_no_labels(tmp_path, source):
+def test_object_arrays_inside_a_checkpoint_are_refused(tmp_path, source):
     held = np.empty(6, dtype=object)
     held[:] = [[0]] * 6
     torch.save({"worst": held}, tmp_path / "a.pt")
@@ -262,7 +262,7 @@ def test_object_arrays_inside_a_checkpoint_are_no_labels(tmp_path, source):
         label_file.read(str(tmp_path / "a.pt"), source)
 
 
-def test_a_pickle_takes_no_memory_for_nothing(tmp_path, source):
+def test_a_pickle_cannot_waste_memory(tmp_path, source):
     """Eight bytes requested 4.6 GB through an index of the memo."""
     (tmp_path / "a.pkl").write_bytes(b"\x80\x04]r\xff\xff\xff\x0f.")
     with pytest.raises(UserError, match="numbers what it holds beyond its length"):
@@ -295,7 +295,7 @@ def test_a_packed_torch_file_is_refused(tmp_path, source):
         label_file.read(str(tmp_path / "a.pt"), source)
 
 
-def test_the_largest_number_is_no_word_for_unknown(tmp_path, source):
+def test_the_largest_number_does_not_mean_unknown(tmp_path, source):
     """A uint64 of 2^64 - 1 became "unknown"."""
     np.save(tmp_path / "a.npy", np.array([0, 1, 2, 0, 1, 2**64 - 1], dtype=np.uint64))
     with pytest.raises(UserError, match="18446744073709551615"):
@@ -347,7 +347,7 @@ def test_headers_of_all_sorts_are_a_sentence(tmp_path, source, header, ending):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("ending", sorted(label_tables.READERS))
-def test_a_named_pipe_is_no_label_file(tmp_path, source, ending):
+def test_a_named_pipe_is_not_a_label_file(tmp_path, source, ending):
     """Opening a pipe hangs."""
     os.mkfifo(tmp_path / f"a{ending}")
     with pytest.raises(UserError):

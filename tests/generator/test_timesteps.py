@@ -118,7 +118,7 @@ def test_a_class_as_wide_as_edm_takes_the_data_to_be_has_no_error_at_all() -> No
     assert float(interval_error(exact, left, right, edm_steps(left, right, 50))) == pytest.approx(0, abs=1e-9)
 
 
-def test_what_is_no_interval_is_refused() -> None:
+def test_impossible_intervals_are_refused() -> None:
     for width in (0.0, -0.1, 1.5, math.nan):
         with pytest.raises(UserError, match="must lie in"):
             ddpm_interval(width)

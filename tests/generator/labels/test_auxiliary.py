@@ -103,7 +103,7 @@ def test_the_held_out_mean_is_taken_in_parts_of_all_looks():
     assert max(sizes) <= HELD_PART < len(held)
 
 
-def test_what_helps_is_counted_among_the_evaluations():
+def test_helpers_count_among_the_evaluations():
     options = train_options(objective="tdsm", steps=2, transition="volmin", helper={"steps": 3, "batch_size": 8})
     helped = train_generator(training_set(), CONDITIONAL, options, 0, Run(None)).record.evaluations
     plain = train_options(objective="vanilla", steps=2)
