@@ -199,7 +199,7 @@ def test_arrays_are_a_data_set():
         ({"images": np.zeros((2, 4, 4), np.uint8)}, "one label for each image"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0, 1, 1]}, "2 training images, but 3 given labels"),
         ({"images": np.zeros((2, 4, 4)), "labels": [0, 1]}, "must be uint8"),
-        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": ["a", "b"], "classes": ["a", "c"]}, "'b' is none of"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": ["a", "b"], "classes": ["a", "c"]}, "'b' is not one of"),
         ({"name": "digots"}, "did you mean 'digits'"),
     ],
 )

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from condense.data.types import Beliefs, Labels
+from condense.data.types import Beliefs, Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.labels.labeller import Labeller
+from condense.machine import best_device
+from condense.methods._pixels import RealImages
+from condense.preprocessing import Preprocessing
 from condense.run import peak_memory_bytes
 from condense.sets.condensed_set import Cost
 
@@ -46,3 +49,16 @@ def believed_members(beliefs: Beliefs, classes: Sequence[str], ipc: int) -> list
             )
         members.append(np.flatnonzero(own > SURE if least > SURE else own >= least))
     return members
+
+
+def believed_images(train: TrainingSet, preprocessing: Preprocessing, least: int) -> RealImages:
+    """The training images on the device, their batches drawn in proportion to the beliefs given or to the labels.
+
+    Learning may start from `least` images of each class that are surest to be of it.
+
+    Raises:
+        UserError: fewer than `least` images can be of a class at all.
+    """
+    beliefs = train.believed()
+    members = believed_members(beliefs, train.images.classes, least)
+    return RealImages(train, preprocessing, least, best_device(), members, beliefs)

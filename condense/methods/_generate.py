@@ -3,7 +3,7 @@
 Shared by `dmis`, `vanilla`, `tdsm` and `cad`, which differ only in how their generator is trained. All four draw images
 in the same way, with a second network for drawing, prototypes to start from, a pool, an agreement filter and a choice
 (`drawn: alike`), or without any of these, as in the papers (`drawn: as-published`). The chosen images may be refined
-by ridge regression on beliefs (`refine`).
+by distribution matching under beliefs (`refine`, see `_distribution.py`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from condense.generator.options import NetworkOptions, ObjectiveName, SecondStag
 from condense.generator.record import TrainingRecord
 from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device
-from condense.methods._believed import believed_members
-from condense.methods._pixels import UNIT_RANGE, RealImages, check_square
-from condense.methods._ridge import RidgeOptions, learn
+from condense.methods._believed import believed_images
+from condense.methods._distribution import DistributionOptions, learn
+from condense.methods._pixels import UNIT_RANGE, check_square
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
 from condense.preprocessing import CONSTANT, planes
@@ -66,8 +66,9 @@ class DrawOptions(Options):
 PLAIN: Mapping[str, Any] = {
     "second_stage": None,
     "draw": {"pool": 1.0, "agree": False, "choose": "none", "prototype_sigma": None},
+    "refine": None,
 }
-"""What `drawn: as-published` stands for: samples of the trained network from pure noise, unselected."""
+"""What `drawn: as-published` stands for: samples of the trained network from pure noise, unselected, not refined."""
 
 
 class GeneratorOptions(Options):
@@ -77,6 +78,7 @@ class GeneratorOptions(Options):
         "train": {"steps": 40, "helper": {"steps": 40}},
         "second_stage": None,
         "draw": {"pool": 2, "sampler_steps": 6, "prototype_sigma": None},
+        "refine": None,
     }
 
     generator: Path | None = Field(None, description="run folder of a trained generator; trained when empty")
@@ -84,15 +86,15 @@ class GeneratorOptions(Options):
     train: TrainOptions = TrainOptions()
     drawn: Drawn = Field(
         "alike",
-        description="what second_stage and draw are unless set: alike, the same for every generator; as-published, "
-        "plain samples of the network that was trained",
+        description="what second_stage, draw and refine are unless set: alike, the same for every generator; "
+        "as-published, plain samples of the network that was trained",
     )
     second_stage: SecondStage | None = Field(
         None, description="a network for drawing only, trained on the first one's beliefs; none when empty"
     )
     draw: DrawOptions = DrawOptions()
-    refine: RidgeOptions | None = Field(
-        None, description="refine the chosen images as frepo does; they stay as drawn when empty"
+    refine: DistributionOptions | None = Field(
+        None, description="learn on from the chosen images as dm does, by beliefs; they stay as drawn when empty"
     )
 
     @model_validator(mode="before")
@@ -163,13 +165,13 @@ def condense_with_generator(
     return _refined(made, believing, options.refine, seed, run.within(REFINED))
 
 
-def _refined(made: CondensedSet, train: TrainingSet, options: RidgeOptions, seed: int, run: Run) -> CondensedSet:
+def _refined(made: CondensedSet, train: TrainingSet, options: DistributionOptions, seed: int, run: Run) -> CondensedSet:
     """The set with its images refined on the beliefs of `train`, and the cost added to its record."""
     check_square(train)
     told, preprocessing = made.provenance, made.preprocessing
-    reals = RealImages(train, preprocessing, 1, best_device(), believed_members(train.believed(), made.classes, 1))
+    reals = believed_images(train, preprocessing, 1)
     start = preprocessing.normalise(planes(made.images).float() / 255).to(reals.device)
-    learned = learn(train, reals, start, made.ipc, options, seed, run, told.method)
+    learned = learn(train, reals, start, options, seed, run, told.method)
     record = replace(told, cost=told.cost + learned.cost, notes={**told.notes, "refined": learned.notes})
     return replace(made, images=learned.pixels, value_range=UNIT_RANGE, provenance=record)
 

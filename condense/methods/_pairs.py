@@ -36,7 +36,7 @@ class Pairs:
     def of_step(self, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Class, real [B, C, H, W] and learned images [ipc, C, H, W]; gradients pass to the learned ones."""
         classes, device = range(self.reals.num_classes), self.reals.device
-        chosen = [self.reals.choose(y, self.batch, rng.generator(self.seed, "real batch", step, y)) for y in classes]
+        chosen = [self.reals.batch_of(y, self.batch, rng.generator(self.seed, "real batch", step, y)) for y in classes]
         places = torch.split(torch.cat(chosen).to(device), [len(own) for own in chosen])  # one copy for all classes
         alike: list[augment.Drawn] | list[None] = [None] * len(classes)
         if self.strategy is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.networks import Network
-from condense.data.types import ImageData, Labels, TrainingSet
+from condense.data.types import Beliefs, ImageData, Labels, TrainingSet
 from condense.errors import UserError
 from condense.methods._members import class_members, refuse_partial
 from condense.preprocessing import Preprocessing, planes
@@ -35,6 +35,7 @@ class RealImages:
         least: smallest number of images per class, e.g. ipc if learning starts from them.
         device: device of the images.
         members: indices of each class's images; by observed label when None.
+        beliefs: p(y | x, z) [n, c], in proportion to which batches of a class are drawn; from its members when None.
 
     Raises:
         UserError: a class has fewer than `least` images.
@@ -47,12 +48,14 @@ class RealImages:
         least: int,
         device: torch.device | str = "cpu",
         members: Sequence[Labels] | None = None,
+        beliefs: Beliefs | None = None,
     ) -> None:
         self.preprocessing = preprocessing
         self.num_classes = train.images.num_classes
         self.labels = torch.from_numpy(train.supervision.observed).to(device)
         self._pixels = planes(train.images.images).to(device)
         self._members = [torch.from_numpy(own) for own in members or class_members(train, least)]
+        self._beliefs = None if beliefs is None else torch.from_numpy(beliefs).T.contiguous()  # [c, n]
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -88,6 +91,13 @@ class RealImages:
         """Indices of `count` images of class `y` without replacement, or of all if there are fewer: on the CPU."""
         own = self._members[y]
         return own[torch.randperm(len(own), generator=generator)[:count]]
+
+    def batch_of(self, y: int, count: int, generator: torch.Generator) -> Tensor:
+        """Indices of a batch of class `y` as `choose`; without replacement in proportion to the beliefs if given."""
+        if self._beliefs is None:
+            return self.choose(y, count, generator)
+        possible = int(torch.count_nonzero(self._beliefs[y]))
+        return torch.multinomial(self._beliefs[y], min(count, possible), generator=generator)
 
     def draw_each(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` images of every class, in class-major order."""

@@ -42,7 +42,7 @@ from condense.text import shortened
 
 GENERATOR_SECTIONS = tuple(GeneratorOptions.model_fields)
 LABELLER_SECTIONS = ("generator", "network", "train")
-DRAWING_SECTIONS = ("second_stage", "draw")  # of the defaults by image size; a labeller draws no images
+DRAWING_SECTIONS = ("second_stage", "draw", "refine")  # of the defaults by image size; a labeller draws no images
 BELIEVERS = ("dmis", "labeller")  # repairs that return beliefs in addition to labels
 CLASSIFIERS: Mapping[str, type[LabellerOptions] | type[FoldOptions]] = {
     "labeller": LabellerOptions,

@@ -25,8 +25,8 @@ from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
+from condense.methods._distribution import evaluations_of
 from condense.methods._generate import GeneratorOptions
-from condense.methods._ridge import evaluations_of
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.cost import asks_beliefs, belief_evaluations, drawing_evaluations, training_evaluations
 from condense.pipeline.plan import Plan
@@ -130,7 +130,7 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
     images = drawing_evaluations(judge, drawer, options.draw, plan.recipe.ipc, plan.train.images.num_classes)
     parts = [*([_labelling(plan, options)] if asked else []), Part("sampling", drawer, images)]
     if options.refine is not None:
-        seen = evaluations_of(plan.train, plan.recipe.ipc, options.refine)
+        seen = evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)
         parts.append(Part("learning images", options.refine.backbone, seen, learns=True))
     return parts
 

@@ -369,12 +369,14 @@ def test_layers_from_weak_to_strong() -> None:
     assert resolve_options({}, {"options": {}}, vanilla, 28)[1].model_dump()["network"]["multipliers"] == (1, 2)
 
 
-def test_the_defaults_know_how_many_images_there_are() -> None:
-    enlarged = {"data": {"name": "digits", "image_size": 28}}
-    for asked, steps in (((), math.ceil(100 * 1297 / 64)), (("train.steps=2999",), 2999)):
-        options = make_plan(Request(named=enlarged, settings=asked)).options
+def test_the_defaults_know_how_many_images_there_are(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (240, 28, 28, 1), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", train_images=images, train_labels=np.arange(240) % 10)
+    few = {"data": {"name": str(tmp_path / "few.npz")}}
+    for asked, steps in (((), math.ceil(100 * 240 / 64)), (("train.steps=999",), 999)):
+        options = make_plan(Request(named=few, settings=asked)).options
         assert isinstance(options, GeneratorOptions) and options.second_stage is not None
-        assert (options.train.steps, options.second_stage.train.steps) == (steps, 3000)
+        assert (options.train.steps, options.second_stage.train.steps) == (steps, 1000)
 
 
 def test_quick_is_a_layer_between_the_defaults_and_the_options_given() -> None:

@@ -294,9 +294,9 @@ def test_a_recipe_runs_no_code(tmp_path, monkeypatch, dmis):
     (tmp_path / "recipe.yaml").write_text("method: stranger_1\ndata: {name: digits}\n")
     for command in ("condense", "train", "relabel digits"):
         answer = dmis(*command.split(), "-c", "recipe.yaml", "--dry-run")
-        assert answer.code == 2 and "only run where you name it yourself; give it as --method stranger_1" in answer.err
+        assert answer.code == 2 and "runs only if you name it by hand: give it as --method stranger_1" in answer.err
     for name in ("stranger_1", "os.path", "stranger_1.deep"):
-        with pytest.raises(UserError, match="only run where you name it yourself"):
+        with pytest.raises(UserError, match="runs only if you name it by hand"):
             methods.load(name)
     assert not (tmp_path / "it_ran").exists()
     assert "'stranger_1' has no class Options" in dmis("condense", "--method", "stranger_1", "--dry-run").err

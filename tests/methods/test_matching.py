@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from condense.classifiers import networks
 from condense.classifiers.fit import has_batch_norm
 from condense.methods import _gradient_matching
+from condense.methods._distribution import DistributionMatching
 from condense.methods._gradient_matching import GradientMatching, GradientMatchingOptions, Loops
 from condense.methods._learn import Synthetic
 from condense.methods._matching import (
@@ -18,7 +19,6 @@ from condense.methods._matching import (
 )
 from condense.methods._pairs import Pairs
 from condense.methods._pixels import RealImages, initial_images
-from condense.methods.dm import DistributionMatching
 from condense.methods.dm import Options as DMOptions
 from condense.preprocessing import standardisation
 

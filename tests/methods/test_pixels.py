@@ -8,7 +8,7 @@ import tiny
 import torch
 from kornia.enhance import ZCAWhitening
 
-from condense import augment, methods
+from condense import augment, methods, rng
 from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, predict
 from condense.data import digits
@@ -16,7 +16,8 @@ from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.evaluate.protocols import HARD
 from condense.evaluate.score import FreshNetworks, score
-from condense.methods import dc, dm, dsa, mtt
+from condense.methods import _distribution, dc, dm, dsa, mtt
+from condense.methods._believed import believed_images
 from condense.methods._by_ipc import nearest_row
 from condense.methods._gradient_matching import Loops
 from condense.methods._pixels import (
@@ -26,10 +27,12 @@ from condense.methods._pixels import (
     to_unit_pixels,
     whitening,
 )
-from condense.preprocessing import standardisation
+from condense.preprocessing import Preprocessing, standardisation
 from condense.recipe import parse
 from condense.run import Run
 from condense.sets.hdf5 import read, write
+
+QUICK = {"iterations": 2, "real_batch": 8}
 
 
 def reals(least=1, preprocessing=None, train=None):
@@ -50,6 +53,37 @@ def test_real_images_are_normalised_and_drawn_from_the_observed_class():
         assert sorted(drawn.flatten(1).sum(1).tolist()) == sorted(everything[own].flatten(1).sum(1).tolist())
     few = real.draw_each(4, torch.Generator().manual_seed(1))
     assert few.shape == (12, 1, 8, 8) and len(few.flatten(1).unique(dim=0)) == 12
+
+
+def test_batches_drawn_by_beliefs_have_the_mean_of_the_class():
+    """E[x | y] = E[q_y x] / E[q_y], though most are likelier of another class; and none with q_y = 0."""
+    random = np.random.default_rng(0)
+    values = random.integers(1, 256, 400).astype(np.uint8)
+    images = ImageData(np.repeat(values, 4).reshape(400, 2, 2, 1), ("a", "b"), "squares", "train")
+    share = np.where(np.arange(400) % 4 == 0, 0, values / 255)
+    beliefs = np.stack([share, 1 - share], 1).astype(np.float32)
+    train = TrainingSet(images, Supervision(np.ones((400, 2), np.bool_), np.ones(400, np.bool_)), beliefs=beliefs)
+    given = believed_images(train, Preprocessing((0.0,), (1.0,)), 2)
+    drawn = [given.batch_of(0, 1, rng.generator(0, "batch", k)) for k in range(4000)]
+    places = torch.cat(drawn).numpy()
+    expected = (share * values).sum() / share.sum()
+    assert np.median(values) + 20 < expected
+    assert values[places].mean() == pytest.approx(expected, abs=4)
+    assert (places % 4 > 0).all() and len(np.unique(given.batch_of(0, 500, rng.generator(0, "all")))) == 300
+    surest = given.choose(0, 2, rng.generator(0, "start"))
+    assert (share[surest] > 0.95).all(), "learning starts from images that are surely of the class"
+
+
+def test_dm_takes_beliefs_instead_of_labels_of_any_kind():
+    train = tiny.training_set("mixture")
+    with pytest.raises(UserError, match="several candidate labels"):
+        dm.condense(train, 1, parse(dm.Options, QUICK, "dm"), 0, Run(None))
+    believing = dataclasses.replace(train, beliefs=train.supervision.as_beliefs())
+    made = dm.condense(believing, 1, parse(dm.Options, QUICK, "dm"), 0, Run(None))
+    other = dataclasses.replace(train, beliefs=np.roll(believing.beliefs, 1, 1))
+    assert not np.array_equal(made.images, dm.condense(other, 1, parse(dm.Options, QUICK, "dm"), 0, Run(None)).images)
+    assert made.provenance.cost.network_evaluations == dm.evaluations(believing, 1, parse(dm.Options, QUICK, "dm"))
+    assert made.provenance.notes["believed"] is True
 
 
 def test_learning_starts_from_noise_or_from_images_of_the_class():
@@ -200,7 +234,7 @@ def test_loops_of_dc_and_dsa():
 
 
 def test_rates_of_dm():
-    assert [nearest_row(dm.LR_IMG, ipc)[1] for ipc in (1, 10, 50, 100)] == [1, 1, 1, 10]
+    assert [nearest_row(_distribution.LR_IMG, ipc)[1] for ipc in (1, 10, 50, 100)] == [1, 1, 1, 10]
     assert learned("dm", tiny.training_set("noisy"), iterations=1).provenance.notes["lr_img"] == 1
 
 

@@ -134,7 +134,7 @@ def test_the_second_network_of_cad_takes_the_same_coherence_and_draws_at_one():
 def test_tdsm_believes_its_classifier_weighed_by_the_matrix(tmp_path):
     data = training_set()
     matrix = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]
-    options = train_options(steps=6, objective="tdsm", transition=matrix, helper={"steps": 40})
+    options = train_options(steps=6, objective="tdsm", transition=matrix, helper={"steps": 40}, precision="fp32")
     made = train_stages(data, NETWORK, options, STAGE, 0, Run(tmp_path))
     x_0 = to_unit(planes(data.images.images))
     h = made.noisy_classifier(x_0, torch.full((60,), 0.01414)).softmax(1)

@@ -1,0 +1,158 @@
+"""DM: learned images whose mean features in fresh untrained networks match those of real images.
+
+For each iteration, with a fresh network with penultimate features f, one step of SGD on the images S along
+
+    Σ_y ‖ mean f(A(T_y)) - mean f(A(S_y)) ‖²,
+
+with T_y a batch of real images of class y and A one random augmentation for both. With batch norm, all T_y pass
+together and so do all S_y, as in the public code: with frozen statistics, as for gradients, images grow without bound.
+Source: Zhao & Bilen (2023), "Dataset Condensation with Distribution Matching", Eq. 4 and 5,
+https://arxiv.org/abs/2110.04181. The defaults are those of the authors' public code.
+
+Where beliefs q = p(y | x, z) are given, T_y is drawn in proportion to q_y in place of the images labelled y. If q is
+calibrated, the mean of f over such batches is E[q_y f] / E[q_y] = E[f | y], that of the class: wrong, partial and
+missing labels leave the target unbiased, where the likeliest labels would bias it by every image they get wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from condense.augment import DSA
+from condense.classifiers.fit import has_batch_norm
+from condense.data.types import TrainingSet
+from condense.methods._augmentation import augmentation_for, check_augmentation
+from condense.methods._by_ipc import nearest_row
+from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
+from condense.methods._matching import mean_features
+from condense.methods._members import drawn
+from condense.methods._pairs import Pairs, check_finite
+from condense.methods._pixels import RealImages, to_unit_pixels
+from condense.precision import arithmetic, wants_bf16
+from condense.run import JSON, Run
+from condense.sets.condensed_set import Cost, Floats
+
+LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
+"""By images per class."""
+
+
+class DistributionOptions(LearnOptions):
+    """Options of distribution matching; `lr_img` follows the row of LR_IMG nearest to ipc."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 20, "real_batch": 32}
+
+    iterations: int = Field(20_000, ge=1, description="fresh networks, one step on the images each")
+    lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
+    real_batch: int = Field(256, ge=1, description="real images per class and step")
+    augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
+        DSA,
+        description="operations, joined by _, of which one is drawn per class and step; flip only as data.flip allows",
+    )
+
+
+def evaluations_of(train: TrainingSet, ipc: int, options: DistributionOptions, *, believed: bool = False) -> int:
+    """Images that will pass through networks, real and learned; `believed`: batches are drawn by beliefs."""
+    classes = train.images.num_classes
+    batch = classes * min(options.real_batch, len(train)) if believed else drawn(train, options.real_batch)
+    return options.iterations * (batch + classes * ipc)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """The result: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), its cost, notes for the record."""
+
+    pixels: Floats
+    cost: Cost
+    notes: dict[str, JSON]
+
+
+def learn(
+    train: TrainingSet, reals: RealImages, start: Tensor, options: DistributionOptions, seed: int, run: Run, method: str
+) -> Learned:
+    """Learn images by matching mean features.
+
+    Args:
+        train: images, labels, and beliefs if any.
+        reals: the same images on the device, their batches drawn by label or by beliefs.
+        start: the initial learned images, normalised, class-major, [c * ipc, C, H, W] on the device.
+        options: options of the matching.
+        seed: seed of batches, networks and augmentation.
+        run: keeps checkpoints.
+        method: name of the method in checkpoints.
+
+    Raises:
+        UserError: the checkpoint is another run's.
+        RunFailed: the loss is no longer finite.
+        Interrupted: stopped by Ctrl-C after saving.
+    """
+    ipc = len(start) // reals.num_classes
+    row, by_ipc = nearest_row(LR_IMG, ipc)
+    lr_img = options.lr_img or by_ipc
+    synthetic, strategy = Synthetic(start, ipc, lr_img), augmentation_for(options.augment, train.images)
+    pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
+    whose = identity(train, ipc, options, seed, method)
+    if train.beliefs is not None:
+        whose |= {"beliefs": _sha256(train.beliefs), "start": _sha256(start.cpu().numpy())}
+    learning = Learning(
+        run,
+        whose,
+        synthetic,
+        DistributionMatching(pairs, options),
+        steps=options.iterations,
+        checkpoint_every=options.checkpoint_every,
+    )
+    learning.finish()
+    notes: dict[str, JSON] = {
+        "lr_img": lr_img,
+        "lr_img_of_ipc": None if options.lr_img else row,
+        "augmentation": strategy,
+        "arithmetic": arithmetic(options.precision, reals.device).to_json(),
+    }
+    if train.beliefs is not None:
+        notes["believed"] = True
+    return Learned(to_unit_pixels(synthetic.images, reals.preprocessing), learning.cost(), notes)
+
+
+class DistributionMatching:
+    """One step with a fresh network; there is no state to keep."""
+
+    def __init__(self, pairs: Pairs, options: DistributionOptions) -> None:
+        self.pairs, self.options = pairs, options
+        self.bf16 = wants_bf16(options.precision, pairs.reals.device)
+
+    def step(self, step: int) -> dict[str, float]:
+        """Do step `step`; returns the sum of the squared distances of all classes as "loss"."""
+        network = self.pairs.fresh_network(self.options.backbone, step).requires_grad_(False)
+        classes = self.pairs.of_step(step)
+        # Batch norm needs all classes at once; else one at a time keeps less in memory.
+        groups = [list(classes)] if has_batch_norm(network) else ([one] for one in classes)
+        distances = []
+        for group in groups:
+            with torch.no_grad():
+                target = mean_features(network, [real for _, real, _ in group], bf16=self.bf16)
+            distance = (mean_features(network, [learned for _, _, learned in group]) - target).square().sum()
+            distance.backward()  # type: ignore[no-untyped-call]
+            distances.append(distance.detach())
+        loss = sum(torch.stack(distances).tolist())
+        check_finite(loss, self.pairs.synthetic, step)
+        self.pairs.synthetic.update()
+        return {"loss": loss}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
+        """Nothing."""
+        return {}, {}
+
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
+        """Nothing to do."""
+
+
+def _sha256(array: np.ndarray) -> str:
+    return sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
