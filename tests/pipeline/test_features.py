@@ -81,7 +81,7 @@ def test_the_judge_that_is_used(dmis: Dmis) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda x: x[:5], r"float64 \[5, 10\]; needed is a row of features for each of the 1297 training images"),
+        (lambda x: x[:5], r"float64 \[5, 10\]; it must hold a row of features for each of the 1297 training images"),
         (lambda x: x[:, 0], "a row of features for each"),
         (lambda x: x[:, :0], "a row of features for each"),
         (lambda x: x.astype(str), "a row of features for each"),
