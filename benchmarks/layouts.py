@@ -1,13 +1,13 @@
-"""What memory layout and `torch.compile` are worth on this machine, and a step of DMIS against one of EDM.
+"""The effect of memory layout and `torch.compile` on this machine, and a step of DMIS against one of EDM.
 
     python benchmarks/layouts.py [--rounds 3] [--threads 1] [--only vanilla,channels,compile]
 
-Three tables of ratios in float32, each arm's time the least CPU time of this process over all rounds after one to warm
-up (the fairer clock on a busy machine), arms taken in turn:
+Three tables of ratios in float32; each arm's time is the least CPU time of this process over all rounds after a
+warm-up (the fairer clock on a busy machine), arms interleaved:
 
 vanilla   a training step of the 28-pixel generator, by DMIS against on the labels as given;
-channels  forward and backward in channels_last against NCHW: the 28-pixel generator, ConvNet-3 by 100 images;
-compile   the same step of the generator compiled against as it is, where a C++ compiler works.
+channels  forward and backward in channels_last against NCHW: the 28-pixel generator, ConvNet-3 on 100 images;
+compile   the same step of the generator, compiled against plain, where a C++ compiler works.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def recipe() -> tuple[NetworkOptions, dict[str, object]]:
 
 
 def stepping(**changed: object) -> Arm:
-    """A training step, time after time."""
+    """A training step, repeatedly."""
     network, options = recipe()
     train = TrainOptions.model_validate({**options, "precision": "fp32", **changed})
     steps = Trainer(noisy_images(SIDE), network, train, 0).steps()
@@ -61,7 +61,7 @@ def channels() -> Iterator[tuple[str, dict[str, Arm]]]:
 
 
 def compiled() -> Iterator[tuple[str, dict[str, Arm]]]:
-    """As it is and compiled."""
+    """Plain and compiled."""
     arms = {
         "as it is": stepping(objective="vanilla", transition="estimate"),
         "compiled": stepping(objective="vanilla", transition="estimate", compile=True),
@@ -87,7 +87,7 @@ PARTS = {"vanilla": vanilla, "channels": channels, "compile": compiled}
 
 
 def main() -> None:
-    """Print the tables asked for."""
+    """Print the requested tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)

@@ -1,17 +1,17 @@
-"""What a training step costs with a hundred classes: time and memory, c = 100 against c = 10.
+"""The cost of a training step with a hundred classes: time and memory, c = 100 against c = 10.
 
     python benchmarks/many_classes.py [--size 28] [--batch 64] [--classes 10 100] [--rounds 3] [--threads 2]
 
-Random images. Each way to train is a process of its own, which makes a step whenever it is its turn, so that a drifting
-machine moves all alike and each one's memory can be told. Prints seconds per step by the clock and of the process's CPU
+Random images. Each way to train is a process of its own; the processes take steps in turn, so that drift of the machine
+affects all alike and the memory of each can be measured. Prints seconds per step by the clock and of the process's CPU
 time (medians), images passed through the network for each image of the batch, the most memory that steps took beyond
-what lay there before the first (activations, gradients, optimiser), and the ratio to the same way with the first
-number of classes (of CPU time; on a GPU of time by the clock). Ways that would not fit into memory are left out,
-judged by what they took with fewer classes.
+what was in use before the first (activations, gradients, optimiser), and the ratio to the same way with the first
+number of classes (of CPU time; on a GPU of time by the clock). Ways that would not fit into memory, estimated from
+their memory with fewer classes, are left out.
 
-With early elimination the layers that start near zero are redrawn and the embedding is made loud, since the classes of
-a fresh network are all alike: most drop out after the first level (see the images passed). What a trained network saves
-is measured by experiments/elimination.py.
+With early elimination, the layers that start near zero are redrawn and the embedding is scaled up, since a fresh
+network does not tell classes apart: most drop out after the first level (see the images passed).
+experiments/elimination.py measures the savings of a trained network.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def resident_bytes() -> int:
 
 
 def work(ask: Connection, threads: int, *how: Any) -> None:
-    """A process: a step for each question, answered with seconds, CPU seconds, evaluations per image and bytes."""
+    """A process: a step for each request, answered with seconds, CPU seconds, evaluations per image and bytes."""
     torch.set_num_threads(threads)
     trainer = trainer_of(*how)
     steps, before = trainer.steps(), resident_bytes()
@@ -96,7 +96,7 @@ def work(ask: Connection, threads: int, *how: Any) -> None:
 
 @dataclass
 class Worker:
-    """One way with one number of classes, and what its steps took."""
+    """One way with one number of classes, and the cost of its steps."""
 
     name: str
     num_classes: int
@@ -116,12 +116,12 @@ class Worker:
 
     @property
     def cost(self) -> float:
-        """What ratios are made of, the first step left out."""
+        """The quantity compared in ratios, without the first step."""
         return statistics.median((self.seconds if torch.cuda.is_available() else self.cpu_seconds)[1:])
 
 
 def free_bytes() -> int:
-    """Memory there is for one more way."""
+    """Memory available for one more way."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -153,7 +153,7 @@ def main() -> None:
             process = context.Process(target=work, args=how, daemon=True)
             process.start()
             workers[name, num_classes] = Worker(name, num_classes, mine, process)
-            workers[name, num_classes].step()  # warms up, and tells the memory
+            workers[name, num_classes].step()  # warms up, and gives the memory
     for _ in range(arguments.rounds):
         for worker in workers.values():
             worker.step()

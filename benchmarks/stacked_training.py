@@ -1,8 +1,8 @@
-"""What training the judges of a condensed set costs: five ConvNet-3, plainly, by `fit`, and at once.
+"""The cost of training the networks that score a condensed set: five ConvNet-3, plainly, by `fit`, and stacked.
 
     python benchmarks/stacked_training.py [--size 28] [--channels 1] [--ipc 10] [--networks 5] [--threads 2]
 
-"plain" is what one would write with torch alone: its own layers, whole batches, float32, one network after the
+"plain" is ordinary torch code: torch's own layers, whole batches, float32, one network after the
 other. Prints, for an epoch of all networks, seconds by the clock and of this process's CPU time (the fairer of the
 two on a busy machine), each the least of all rounds, and the ratio of plain to each.
 """
@@ -29,7 +29,7 @@ NUM_CLASSES = 10
 
 
 def plain_convnet(channels: int, size: int) -> nn.Sequential:
-    """ConvNet-3 of torch's own layers."""
+    """ConvNet-3 from torch's own layers."""
     padding = 3 if (channels, size) == (1, 28) else 1
     layers: list[nn.Module] = []
     for place in range(3):
@@ -40,7 +40,7 @@ def plain_convnet(channels: int, size: int) -> nn.Sequential:
 
 
 def plainly(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Iterator[None]:
-    """Train for ever, an epoch a step of the iterator."""
+    """Train endlessly, one epoch per step of the iterator."""
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(seed)
     while True:
@@ -53,7 +53,7 @@ def plainly(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> It
 
 
 def arms(images: Tensor, labels: Tensor, count: int, rounds: int) -> dict[str, list[Iterator[Any]]]:
-    """Every way to train, as iterators of which each must be advanced once for an epoch of all networks."""
+    """Every way to train, as iterators; advancing each of a way once trains all networks for an epoch."""
     device = images.device
     channels, size = images.shape[1:3]
 
@@ -77,7 +77,7 @@ def arms(images: Tensor, labels: Tensor, count: int, rounds: int) -> dict[str, l
 
 
 def main() -> None:
-    """Time every arm, interleaved, so that a drifting machine moves all of them alike."""
+    """Time every arm, interleaved, so that drift of the machine affects all alike."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=28)
     parser.add_argument("--channels", type=int, default=1)

@@ -1,4 +1,4 @@
-"""What a training step costs: DMIS against vanilla, same network, same run.
+"""The cost of a training step: DMIS against vanilla, same network, same run.
 
     python benchmarks/training_step.py [--size 28] [--batch 64] [--threads 2]
 
@@ -41,7 +41,7 @@ def noisy_images(size: int, n: int = 2048) -> TrainingSet:
 
 
 def main() -> None:
-    """Time every arm, interleaved, so that a drifting machine moves all of them alike."""
+    """Time every arm, interleaved, so that drift of the machine affects all alike."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=28)
     parser.add_argument("--batch", type=int, default=64)

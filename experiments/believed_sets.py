@@ -1,10 +1,11 @@
-"""Beliefs of the labeller, and sets made from them, judged on training images that are held out: for choosing options.
+"""The labeller's beliefs, and sets made from them, scored on held-out training images: for choosing options.
 
     python experiments/believed_sets.py --run RUN                                     # the beliefs alone
-    python experiments/believed_sets.py --run RUN --method frepo --set iterations=400  # and a set of ten a class
+    python experiments/believed_sets.py --run RUN --method frepo --set iterations=400  # and ten images per class
 
-The first 50,000 training images of Fashion-MNIST, 40 % of their labels wrong, are learned from; the last 10,000 judge
-under their true labels; the test split is not touched. One ConvNet-3, protocol hard-quick. RUN keeps what was trained.
+Training uses the first 50,000 training images of Fashion-MNIST, 40 % of their labels wrong; scores are on the last
+10,000 with their true labels; the test split is not used. One ConvNet-3, protocol hard-quick. RUN keeps what was
+trained.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Temperature and weight of DMIS's classification term: what a short run knows of its training images.
+"""Temperature and weight of DMIS's classification term: how well a short run classifies its training images.
 
     python experiments/classification_term.py --data fashion-mnist --noise sym:0.4 --steps 240 --pair 6 30 --pair 15 100
 
-Trains one generator a pair (temperature, weight) with the defaults for the image size, the transition matrix given, and
-prints how many of 500 training images have their true class by argmax p(y | x), the given label left out. Their truth
-is that of the training split: no test image is looked at. `--set` changes the other options, as of `dmis train`.
+Trains one generator per pair (temperature, weight) with the defaults for the image size, the transition matrix given,
+and prints the share of 500 training images whose true class is argmax p(y | x), without the given label. No test image
+is used. `--set` changes the other options, as for `dmis train`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOOKED_AT = 500
 
 
 def trained(plan: Plan, transition: list[list[float]], temperature: float, weight: float) -> tuple[float, float]:
-    """Percent of the images looked at whose class is known, and seconds of training."""
+    """Percent of the images that are classified right, and seconds of training."""
     assert isinstance(plan.options, GeneratorOptions) and plan.source.truth is not None
     changed = {"temperature": temperature, "classification_weight": weight, "transition": transition}
     options = plan.options.train.model_copy(update=changed)

@@ -1,4 +1,4 @@
-"""What the copy test sees: held-out real images, planted averages of two training images, and prototypes.
+"""What the copy test detects: held-out real images, planted averages of two training images, and prototypes.
 
     python experiments/copy_test.py [--data digits] [--count 300] [--seed 0]
 
@@ -22,7 +22,7 @@ from condense.methods._generate import class_prototypes
 
 
 def main() -> None:
-    """Print a line a kind of image."""
+    """Print a line per kind of image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--count", type=int, default=300)
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def planted(train: Images, labels: Labels, weight: float, count: int, seed: int, *, same: bool) -> Images:
-    """`count` averages of two training images at random, of one class if `same` and else of two."""
+    """`count` averages of two random training images, of one class if `same`, else of two."""
     random = np.random.default_rng(rng.derive(seed, "planted", int(100 * weight), int(same)))
     first = random.integers(0, len(labels), count)
     others = [

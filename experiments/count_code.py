@@ -1,4 +1,4 @@
-"""How large the code is, and how much of it is too long, untyped or private: the table of docs/decisions.md.
+"""The size of the code, and how much of it is too long, untyped or private: the table in docs/decisions.md.
 
     python experiments/count_code.py [CHECKOUT ...]      # this checkout, and others beside it
     git worktree add ../before REVISION                  # another revision to compare with
@@ -26,24 +26,24 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 
 def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """How many it takes, `self` and `cls` left out."""
+    """The number of its parameters, without `self` and `cls`."""
     given = function.args
     names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     return len([name for name in names if name not in ("self", "cls")])
 
 
 def num_lines(node: ast.stmt) -> int:
-    """Of a definition."""
+    """The number of lines of a definition."""
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def many(tree: ast.AST) -> int:
-    """Functions of too many parameters below `tree`."""
+    """Functions with too many parameters below `tree`."""
     return sum(num_parameters(function) > MANY for function in functions(tree))
 
 
 def is_command(file: Path) -> bool:
-    """Whether the options of commands are in `file`."""
+    """Whether `file` defines options of commands."""
     return "cli" in file.parts or file.name == "cli.py"
 
 

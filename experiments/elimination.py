@@ -1,15 +1,15 @@
-"""Early elimination of classes: how often the winner stays, and how many evaluations are saved, margin by margin.
+"""Early elimination of classes: how often the winner stays, and how many evaluations are saved, by margin.
 
     python experiments/elimination.py RUN [--data digits] [--noise sym:0.4] [--images 500] [--levels 4]
     python experiments/elimination.py --mixture 100 [--partial 0.5] [--images 500]
 
-With RUN: images that the generator's training held out, labels as given. With --mixture: exact denoisers of a Gaussian
-mixture with so many classes in 64 dimensions. Every class is looked at once at every level, and the races are run on
-what was seen; the temperature is fitted on the same labels. Prints for several orders of the levels: evaluations in
-percent of all, images in percent whose argmax p(y | x) and argmax p(y | x, z) stay, the mean total variation between
-p(y | x) with and without elimination, likewise p(y | x, z), and the bias: by how much the mean p(y | x, z) of all
-images changes, for the class for which it changes most. With --partial each wrong class joins the label's candidate
-set with that probability.
+With RUN: images held out from the generator's training, labels as given. With --mixture: exact denoisers of a Gaussian
+mixture with this many classes in 64 dimensions. Every class is evaluated once at every level, and elimination is
+simulated on these errors; the temperature is fitted on the same labels. Prints for several orders of the levels:
+evaluations in percent of all, images in percent whose argmax p(y | x) and argmax p(y | x, z) stay, the mean total
+variation between p(y | x) with and without elimination, likewise p(y | x, z), and the bias: the change of the mean
+p(y | x, z) over all images in the class where it is largest. With --partial each wrong class joins the label's
+candidate set with that probability.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ORDERS: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class Seen:
-    """Weighted errors of every look [looks, n, c], what the labels allow and say [n, c], and the log prior [c]."""
+    """Weighted errors of every view [views, n, c], the labels' candidates and likelihood [n, c], the log prior [c]."""
 
     looks: list[NoisyView]
     errors: Tensor
@@ -56,7 +56,7 @@ class Seen:
 
 @torch.no_grad()
 def look_errors(denoiser: Denoiser, x_0: Tensor, looks: list[NoisyView], batch: int = 200) -> Tensor:
-    """Weighted squared errors of every class in every look, [looks, n, c]."""
+    """Weighted squared errors of every class in every view, [views, n, c]."""
     rows = []
     for look in looks:
         parts = [
@@ -68,7 +68,7 @@ def look_errors(denoiser: Denoiser, x_0: Tensor, looks: list[NoisyView], batch: 
 
 
 def of_generator(arguments: argparse.Namespace) -> Seen:
-    """What a trained generator sees in images it was not trained on."""
+    """The errors of a trained generator on images it was not trained on."""
     generator = Generator.load(Run(arguments.run))
     data = {"name": arguments.data, "noise": arguments.noise}
     plan = make_plan(Request(named={"data": data, "seed": arguments.seed}))
@@ -83,7 +83,7 @@ def of_generator(arguments: argparse.Namespace) -> Seen:
 
 
 def of_mixture(arguments: argparse.Namespace) -> Seen:
-    """What exact denoisers see in their own samples, which come with true labels."""
+    """The errors of exact denoisers on their own samples, which come with true labels."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from oracles import MixtureDenoiser
 

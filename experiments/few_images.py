@@ -1,11 +1,11 @@
-"""When a generator learns the wrong labels of few images by heart: labels right after so many steps.
+"""When a generator memorises the wrong labels of few images: labels right by number of steps.
 
     python experiments/few_images.py [--images 300] [--size 28] [--noise sym:0.4] [--steps 3000] [--until 1000]
 
 Digits enlarged to `--size` pixels; the stage that learns the classes, with the defaults for that size but --steps.
-At every look, as it goes: passes over the images, loss on the images held out by the training (labels as given),
-and in percent training images whose label is right once repaired, training images whose class is right without the
-label, and test images whose class is right. --until ends the run before its last step.
+Printed at intervals during training: epochs, loss on the held-out images (labels as given), and in percent the
+training images whose label is right once repaired, training images whose class is right without the label, and test
+images whose class is right. --until ends the run before its last step.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from condense.run import Run
 
 
 def accuracy(posterior: npt.NDArray[np.floating], labels: Labels) -> float:
-    """Share in percent of images [n, c] whose likeliest class is their label [n]."""
+    """Share in percent of images [n, c] whose most probable class is their label [n]."""
     return 100 * float((posterior.argmax(1) == labels).mean())
 
 
 def main() -> None:
-    """Train, and print a row whenever it is time to look."""
+    """Train, and print a row at intervals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--size", type=int, default=28)

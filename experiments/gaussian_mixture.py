@@ -1,4 +1,4 @@
-"""Is the mixture form right? What its loss converges to, where everything is known exactly.
+"""Is the mixture form right? The minimiser of its loss, where everything is known exactly.
 
     python experiments/gaussian_mixture.py [--classes 10] [--dim 256] [--spread 0.3] [--std 0.3] [--seed 0] [--json]
 
@@ -6,7 +6,7 @@ Images of a class are an isotropic Gaussian; the class means are `spread` N(0, 1
 
 - for each noise level the mean probability of the true class by Bayes and by `noisy_posterior` from the exact
   denoiser, and the total variation between the two;
-- the share of samples of the class asked for, by Bayes, when Heun's sampler draws with the exact denoiser, with the
+- the share of samples of the requested class, by Bayes, when Heun's sampler draws with the exact denoiser, with the
   minimiser of the mixture loss under our p(y | x_t, z) with all classes and with two drawn classes per image, and with
   the minimiser of EDM's loss on the labels as given (40 % symmetric noise);
 - the contrast between the classes' denoised images at sigma = 20 that training with two drawn classes converges to,
@@ -38,7 +38,7 @@ from condense.generator.training.class_sampling import draw_classes
 
 SIGMAS = (0.1, 0.3, 0.5, 0.7, 1.0, 2.0, 4.0, 10.0)
 CONTRAST_SIGMA = 20.0
-RIDGE = 1e-6  # weight of E[x_0 | x_t] where the labels say nothing
+RIDGE = 1e-6  # weight of E[x_0 | x_t] where the labels give no information
 MOST_SETS = 12  # with more classes candidate sets are drawn, not counted
 
 Posterior = Callable[[Tensor, Tensor], Tensor]
@@ -47,7 +47,7 @@ Posterior = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The labels there can be, m of them.
+    """The m possible labels.
 
     Attributes:
         probability: p(z | y), float64 [m, c].
@@ -89,15 +89,15 @@ def labelled(num_classes: int, share: float) -> Labels:
 
 
 class Converged(Denoiser):
-    """What training by the mixture loss converges to: D(x_t, sigma, y) from the labels' expected gradient.
+    """The minimiser of the mixture loss: D(x_t, sigma, y) from the labels' expected gradient.
 
     Args:
         oracle: the exact denoiser.
-        labels: which labels there are.
+        labels: the possible labels.
         posterior: p(y | x_t) that the loss weighs the classes by.
-        top_k: classes drawn an image, all when None.
-        random: of the draws.
-        draws: how many of them the expected gradient is averaged over.
+        top_k: classes drawn per image, all when None.
+        random: source of the draws.
+        draws: number of draws that the expected gradient is averaged over.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ def bayes(oracle: MixtureDenoiser, x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def isotropic(num_classes: int, dim: int, spread: float, std: float, seed: int) -> MixtureDenoiser:
-    """One Gaussian a class, as images of 1 x 1 x dim."""
+    """One Gaussian per class, as images of 1 x 1 x dim."""
     means = spread * torch.randn(num_classes, 1, 1, 1, dim, generator=rng.generator(seed, "means"))
     return MixtureDenoiser(torch.ones(num_classes, 1), means, torch.full((num_classes, 1), std))
 
@@ -173,7 +173,7 @@ def noised(oracle: MixtureDenoiser, sigma: float, per_class: int, seed: int) -> 
 
 
 def posteriors(oracle: MixtureDenoiser, ours: Posterior, per_class: int, seed: int) -> dict[str, dict[str, float]]:
-    """By noise level: mean probability of the true class by Bayes and by us, and the mean total variation."""
+    """By noise level: mean probability of the true class by Bayes and by ours, and the mean total variation."""
     found: dict[str, dict[str, float]] = {"bayes": {}, "posterior": {}, "posterior_tv": {}}
     for sigma in SIGMAS:
         x_t, labels = noised(oracle, sigma, per_class, seed)
@@ -186,7 +186,7 @@ def posteriors(oracle: MixtureDenoiser, ours: Posterior, per_class: int, seed: i
 
 
 def agreement(oracle: MixtureDenoiser, denoiser: Denoiser, per_class: int, seed: int) -> float:
-    """Share in percent of Heun's samples from pure noise that Bayes gives to the class asked for."""
+    """Share in percent of Heun's samples from pure noise that Bayes assigns to the requested class."""
     labels = torch.arange(oracle.num_classes).repeat_interleave(per_class)
     start = 80.0 * torch.randn(len(labels), *oracle.means.shape[2:], generator=rng.generator(seed, "samples"))
     samples = heun(denoiser, start, labels)
@@ -194,7 +194,7 @@ def agreement(oracle: MixtureDenoiser, denoiser: Denoiser, per_class: int, seed:
 
 
 def contrast(oracle: MixtureDenoiser, denoiser: Denoiser, per_class: int, seed: int) -> float:
-    """How far the classes' denoised images lie apart at sigma = 20, along the exact differences and as their share."""
+    """Contrast between the classes' denoised images at sigma = 20, projected on the exact one, as a share of it."""
     x_t, _ = noised(oracle, CONTRAST_SIGMA, per_class, seed)
     level = torch.full((len(x_t),), CONTRAST_SIGMA)
     found, exact = (of.all_classes(x_t, level).double() for of in (denoiser, oracle))
@@ -203,7 +203,7 @@ def contrast(oracle: MixtureDenoiser, denoiser: Denoiser, per_class: int, seed: 
 
 
 class AsGiven(Converged):
-    """What EDM's loss on noisy labels converges to: D_k = sum_y p(y | x_t, k) D_y."""
+    """The minimiser of EDM's loss on noisy labels: D_k = sum_y p(y | x_t, k) D_y."""
 
     def forward(
         self,

@@ -1,10 +1,10 @@
-"""The results of a benchmark's folder as a Markdown table for the documentation, and as one small JSON file.
+"""The results in a benchmark's folder as a Markdown table for the documentation, and as one small JSON file.
 
     python experiments/grid_table.py DIR [--json FILE]
 
 DIR is the folder of a `dmis benchmark`. One line per method or variant, one column per setting and images per class:
-mean and 95 % interval over the sets of all seeds, or over the networks where there is one set (in brackets: how many
-sets). Cells that are missing or failed are left out and counted.
+mean and 95 % interval over the sets of all seeds, or over the networks where there is one set (in brackets: the number
+of sets). Cells that are missing or failed are left out and counted.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The paper's own objective trained for real, beside its cheaper forms: one table and one plot.
+"""The paper's own objective in training, compared with its cheaper forms: one table and one plot.
 
     python experiments/literal_form.py OUT [--noise sym:0.4] [--seeds 3] [--row NAME] [--set train.steps=600]
 
 For every way to train (`ROWS`) and seed: test accuracy of the diffusion classifier, training labels recovered, and the
-share of samples drawn from pure noise that a judge trained on true labels gives to the class asked for; network
-evaluations and seconds of training. Small results lie in OUT/results, one file a cell; run again, it does what is
-missing, goes on with what was begun (OUT/runs), and with --show it only prints what is there. The plot is OUT/plot.png.
+share of samples from pure noise that a classifier trained on true labels assigns to the requested class; network
+evaluations and seconds of training. Small results lie in OUT/results, one file per cell; another run computes missing
+cells and resumes unfinished ones (OUT/runs); --show only prints existing results. The plot is OUT/plot.png.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SAMPLES = 100  # per class
 
 @dataclass(frozen=True)
 class Cell:
-    """What one training gave; shares in percent."""
+    """The results of one training; shares in percent."""
 
     row: str
     seed: int
@@ -70,7 +70,7 @@ class Cell:
 
 
 def agreement(generator: Generator, judge: Judge, seed: int) -> float:
-    """Share in percent of samples from pure noise that the judge gives to the class asked for."""
+    """Share in percent of samples from pure noise that the judge assigns to the requested class."""
     labels = np.repeat(np.arange(len(generator.classes)), SAMPLES)
     drawn = generator.sample(labels, seed)
     return 100 * float((judge.probabilities(drawn).argmax(1) == labels).mean())
@@ -85,7 +85,7 @@ def trained_judge(plan: Plan) -> tuple[Judge, float]:
 
 
 def measure(row: str, seed: int, data: str, noise: str, settings: list[str], folder: Path) -> Cell:
-    """Train one generator, or go on with it, and score it."""
+    """Train one generator, or resume its training, and score it."""
     method, own = ROWS[row]
     named = {"data": {"name": data, "noise": noise}, "method": method, "seed": seed}
     plan = make_plan(Request(named=named, settings=[*own, *settings]))
@@ -172,7 +172,7 @@ def plot(cells: list[Cell], path: Path) -> None:
 
 
 def read(folder: Path) -> list[Cell]:
-    """What is there."""
+    """The finished cells."""
     return [Cell(**json.loads(file.read_text(encoding="utf-8"))) for file in sorted(folder.glob("*.json"))]
 
 

@@ -1,4 +1,4 @@
-"""Where drawing should start, and what prototypes give without any drawing.
+"""The noise level at which drawing should start, and the value of prototypes without any drawing.
 
     python experiments/prototypes.py sigmas RUN [--data digits] [--noise sym:0.4] [--seed 0] [--sigmas 0 0.01 0.25 …]
     python experiments/prototypes.py arms RUN [RUN …] [--json FILE]
@@ -7,12 +7,12 @@ RUN is the folder of a trained generator, of `dmis train`, `dmis demo` (DIR/gene
 (DIR/shared/NAME).
 
 `sigmas` chooses the noise level: sets are drawn from prototypes noised to several sigmas, and from pure noise (0).
-Networks trained on each set are judged on training images (20,000 at most) under the labels the generator believes
-in, so that nothing is chosen on the test split. The prototypes are means of these very images: good for comparing
+Networks trained on each set are scored on training images (20,000 at most) with the labels the generator believes to
+be right, so that nothing is chosen on the test split. The prototypes are means of these very images: good for comparing
 sigmas, not a test accuracy. At sigma 0.01, two steps of an 8-bit pixel, the samples are the prototypes themselves.
 
-`arms` scores three sets of each generator on the test split: the prototypes alone (`ipc` k-means means a class as they
-are: nothing is drawn), samples from pure noise, samples from prototypes; pool, agreement filter and choice are the
+`arms` scores three sets of each generator on the test split: the prototypes alone (`ipc` k-means means per class,
+nothing is drawn), samples from pure noise, samples from prototypes; pool, agreement filter and choice are the
 defaults for the images' size. Data, noise and seed are those the generator was trained with; the mean over the
 generators of one objective is over their seeds.
 """
@@ -58,9 +58,9 @@ ARMS = ALONE, NOISE, START = "prototypes alone", "from pure noise", "from protot
 
 @dataclass(frozen=True)
 class Row:
-    """One set of one generator: test accuracies in percent, and how much of it are copies and averages of real images.
+    """One set of one generator: test accuracies, and shares that are copies and averages of real images, in percent.
 
-    `agreement` is the share in percent of the pool that the generator's classifier gives to the class asked for; None
+    `agreement` is the share in percent of the pool that the generator's classifier assigns to the requested class; None
     where nothing was drawn.
     """
 
@@ -75,7 +75,7 @@ class Row:
 
 
 def main() -> None:
-    """Do what was asked for."""
+    """Run the requested experiment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True)
     sigmas, arms = tasks.add_parser("sigmas"), tasks.add_parser("arms")
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def choose_sigma(asked: argparse.Namespace) -> None:
-    """Draw, train and judge for every sigma, and print a row each."""
+    """Draw, train and score for every sigma, and print a row for each."""
     data = {"name": asked.data, "noise": asked.noise}
     train = make_plan(Request(named={"data": data, "method": "random", "seed": asked.seed, "ipc": asked.ipc})).train
     run = Run(asked.run)
@@ -150,7 +150,7 @@ def compare_arms(asked: argparse.Namespace) -> None:
 
 
 def arms_of(folder: Path, arms: Sequence[str], ipc: int, repeats: int) -> Iterator[Row]:
-    """A row of one generator for each of the arms. Raises `UserError` where its training data cannot be made again."""
+    """A row of one generator for each arm. Raises `UserError` if its training data cannot be made again."""
     run = Run(folder)
     generator = Generator.load(run, best_device())
     record = generator.record
@@ -174,7 +174,7 @@ def arms_of(folder: Path, arms: Sequence[str], ipc: int, repeats: int) -> Iterat
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: a line a generator, mean and 95 % interval of the accuracy of each arm over the seeds."""
+    """Markdown: a line per generator, mean and 95 % interval of the accuracy of each arm over the seeds."""
     arms = list(dict.fromkeys(row.arm for row in rows))
     lines = [" | ".join(["| generator, labels", *arms]) + " |", "|---" + "|---:" * len(arms) + "|"]
     for name, noise in dict.fromkeys((row.generator, row.noise) for row in rows):

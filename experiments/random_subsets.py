@@ -1,10 +1,10 @@
-"""Random subsets of real images under their true labels: does the evaluation land where the literature does?
+"""Random subsets of real images with their true labels: does the evaluation agree with the literature?
 
     python experiments/random_subsets.py --data cifar10.npz [--ipc 1 10 50] [--sets 1] [--networks 3] [--threads 2]
 
-ConvNet-3 by `hard-quick`, as it is and without its augmentation. Set s is that of `dmis condense --method random
---seed s`. Prints mean and 95 % interval, over the networks of one set or, for several, over sets and networks. To hold
-it against: CIFAR-10, IPC 1, 10, 50: 14.4, 26.0, 43.4 (Zhao et al. 2021, https://arxiv.org/abs/2006.05929, Table 1).
+ConvNet-3 by `hard-quick`, with and without its augmentation. Set s is that of `dmis condense --method random
+--seed s`. Prints mean and 95 % interval, over the networks of one set or, for several, over sets and networks. For
+comparison: CIFAR-10, IPC 1, 10, 50: 14.4, 26.0, 43.4 (Zhao et al. 2021, https://arxiv.org/abs/2006.05929, Table 1).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def scored(plan: Plan, ipc: int, seed: int, protocol: Protocol, networks: int) -
 
 
 def main() -> None:
-    """Print a line an IPC and protocol."""
+    """Print a line per IPC and protocol."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--ipc", type=int, nargs="+", default=[1, 10, 50])

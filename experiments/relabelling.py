@@ -1,11 +1,11 @@
-"""Wrong labels found and mended: `dmis relabel` against cleanlab on the same images.
+"""Wrong labels found and corrected: `dmis relabel` against cleanlab on the same images.
 
     python experiments/relabelling.py --data digits --noise sym:0.4 [--seed 0] [--generator RUN] [--json FILE]
     python experiments/relabelling.py --data cifar10.npz --labels cifar10.npz::noisy_worst --subset 10000
 
 All get images and labels as given, never the truth. DMIS is a generator trained here (`--set train.steps=…` and all
-other options as for `dmis relabel`), or that of RUN, asked as `dmis relabel` asks it; where it has a second opinion
-beside it, the two are shown alone too. cleanlab judges the probabilities of a ConvNet trained on the other folds, as
+other options as for `dmis relabel`), or that of RUN, used as by `dmis relabel`; if it has a second opinion, each of
+the two is also shown alone. cleanlab judges the probabilities of a ConvNet trained on the other folds, as
 `--clean-first cleanlab` does. Precision and recall are those of the labels called wrong, AUROC that of
 the doubt in each label (cleanlab: 1 - its label quality score), "right after" the share of images whose label is right
 once the suggestions are taken, "suggestions right" the same among labels called wrong, "image alone" the share of
@@ -40,7 +40,7 @@ COLUMNS = ("precision", "recall", "auroc", "right_after", "suggestions_right", "
 
 
 def scores(train: TrainingSet, truth: Truth, found: dict[str, Any]) -> dict[str, float | None]:
-    """`label_scores`, and what suggestions are worth where the label is called wrong and without it."""
+    """`label_scores`, and the share of right suggestions among labels called wrong, and by the image alone."""
     told = label_scores(train.supervision, truth, found["suggested"], found["marked"], found["suspicion"])
     right = found["suggested"] == truth.labels
     told["suggestions_right"] = float(right[found["marked"]].mean()) if found["marked"].any() else None
@@ -52,7 +52,7 @@ def scores(train: TrainingSet, truth: Truth, found: dict[str, Any]) -> dict[str,
 def by_dmis(
     train: TrainingSet, scored: Labels, options: GeneratorOptions, seed: int, run: Run, kept: bool
 ) -> dict[str, dict[str, Any]]:
-    """What the generator and who is beside it make of the labels of the images `scored`; it is trained on all.
+    """The judgement of the generator and its second opinion on the labels of the images `scored`; trained on all.
 
     `kept`: by its run folder's beliefs, as `--clean-first dmis` uses them.
     """
@@ -83,7 +83,7 @@ def by_dmis(
 
 
 def told_of(found: Suggestions, alone: bool) -> dict[str, Any]:
-    """What `scores` asks for; `alone`: whether the class by the image alone is known."""
+    """The arguments of `scores`; `alone`: whether the class by the image alone is known."""
     return {
         "suggested": found.suggested,
         "marked": found.likely_wrong,
@@ -94,7 +94,7 @@ def told_of(found: Suggestions, alone: bool) -> dict[str, Any]:
 
 
 def by_cleanlab(train: TrainingSet, scored: Labels, options: FoldOptions, seed: int, run: Run) -> dict[str, Any]:
-    """What confident learning makes of the labels of the images `scored`; it sees all."""
+    """The judgement of confident learning on the labels of the images `scored`; it uses all."""
     from cleanlab.rank import get_label_quality_scores
 
     found = doubted_by_cleanlab(train, options, seed, run, device=best_device())
@@ -109,7 +109,7 @@ def by_cleanlab(train: TrainingSet, scored: Labels, options: FoldOptions, seed: 
 
 
 def main() -> None:
-    """Ask all, print the table, write the JSON."""
+    """Run all judges, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--noise", default="none")
@@ -162,12 +162,12 @@ def main() -> None:
 
 
 def drawn(count: int, wanted: int, seed: int) -> Labels:
-    """Which `wanted` of `count` images, in their order: int64 [wanted]."""
+    """Indices of `wanted` of `count` images, ascending: int64 [wanted]."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:wanted])
 
 
 def cell(column: str, value: float | None) -> str:
-    """Shares in percent, seconds as they are."""
+    """Shares in percent, seconds unchanged."""
     if value is None:
         return "–"
     return f"{value:.0f}" if column == "seconds" else f"{100 * value:.1f}"

@@ -1,11 +1,11 @@
-"""Where the diffusion classifier should look: Theorem 2's schedule against the uniform one (the paper's Figure 1a).
+"""The noise levels of the diffusion classifier: Theorem 2's schedule against the uniform one (the paper's Figure 1a).
 
     python experiments/schedules.py RUN [--data digits] [--images 500] [--plot schedules.png]
 
 One trained generator, T = 1, 2, 4, 8, 16 noise levels, an antithetic pair each, test accuracy in percent. The noise is
 drawn with three seeds; mean and standard deviation over them are printed. Below it Theorem 3's ERR(l, r, y) of every
-class, over test images of that class, in EDM's form of the interval and in DDPM's, both in parts of the mean of ħ
-within the interval: near 0 where its two ends tell what its inside tells (the paper's Figure 1c).
+class, over test images of that class, in EDM's form of the interval and in DDPM's, both as a fraction of the mean of ħ
+within the interval: near 0 if the two ends represent the interior (the paper's Figure 1c).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SCHEDULES = {"centred (Theorem 2)": centred_schedule, "uniform": uniform_schedul
 
 
 def accuracy(generator: Generator, images: np.ndarray, labels: np.ndarray, schedule: Schedule, seed: int) -> float:
-    """Percent of images whose likeliest class is right."""
+    """Percent of images whose most probable class is right."""
     errors = generator.errors(images, schedule, seed=seed)
     logits = logits_from_errors(errors, generator.temperature, generator.log_prior)
     return float((logits.argmax(1).numpy() == labels).mean() * 100)
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def plot(means: dict[str, list[float]], path: Path) -> None:
-    """Accuracy against T, one line a schedule."""
+    """Accuracy against T, one line per schedule."""
     import matplotlib
 
     matplotlib.use("Agg")

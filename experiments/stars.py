@@ -1,11 +1,11 @@
-"""How often equal methods get a star, and unequal ones theirs: simulated columns of 13 methods.
+"""How often equal methods wrongly get a star, and unequal ones rightly: simulated columns of 13 methods.
 
     python experiments/stars.py
 
 Every line: seeds, how the methods differ, share of experiments with any star by our rule, that of
-`condense.evaluate.comparisons`, and by paired t tests after Holm's correction about the best as if it were fixed; then
-the share of the methods that are really lower and bear a star. The rule is written out here for all experiments at
-once; a test in tests/evaluate/test_comparisons.py holds the package to the same bound.
+`condense.evaluate.comparisons`, and by paired t tests with Holm's correction against the best as if it were fixed; then
+the share of really lower methods that bear a star. The rule is vectorised here over all experiments;
+a test in tests/evaluate/test_comparisons.py holds the package to the same bound.
 """
 
 from __future__ import annotations

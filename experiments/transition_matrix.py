@@ -1,10 +1,10 @@
-"""How near VolMinNet's transition matrix comes to the one that made the labels, by its learning rate and steps.
+"""The error of VolMinNet's transition matrix against the one that made the labels, by learning rate and steps.
 
     python experiments/transition_matrix.py --data fashion-mnist --noise asym:0.4 --steps 200 --rate 0.01 --rate 0.1
 
-Trains VolMinNet as `dmis train` does before the generator, with the options that belong to the image size; `--set`
-changes them. Prints the mean absolute error of T against the counts of (true, given) labels, the share of the training
-images whose class its classifier knows by argmax p(y | x), and with the given label weighed in by argmax p(y | x, z).
+Trains VolMinNet as `dmis train` does before the generator, with the defaults for the image size; `--set` changes them.
+Prints the mean absolute error of T against the counts of (true, given) labels, and the shares of the training images
+that its classifier classifies right by argmax p(y | x), and with the given label by argmax p(y | x, z).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOKED_AT = 2000
 
 
 def shares(plan: Plan, classifier: torch.nn.Module, transition: torch.Tensor, looked_at: Labels) -> tuple[float, float]:
-    """Percent of the images looked at whose class is right without and with the given label."""
+    """Percent of the images whose class is right without and with the given label."""
     assert plan.source.truth is not None
     part = plan.train.take(looked_at)
     truth = torch.from_numpy(plan.source.truth.labels[looked_at])
@@ -41,7 +41,7 @@ def shares(plan: Plan, classifier: torch.nn.Module, transition: torch.Tensor, lo
 
 
 def main() -> None:
-    """Train one VolMinNet a rate, print the table."""
+    """Train one VolMinNet per rate, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--noise", default="sym:0.4")

@@ -1,8 +1,8 @@
 """Classifiers under eight kinds of imprecise labels: one table, after the DMIS paper's Table 2.
 
 Runs `dmis classify` for every setting and prints Markdown: mean test accuracy in percent, 95 % interval over the
-seeds; in brackets how many seeds where they are fewer than asked for. Results lie in OUT/SETTING, one file an arm and
-seed; run again, it does what is missing, and with --show it only prints what is there. docs/weak-supervision.md is
+seeds; in brackets the number of seeds if fewer than requested. Results lie in OUT/SETTING, one file per arm and
+seed; another run computes what is missing, and --show only prints existing results. docs/weak-supervision.md is
 made by
 
     python experiments/weak_supervision.py OUT --seeds 3
@@ -40,7 +40,7 @@ BUDGET = ("fit.network=mlp", "fit.epochs=100", 'fit.augment=""')
 
 
 def accuracies(folder: Path, arm: str, seeds: int) -> list[float]:
-    """What is there of an arm in a setting, in percent."""
+    """The existing accuracies of an arm in a setting, in percent."""
     files = [folder / f"{arm}-{seed}.json" for seed in range(seeds)]
     return [json.loads(file.read_text())["accuracy"] for file in files if file.exists()]
 
@@ -67,7 +67,7 @@ def table(out: Path, seeds: int) -> None:
 
 
 def published(data: str) -> None:
-    """The same of the paper's numbers, rows it has."""
+    """The same for the paper's numbers, with the rows it has."""
     print(row("published", list(SETTINGS)) + "\n" + row("---", ["---:"] * len(SETTINGS)))
     for arm in (*ORDER, *OF_GENERATORS):
         numbers = [find(data, noise, arm, task="weak-supervision") for noise in SETTINGS.values()]
@@ -76,7 +76,7 @@ def published(data: str) -> None:
 
 
 def main() -> None:
-    """Do what is missing, then print."""
+    """Compute what is missing, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", default="digits")

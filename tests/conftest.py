@@ -39,7 +39,7 @@ def measuring() -> None:
 
 @pytest.fixture(autouse=True)
 def quick_dry_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--dry-run` foretells no time, for it would have to train: only where `measuring` is asked for."""
+    """`--dry-run` estimates no time, since it would have to train, except with the fixture `measuring`."""
     from condense.pipeline import timing
 
     monkeypatch.setattr(timing, "SECONDS", 0.01)

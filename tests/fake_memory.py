@@ -45,7 +45,7 @@ class Peak(TorchDispatchMode):
 
 @contextlib.contextmanager
 def fake_gpu(free=None):
-    """Everything made on cuda:0 is fake; `free` bytes of memory are told to who asks."""
+    """Everything made on cuda:0 is fake; queries report `free` bytes of memory."""
     with (
         FakeTensorMode(),
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False),

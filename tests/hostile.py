@@ -93,7 +93,7 @@ class Kind:
 
 
 def kinds(folder: Path) -> Iterator[Kind]:
-    """All of them; what they need beside the file is made in `folder`."""
+    """All readers; files they need besides the mutated one are made in `folder`."""
     yield from _hdf5(folder)
     yield from _arrays(folder)
     yield from _labels(folder)
@@ -275,7 +275,7 @@ class _Touch:
 
 
 def _evil(folder: Path) -> Iterator[Kind]:
-    """Files that would run code: `CANARY` tells of it."""
+    """Files that would run code, which would create `CANARY`."""
     source = sources.load("digits")
 
     def read(path: Path) -> Any:

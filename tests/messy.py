@@ -104,7 +104,7 @@ def write(form: str, path: Path, kind: str, generator: np.random.Generator) -> P
 
 
 def make(folder: Path, pictures: int = 400, seed: int = 0) -> Messy:
-    """Write `pictures` files that are pictures or pretend to be, and what else lies about in such folders."""
+    """Write `pictures` files that are pictures or pretend to be, and the other files found in such folders."""
     generator, made = np.random.default_rng(seed), Messy(folder)
     num_bad, num_twice = max(3, pictures // 50), max(2, pictures // 40)
     good = pictures - num_bad - num_twice

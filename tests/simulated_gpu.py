@@ -135,7 +135,7 @@ class Sim(torch.Tensor):
 
 
 class Generator(torch.Generator):
-    """A generator that says where it is."""
+    """A generator that reports its device."""
 
     def __new__(cls, device="cpu"):
         made = super().__new__(cls)

@@ -115,7 +115,7 @@ def epoch_of(epochs, networks):
 
 
 def objectives():
-    """Every objective trained to its end, and asked, on noisy and mixed labels."""
+    """Every objective trained to the end, and its beliefs computed, on noisy and mixed labels."""
     found = {}
     helper = {"steps": 6, "look_every": 3}
     more = {

@@ -28,7 +28,7 @@ sys.exit(run(["probe"]))
 
 
 def probe(stdout: str, encoding: str = "utf-8", *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """The result of a command under a shell that directs stdout as told."""
+    """The result of a command under a shell that redirects stdout."""
     command = f'"{sys.executable}" -P -c "$SCRIPT" {" ".join(arguments)} {stdout}'
     environment = {**os.environ, "SCRIPT": SCRIPT, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     return subprocess.run(["sh", "-c", command], capture_output=True, env=environment, check=False)
@@ -54,7 +54,7 @@ def test_a_closed_stdout_costs_no_result() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_stdout_costs_no_result() -> None:
-    """What stdout cannot take is told on stderr."""
+    """What stdout cannot take goes to stderr."""
     done = probe(">/dev/full")
     assert done.returncode == 1 and b"92.5" in done.stderr and b"no space left" in done.stderr
 
@@ -67,7 +67,7 @@ def test_a_full_stdout_costs_no_result() -> None:
         (b"ascii", b"92.5 +/- 0.4 - 3 \\u732b\n"),
     ],
 )
-def test_letters_that_an_encoding_lacks_are_told_plainly(
+def test_letters_that_an_encoding_lacks_are_replaced_by_plain_ones(
     monkeypatch: pytest.MonkeyPatch, name: bytes, shown: bytes
 ) -> None:
     raw = io.BytesIO()
@@ -77,7 +77,7 @@ def test_letters_that_an_encoding_lacks_are_told_plainly(
     assert raw.getvalue() == shown
 
 
-def test_a_terminal_obeys_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Escapes of a class name were printed raw by `inspect`."""
     answer(lambda: "cat\x1b]0;title\x07", False, lambda name: print(name, "\nnext"))
     assert capsys.readouterr().out == "cat\\x1b]0;title\\x07 \nnext\n"

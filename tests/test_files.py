@@ -148,7 +148,7 @@ def test_prepare_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_folder_is_no_place_for_a_file(tmp_path: Path, force: bool) -> None:
+def test_a_folder_is_not_a_place_for_a_file(tmp_path: Path, force: bool) -> None:
     """`--out` an existing folder was noticed after the work."""
     (tmp_path / "set.h5").mkdir()
     with pytest.raises(UserError, match="is a folder; give the name of a file to write"):

@@ -130,7 +130,7 @@ def test_a_set_is_scored_as_by_the_command_line(dmis, few, monkeypatch):
         condense.evaluate(sets[0], few.training_set(), network="mlp")
 
 
-def test_a_generator_is_trained_kept_and_asked_about_labels(few, tmp_path):
+def test_a_generator_is_trained_kept_and_judges_labels(few, tmp_path):
     generator = condense.train(few, recipe=SMALL, run=tmp_path / "run", quick=True)
     assert isinstance(generator, Generator)
     labels = condense.relabel(few, generator=generator)

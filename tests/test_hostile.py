@@ -46,7 +46,7 @@ class Worker:
         self.process.stdout.close()
 
     def next(self, seconds: float) -> dict[str, object] | None:
-        """What it says next; None at its end."""
+        """Its next line of output; None at the end."""
         line = self.lines.get(timeout=seconds)
         return json.loads(line) if line else None
 

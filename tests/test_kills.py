@@ -41,7 +41,7 @@ TIMES = ("seconds", "peak_memory_bytes", "bytes")  # of a benchmark's table: not
 
 @dataclass(frozen=True)
 class Work:
-    """A command, what says that it has begun, and what must come out alike."""
+    """A command, the sign that it has begun, and the outputs that must be equal."""
 
     words: tuple[str, ...]
     begun: str

@@ -1,4 +1,4 @@
-"""A folder as messy as people's are, by README's lines: every picture as people see it, every skipped file told."""
+"""A realistically messy folder, by README's lines: every picture as displayed, every skipped file reported."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ def small(tmp_path: Path) -> messy.Messy:
     return messy.make(tmp_path / "photos", 160)
 
 
-def test_inspect_tells_everything(small: messy.Messy, dmis: Dmis) -> None:
+def test_inspect_reports_everything(small: messy.Messy, dmis: Dmis) -> None:
     answer = dmis("inspect", "photos", "--image-size", "32", "--grid", "grid.png", "--json")
     assert answer.code == 0, answer.err
     told = json.loads(answer.out)

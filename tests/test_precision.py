@@ -114,7 +114,7 @@ def test_a_limit_on_the_instructions_used_is_heeded(machine, timed, monkeypatch)
     assert not fast_bf16(CPU) and asked
 
 
-def test_what_is_asked_for_is_taken(machine):
+def test_an_explicit_precision_is_used(machine):
     machine(bf16=True)
     assert wants_bf16("bf16", CPU) and wants_bf16("auto", CPU) and not wants_bf16("fp32", CPU)
     assert arithmetic("fp32", CPU).to_json() == {"device": "cpu", "precision": "float32", "decided": "asked for"}
@@ -132,7 +132,7 @@ def test_a_type_the_device_does_not_know_has_no_speed():
 
 
 def casts_of(network, passes, *, apart):
-    """How many weights are cast to bfloat16 in so many passes, each in a context of its own or all in one."""
+    """The number of weights cast to bfloat16 in several passes, each in its own context or all in one."""
 
     class Counting(TorchDispatchMode):
         count = 0
@@ -164,7 +164,7 @@ def test_frozen_weights_are_cast_once_in_a_context():
     assert torch.equal(found, expected) and found.dtype == torch.bfloat16 and not found.requires_grad
 
 
-def test_deterministic_algorithms_are_for_the_time_being(monkeypatch):
+def test_deterministic_algorithms_are_temporary(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     with deterministic(False):
         assert not torch.are_deterministic_algorithms_enabled()
@@ -200,7 +200,7 @@ def test_apples_gpu_is_found(monkeypatch):
     assert best_device() == torch.device("mps")
 
 
-def test_the_device_asked_for_is_taken(monkeypatch):
+def test_the_requested_device_is_used(monkeypatch):
     chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -222,7 +222,7 @@ def test_the_device_asked_for_is_taken(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "gpu", "", "cpu:7"])
-def test_devices_that_are_not_there_are_told(monkeypatch, name):
+def test_unavailable_devices_are_refused(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     with pytest.raises(UserError, match=re.escape(f"There is no device {name!r} on this machine; give auto or cpu.")):

@@ -80,7 +80,7 @@ def test_keys_a_recipe_does_not_know_become_the_methods_options():
 
 
 @pytest.mark.parametrize("wrong", [{"options": 3}, {"options": [1]}])
-def test_options_that_are_no_mapping_are_refused(wrong):
+def test_options_that_are_not_a_mapping_are_refused(wrong):
     with pytest.raises(UserError, match="where names with values are needed"):
         resolve(wrong)
 
@@ -111,7 +111,7 @@ def test_numbers_such_as_1e_4_which_yaml_reads_as_text_are_numbers():
         ),
     ],
 )
-def test_wrong_recipes_are_told_where_and_what(values, message):
+def test_wrong_recipes_are_refused_with_place_and_reason(values, message):
     with pytest.raises(UserError) as caught:
         resolve(values)
     assert message in str(caught.value)
@@ -148,7 +148,7 @@ def test_recipes_are_frozen():
         ("3: x", "maps names to values, but 3 is not a name; quote it"),
     ],
 )
-def test_files_that_are_no_recipes_are_refused(tmp_path, text, complaint):
+def test_files_that_are_not_recipes_are_refused(tmp_path, text, complaint):
     file = tmp_path / "r.yaml"
     file.write_text(text)
     with pytest.raises(UserError, match=complaint):

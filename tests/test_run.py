@@ -124,7 +124,7 @@ def test_a_header_of_another_kind_is_a_sentence(tmp_path: Path, header: str) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
-def test_a_named_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_named_pipe_is_not_a_checkpoint(tmp_path: Path) -> None:
     """Opening a pipe hung for ever."""
     os.mkfifo(tmp_path / "state.safetensors")
     with pytest.raises(UserError, match="not a regular file"):
@@ -215,7 +215,7 @@ def test_progress_shows_count_and_loss_on_stderr(capfd: pytest.CaptureFixture[st
         lambda parameters: torch.optim.AdamW(parameters, lr=torch.tensor(0.01), capturable=False),
     ],
 )
-def test_optimizer_goes_on_bit_for_bit(
+def test_optimizer_resumes_bit_for_bit(
     tmp_path: Path, optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 ) -> None:
     def start() -> tuple[list[torch.Tensor], torch.optim.Optimizer]:
@@ -295,7 +295,7 @@ def test_first_signal_asks_second_stops(number: signal.Signals) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
-def test_a_terminal_is_told_of_the_second_way_once_and_a_log_is_not() -> None:
+def test_a_terminal_is_told_once_how_to_stop_and_a_log_is_not() -> None:
     import pty
 
     ours, theirs = pty.openpty()
@@ -354,7 +354,7 @@ def test_the_revision_of_a_package_is_that_of_its_own_checkout_only(tmp_path: Pa
     assert revision_of(installed) is None
 
 
-def test_machine_and_memory_are_told() -> None:
+def test_machine_and_memory_are_reported() -> None:
     told = machine()
     assert all(isinstance(value, str) and value for value in told.values())
     assert told["torch"] == torch.__version__ and int(told["cores"]) >= 1

@@ -25,7 +25,7 @@ def test_long_messages_are_cut_in_the_middle() -> None:
     assert shortened("short") == "short"
 
 
-def test_plots_take_no_name_for_mathematics() -> None:
+def test_plots_never_read_names_as_mathematics() -> None:
     """`$\\frac{$` broke the figure."""
     from matplotlib.figure import Figure
 

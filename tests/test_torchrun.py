@@ -71,7 +71,7 @@ def test_two_processes_train_two_stages_and_one_draws(torchrun, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_process_that_loses_its_way_stops_both(torchrun, tmp_path):
+def test_one_diverging_process_stops_both(torchrun, tmp_path):
     (tmp_path / "lost.py").write_text(LOST)
     tiny = ["--set", "network.channels=8", "--set", "train.steps=6", "--set", "train.batch_size=32"]
     done = torchrun(

@@ -1,4 +1,4 @@
-"""Bars that say what comes next and when all is over, lines where there is no terminal, and trackers."""
+"""Bars with the next stages and the time left of all, lines where there is no terminal, and trackers."""
 
 import itertools
 import os
@@ -59,7 +59,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_on_a_terminal_the_bar_says_which_stage_and_what_comes_after() -> None:
+def test_on_a_terminal_the_bar_shows_the_stage_and_the_next() -> None:
     import pty
 
     code = """
@@ -91,12 +91,12 @@ with expected([Stage("helper", 1), Stage("dmis", 3)]):
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00:00"), (59.2, "0:01:00"), (3725, "1:02:05")])
-def test_times_are_told_by_the_clock(seconds: float, shown: str) -> None:
+def test_times_are_formatted_as_on_a_clock(seconds: float, shown: str) -> None:
     assert watch.clock_time(seconds) == shown
 
 
 def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
-    """Read by tensorboard's own reader, in a process of its own: protobuf warns on import."""
+    """Read by tensorboard's own reader, in a separate process: protobuf warns on import."""
     code = f"""
 from pathlib import Path
 from condense.run import Run
@@ -119,7 +119,7 @@ print(events.Tags()["scalars"], [(e.step, round(e.value, 3)) for e in events.Sca
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 5
 
 
-def test_a_tracker_that_is_missing_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tracker_is_reported_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     import accelerate.tracking
 
     monkeypatch.setattr(accelerate.tracking, "get_available_trackers", list)

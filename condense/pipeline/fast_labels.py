@@ -104,7 +104,7 @@ def checked(array: npt.NDArray[Any], source: Source, what: str) -> Features:
     n = len(source.train)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or len(array) != n or not array.shape[1]:
         raise UserError(
-            f"{what} is {array.dtype} {list(array.shape)}; needed is a row of features for each of the {n} training "
+            f"{what} is {array.dtype} {list(array.shape)}; it must hold a row of features for each of the {n} training "
             f"images of {source.train.name}, numbers [{n}, d]."
         )
     if array.shape[1] > _MOST_FEATURES:

@@ -87,8 +87,8 @@ def checked(array: npt.NDArray[Any], source: Source, what: str) -> Beliefs:
     n, c = len(source.train), source.train.num_classes
     if array.dtype.kind not in "fiu" or array.shape != (n, c):
         raise UserError(
-            f"{what} is {array.dtype} {list(array.shape)}; needed is a probability for each of the {n} training images "
-            f"of {source.train.name} and each of its {c} classes, numbers [{n}, {c}]."
+            f"{what} is {array.dtype} {list(array.shape)}; it must hold a probability for each of the {n} training "
+            f"images of {source.train.name} and each of its {c} classes, numbers [{n}, {c}]."
         )
     found = array.astype(np.float64)
     wrong = np.flatnonzero(~np.isfinite(found).all(1) | (found < 0).any(1) | (abs(found.sum(1) - 1) > _TOLERANCE))

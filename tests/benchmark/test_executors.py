@@ -13,7 +13,7 @@ from condense.errors import UserError
 
 
 def write_gpu(out: Path, cell: object) -> None:
-    """A task that writes down which GPU it sees, and ends when it is told to."""
+    """A task that records the GPU it sees, and ends on request."""
     name = str(cell)
     (out / name).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
     while not (out / f"{name}.end").exists():
@@ -86,7 +86,7 @@ def test_jobs_are_a_number_or_auto():
             slots_asked(wrong)
 
 
-def test_a_clusters_cell_asks_for_one_gpu_unless_told_otherwise(monkeypatch, tmp_path):
+def test_a_clusters_cell_requests_one_gpu_by_default(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(_jobs, "SubmititExecutor", lambda folder, parameters, slots: asked.append(parameters))
     choose_executor("slurm", tmp_path, None, [])

@@ -45,7 +45,7 @@ def test_every_combination_is_a_cell_once_and_keeps_its_name() -> None:
     assert [cell.recipe["seed"] for cell in found] == [0] * 24 + [7] * 24  # one whole seed before the next
 
 
-def test_sizes_share_a_generator_and_methods_share_who_repairs_labels() -> None:
+def test_sizes_share_a_generator_and_methods_share_the_repair_of_labels() -> None:
     found = cells()
     for cell in found:
         assert (cell.shared is None) == (cell.recipe["method"] == "random")
@@ -108,7 +108,7 @@ def test_a_row_shares_the_generator_of_its_method_if_the_same_is_trained() -> No
     assert shared({"drawn": "as-published", "second_stage": None}, dmis={"second_stage": None}) == [both, both]
 
 
-def test_all_methods_may_be_asked_for_and_options_reach_their_method() -> None:
+def test_all_methods_may_be_requested_and_options_reach_their_method() -> None:
     found = cells(methods="all", options={"dmis": {"train": {"steps": 3}}}, quick=True, evaluate={"repeats": 2})
     assert {cell.recipe["method"] for cell in found} == set(methods.names())
     assert {"train" in cell.recipe for cell in found if cell.recipe["method"] == "dmis"} == {True}
@@ -116,7 +116,7 @@ def test_all_methods_may_be_asked_for_and_options_reach_their_method() -> None:
     assert all(cell.recipe["quick"] and cell.recipe["evaluate"]["repeats"] == 2 for cell in found)
 
 
-def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+def test_folders_of_the_same_name_are_distinguished(tmp_path: Path) -> None:
     here = [{"name": str(tmp_path / part / "shoes"), "noise": "none"} for part in "ab"]
     found = cells(settings=here, methods=["random"], clean_first=["none"])
     assert len({cell.name for cell in found}) == 8
@@ -140,7 +140,7 @@ def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
         ({"options": {"dm": {}}}, "options for 'dm', which is not among its methods"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_runs(changed: dict[str, Any], said: str) -> None:
+def test_impossible_requests_are_refused_before_anything_runs(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         cells(**changed)
 
@@ -149,9 +149,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_runs(changed: dict[str,
     ("changed", "said"),
     [({"methods": ["ranom"]}, "did you mean random"), ({"rows": {"new": {"method": "rdedd"}}}, "did you mean rded")],
 )
-def test_a_method_that_there_is_not_is_refused_with_the_nearest(
-    tmp_path: Path, changed: dict[str, Any], said: str
-) -> None:
+def test_an_unknown_method_is_refused_with_the_nearest_name(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
     plain = {"methods": ["random"], "settings": [{"name": "digits", "noise": "sym:0.4"}], "ipc": [1]}
     (tmp_path / "grid.yaml").write_text(json.dumps(plain | changed))
     with pytest.raises(UserError, match=said):
@@ -199,7 +197,7 @@ def test_classifiers_are_trained_where_they_take_the_labels() -> None:
 @pytest.mark.parametrize(
     "noise", ["none", "sym:0.4", "partial:0.5", "annotators:0.3", "unlabeled:0.1", "mix:clean=0.5,partial:0.5=0.5"]
 )
-def test_what_arms_are_asked_beforehand_is_what_the_labels_answer(noise: str) -> None:
+def test_arms_are_checked_against_the_labels_beforehand(noise: str) -> None:
     given = imprecise(digits(), parse_noise(noise), 0)[0].supervision
     if "unlabeled" not in noise:  # a set that holds every class by chance is not what is meant
         kept = ~given.unlabelled
@@ -262,11 +260,11 @@ def test_a_recipe_extends_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"ipc": [1], "generators": {"digits": "nowhere"}}, "There is no recipe 'nowhere'"),
     ],
 )
-def test_samples_and_classifiers_that_cannot_be_meant_are_refused(changed: dict[str, Any], said: str) -> None:
+def test_impossible_samples_and_classifiers_are_refused(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         tables(**changed)
 
 
-def test_a_recipe_for_one_set_is_no_benchmark() -> None:
+def test_a_recipe_for_one_set_is_not_a_benchmark() -> None:
     with pytest.raises(UserError, match=r"needs a list of `settings`.*dmis condense -c"):
         read_benchmark(shipped("digits-sym40") | parse_overrides(["ipc=[1]"]))

@@ -51,7 +51,7 @@ def digests(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 @pytest.mark.slow
-def test_stopped_half_way_and_gone_on_with(tmp_path: Path, dmis: Dmis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_stopped_half_way_resumes(tmp_path: Path, dmis: Dmis, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toys").mkdir()
     (tmp_path / "toys" / "waits.py").write_text(WAITS)
     (tmp_path / "toys" / "killed.py").write_text(KILLED)

@@ -160,7 +160,7 @@ def test_parts_hold_every_cell_once_and_keep_together_what_shares(count: int) ->
 
 
 @pytest.mark.parametrize(("text", "said"), [("3/2", "counted from 1"), ("0/2", "counted from 1"), ("half", "i/n")])
-def test_a_part_that_there_is_not_is_refused(text: str, said: str) -> None:
+def test_an_impossible_part_is_refused(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         parse_shard(text)
 

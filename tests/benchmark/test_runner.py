@@ -1,4 +1,4 @@
-"""The grid as it runs: what is done stays, what failed or broke is done again, nothing stops the rest."""
+"""A running grid: finished cells stay, failed or broken ones are repeated, and none stops the rest."""
 
 import dataclasses
 import hashlib
@@ -97,7 +97,7 @@ def small() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, small: None) -> tuple[Path, list[str]]:
-    """A folder whose grid.yaml was run into out/, with labels as given and repaired; and what was told meanwhile."""
+    """A folder whose grid.yaml was run into out/, labels as given and repaired; and the messages logged."""
     folder, told = tmp_path_factory.mktemp("finished"), list[str]()
     config = recipe(folder, clean_first=["none", "dmis"], labeller=LABELLER)
     assert {cell["status"] for cell in dry_run(config, folder / "out")} == {"missing"}
@@ -204,7 +204,7 @@ def test_samples_and_classifiers_that_broke_are_done_again(without_sets: Path, t
         assert (found.accuracies, found.measured) == (was.accuracies, was.measured)
 
 
-def test_sets_asked_for_later_use_the_generator_that_is_there(without_sets: Path, tmp_path: Path) -> None:
+def test_sets_requested_later_use_the_existing_generator(without_sets: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(without_sets, tmp_path / "copy"))
     generator = folder / "out" / "shared" / "digits-sym-0.4_dmis_seed0" / "generator.safetensors"
     before = generator.read_bytes(), generator.stat().st_mtime_ns
@@ -213,7 +213,7 @@ def test_sets_asked_for_later_use_the_generator_that_is_there(without_sets: Path
     assert (generator.read_bytes(), generator.stat().st_mtime_ns) == before
 
 
-def test_weights_that_are_missing_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+def test_missing_weights_are_reported_before_anything_is_trained(tmp_path: Path) -> None:
     pytest.importorskip("torch_fidelity")
     config = recipe(tmp_path, **WITHOUT_SETS)
     asked = ["generation.space=inception", "generation.weights=nowhere.pth"]
@@ -271,7 +271,7 @@ def test_cells_are_scored_and_share_what_is_trained(finished: tuple[Path, list[s
     assert "{name: digits, noise: &#39;sym:0.4&#39;}" in page and "Dashed: made from repaired labels" in page
 
 
-def test_sizes_share_a_teacher_and_its_first_cell_goes_on_where_it_trained(tmp_path: Path) -> None:
+def test_sizes_share_a_teacher_and_its_first_cell_continues_where_it_trained(tmp_path: Path) -> None:
     out, options = tmp_path / "out", {"herding": {"teacher": {"epochs": 1}}}
     config = recipe(tmp_path, methods=["herding"], options=options)
     assert benchmark(config, out, executor=Inline())["done"] == 2
@@ -287,7 +287,7 @@ def test_sizes_share_a_teacher_and_its_first_cell_goes_on_where_it_trained(tmp_p
     assert before["teacher.safetensors"] == files(shared)["teacher.safetensors"]
 
 
-def test_a_grid_that_is_done_stays_as_it_is(copy: Path) -> None:
+def test_a_finished_grid_is_left_unchanged(copy: Path) -> None:
     out, told, before = copy / "out", list[str](), files(copy / "out")
     assert benchmark(str(copy / "grid.yaml"), out, executor=Inline(), tell=told.append)["done"] == 8
     after = files(out)
@@ -299,7 +299,7 @@ def test_a_grid_that_is_done_stays_as_it_is(copy: Path) -> None:
     assert told_budgets in (out / "report.md").read_text()
 
 
-def test_what_fails_is_told_and_does_not_stop_the_rest(tmp_path: Path, toys: Callable[..., None]) -> None:
+def test_failures_are_reported_and_do_not_stop_the_rest(tmp_path: Path, toys: Callable[..., None]) -> None:
     toys(boom="raise ValueError('no idea <what>')", fine="pass")
     out = tmp_path / "out"
     config, own = recipe(tmp_path, options={}), ("methods=[toys.boom, toys.fine]",)
@@ -333,7 +333,7 @@ def test_a_generator_that_fails_fails_its_cells_once_with_the_reason(tmp_path: P
     )
 
 
-def test_what_broke_is_done_again_and_nothing_else(copy: Path) -> None:
+def test_only_broken_cells_are_repeated(copy: Path) -> None:
     out, name = copy / "out", "digits-sym-0.4_{}_seed0".format
     cut, empty, other, lost = (
         out / "cells" / name(f"{method}_ipc{ipc}") for method in ("random", "dmis") for ipc in (1, 2)
@@ -419,7 +419,7 @@ def test_tasks_wait_for_what_they_need(tmp_path: Path) -> None:
     order: list[str] = []
 
     class Slow(Inline):
-        """Each task ends when it is asked for the second time."""
+        """Each task ends at the second poll."""
 
         slots = 2
 

@@ -1,4 +1,4 @@
-"""The twins of the paper's tables, run for real on digits: every cell, its name, and the published number beside it."""
+"""The twins of the paper's tables, really run on digits: every cell, its name, and the published number beside it."""
 
 import csv
 from pathlib import Path

@@ -226,7 +226,7 @@ def test_pseudo_labels_count_from_a_stated_epoch_on():
     assert float(value) == pytest.approx(3 * math.log(1 + math.exp(-2)) / 0.5)
 
 
-def test_labelled_and_unlabelled_images_are_shown_in_the_ratio_asked_for():
+def test_labelled_and_unlabelled_images_are_shown_in_the_requested_ratio():
     supervision = Supervision(np.array([[1, 1], [1, 0], [1, 1], [1, 1], [0, 1], [1, 1]], dtype=bool), np.ones(6, bool))
     images = _partly.mixed(supervision, ratio=2)
     assert images.shown[:8].tolist() == [0, 1, 2, 3, 4, 5, 1, 4] and images.shown[8:].tolist() in ([1], [4])
@@ -246,7 +246,7 @@ def test_images_without_a_label_are_left_out_and_epochs_stay_as_long():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
-def test_every_label_is_shown_and_no_class_oftener_for_coming_first(share):
+def test_every_label_is_shown_and_first_classes_are_not_favoured(share):
     labels = np.repeat(np.arange(10), 100)
     candidates = np.eye(10, dtype=bool)[labels]
     candidates[np.tile(np.arange(100) >= 100 * share, 10)] = True
@@ -278,7 +278,7 @@ TAKES = {
 
 
 def supervision_of(kind):
-    """As `tiny.supervision`, with some images whose label nobody knows where the kind has such."""
+    """As `tiny.supervision`, with some unlabelled images if the kind has them."""
     data = tiny.training_set(kind)
     if kind not in ("unlabelled", "mixture"):
         return data
@@ -334,7 +334,7 @@ def test_unknown_arms_are_refused_with_the_nearest():
     assert arms.names() == tuple(sorted(set().union(*TAKES.values())))
 
 
-def test_nothing_is_learned_where_no_label_is_known():
+def test_training_without_any_label_is_refused():
     data = tiny.training_set("labelled")
     nothing = Supervision(np.ones_like(data.supervision.candidates), data.supervision.trusted)
     for name in arms.names():
@@ -344,7 +344,7 @@ def test_nothing_is_learned_where_no_label_is_known():
 
 @pytest.mark.slow
 def test_arms_for_wrong_labels_beat_cross_entropy_on_digits():
-    """Trained until cross-entropy knows the wrong labels by heart, as in docs/weak-supervision.md."""
+    """Trained until cross-entropy has memorised the wrong labels, as in docs/weak-supervision.md."""
     source = digits.load()
     supervision, record = apply("sym:0.4", source.truth, source.train, seed=0)
     train = TrainingSet(source.train, supervision, record)
@@ -380,7 +380,7 @@ def test_the_confident_joint_is_cleanlabs():
 
 
 @pytest.mark.parametrize(("told", "rate"), [("estimate", 0.25), (0.1, 0.1)])
-def test_co_teaching_is_told_its_noise_rate_or_estimates_it(told, rate):
+def test_co_teaching_is_given_its_noise_rate_or_estimates_it(told, rate):
     asked = []
 
     def build(number):

@@ -66,7 +66,7 @@ def test_info_nce_knows_the_own_key_among_the_queue():
 # CRDPLL
 
 
-def test_crdpll_pushes_down_what_is_no_candidate():
+def test_crdpll_pushes_down_classes_that_are_not_candidates():
     logits = drawn(4, 3)
     f = logits.softmax(1)
     expected = [-sum(math.log(1 - f[i, k]) for k in range(3) if not POSSIBLE[i, k]) for i in range(4)]
@@ -161,7 +161,7 @@ def test_idgp_descends_the_negative_log_posterior():
 # PiCO
 
 
-def test_pico_draws_together_what_seems_of_one_class():
+def test_pico_attracts_embeddings_of_the_same_guess():
     query, key, older = units(4, 6), units(4, 6, seed=1), units(5, 6, seed=2)
     pool = torch.cat([query, key, older])
     guess, of_older = torch.tensor([0, 1, 0, 2]), torch.tensor([0, 0, 1, 2, 1])
@@ -230,7 +230,7 @@ def test_dirk_beliefs_put_every_candidate_above_every_other_class():
         torch.testing.assert_close(r[2], p[2])  # nothing is excluded
 
 
-def test_dirk_embeddings_are_to_resemble_as_beliefs_do():
+def test_dirk_embeddings_follow_the_similarity_of_beliefs():
     beliefs = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.6, 0.3], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
     possible = torch.tensor([[True, True, False], [False, True, True], [True, True, True], [False, False, True]])
     of_pool = torch.cat([beliefs, possible.float()], 1).repeat(2, 1)  # student's, then teacher's

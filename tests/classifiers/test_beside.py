@@ -1,4 +1,4 @@
-"""The teacher beside a set: the same network, found by checksum, refused when it is another one's."""
+"""The teacher beside a set: the same network, found by checksum, refused when it belongs to another set."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def test_equal_runs_give_equal_sets_and_a_given_teacher_goes_along(made: Path, d
     assert given.code == 0 and read(Path("given.h5")).teacher_sha256 == read(made).teacher_sha256
 
 
-def test_students_ask_it_where_it_lies_beside(made: Path, dmis: Dmis, brief: Callable[[], None]) -> None:
+def test_students_query_a_teacher_beside_the_set(made: Path, dmis: Dmis, brief: Callable[[], None]) -> None:
     found = {}
     for protocol in ("soft", "soft-stored"):
         found[protocol] = json.loads(dmis("evaluate", made, "--protocol", protocol, *BRIEF).out)
@@ -72,7 +72,7 @@ def test_without_a_checksum_no_file_is_taken(made: Path) -> None:
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One epoch of whatever protocol."""
+    """One epoch of any protocol."""
     import dataclasses
 
     from condense.evaluate import protocols

@@ -27,7 +27,7 @@ def test_folds_are_of_one_size_and_cover_everything(n, folds):
     assert not np.array_equal(fold, fold_of(n, folds, 1)) or n == folds
 
 
-def test_the_labels_of_a_fold_say_nothing_about_it_and_something_about_the_others():
+def test_the_labels_of_a_fold_influence_only_the_other_folds():
     images, targets = data()
     whole, _ = out_of_fold(images, targets, OPTIONS, 0, Run(None))
     torch.testing.assert_close(whole.sum(1), torch.ones(30))
@@ -80,7 +80,7 @@ def test_finished_folds_are_kept_and_the_rest_is_the_same(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("changed", ["images", "targets", "options", "seed"])
-def test_folds_of_something_else_are_refused(changed, tmp_path):
+def test_folds_of_other_data_are_refused(changed, tmp_path):
     images, targets = data()
     given = {"images": images, "targets": targets, "options": OPTIONS, "seed": 0}
     out_of_fold(run=Run(tmp_path), **given)

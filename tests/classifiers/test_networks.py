@@ -63,7 +63,7 @@ def test_wide_resnets_have_the_parameters_of_the_formula(depth, k):
 
 @pytest.mark.parametrize("name", [name for name in networks.NAMES if "-bn" not in name and "40" not in name])
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 64)])
-def test_every_network_takes_every_image_or_says_why_not(name, channels, size):
+def test_every_network_accepts_every_image_or_explains_why_not(name, channels, size):
     try:
         networks.check_fits(name, size)
     except UserError as error:

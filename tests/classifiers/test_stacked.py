@@ -1,4 +1,4 @@
-"""Networks trained at once learn what they learn one by one."""
+"""Networks trained together learn the same as one by one."""
 
 import pytest
 import torch
@@ -93,7 +93,7 @@ def test_bfloat16_follows_one_by_one():
     assert [e[0].loss for e in epochs] == pytest.approx(losses, rel=0.02)
 
 
-def test_soft_targets_and_a_loss_of_ones_own():
+def test_soft_targets_and_a_custom_loss():
     x, _ = data()
     q = torch.softmax(torch.randn(20, 3, generator=torch.Generator().manual_seed(1)), 1)
 
@@ -113,7 +113,7 @@ def test_writing_back_undoes_stacking():
         assert_equal_states(copy, network, 0)
 
 
-def test_what_cannot_be_stacked_is_told():
+def test_networks_that_cannot_be_stacked_are_refused():
     assert can_stack(build()) and not can_stack(build("resnet18", size=16)) and not can_stack(torch.nn.Linear(2, 2))
     for nets in ([build("resnet18", size=16)], [build(), build(size=16)], [build(), build("convnet3-bn")]):
         with pytest.raises(UserError, match="one by one"):

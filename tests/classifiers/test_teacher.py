@@ -34,7 +34,7 @@ def test_candidates_of_one_class_make_cross_entropy():
     torch.testing.assert_close(candidate_loss(logits, F.one_hot(labels, 4).bool()), F.cross_entropy(logits, labels))
 
 
-def test_gradient_is_that_of_proden_with_present_weights():
+def test_gradient_is_that_of_proden_with_current_weights():
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     candidates = torch.rand(5, 4, generator=generator) < 0.6
@@ -47,7 +47,7 @@ def test_gradient_is_that_of_proden_with_present_weights():
     assert torch.autograd.gradcheck(lambda x: candidate_loss(x, candidates), logits)
 
 
-def test_all_candidates_say_nothing():
+def test_full_candidate_sets_carry_no_information():
     logits = torch.randn(3, 4, requires_grad=True)
     (gradient,) = torch.autograd.grad(candidate_loss(logits, torch.ones(3, 4, dtype=torch.bool)), logits)
     assert gradient.abs().max() < 1e-6
@@ -83,7 +83,7 @@ def test_the_seed_decides_the_weights():
     assert torch.equal(weights(first), weights(again)) and not torch.equal(weights(first), weights(other))
 
 
-def test_answers_do_not_depend_on_the_company():
+def test_predictions_do_not_depend_on_the_batch():
     train = training_set()
     teacher = teacher_for(train, TeacherOptions(network="convnet3-bn", epochs=1), 0, Run(None))
     images = train.images.images
@@ -191,6 +191,6 @@ def test_a_class_without_images_and_oblong_images_are_refused():
         ({"epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'"),
     ],
 )
-def test_wrong_options_are_told_the_nearest(wrong, said):
+def test_wrong_options_get_the_nearest_name(wrong, said):
     with pytest.raises(UserError, match=said):
         parse(TeacherOptions, wrong, "x")

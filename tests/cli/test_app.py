@@ -62,7 +62,7 @@ print([name for name in {heavy} if name in sys.modules])
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A training from start to end in a process of its own: its folder, and how it ended."""
+    """An uninterrupted training in its own process: its folder and its result."""
     folder = tmp_path_factory.mktemp("unbroken")
     return folder, subprocess.run([*DMIS, *TRAIN], capture_output=True, text=True, cwd=folder)
 
@@ -81,7 +81,7 @@ def test_a_process_answers_on_stdout_with_json_alone_and_bars_go_to_stderr(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
 @pytest.mark.parametrize("number", [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_process_that_is_told_to_end_saves(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_terminated_process_saves(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C has a test of its own below; a logout sends SIGHUP, a cluster SIGTERM."""
     method = ["--method", "dm", "--ipc", "1", "--set", "iterations=100000", "--set", "real_batch=8", "--quiet"]
     command = [*DMIS, "condense", *method, "--set", "checkpoint_every=100000", "--run", "run"]
@@ -98,7 +98,7 @@ def test_a_process_that_is_told_to_end_saves(number: signal.Signals, tmp_path: P
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own
-def test_a_run_computes_where_it_is_told_to_and_logs_to_tensorboard(tmp_path: Path, dmis: Dmis) -> None:
+def test_a_run_computes_on_the_requested_device_and_logs_to_tensorboard(tmp_path: Path, dmis: Dmis) -> None:
     short = ["--set", "train.steps=20", "--set", "train.second_opinion=false", "--quiet"]
     done = dmis(*TRAIN, *short, "--device", "cpu", "--log", "tensorboard", "--run", "run")
     assert done.code == 0, done.err
@@ -107,7 +107,7 @@ def test_a_run_computes_where_it_is_told_to_and_logs_to_tensorboard(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("option", "value"), [("--device", "cuda:7"), ("--log", "mlfow")])
-def test_devices_and_logs_that_there_are_not_are_refused_before_anything(
+def test_unavailable_devices_and_logs_are_refused_before_anything(
     option: str, value: str, tmp_path: Path, dmis: Dmis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DMIS_DEVICE", raising=False)
@@ -117,7 +117,7 @@ def test_devices_and_logs_that_there_are_not_are_refused_before_anything(
     assert list(tmp_path.iterdir()) == [] and "DMIS_DEVICE" not in os.environ
 
 
-def test_nobody_reading_is_no_news() -> None:
+def test_a_closed_pipe_ends_silently() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([*DMIS, "-h"], stdout=writing, stderr=subprocess.PIPE, text=True)
@@ -203,7 +203,7 @@ def test_usage_errors_exit_2_and_name_the_option(dmis: Dmis) -> None:
         assert answer.code == 2 and "Usage: dmis" in answer.err and answer.out == ""
 
 
-def test_no_output_where_none_can_be(dmis: Dmis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_outputs_are_refused(dmis: Dmis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("kept")
     random = ("condense", "--method", "random", "--ipc", "1")
     assert dmis(*random, "--out", "file").code == 2
@@ -287,7 +287,7 @@ def test_exit_codes_of_failing_and_of_ctrl_c(dmis: Dmis, monkeypatch: pytest.Mon
         assert answer.code == code and answer.out == "" and len(answer.err.splitlines()) == 1
 
 
-def test_doctor_tells_what_is_there(dmis: Dmis) -> None:
+def test_doctor_reports_the_machine(dmis: Dmis) -> None:
     answer = dmis("doctor", "--json")
     told = json.loads(answer.out)
     assert answer.code == 0 and told["torch"] == torch.__version__

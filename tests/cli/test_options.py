@@ -38,7 +38,7 @@ def test_every_output_can_be_given_as_o():
     assert {"--run", "--out"} <= found["train"], "what training writes is its run folder"
 
 
-def test_how_pictures_are_taken_can_be_said_wherever_data_are_read():
+def test_options_of_pictures_exist_wherever_data_are_read():
     """Cases 8, 35 and 41."""
     readers = {name: options for name, options in options_of().items() if "--image-size" in options}
     assert {"inspect", "condense", "train", "relabel", "evaluate", "audit"} <= readers.keys()
@@ -46,7 +46,7 @@ def test_how_pictures_are_taken_can_be_said_wherever_data_are_read():
         assert {"--fit", "--background", "--skip-unreadable", "--flip", "--no-flip"} <= options, name
 
 
-def test_one_output_and_no_more(dmis: Dmis, made, tmp_path):
+def test_a_second_output_is_refused(dmis: Dmis, made, tmp_path):
     assert dmis("export", made, "-o", tmp_path / "a.npz", "-f", "npz").code == 0 and (tmp_path / "a.npz").is_file()
     assert dmis("export", made, tmp_path / "b.npz", "-f", "npz").code == 0
     for wrong, complaint in ((("c.npz", "-o", "d.npz"), "There are two outputs"), ((), "The output is missing")):

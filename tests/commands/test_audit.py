@@ -67,7 +67,9 @@ def test_copies_of_training_images_are_flagged_and_new_ones_not(noisy_set: Path,
     )
 
 
-def test_averages_of_two_training_images_are_flagged_and_no_copies(noisy_set: Path, digits: Source, dmis: Dmis) -> None:
+def test_averages_of_two_training_images_are_flagged_but_not_as_copies(
+    noisy_set: Path, digits: Source, dmis: Dmis
+) -> None:
     assert digits.truth is not None
     members = [np.flatnonzero(digits.truth.labels == y)[:8] for y in range(10)]
     pairs = np.concatenate([np.stack([own[:4], own[4:]], 1) for own in members])
@@ -171,7 +173,7 @@ def test_what_does_not_belong_together_is_one_sentence_and_exit_2(
 
 
 def test_the_report_names_doubted_images_with_their_label_and_class(dmis: Dmis) -> None:
-    """And says what to use to mend them."""
+    """It also names the command that corrects them."""
     audit = ("audit", "digits", "--noise", "sym:0.4", "--steps", 30, "--html", "report.html", "--json")
     told = json.loads(dmis(*audit).out)
     text = Path("report.html").read_text(encoding="utf-8")

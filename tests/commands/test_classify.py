@@ -58,7 +58,7 @@ def test_published_numbers_stand_beside_ours(dmis: Dmis, counted: list[str]) -> 
     assert [line["published"] for line in json.loads(answer.out)["arms"]] == [92.17, 87.76, 90.85]
 
 
-def test_what_is_there_is_not_done_again(dmis: Dmis, counted: list[str]) -> None:
+def test_existing_results_are_not_computed_again(dmis: Dmis, counted: list[str]) -> None:
     command = ("classify", "digits", "--noise", "sym:0.4", "--arm", "ce", "--arm", "gce", "--out", "results", *FIT)
     first = json.loads(dmis(*command).out)
     assert counted == ["ce", "gce"] and sorted(p.name for p in Path("results").iterdir()) == ["ce-0.json", "gce-0.json"]
@@ -78,7 +78,7 @@ def test_what_is_there_is_not_done_again(dmis: Dmis, counted: list[str]) -> None
     assert damaged.code == 2 and "is not a result" in damaged.err and len(counted) == 5
 
 
-def test_a_dry_run_tells_who_would_be_trained_and_writes_nothing(dmis: Dmis, counted: list[str]) -> None:
+def test_a_dry_run_lists_the_trainings_and_writes_nothing(dmis: Dmis, counted: list[str]) -> None:
     command = ("classify", "digits", "--noise", "partial:0.5", "--out", "results", "--seeds", "2")
     told = json.loads(dmis(*command, *FIT, "--dry-run").out)
     assert told["arms"][-3:] == ["vanilla", "dmis", "dmis-ce"] and set(told["left_out"]) == SINGLE
@@ -106,7 +106,7 @@ def test_a_trained_generator_is_tested_and_drawn_from(dmis: Dmis, trained: Path)
     assert all(0 <= line["mean"] <= 100 for line in lines)
 
 
-def test_how_many_images_are_drawn_for_ce(dmis: Dmis, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_images_drawn_for_ce(dmis: Dmis, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
 
     def train_arm(arm: object, of: object, budget: object, train: TrainingSet, seed: int, **more: object) -> None:
@@ -122,7 +122,7 @@ def test_how_many_images_are_drawn_for_ce(dmis: Dmis, trained: Path, monkeypatch
     assert "per_class" in dmis(*command, "--set", "dmis-ce.per_class=0").err
 
 
-def test_generators_are_trained_once_a_seed_and_kept(dmis: Dmis) -> None:
+def test_generators_are_trained_once_per_seed_and_kept(dmis: Dmis) -> None:
     command = ("classify", "digits", "--noise", "partial:0.5", "--arm", "vanilla", "--arm", "dmis", "--arm", "dmis-ce")
     options = (*TINY, "--set", "draw.sampler_steps=2", "--out", "kept", *FIT)
     answer = dmis(*command, *options)

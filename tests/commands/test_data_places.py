@@ -1,4 +1,4 @@
-"""Where data lie and what they are: the set tells, fingerprints decide, and what people must know is told."""
+"""The place and identity of data: the set records them, fingerprints decide, and users are informed."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from condense.sets.hdf5 import read
 
 @pytest.fixture(autouse=True)
 def untold(caplog):
-    """Sentences that other tests were told are told again."""
+    """Notices that other tests have shown are shown again."""
     tell.cache_clear()
     caplog.set_level(logging.WARNING, "condense")
 
@@ -95,7 +95,7 @@ def test_signs_and_sides_are_not_mirrored(dmis: Dmis, tmp_path, monkeypatch, cla
     assert read(Path("set.h5")).provenance.notes["flip"] is False and "mirror image does not show" in caplog.text
 
 
-def test_a_test_split_without_a_class_is_told(dmis: Dmis, tmp_path, monkeypatch, caplog):
+def test_a_test_split_without_a_class_is_reported(dmis: Dmis, tmp_path, monkeypatch, caplog):
     """Case 7: an npz test split lacking a class was scored without a word."""
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (9, 8, 8), dtype=np.uint8)

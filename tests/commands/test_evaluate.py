@@ -17,14 +17,14 @@ from condense.evaluate.stats import summarise_nested
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """One epoch of whatever protocol."""
+    """One epoch of any protocol."""
     for name, rules in protocols.PROTOCOLS.items():
         monkeypatch.setitem(protocols.PROTOCOLS, name, dataclasses.replace(rules, epochs=1))
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Two random sets of one image a class, of seeds 0 and 1. Not to be written to."""
+    """Two random sets of one image per class, of seeds 0 and 1. Not to be written to."""
     folder = tmp_path_factory.mktemp("sets")
     for seed in (0, 1):
         arguments = ["--method", "random", "--ipc", "1", "--seed", str(seed), "--run", str(folder / f"run{seed}")]

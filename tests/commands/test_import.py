@@ -128,13 +128,13 @@ def test_a_file_of_a_stranger_cannot_do_harm(dmis: Dmis) -> None:
         ({"data": [[torch.full((20, 1, 8, 8), torch.nan), torch.arange(10).repeat(2)]]}, "NaN"),
     ],
 )
-def test_what_is_no_set_of_the_data_is_one_sentence(dmis: Dmis, content: object, said: str) -> None:
+def test_a_file_that_is_not_a_set_of_the_data_is_one_sentence(dmis: Dmis, content: object, said: str) -> None:
     saved(Path("res.pt"), content)
     answer = dmis("import", "res.pt", *IMPORT, "--out", "set.h5")
     assert answer.code == 2 and len(answer.err.splitlines()) == 1 and said in answer.err, answer.err
 
 
-def test_names_and_scales_are_asked_for(dmis: Dmis) -> None:
+def test_names_and_scales_are_required(dmis: Dmis) -> None:
     saved(Path("res.pt"), {"data": [list(tensors())]})
     for arguments, said in (
         (("res.pt", "--data", "digits", "--out", "set.h5"), "give --mean and --std"),

@@ -111,7 +111,7 @@ SECOND = ("--set", "second_stage={network: {kind: conditional, channels: 8, mult
         ("--method", "cad", "--set", "train.coherence={folds: 2, epochs: 1}", *SECOND),
     ],
 )
-def test_dry_run_foretells_the_cost_and_writes_nothing(
+def test_dry_run_estimates_the_cost_and_writes_nothing(
     changed: tuple[str, ...],
     dmis: Dmis,
     tiny: tuple[str, ...],
@@ -144,7 +144,7 @@ def test_dry_run_foretells_the_cost_and_writes_nothing(
     ],
     ids=lambda changed: changed[0],
 )
-def test_dry_run_foretells_the_cost_of_every_kind_of_method(
+def test_dry_run_estimates_the_cost_of_every_kind_of_method(
     changed: tuple[str, ...], dmis: Dmis, few_digits: Path
 ) -> None:
     method, *settings = changed
@@ -204,7 +204,7 @@ def test_data_given_by_path_get_the_noise_that_the_set_was_made_from(dmis: Dmis)
     assert real_data(read(Path("set.h5")), DataRecipe()).corruption.spec == "sym:0.4"
 
 
-def test_what_cannot_be_done_is_told_before_anything_is_made(dmis: Dmis, folder: Path) -> None:
+def test_impossible_requests_are_refused_before_anything_is_made(dmis: Dmis, folder: Path) -> None:
     before = listing(folder.parent)
     random = ("condense", "--data", folder, "--method", "random")
     for command, told in (
@@ -225,7 +225,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_made(dmis: Dmis, folder:
         assert listing(folder.parent) == before, command
 
 
-def test_nothing_is_replaced_unasked(dmis: Dmis, made: Path, folder: Path) -> None:
+def test_nothing_is_replaced_without_force(dmis: Dmis, made: Path, folder: Path) -> None:
     shutil.copy(made, "own.h5")
     for command in (("inspect", folder, "--grid", "own.png"), ("export", "own.h5", "own.h5", "--force", "-f", "npz")):
         Path("own.png").write_text("mine")
@@ -379,7 +379,7 @@ def test_the_defaults_know_how_many_images_there_are(tmp_path: Path) -> None:
         assert (options.train.steps, options.second_stage.train.steps) == (steps, 1000)
 
 
-def test_quick_is_a_layer_above_the_defaults_and_below_what_is_asked() -> None:
+def test_quick_is_a_layer_between_the_defaults_and_the_options_given() -> None:
     dmis, random = methods.load("dmis"), methods.load("random")
     quick = dmis.Options.QUICK["train"]["steps"]
     assert resolve_options({}, {}, dmis, 8)[1].model_dump()["train"]["steps"] == 900 > quick

@@ -21,7 +21,7 @@ KINDS = (*EACH, "CS", *(f"CW-{kind}" for kind in EACH))
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Ten real digits a class: by true labels, with two seeds, and by wrong ones. Not to be written to."""
+    """Ten real digits per class: by true labels, with two seeds, and by wrong ones. Not to be written to."""
     folder = tmp_path_factory.mktemp("sets")
     made = []
     for name, noise, seed in (("clean", "none", 0), ("other", "none", 1), ("noisy", "sym:0.6", 0)):

@@ -18,7 +18,7 @@ BRIEF = ("--network", "mlp", "--repeats", "2", "--steps", "20", "-q", "--json")
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Real digits under wrong labels, one and two a class, and two by true labels. Not to be written to."""
+    """Real digits under wrong labels, one and two per class, and two by true labels. Not to be written to."""
     folder = tmp_path_factory.mktemp("sets")
     made = {name: folder / f"{name}.h5" for name in ("one", "two", "oracle")}
     for name, file in made.items():
@@ -30,7 +30,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five epochs of whatever protocol."""
+    """Five epochs of any protocol."""
     for name, rules in protocols.PROTOCOLS.items():
         monkeypatch.setitem(protocols.PROTOCOLS, name, dataclasses.replace(rules, epochs=5))
     monkeypatch.setattr("condense.commands.rank.SOFT_STORED", dataclasses.replace(protocols.SOFT_STORED, epochs=1))
@@ -88,7 +88,7 @@ def test_soft_labels_are_compared_with_soft_labels(dmis: Dmis, sets: dict[str, P
     assert hard["labels"] == "hard" and hard["accuracy"]["hard"] == entry["accuracy"]["hard"]
 
 
-def test_table_of_people(dmis: Dmis, sets: dict[str, Path], short: None) -> None:
+def test_the_table_for_people(dmis: Dmis, sets: dict[str, Path], short: None) -> None:
     answer = dmis("rank", sets["oracle"], sets["one"], "--quick", *BRIEF[:-1], "--real-accuracy", 0.9)
     head, *lines = answer.out.splitlines()
     assert head.split()[:7] == ["set", "method", "IPC", "LRS", "ARS", "HLR", "IOR"]

@@ -87,7 +87,7 @@ def with_second_opinion(dmis: Dmis) -> tuple[str, ...]:
     return ("--generator", "volmin")
 
 
-def test_a_second_opinion_is_asked_unless_it_is_declined(dmis: Dmis) -> None:
+def test_a_second_opinion_is_used_unless_declined(dmis: Dmis) -> None:
     relabel = ("relabel", "digits", "--noise", FEW, *with_second_opinion(dmis), "--json")
     told = json.loads(dmis(*relabel, "--out", "both").out)
     both, kept = np.load("both/posteriors.npz"), Generator.load(Run(Path("volmin")))
@@ -103,7 +103,7 @@ def test_a_second_opinion_is_asked_unless_it_is_declined(dmis: Dmis) -> None:
 
 
 @pytest.mark.parametrize("kind", ["all-class", "conditional", "volmin", "given", "both given"])
-def test_dry_run_foretells_the_cost_and_writes_nothing(kind: str, dmis: Dmis, trained: Path) -> None:
+def test_dry_run_estimates_the_cost_and_writes_nothing(kind: str, dmis: Dmis, trained: Path) -> None:
     how: tuple[str | Path, ...] = ("--set", f"network.kind={kind}", "--set", "train.eliminate=null", *FAST)
     if kind == "volmin":
         how = ("--set", "train.transition=volmin", "--set", "train.helper.steps=3", "--set", "train.flip=true", *FAST)

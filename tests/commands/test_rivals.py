@@ -1,4 +1,4 @@
-"""The rival generators TDSM and CAD by the commands: trained, foretold, used again, gone on with."""
+"""The rival generators TDSM and CAD by the commands: trained, estimated, reused, resumed."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ PREPARED = {"tdsm": {"volminnet", "noisy-classifier"}, "cad": {"out-of-fold"}}
 
 
 @pytest.mark.parametrize("method", SMALL)
-def test_a_rival_costs_what_was_foretold_and_is_prepared_and_trained_once(
+def test_a_rival_costs_the_estimate_and_is_prepared_and_trained_once(
     method: str, dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...]
 ) -> None:
     given = ("--noise", "sym:0.4", "--method", method, "--json")

@@ -53,7 +53,7 @@ def test_validate(file: Path) -> None:
         validate(file)
 
 
-def test_export_tells_what_was_written(file: Path) -> None:
+def test_export_reports_what_was_written(file: Path) -> None:
     told = export(file, file.parent / "out", "folder")
     assert told["files"] == 103  # the pictures, condensed.json, the datasheet, the checksums
     assert told["bytes"] == sum(f.stat().st_size for f in (file.parent / "out").rglob("*") if f.is_file())
@@ -82,7 +82,7 @@ def test_inspect_a_data_set(tmp_path: Path, digits: sources.Source) -> None:
     np.testing.assert_array_equal(cell, first)
 
 
-def test_inspect_tells_the_noise() -> None:
+def test_inspect_reports_the_noise() -> None:
     told = inspect(DataRecipe(name="digits", noise="sym:0.4"), seed=1)
     assert told["supervision"] == "noisy"
     assert told["corruption_rate"] == pytest.approx(told["wrong_labels"])
@@ -96,7 +96,7 @@ def test_inspect_tells_the_noise() -> None:
     )
 
 
-def test_people_are_told_in_few_lines_and_where_the_grid_is(file: Path, dmis: Dmis) -> None:
+def test_people_get_a_few_lines_and_the_place_of_the_grid(file: Path, dmis: Dmis) -> None:
     answer = dmis("inspect", file, "--grid", "grid.png")
     assert answer.code == 0 and len(answer.out.splitlines()) < 50 and "Wrote grid.png." in answer.out
     assert (
@@ -110,7 +110,7 @@ def test_a_set_shows_itself_in_one_line(file: Path) -> None:
     assert repr(read(file)) == "CondensedSet(digits by random: 10 classes, 10 images per class, 8x8x1 uint8)"
 
 
-def test_who_names_no_data_is_told_what_is_worked_on(dmis: Dmis, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_data_set_is_named_if_the_user_names_none(dmis: Dmis, caplog: pytest.LogCaptureFixture) -> None:
     tell.cache_clear()
     assert dmis("condense", "--method", "random", "--dry-run").code == 0
     assert "no data set is named, so this works on 'digits'" in caplog.text

@@ -245,7 +245,7 @@ def test_flipped_bytes_are_noticed(tmp_path):
         sources.load(str(path))
 
 
-def test_condensed_sets_are_no_data(tmp_path):
+def test_condensed_sets_are_not_data_sets(tmp_path):
     path = hdf5(tmp_path, images=IMAGES, labels=LABELS)
     with h5py.File(path, "a") as file:
         file.attrs["schema"] = "condensed-set/1"
@@ -254,7 +254,7 @@ def test_condensed_sets_are_no_data(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["npz", "h5", "h5 of others"])
-def test_class_names_that_are_no_utf8_are_a_sentence(tmp_path, suffix):
+def test_class_names_that_are_not_utf8_are_a_sentence(tmp_path, suffix):
     arrays = {
         "images": np.zeros((2, 4, 4), np.uint8),
         "labels": np.arange(2),
@@ -341,7 +341,7 @@ def test_a_link_to_a_named_pipe_is_never_opened(tmp_path, name):
         condensed.read(tmp_path / "pipe")
 
 
-def test_little_that_claims_much_is_refused_before_memory_is_taken(tmp_path):
+def test_small_files_that_claim_much_are_refused_before_memory_is_taken(tmp_path):
     """A file of 22 kB took 2.8 GB."""
     with h5py.File(tmp_path / "some.h5", "w") as file:
         file.create_dataset("images", (3 * 2**20, 32, 32), np.uint8, chunks=(2**10, 32, 32), compression="gzip")
@@ -350,7 +350,7 @@ def test_little_that_claims_much_is_refused_before_memory_is_taken(tmp_path):
         sources.load(str(tmp_path / "some.h5"))
 
 
-def test_a_file_open_for_writing_elsewhere_is_told_as_such(tmp_path):
+def test_a_file_open_for_writing_elsewhere_is_reported_as_such(tmp_path):
     """It was called damaged."""
     with h5py.File(tmp_path / "some.h5", "w", libver="latest") as file:
         file["images"] = np.zeros((2, 4, 4), np.uint8)

@@ -118,6 +118,6 @@ def test_a_changed_pickle_is_never_opened(tmp_path, monkeypatch, name):
     assert not mark.exists()
 
 
-def test_nothing_found_says_what_to_give(tmp_path):
+def test_missing_files_are_explained(tmp_path):
     with pytest.raises(UserError, match="neither cifar-100-binary nor cifar-100-python"):
         sources.load("cifar100", root=tmp_path)

@@ -98,7 +98,7 @@ def test_numbers_of_a_data_set_that_do_not_count_from_0_are_explained(tmp_path, 
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
-def test_one_hot_is_one_label_an_image(tmp_path, dtype):
+def test_one_hot_is_one_label_per_image(tmp_path, dtype):
     """Case 15: one-hot integers were taken for the answers of annotators."""
     source, right = source_of(("ant", "bee", "cat")), np.array([2, 0, 1])
     np.save(tmp_path / "l.npy", np.eye(3, dtype=dtype)[right])
@@ -109,7 +109,7 @@ def test_one_hot_is_one_label_an_image(tmp_path, dtype):
 
 
 def test_sets_as_0_and_1_are_not_taken_for_answers(tmp_path):
-    """Case 15's kind: several 1 in a row."""
+    """As case 15, with several 1 in a row."""
     source = source_of(("ant", "bee", "cat"))
     np.save(tmp_path / "l.npy", np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]]))
     with pytest.raises(UserError, match="may be sets of candidates or the answers of annotators; save sets as bool"):

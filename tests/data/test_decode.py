@@ -21,7 +21,7 @@ def pixels(file, background: int = 255, white: int = 65535, grey: bool = False) 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("ending", ["png", "tif", "webp"])
-def test_pictures_are_turned_as_the_camera_says(tmp_path, orientation, ending):
+def test_pictures_are_turned_by_their_exif_orientation(tmp_path, orientation, ending):
     """Case 4: EXIF orientation was ignored, so pictures were upside down or of another size."""
     back = {
         1: (0, False),
@@ -47,7 +47,7 @@ def test_pictures_are_turned_as_the_camera_says(tmp_path, orientation, ending):
     assert found.size == (8, 6) and found.turned == (orientation != 1)
 
 
-def test_turned_pictures_have_the_size_people_see(tmp_path):
+def test_turned_pictures_have_the_displayed_size(tmp_path):
     """Case 4: of one camera, held upright and across, were "2 different sizes"."""
     for name, shape, orientation in (("a", (4, 6), 6), ("b", (6, 4), 1)):
         exif = Image.Exif()
@@ -147,7 +147,7 @@ def test_cmyk_palettes_and_first_frames(tmp_path):
     assert not look(tmp_path / "a.gif").frames
 
 
-def test_broken_exif_is_no_reason_to_refuse(tmp_path):
+def test_broken_exif_is_ignored(tmp_path):
     Image.fromarray(SIGN).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     np.testing.assert_array_equal(pixels(tmp_path / "a.png"), SIGN)
 
@@ -201,7 +201,7 @@ def test_oddities_of_headers_are_no_warnings(tmp_path):
         assert (pixels(tmp_path / "a.png") == 255).all()
 
 
-def test_all_unreadable_files_are_told_at_once_and_can_be_left_out(tmp_path):
+def test_all_unreadable_files_are_reported_at_once_and_can_be_left_out(tmp_path):
     """Case 35: one unreadable file stopped everything, one file per run."""
     for number in range(6):
         place = tmp_path / "ab"[number % 2] / f"{number}.png"
@@ -225,7 +225,7 @@ def test_all_unreadable_files_are_told_at_once_and_can_be_left_out(tmp_path):
     assert "3 files are left out (cannot be read): " in source.reading.notes[-1]
 
 
-def test_a_class_or_everything_unreadable_is_refused_even_so(tmp_path):
+def test_an_unreadable_class_or_folder_is_refused_even_so(tmp_path):
     for name in ("a/1.png", "b/1.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("no picture")

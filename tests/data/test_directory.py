@@ -1,4 +1,4 @@
-"""What of a folder counts: hidden and system names, links, endings, splits, and what lies unused."""
+"""The files of a folder that count: hidden and system names, links, endings, splits, and unused files."""
 
 import os
 import sys
@@ -99,7 +99,7 @@ def test_a_link_to_nowhere_is_an_unreadable_file(pets):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
-def test_a_pipe_is_no_picture(pets):
+def test_a_pipe_is_not_a_picture(pets):
     os.mkfifo(pets / "cat" / "2.png")
     assert sources.load(str(pets)).reading.skipped == {"no picture": ("cat/2.png",)}
 
@@ -114,7 +114,7 @@ def test_splits_are_known_by_their_usual_names(tmp_path, train, test):
     assert source.files == (f"{train}/cat/1.png", f"{train}/dog/1.png")
 
 
-def test_what_lies_unused_beside_train_is_refused(tmp_path):
+def test_unused_images_beside_train_are_refused(tmp_path):
     """Case 3: classes beside `train/` vanished."""
     paint(*(tmp_path / place / "1.png" for place in ("train/cat", "train/dog", "eel")))
     with pytest.raises(UserError, match="has a folder train, and beside it eel with images that nothing would use"):
@@ -123,7 +123,7 @@ def test_what_lies_unused_beside_train_is_refused(tmp_path):
     assert len(sources.load(str(tmp_path)).train) == 2
 
 
-def test_validation_images_beside_test_images_are_told(tmp_path):
+def test_validation_images_beside_test_images_are_reported(tmp_path):
     paint(*(tmp_path / split / name / "1.png" for split in ("train", "val", "test") for name in ("cat", "dog")))
     source = sources.load(str(tmp_path))
     assert source.reading.skipped == {"in val/, beside test/": ("val/cat/1.png", "val/dog/1.png")}
@@ -141,7 +141,7 @@ def test_one_folder_too_high_is_explained(tmp_path, pets):
         sources.load(str(tmp_path))
 
 
-def test_images_that_a_table_does_not_list_are_told(tmp_path):
+def test_images_that_a_table_does_not_list_are_reported(tmp_path):
     """Case 40: images not listed were dropped in silence (5 of 12 used)."""
     paint(*(tmp_path / f"{number}.png" for number in range(12)))
     (tmp_path / "Labels.csv").write_text("filename;class\n" + "".join(f"{n}.png;{'ab'[n % 2]}\n" for n in range(5)))
@@ -194,7 +194,7 @@ def test_idx_files_are_pointed_out(tmp_path):
         sources.load(str(tmp_path))
 
 
-def test_all_lines_without_a_file_are_told(tmp_path):
+def test_all_lines_without_a_file_are_reported(tmp_path):
     """Case 35's kind: one line per run."""
     paint(tmp_path / "1.png", tmp_path / "2.png")
     (tmp_path / "labels.csv").write_text("file,label\n1.png,a\n3.png,b\n2.png,b\n4.png,b\n5.png,a\n")

@@ -80,7 +80,7 @@ def test_semicolons_and_tabs(tmp_path, insects, delimiter):
     assert names_of(insects, tmp_path / "wide.csv") == list(LABELS)
 
 
-def test_a_row_number_is_no_key(tmp_path, insects):
+def test_a_row_number_is_not_a_key(tmp_path, insects):
     """A pandas index beside the files, and numbers in the order of the rows, change nothing."""
     rows = [f"{number},{FILES[row]},{LABELS[row]}" for number, row in enumerate(ORDER)]
     (tmp_path / "l.csv").write_text("\n".join([",file,label", *rows]))
@@ -117,7 +117,7 @@ def test_arrays_of_files_and_of_numbers_are_keys(tmp_path, ending, texts, insect
     assert names_of(source, path) == list(LABELS)
 
 
-def test_texts_that_nobody_can_place_are_refused(tmp_path, insects):
+def test_ambiguous_columns_of_text_are_refused(tmp_path, insects):
     """Case 1: without a key, a column of unknown text may be meant as one."""
     (tmp_path / "l.csv").write_text("who,label\n" + "".join(f"anna{n % 2},{LABELS[n]}\n" for n in range(6)))
     with pytest.raises(UserError, match=r"column 'who' \(with 'anna0'\) holds neither the image files nor labels"):
@@ -144,7 +144,7 @@ def test_two_columns_that_disagree_are_refused(tmp_path, insects):
         names_of(insects, tmp_path / "l.csv")
 
 
-def test_a_name_that_could_be_several_files_is_none():
+def test_a_name_that_could_mean_several_files_is_not_matched():
     assert matched(["1.png", "b/2.png"], ["a/1.png", "b/1.png", "b/2.png"]) == [None, 2]
     assert matched(["../a/1.png"], ["a/1.png"]) == [None], "nothing above the folder"
 
@@ -166,7 +166,7 @@ def test_names_are_the_same_however_they_are_composed(tmp_path):
 
 @pytest.mark.parametrize("column", ["Datei", "row", "image", ""])
 def test_numbers_in_disorder_are_a_key_whatever_they_are_called(tmp_path, insects, column):
-    """Case 1's kind: of a shuffled table of data without files; row numbers beside them say nothing."""
+    """As case 1, for a shuffled table of data without files; row numbers beside them carry no information."""
     np.savez(tmp_path / "data.npz", images=np.zeros((6, 4, 4), np.uint8), labels=[0, 1, 2] * 2)
     source = sources.load(str(tmp_path / "data.npz"))
     rows = [f"{number},{row},{row % 3}" for number, row in enumerate(ORDER)]

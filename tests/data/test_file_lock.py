@@ -40,7 +40,7 @@ def hold(path, mode):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks are others there")
-def test_a_file_open_for_writing_elsewhere_is_said_to_be(data):
+def test_a_file_open_for_writing_elsewhere_is_detected(data):
     """Case 36: it was called damaged, "fetch or make it again"."""
     source = sources.load(str(data))
     holder = hold(data, "a")
@@ -56,7 +56,7 @@ def test_a_file_open_for_writing_elsewhere_is_said_to_be(data):
 
 
 def test_a_file_open_for_reading_is_read(data):
-    """Case 36's kind: also in this process, whatever the flags of the lock."""
+    """As case 36, also in this process, whatever the flags of the lock."""
     holder = hold(data, "r")
     try:
         assert len(sources.load(str(data)).train) == 6
@@ -67,7 +67,7 @@ def test_a_file_open_for_reading_is_read(data):
             assert len(sources.load(str(data)).train) == 6
 
 
-def test_a_condensed_dataset_keeps_nobody_from_its_file(tmp_path):
+def test_a_condensed_dataset_does_not_lock_its_file(tmp_path):
     """Case 36: h5py could not open the file of a CondensedDataset."""
     path = tmp_path / "set.h5"
     made = a_condensed_set()

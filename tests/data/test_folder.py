@@ -80,7 +80,7 @@ def test_test_folders_serve_a_table_of_training_images(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
 @pytest.mark.parametrize("names", [[b"caf\xe9/1.png", b"tea/1.png"], [b"cafe/caf\xe9.png", b"tea/1.png"]])
-def test_names_that_are_no_text_are_told_when_loading(tmp_path, names):
+def test_names_that_are_not_text_are_reported_when_loading(tmp_path, names):
     for name in names:
         paint(tmp_path / os.fsdecode(name))
     with pytest.raises(UserError, match="is not UTF-8; rename it"):
@@ -95,7 +95,7 @@ def test_a_root_is_for_named_data(tmp_path):
 
 
 def test_sizes_that_differ_are_brought_to_one(tmp_path):
-    """Case 41's kind: no question where sizes differ; the size chosen is told, and another can be asked for."""
+    """As case 41: different sizes are no error; the chosen size is reported, and another can be requested."""
     paint(tmp_path / "a/1.png", 50, (30, 20))
     paint(tmp_path / "b/1.png", 90, (40, 17))
     source = load(tmp_path)
@@ -263,7 +263,7 @@ def test_a_table_of_relabel_gives_the_suggested_labels(tmp_path):
     assert source.files == ("0.png", "1.png")
 
 
-def test_splits_of_unusual_names_are_told_of(tmp_path):
+def test_splits_of_unusual_names_are_reported(tmp_path):
     for split in ("trn", "tst"):
         for value, kind in enumerate(("cat", "dog")):
             paint(tmp_path / split / kind / "1.png", value)
@@ -279,7 +279,7 @@ def test_splits_of_unusual_names_are_told_of(tmp_path):
         load(tmp_path / "whole")
 
 
-def test_shapes_that_vanish_on_the_background_are_told_of(tmp_path):
+def test_shapes_that_vanish_on_the_background_are_reported(tmp_path):
     """A white shape whose ground is transparent is white on white."""
     paint(tmp_path / "a" / "1.png", 7)
     paint(tmp_path / "b" / "1.png", 9)

@@ -41,6 +41,6 @@ def test_other_classes_are_refused(root):
         sources.load("imagenette", root=root)
 
 
-def test_nothing_found_says_what_to_give(tmp_path):
+def test_missing_files_are_explained(tmp_path):
     with pytest.raises(UserError, match="has no folders train and val"):
         sources.load("imagenette", root=tmp_path)

@@ -1,4 +1,4 @@
-"""Labels from files of their own: what is taken for what, real CIFAR-10N forms, and files made to harm."""
+"""Labels from separate files: how each form is read, real CIFAR-10N forms, and malicious files."""
 
 import json
 import os
@@ -254,7 +254,7 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(tmp_path, source, name):
     assert not mark.exists()
 
 
-def test_object_arrays_inside_a_checkpoint_are_no_labels(tmp_path, source):
+def test_object_arrays_inside_a_checkpoint_are_refused(tmp_path, source):
     held = np.empty(6, dtype=object)
     held[:] = [[0]] * 6
     torch.save({"worst": held}, tmp_path / "a.pt")
@@ -262,8 +262,8 @@ def test_object_arrays_inside_a_checkpoint_are_no_labels(tmp_path, source):
         label_file.read(str(tmp_path / "a.pt"), source)
 
 
-def test_a_pickle_takes_no_memory_for_nothing(tmp_path, source):
-    """Eight bytes asked for 4.6 GB by a number in the memo."""
+def test_a_pickle_cannot_waste_memory(tmp_path, source):
+    """Eight bytes requested 4.6 GB through an index of the memo."""
     (tmp_path / "a.pkl").write_bytes(b"\x80\x04]r\xff\xff\xff\x0f.")
     with pytest.raises(UserError, match="numbers what it holds beyond its length"):
         label_file.read(str(tmp_path / "a.pkl"), source)
@@ -295,7 +295,7 @@ def test_a_packed_torch_file_is_refused(tmp_path, source):
         label_file.read(str(tmp_path / "a.pt"), source)
 
 
-def test_the_largest_number_is_no_word_for_unknown(tmp_path, source):
+def test_the_largest_number_does_not_mean_unknown(tmp_path, source):
     """A uint64 of 2^64 - 1 became "unknown"."""
     np.save(tmp_path / "a.npy", np.array([0, 1, 2, 0, 1, 2**64 - 1], dtype=np.uint64))
     with pytest.raises(UserError, match="18446744073709551615"):
@@ -347,7 +347,7 @@ def test_headers_of_all_sorts_are_a_sentence(tmp_path, source, header, ending):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("ending", sorted(label_tables.READERS))
-def test_a_named_pipe_is_no_label_file(tmp_path, source, ending):
+def test_a_named_pipe_is_not_a_label_file(tmp_path, source, ending):
     """Opening a pipe hangs."""
     os.mkfifo(tmp_path / f"a{ending}")
     with pytest.raises(UserError):
@@ -355,7 +355,7 @@ def test_a_named_pipe_is_no_label_file(tmp_path, source, ending):
 
 
 def test_a_table_without_a_header_is_refused(tmp_path):
-    """Its first row was taken for the names of the columns, and the blame laid on a missing row."""
+    """Its first row was read as column names, and the error blamed a missing row."""
     for name in ("a", "b"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.new("L", (6, 6)).save(tmp_path / "photos" / name / "0.png")

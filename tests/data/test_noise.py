@@ -174,7 +174,7 @@ def test_bad_requests_say_what_to_write(text, message):
         parse_noise(text)
 
 
-def test_no_truth_no_noise():
+def test_noise_needs_the_truth():
     source = Source(balanced(20).train, balanced(20).supervision, None, None, None)
     with pytest.raises(UserError, match="no clean labels, so 'longtail:10'"):
         imprecise(source, parse_noise("longtail:10"), 0)

@@ -1,4 +1,4 @@
-"""Tables of the documentation are those of the files kept beside it."""
+"""Tables in the documentation agree with the files of results beside it."""
 
 import importlib.util
 import json

@@ -8,7 +8,7 @@ from condense.evaluate.audit import agreement, audit_noise, estimated_transition
 
 
 def noisy_labels(n=6000, seed=0):
-    """True classes, labels turned by a known matrix, and what a classifier says that is mostly right."""
+    """True classes, labels corrupted by a known matrix, and the probabilities of a mostly right classifier."""
     generator = np.random.default_rng(seed)
     transition = np.array([[0.7, 0.3, 0.0], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0]])
     truth = generator.integers(0, 3, n)

@@ -1,4 +1,4 @@
-"""The benchmark's page: everything inside one file, every method and cell told, the pictures those given."""
+"""The benchmark's page: everything inside one file, every method and cell listed, the given pictures shown."""
 
 import dataclasses
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_the_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
     assert "@media print" in html and "overflow-x: auto" in html
 
 
-def test_every_method_is_told_and_text_is_escaped() -> None:
+def test_every_method_is_listed_and_text_is_escaped() -> None:
     html = render_benchmark_report(report())
     text = "".join(Page(html).texts)
     for said in ("random", "dm, labels by dmis", "dmis", "mtt", "rded", "Bench & more", "0 <1>", "NaN <at> step 3"):
@@ -97,7 +97,7 @@ def test_every_method_is_told_and_text_is_escaped() -> None:
     assert len(best) == 4  # three that are equal, and the only one on digits
 
 
-def test_differences_are_told_from_three_seeds_on() -> None:
+def test_differences_are_shown_from_three_seeds_on() -> None:
     def three(method: str, *means: float, **changed: object) -> list[Result]:
         return [line(method, seed=seed, accuracies=(mean,), **changed) for seed, mean in enumerate(means)]
 
@@ -146,7 +146,7 @@ def test_lines_keep_colour_and_dash_and_show_intervals() -> None:
     assert len({figures.COLOURS[name] for name in figures.COLOURS}) == len(figures.COLOURS)
 
 
-def test_a_report_without_results_is_told_as_such() -> None:
+def test_a_report_without_results_says_so() -> None:
     empty = dataclasses.replace(report(), results=[MISSING], pictures=[], confusions=[])
     text = "".join(Page(render_benchmark_report(empty)).texts)
     assert "0of 1" in text and "still to be run" in text

@@ -16,7 +16,7 @@ def compared(accuracies: np.ndarray) -> dict[str, Against]:
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_of_thirteen_equal_methods_hardly_ever_any_bears_a_star(seeds: int) -> None:
+def test_thirteen_equal_methods_rarely_get_a_star(seeds: int) -> None:
     """Seeds differ by tens, sets by one: any star in at most 5 % of experiments; about a fixed best, more."""
     random = np.random.default_rng(seeds)
     any_star = naive = 0
@@ -31,7 +31,7 @@ def test_of_thirteen_equal_methods_hardly_ever_any_bears_a_star(seeds: int) -> N
     assert naive / EXPERIMENTS > 0.05 and naive > any_star
 
 
-def test_what_differs_by_much_gets_its_star() -> None:
+def test_methods_that_differ_by_much_get_a_star() -> None:
     """Three seeds; one method ahead of twelve by ten times the deviation of a set: nearly all are starred."""
     random = np.random.default_rng(1)
     ahead = 10.0 * (np.arange(METHODS) == 4)[:, None]

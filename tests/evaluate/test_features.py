@@ -100,7 +100,7 @@ def test_inception_is_torch_fidelitys_network_with_the_files_weights(weights):
     np.testing.assert_allclose(space.extract(images)[0], wanted, rtol=1e-5)
 
 
-def test_the_original_weights_are_known_by_their_digest(weights, monkeypatch):
+def test_the_original_weights_are_recognised_by_their_digest(weights, monkeypatch):
     monkeypatch.setattr(features, "ORIGINAL_INCEPTION", hashlib.sha256(weights.read_bytes()).hexdigest()[:8])
     space = features.inception(weights)
     assert space.name == "inception" and features.metric_name("FD", space, 50_000, 50_000) == "FID"
@@ -111,7 +111,7 @@ class Evil:
         return (exec, ("raise SystemError('code of the file was run')",))
 
 
-def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path):
+def test_files_that_are_not_weights_are_refused_and_run_no_code(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read \(No such file"):
         features.inception(tmp_path / "nowhere.pth")
     torch.save({"weight": Evil()}, tmp_path / "evil.pth")

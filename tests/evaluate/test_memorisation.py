@@ -83,7 +83,7 @@ def mixed(weight, count=200):
 
 
 @pytest.mark.parametrize(("weight", "power"), [(0.5, 0.99), (0.7, 0.93)])
-def test_averages_of_two_digits_are_caught_and_called_no_copies(train, weight, power):
+def test_averages_of_two_digits_are_caught_and_not_called_copies(train, weight, power):
     images, pair = mixed(weight)
     found = memorisation(images, train)
     assert found.flagged_averages and found.averaged.mean() >= power
@@ -119,7 +119,7 @@ def test_prototypes_are_copies_and_averages(train):
     assert found.flagged and found.flagged_averages and (found.copied | found.averaged).mean() > 0.7
 
 
-def test_too_few_real_images_to_tell_make_no_averages():
+def test_too_few_real_images_flag_no_averages():
     """Below 99 no image can be farther out than 99 % of the real ones."""
     images = tiny.pictures(20)[0].images
     halves = (images[:30] // 2 + images[30:] // 2).astype(np.uint8)

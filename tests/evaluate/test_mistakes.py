@@ -1,4 +1,4 @@
-"""What a confusion matrix tells, by hand."""
+"""Statistics of a confusion matrix, computed by hand."""
 
 import numpy as np
 

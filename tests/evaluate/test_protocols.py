@@ -1,4 +1,4 @@
-"""Protocols are frozen: what a published one says cannot change without a new version."""
+"""Protocols are frozen: a published one cannot change without a new version."""
 
 import dataclasses
 import hashlib
@@ -70,13 +70,13 @@ def test_every_protocol_can_be_followed(name):
     assert rules.mixing == "none" or rules.labels != "hard"  # class numbers cannot be mixed
 
 
-def test_what_may_not_be_mirrored_is_not():
+def test_images_that_may_not_be_mirrored_are_not():
     assert HARD.for_data(may_flip=False).augmentation == "color_crop_cutout_scale_rotate"
     assert SOFT.for_data(may_flip=False).augmentation == "crop"
     assert HARD.for_data(may_flip=True) == HARD
 
 
-def test_one_operation_a_batch_or_all_in_turn():
+def test_one_operation_per_batch_or_all_in_turn():
     x = torch.randn(4, 1, 8, 8)
 
     def generator():

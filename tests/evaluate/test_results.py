@@ -54,14 +54,14 @@ def test_csv_gives_back_what_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", None])
-def test_another_file_is_no_result(tmp_path: Path, content: str | None) -> None:
+def test_another_file_is_not_a_result(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "results.csv").write_text(content)
     with pytest.raises(UserError, match="make it again"):
         read_csv(tmp_path / "results.csv")
 
 
-def test_a_damaged_number_is_told(tmp_path: Path) -> None:
+def test_a_damaged_number_is_reported(tmp_path: Path) -> None:
     write_csv(tmp_path / "results.csv", [DONE])
     text = (tmp_path / "results.csv").read_text()
     (tmp_path / "results.csv").write_text(text.replace("123456789", "12 3"))
@@ -172,7 +172,7 @@ def test_a_missing_cell_stands_with_the_done_ones_of_its_method() -> None:
     assert (entry.labels, entry.packing, entry.num_sets) == ("online", 4, 1)
 
 
-def test_intervals_tell_what_they_are_over() -> None:
+def test_intervals_state_what_they_are_over() -> None:
     """Draws of the noise hold sets, sets hold networks: the unit is the outermost that varies."""
     one = line(accuracies=(50.0, 52.0))
     sets = [line(accuracies=(50.0, 52.0), noise_seed=0), line(accuracies=(55.0, 57.0), noise_seed=0, seed=1)]
@@ -225,7 +225,7 @@ def test_every_pair_goes_into_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["=1+1", "@SUM(A1)", "+x", "-cmd|' /C calc'!A0", "'=x", "-1"])
-def test_no_cell_is_a_formula(tmp_path: Path, name: str) -> None:
+def test_cells_are_never_formulas(tmp_path: Path, name: str) -> None:
     """Names of data and errors come from elsewhere."""
     write_csv(tmp_path / "results.csv", [line(data=name, error=name)])
     assert read_csv(tmp_path / "results.csv") == [line(data=name, error=name)]

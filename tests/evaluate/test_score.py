@@ -55,7 +55,7 @@ def float32(monkeypatch):
     monkeypatch.setattr(scoring, "arithmetic", lambda _, device: arithmetic("fp32", device))
 
 
-def test_easy_classes_are_told_apart_and_wrong_labels_show():
+def test_easy_classes_are_separated_and_wrong_labels_show():
     protocol = dataclasses.replace(HARD, epochs=25)
     assert run(protocol=protocol, repeats=1).mean > 95
     test, truth = test_data()

@@ -73,7 +73,7 @@ def test_networks_learn_the_soft_labels_not_the_classes():
     assert score(condensed_set(np.eye(3, dtype=np.float32)[np.repeat(np.arange(3), 2)]), mixing="none").mean > 80
 
 
-def test_result_tells_what_was_done():
+def test_the_result_records_what_was_done():
     told = score(condensed_set(logits(2).softmax(1).numpy())).protocol
     assert (told["labels"], told["mixing"], told["network"]) == ("soft", "cutmix", "convnet1-bn")
 
@@ -112,7 +112,7 @@ def test_an_online_teacher_answers_about_the_mixed_images_in_its_own_scale(own):
     assert torch.equal(plain, x)
 
 
-def test_the_teacher_is_asked_where_there_is_one_and_the_result_says_so():
+def test_the_teacher_is_queried_if_there_is_one_and_the_result_records_it():
     """A teacher that contradicts the stored labels is what networks learn from."""
     shades = np.repeat(np.array([20, 240, 130], dtype=np.uint8), 4)
     images = np.broadcast_to(shades[:, None, None, None], (12, 8, 8, 1)).copy()

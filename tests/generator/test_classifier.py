@@ -185,7 +185,7 @@ def test_a_prediction_does_not_depend_on_its_batch(kind):
 
 
 @pytest.mark.parametrize(("kind", "each"), [(AllClass, 1), (Conditional, 3)])
-def test_cost_is_two_evaluations_a_level_and_pair(kind, each):
+def test_cost_is_two_evaluations_per_level_and_pair(kind, each):
     denoiser = Denoiser(kind(UNetShape(channels=8, multipliers=(1,), blocks=1), 1, 3))
     class_errors(denoiser, torch.zeros(5, 1, 4, 4), centred_schedule(4), torch.Generator(), pairs=3)
     assert denoiser.evaluations == 5 * 2 * 4 * 3 * each

@@ -106,7 +106,7 @@ def known(h, lean, margin, log_prior=None, candidates=None):
     return logits, alive, denoiser.evaluations
 
 
-def test_who_is_dropped_stays_as_far_behind_as_it_was_and_a_sole_survivor_is_looked_at_no_further():
+def test_dropped_classes_keep_their_gap_and_a_sole_survivor_is_not_evaluated_further():
     logits, alive, evaluations = known([4.0, 40.0, 8.0], [0.0, 0.0, 0.0], 5.0)
     # a quarter of the error a level: 9 nats behind after the first; class 2 is 1, 2, 3, 4 nats behind
     assert alive.tolist() == [[True, False, True]] * 2
@@ -125,7 +125,7 @@ def test_the_prior_counts():
     torch.testing.assert_close(logits[:, 0] - logits[:, 1], torch.tensor([12.0, 12.0]))
 
 
-def test_a_difference_that_the_noise_may_have_made_drops_nobody():
+def test_a_difference_within_the_noise_drops_no_class():
     """9 nats behind a level; all on one side, their standard error is 9 after a level, 9 √2 after two."""
     even, uneven = (known([4.0, 40.0], [0.0, lean], 5.0) for lean in (0.0, 0.9))
     assert not even[1].all() and not uneven[1].all()
@@ -133,7 +133,7 @@ def test_a_difference_that_the_noise_may_have_made_drops_nobody():
     assert known([4.0, 40.0], [0.0, 0.9], 18.1)[1].all() and not known([4.0, 40.0], [0.0, 0.0], 18.1)[1].all()
 
 
-def test_what_a_label_allows_is_held_against_the_best_it_allows():
+def test_allowed_classes_are_compared_with_the_best_allowed_one():
     candidates = torch.tensor([[False, True, True, False], [True, True, False, False]])
     logits, alive, _ = known([4.0, 40.0, 44.0, 60.0], [0.0] * 4, 5.0, candidates=candidates)
     assert alive.tolist() == [[True, True, True, False], [True, False, False, False]]
@@ -177,7 +177,7 @@ def logits_of(denoiser, margin):
     )
 
 
-def test_one_pass_networks_and_no_margin_look_at_everything():
+def test_one_pass_networks_and_no_margin_evaluate_everything():
     for denoiser, margin, each in ((awake(AllClass), 1.0, 1), (awake(), None, 5)):
         logits = logits_of(denoiser, margin)
         assert denoiser.evaluations == 7 * 2 * 4 * each

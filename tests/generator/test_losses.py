@@ -114,7 +114,7 @@ def test_each_image_gets_the_loss_of_its_kind():
 
 
 def test_a_set_that_misses_the_truth_can_be_overcome():
-    """Where the belief is sure of a class outside the set, the trusting loss pulls away from it with all its might."""
+    """If the belief is sure of a class outside the set, the trusting loss pulls away from it with full force."""
     target = torch.tensor([[0.98, 0.01, 0.01]])
     candidates = torch.tensor([[0.0, 1.0, 1.0]])
 

@@ -80,7 +80,7 @@ def test_a_damaged_record_of_the_training_ends_a_command_with_one_sentence(dmis,
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_generator_that_is_no_number_draws_and_judges_nothing(tmp_path, value):
+def test_a_generator_with_nan_weights_draws_and_judges_nothing(tmp_path, value):
     """A NaN weight wrote an all-black set with a valid checksum."""
     generator = generator_of()
     generator.denoiser.network.unet.conv_out.bias.data.fill_(value)
@@ -208,7 +208,7 @@ def test_no_augmentation_changes_nothing():
     assert torch.equal(same, x) and not labels.any()
 
 
-def test_labels_tell_what_was_done():
+def test_augmentation_labels_record_what_was_done():
     x = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     options = AugmentOptions(probability=0.5, flip=True, shift=0.0, scale=0.0)
     moved, labels = augment(x, options, torch.Generator().manual_seed(1))
@@ -219,7 +219,7 @@ def test_labels_tell_what_was_done():
     assert not labels[:, 1:].any()
 
 
-def test_shifts_move_the_content_and_never_flip_unasked():
+def test_shifts_move_the_content_and_never_flip_unless_requested():
     x = torch.full((300, 1, 9, 9), -1.0)
     x[:, :, 4, 4] = 1.0
     options = AugmentOptions(probability=1.0, shift=0.125, scale=0.0)

@@ -134,7 +134,7 @@ def test_a_part_that_does_not_fit_is_tried_by_halves():
     assert tried == [12, 6, 3, 3, 3, 3, 3, 3, 2]
 
 
-def test_memory_for_not_even_one_is_an_error():
+def test_too_little_memory_for_one_row_is_an_error():
     def work(part):
         raise torch.OutOfMemoryError("out of memory")
 

@@ -59,7 +59,7 @@ def test_both_forms_of_the_interval_are_centred_on_the_median() -> None:
 
 
 def gaussian_classes(stds: list[float]) -> oracles.MixtureDenoiser:
-    """One isotropic Gaussian a class, in 48 dimensions."""
+    """One isotropic Gaussian per class, in 48 dimensions."""
     means = torch.randn(len(stds), 1, 3, 4, 4, generator=torch.Generator().manual_seed(5)) * 0.2
     return oracles.MixtureDenoiser(torch.ones(len(stds), 1), means, torch.tensor(stds)[:, None])
 
@@ -118,7 +118,7 @@ def test_a_class_as_wide_as_edm_takes_the_data_to_be_has_no_error_at_all() -> No
     assert float(interval_error(exact, left, right, edm_steps(left, right, 50))) == pytest.approx(0, abs=1e-9)
 
 
-def test_what_is_no_interval_is_refused() -> None:
+def test_impossible_intervals_are_refused() -> None:
     for width in (0.0, -0.1, 1.5, math.nan):
         with pytest.raises(UserError, match="must lie in"):
             ddpm_interval(width)

@@ -17,7 +17,7 @@ def make(train, how, ipc=3, seed=0):
 
 
 @pytest.mark.parametrize("how", ["kmeans", "herding", "surest", "none"])
-def test_images_are_of_the_class_that_is_believed_whatever_the_label_says(how):
+def test_images_are_of_the_believed_class_whatever_their_label(how):
     _, truth = tiny.pictures()
     believing = replace(tiny.training_set(), beliefs=np.eye(3, dtype=np.float32)[truth.labels])
     made = make(believing, how)
@@ -41,7 +41,7 @@ def test_the_surest_are_the_surest():
 
 
 @pytest.mark.parametrize("kind", ["partial", "unlabelled", "mixture"])
-def test_without_beliefs_the_labeller_is_asked_about_labels_of_every_kind(kind):
+def test_without_beliefs_the_labeller_judges_labels_of_every_kind(kind):
     train = tiny.training_set(kind)
     made = make(train, "kmeans")
     cost = made.provenance.cost

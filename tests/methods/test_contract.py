@@ -110,7 +110,7 @@ def test_sets_are_class_major_and_balanced(name, first):
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_the_record_tells_how_the_set_was_made(name, first):
+def test_the_record_describes_how_the_set_was_made(name, first):
     train, made = training_set()[0], first(name).provenance
     assert (made.method, made.ipc, made.seed) == (name, IPC, 0)
     assert (made.data_name, made.data_fingerprint) == ("digits", train.images.fingerprint())
@@ -122,7 +122,7 @@ def test_the_record_tells_how_the_set_was_made(name, first):
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_the_cost_is_foretold(name, first):
+def test_the_cost_is_estimated(name, first):
     method = methods.load(name)
     options = parse(method.Options, budget(name), name)
     if isinstance(options, GeneratorOptions):
@@ -216,7 +216,7 @@ def condense(train, ipc, options, seed, run):
 '''
 
 
-def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch, dmis):
+def test_a_users_method_is_one_file_anywhere(tmp_path, monkeypatch, dmis):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "toy.py").write_text(TOY)
     monkeypatch.syspath_prepend(tmp_path)
@@ -242,7 +242,7 @@ def test_a_method_of_ones_own_is_one_file_anywhere(tmp_path, monkeypatch, dmis):
         ("from condense.options import Options", "no function condense"),
     ],
 )
-def test_a_module_that_is_no_method_is_told_what_it_lacks(tmp_path, monkeypatch, text, complaint):
+def test_a_module_that_is_not_a_method_is_refused_with_what_it_lacks(tmp_path, monkeypatch, text, complaint):
     name = f"lacking{abs(hash(text))}"
     (tmp_path / f"{name}_package").mkdir()
     (tmp_path / f"{name}_package" / "method.py").write_text(text)
@@ -284,7 +284,7 @@ def test_a_dotted_path_to_nothing_is_refused():
 
 
 def mark(folder, name):
-    """A module that tells that it was run."""
+    """A module that records that it was run."""
     (folder / f"{name}.py").write_text(f"open({str(folder / 'it_ran')!r}, 'w').close()\n")
 
 

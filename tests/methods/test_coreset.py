@@ -60,7 +60,7 @@ def test_choice_in_the_features_of_a_network_trained_on_the_labels_given(name, f
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_cannot_be_chosen_from_is_told_before_a_teacher_is_trained(name, monkeypatch):
+def test_impossible_choices_are_refused_before_a_teacher_is_trained(name, monkeypatch):
     monkeypatch.setattr(_coreset, "teacher_for", None)
     with pytest.raises(UserError, match=r"several candidate labels .* sorts real images by their one label"):
         make(name, training_set("partial"), 1)
@@ -95,7 +95,7 @@ def command(tmp_path: Path) -> tuple[str, ...]:
     return ("condense", "--data", "patterns.npz", "--method", "herding", "--ipc", "2", "--quick")
 
 
-def test_a_given_teacher_is_used_and_a_missing_one_told(dmis: Dmis, command: tuple[str, ...]) -> None:
+def test_a_given_teacher_is_used_and_a_missing_one_reported(dmis: Dmis, command: tuple[str, ...]) -> None:
     assert dmis(*command, "--run", "first", "--out", "a.h5").code == 0
     assert Path("first/teacher.safetensors").is_file()
     given = dmis(*command, "--set", "teacher.folder=first", "--seed", 5, "--run", "second", "--out", "b.h5")

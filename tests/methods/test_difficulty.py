@@ -30,7 +30,7 @@ def never_asked() -> torch.Tensor:
     raise AssertionError
 
 
-def test_el2n_is_the_mean_error_norm_of_networks_trained_as_told() -> None:
+def test_el2n_is_the_mean_error_norm_of_networks_trained_as_configured() -> None:
     """Two networks trained by hand with the same seeds give the same scores, and the highest of a class are taken."""
     train, options = training_set(), parse(el2n.Options, BRIEF | {"networks": 2}, "el2n")
     made = el2n.condense(train, 3, options, 5, Run(None))
@@ -64,7 +64,7 @@ def test_events_are_those_of_the_papers_algorithm() -> None:
     assert events.scores(never_asked).tolist() == [2, 0, np.inf, 0]
 
 
-def test_margins_are_averaged_over_the_looks() -> None:
+def test_margins_are_averaged_over_the_records() -> None:
     margins = ccs.Margins(torch.tensor([2, 0]))
     margins.look(torch.tensor([1, 0]), torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]]), torch.tensor([0, 2]))
     margins.look(torch.tensor([1]), torch.tensor([[0.0, 4.0, 1.0]]), torch.tensor([0]))
@@ -95,7 +95,7 @@ def test_equal_scores_are_drawn_at_random() -> None:
     assert set(hardest(scores, 4, np.random.default_rng(0))) == {0, 1, 2, 3}
 
 
-def test_what_is_watched_is_every_image_once_an_epoch() -> None:
+def test_every_image_is_recorded_once_per_epoch() -> None:
     train = training_set()
     seen: list[int] = []
 

@@ -43,7 +43,7 @@ def in_memory():
     return train_two(Run(None))
 
 
-def test_snapshots_are_no_aliases_of_the_network_in_training(in_memory):
+def test_snapshots_are_not_aliases_of_the_network_in_training(in_memory):
     snapshots, seconds = in_memory
     all_of_them = [flat(snapshots.parameters(expert, epoch)) for expert in range(2) for epoch in range(4)]
     for i, one in enumerate(all_of_them):

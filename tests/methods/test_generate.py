@@ -26,7 +26,7 @@ PIXELS = DrawOptions(pool=2, choose="surest", features="pixels")
 
 
 class Marked:
-    """A generator whose images say who they are: pixel 0 the class asked for, pixel 1 the class it looks like."""
+    """Its images identify themselves: pixel 0 is the requested class, pixel 1 the class they look like."""
 
     classes, image_shape = CLASSES, (1, 8, 8)
 
@@ -155,7 +155,7 @@ def test_the_method_decides_the_objective_not_the_recipe():
 
 
 @pytest.mark.parametrize("name", ["cad", "dmis", "tdsm", "vanilla"])
-def test_every_generator_is_drawn_alike_unless_as_published_is_asked_for(name):
+def test_every_generator_is_drawn_alike_unless_as_published_is_set(name):
     options = methods.load(name).Options
     assert options().drawn == "alike" and options().draw == DrawOptions()
     plain = options(drawn="as-published", draw={"sampler_steps": 9})
@@ -184,7 +184,7 @@ def test_repaired_labels_are_better_than_the_given_ones(folder):
     np.testing.assert_array_equal(repaired.images.images, images.images)
 
 
-def test_repairing_keeps_what_trusted_labels_say(folder):
+def test_repairing_keeps_trusted_labels(folder):
     from condense.generator.model import Generator
 
     train = training_set("partial", per_class=40)
@@ -230,7 +230,7 @@ def test_prototypes_are_cluster_means_of_the_images_believed_to_be_of_a_class():
         np.testing.assert_allclose(means, centres[y], atol=1.5)
 
 
-def test_a_class_hardly_believed_in_takes_its_likeliest_images_as_prototypes():
+def test_a_class_with_low_beliefs_takes_its_most_probable_images_as_prototypes():
     images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) * np.full((1, 2, 2, 1), 60, np.uint8)
     known = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
     values = sorted(int(p[0, 0, 0]) for p in class_prototypes(images, known, 2, 0)[1])
@@ -280,7 +280,7 @@ def test_images_are_refined_from_those_drawn_on_what_the_generator_believes(fold
         refined(folder, Run(tmp_path), lr_img=0.02)
 
 
-def test_beliefs_handed_on_are_taken_and_the_generator_is_not_asked(folder, monkeypatch):
+def test_beliefs_handed_on_are_used_instead_of_the_generators(folder, monkeypatch):
     train = training_set("noisy", per_class=40)
     monkeypatch.setattr(_generate, "beliefs", None)
     one_hot = refined(folder, Run(None), replace(train, beliefs=train.supervision.as_beliefs()))

@@ -173,7 +173,7 @@ def test_a_network_that_diverges_on_good_images_blames_its_own_rate(tmp_path):
         make("dc", Run(tmp_path), lr_net=1e30)
 
 
-def test_mtt_may_go_on_with_lower_rates_and_says_so(tmp_path):
+def test_mtt_may_resume_with_lower_rates_and_reports_it(tmp_path):
     with pytest.raises(RunFailed, match=r"learned rate would go from .* lower lr_lr \(now 1e\+06\)"):
         make("mtt", Run(tmp_path), lr_lr=1e6)
     stopped = checkpoint(tmp_path)[1]["step"]
@@ -190,7 +190,7 @@ def test_mtt_forgets_the_experts_of_a_run_begun_anew(tmp_path):
     np.testing.assert_array_equal(other.images, make("mtt", seed=1).images)
 
 
-def test_mtt_shares_experts_among_sizes_and_tells_others_apart(tmp_path):
+def test_mtt_shares_experts_among_sizes_and_distinguishes_others(tmp_path):
     make("mtt", Run(tmp_path / "one"), ipc=1, expert_folder=tmp_path / "experts", start_epochs=1)
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "experts").rglob("*.safetensors")}
     assert len(files) == 4  # two experts, before and after their one epoch

@@ -37,7 +37,7 @@ def random_images(n, size, channels, seed=0):
 
 
 @pytest.mark.parametrize(("size", "side", "channels"), [(28, 28, 1), (32, 16, 3), (64, 32, 3)])
-def test_crops_keep_channels_and_take_the_size_asked_for(size, side, channels):
+def test_crops_keep_channels_and_take_the_requested_size(size, side, channels):
     crops = random_crops(random_images(2, size, channels), 3, side, torch.Generator().manual_seed(5))
     assert crops.shape == (2, 3, side, side, channels) and crops.dtype == np.uint8
 
@@ -93,7 +93,7 @@ def test_tiles_share_the_best_patches_among_the_images():
 
 
 @pytest.mark.parametrize("side", [8, 4])
-def test_the_lowest_losses_are_taken_one_crop_an_image(teacher, side):
+def test_the_lowest_losses_are_taken_one_crop_per_image(teacher, side):
     images, _ = pictures()
     crops = random_crops(images.images[:10], 4, side, torch.Generator().manual_seed(1))
     table = np.empty((10, 4))
@@ -118,7 +118,7 @@ def test_soft_labels_are_the_teachers_of_the_stored_images():
     assert made.provenance.notes["soft_label_bytes"] == 6 * 3 * 4
 
 
-def test_the_teacher_is_surer_of_the_set_than_of_random_crops():
+def test_the_teacher_is_more_confident_of_the_set_than_of_random_crops():
     train = training_set("labelled")
     made = rded.condense(train, 2, options(pool=20, crops=5), 0, Run(None))
     teacher = teacher_for(train, options().teacher, 0, Run(None))
@@ -132,7 +132,7 @@ def test_the_teacher_is_surer_of_the_set_than_of_random_crops():
 # labels
 
 
-def test_candidate_sets_go_by_the_teachers_likeliest(teacher):
+def test_candidate_sets_use_the_teachers_most_probable_class(teacher):
     train = training_set("mixture")
     labels = rded.likeliest_candidates(teacher, train)
     known = train.supervision
@@ -183,7 +183,7 @@ class _Judge:
         return (self.logits(images) / temperature).softmax(1).numpy()
 
 
-def test_too_few_images_are_told_before_a_teacher_is_trained(monkeypatch):
+def test_too_few_images_are_refused_before_a_teacher_is_trained(monkeypatch):
     monkeypatch.setattr(rded, "teacher_for", None)
     train = training_set("labelled", per_class=5)
     with pytest.raises(UserError, match=r"'dark' has 5, .*ipc is 6; lower ipc"):

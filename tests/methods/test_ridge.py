@@ -113,7 +113,7 @@ def test_in_bfloat16_the_gradient_points_the_same_way():
     assert not torch.equal(gradients["fp32"], gradients["bf16"])
 
 
-def test_labels_are_not_looked_at_where_somebody_was_asked():
+def test_labels_are_not_used_if_there_are_beliefs():
     beliefs = beliefs_of(tiny.training_set())
     images = make(believing(beliefs)).images
     other = believing(beliefs)
@@ -123,7 +123,7 @@ def test_labels_are_not_looked_at_where_somebody_was_asked():
 
 
 @pytest.mark.parametrize("kind", ["partial", "unlabelled", "mixture"])
-def test_labels_at_their_word_are_the_target_where_nobody_was_asked(kind):
+def test_labels_at_face_value_are_the_target_without_beliefs(kind):
     train = tiny.training_set(kind)
     told = TrainingSet(train.images, train.supervision, beliefs=train.supervision.as_beliefs())
     plain = make(train)
@@ -131,7 +131,7 @@ def test_labels_at_their_word_are_the_target_where_nobody_was_asked(kind):
     assert (plain.provenance.notes["believed"], make(told).provenance.notes["believed"]) == (False, True)
 
 
-def test_images_of_which_nothing_is_known_are_never_drawn():
+def test_images_without_information_are_never_drawn():
     train = tiny.training_set("unlabelled")
     task, _, _ = regression(train)
     seen = torch.cat([task.batch(step) for step in range(50)])
@@ -157,7 +157,7 @@ def test_the_loss_falls():
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:10])
 
 
-def test_networks_are_trained_on_the_images_and_make_room_at_a_random_age():
+def test_networks_are_trained_on_the_images_and_replaced_at_a_random_age():
     _, reals, synthetic = regression(believing())
     options = RidgeOptions.model_validate({**SMALL, "pool": 3, "max_age": 4, "lr_net": 1e-2})
     pool, targets = Pool(reals, options, 0), torch.eye(3).repeat_interleave(2, 0) - 1 / 3
@@ -228,12 +228,12 @@ def test_images_that_diverge_are_reported():
         ({"augment": "mixup"}, 'names "mixup"'),
     ],
 )
-def test_options_that_cannot_be_are_refused(options, told):
+def test_impossible_options_are_refused_by_ridge(options, told):
     with pytest.raises(UserError, match=told):
         parse(RidgeOptions, options, "frepo")
 
 
-def test_who_stands_for_a_class():
+def test_the_images_that_represent_a_class():
     beliefs = np.float32([[0.99, 0.01], [0.96, 0.04], [0.9, 0.1], [0.5, 0.5], [0.5, 0.5], [0, 1]])
     assert [own.tolist() for own in believed_members(beliefs, CLASSES, 1)] == [[0, 1], [5]]
     assert [own.tolist() for own in believed_members(beliefs, CLASSES, 2)] == [[0, 1], [3, 4, 5]]

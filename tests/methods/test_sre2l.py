@@ -102,7 +102,7 @@ def test_distance_and_gradient_by_hand():
     torch.testing.assert_close(*(torch.autograd.grad(value, x)[0] for value in (found, expected)))
 
 
-def test_nothing_is_watched_afterwards():
+def test_hooks_are_removed_afterwards():
     built = network()
     with watched_statistics(built, 1.0):
         pass
@@ -234,7 +234,7 @@ def test_a_resumed_recovery_equals_an_unbroken_one(tmp_path: Path, monkeypatch: 
         recover(asked, 4, QUICK, 0, Run(tmp_path), {"seed": 1})
 
 
-def test_a_loss_that_is_no_number_is_told():
+def test_a_loss_that_is_not_a_number_is_reported():
     """The wrong rate was blamed."""
     asked = untrained(8, 1)
     asked.network.head.weight.data.fill_(float("nan"))
@@ -242,7 +242,7 @@ def test_a_loss_that_is_no_number_is_told():
         recover(asked, 1, QUICK, 0, Run(None), {})
 
 
-def test_a_rate_too_high_for_the_images_is_told():
+def test_a_rate_too_high_for_the_images_is_reported():
     """Who is to blame for a NaN."""
     asked, seen = untrained(8, 1), []
 
@@ -256,7 +256,7 @@ def test_a_rate_too_high_for_the_images_is_told():
         recover(asked, 1, QUICK, 0, Run(None), {})
 
 
-def test_more_images_than_a_class_has_are_no_trouble():
+def test_ipc_may_exceed_the_images_of_a_class():
     images, truth = pictures(4)
     train = TrainingSet(images, Supervision.from_labels(truth.labels, 3, trusted=False))
     given = {

@@ -1,4 +1,4 @@
-"""Labels repaired by cleanlab and by the oracle before a method sees them, and what the record says of it."""
+"""Labels repaired by cleanlab and by the oracle before a method sees them, and the record of it."""
 
 import json
 import sys
@@ -95,7 +95,7 @@ def test_cleanlab_from_the_command_line_is_recorded_and_resumed(dmis: Dmis) -> N
     assert answer.code == 2 and "did you mean 'folds'" in answer.err
 
 
-def test_the_oracle_is_marked_wherever_its_set_is_told_of(dmis: Dmis) -> None:
+def test_the_oracle_is_marked_wherever_its_set_is_reported(dmis: Dmis) -> None:
     assert dmis(*SHARED, "--clean-first", "oracle").code == 0
     file = Path("digits-random-true-labels-ipc1.h5")
     told = read(file).provenance

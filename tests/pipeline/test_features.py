@@ -1,4 +1,4 @@
-"""Features that people have: read, learned from, and what tells near-duplicates and outliers."""
+"""Users' own features: read, learned from, and used to find near-duplicates and outliers."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_all_forms_of_file_mean_the_same(tmp_path: Path) -> None:
     assert not found[0][:, 10].any(), "a constant tells nothing"
 
 
-def test_near_duplicates_and_outliers_are_told_by_them(tmp_path: Path) -> None:
+def test_near_duplicates_and_outliers_are_found_by_them(tmp_path: Path) -> None:
     plan = make_plan(Request(named={"data": {"name": "digits"}}))
     labels, given = plan.source.truth.labels, np.random.default_rng(0).normal(size=(len(plan.train), 8))
     one, other = 0, int(np.flatnonzero(labels != labels[0])[0])
@@ -67,7 +67,7 @@ def test_near_duplicates_and_outliers_are_told_by_them(tmp_path: Path) -> None:
     assert [page.items[place].row for place in by_row[one].twins] == [other]
 
 
-def test_who_is_asked(dmis: Dmis) -> None:
+def test_the_judge_that_is_used(dmis: Dmis) -> None:
     np.save("f.npy", telling(digits()))
     np.save("p.npy", np.eye(10)[digits().source.truth.labels])
     common = ("relabel", "digits", "--features", "f.npy", "--json", "--out", "out", "--force")
@@ -81,7 +81,7 @@ def test_who_is_asked(dmis: Dmis) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda x: x[:5], r"float64 \[5, 10\]; needed is a row of features for each of the 1297 training images"),
+        (lambda x: x[:5], r"float64 \[5, 10\]; it must hold a row of features for each of the 1297 training images"),
         (lambda x: x[:, 0], "a row of features for each"),
         (lambda x: x[:, :0], "a row of features for each"),
         (lambda x: x.astype(str), "a row of features for each"),
@@ -90,7 +90,7 @@ def test_who_is_asked(dmis: Dmis) -> None:
         (lambda x: x * 1e200, r"not finite \(values beyond"),
     ],
 )
-def test_what_is_no_feature_is_refused(change, said: str) -> None:
+def test_impossible_features_are_refused(change, said: str) -> None:
     plan = digits()
     with pytest.raises(UserError, match=said):
         checked(change(telling(plan)), plan.source, "f")

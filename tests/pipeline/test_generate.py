@@ -109,7 +109,7 @@ def picky(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     monkeypatch.setattr(Generator, "sample", sample)
 
 
-def test_disowned_samples_are_replaced(
+def test_rejected_samples_are_replaced(
     dmis: Dmis, trained: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picky(monkeypatch, 0.5)

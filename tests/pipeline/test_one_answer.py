@@ -1,4 +1,4 @@
-"""One answer about labels: all who ask a generator what the labels are take the same pooled p(y | x, z)."""
+"""One answer about labels: all users of a generator's beliefs take the same pooled p(y | x, z)."""
 
 import numpy as np
 import pytest

@@ -108,7 +108,7 @@ def test_files_of_probabilities(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p[:5], r"float64 \[5, 10\]; needed is a probability for each of the 1297 training images"),
+        (lambda p: p[:5], r"float64 \[5, 10\]; it must hold a probability for each of the 1297 training images"),
         (lambda p: p[:, :9], r"float64 \[1297, 9\]"),
         (lambda p: p.astype(str), "a probability for each"),
         (lambda p: p * 2, r"row 0 does not hold probabilities \(.*sum 2\), 1297 such rows"),

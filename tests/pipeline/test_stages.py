@@ -66,7 +66,7 @@ def test_parts_are_the_bars_and_the_cost_of_a_generator(method, changed, monkeyp
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_methods_tell_the_same_cost_by_stage(name):
+def test_methods_state_the_same_cost_by_stage(name):
     plan = planned(name)
     if hasattr(plan.method, "stages"):
         told = plan.method.stages(plan.train, 1, plan.options)
@@ -89,8 +89,8 @@ def key(plan):
 
 
 @pytest.mark.usefixtures("measuring")
-def test_what_takes_twice_as_long_is_foretold_so(monkeypatch):
-    """The clock ticks once a step: what is foretold is the number of steps."""
+def test_twice_the_work_is_estimated_at_twice_the_time(monkeypatch):
+    """The clock ticks once per step, so the estimate is the number of steps."""
     monkeypatch.setattr(timing, "SECONDS", 0.01)
     short, long = (planned("dmis", **{**SMALL, "train": {**SMALL["train"], "steps": n}}) for n in (4000, 8000))
     a, b = (foretold(plan, condensing(plan))["minutes_by_stage"]["dmis"] for plan in (short, long))

@@ -161,7 +161,7 @@ def test_every_export_holds_the_datasheet(format: str, tmp_path: Path) -> None:
         assert torch.load(path, weights_only=True)["datasheet"] == wanted
 
 
-def test_the_datasheet_says_what_is_not_known_and_what_is_no_fair_result() -> None:
+def test_the_datasheet_states_unknowns_and_unfair_results() -> None:
     one = make()
     told = dataclasses.replace(
         one.provenance, data_name="photos", notes={"uses_true_labels": True}, sealed=False, recipe={"x": "```"}
@@ -283,7 +283,7 @@ def test_foreign_folder_is_never_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", sorted(ENDINGS))
-def test_a_folder_is_no_place_for_a_file(tmp_path: Path, format: str) -> None:
+def test_a_folder_is_not_a_place_for_a_file(tmp_path: Path, format: str) -> None:
     (tmp_path / f"out{ENDINGS[format]}").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         export(make(), tmp_path / f"out{ENDINGS[format]}", format, force=True)
@@ -312,7 +312,7 @@ def test_an_export_that_was_killed_blocks_no_later_one(
     assert (out / "cat" / "0.png").read_bytes() != before
 
 
-def test_nothing_is_left_out_without_a_word() -> None:
+def test_omissions_are_reported() -> None:
     """Exports lost soft labels, mean and std in silence."""
     assert left_out(make(), "folder") == ("soft_labels",) == left_out(make(), "vico")
     assert left_out(make(), "npz") == left_out(make(), "parquet") == left_out(make(), "ddranking") == ()

@@ -1,4 +1,4 @@
-"""Networks trained before the generator: VolMinNet finds T, h finds the classes, and both go on after a stop."""
+"""Networks trained before the generator: VolMinNet learns T, h learns the classes, and both resume after a stop."""
 
 import json
 import os
@@ -103,7 +103,7 @@ def test_the_held_out_mean_is_taken_in_parts_of_all_looks():
     assert max(sizes) <= HELD_PART < len(held)
 
 
-def test_what_helps_is_counted_among_the_evaluations():
+def test_helpers_count_among_the_evaluations():
     options = train_options(objective="tdsm", steps=2, transition="volmin", helper={"steps": 3, "batch_size": 8})
     helped = train_generator(training_set(), CONDITIONAL, options, 0, Run(None)).record.evaluations
     plain = train_options(objective="vanilla", steps=2)
@@ -260,7 +260,7 @@ def test_metrics_of_the_preparation_stay_when_the_generator_starts(whole):
 
 
 def test_checkpoints_from_before_an_option_was_added_are_still_read(tmp_path):
-    """A checkpoint of a training whose options knew no helper goes on."""
+    """A checkpoint of a training without helper options can be resumed."""
     options = train_options(steps=2)
     train_generator(training_set(), NETWORK, options, 5, Run(tmp_path))
     tensors, meta = Run(tmp_path).load("checkpoint")

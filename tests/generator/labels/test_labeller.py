@@ -35,7 +35,7 @@ def judged():
     return train, fit(train, options, 0, Run(None)), source.truth.labels[few], options
 
 
-def test_wrong_labels_are_seen_through(judged):
+def test_wrong_labels_are_recovered(judged):
     train, found, truth, _ = judged
     assert (train.supervision.observed == truth).mean() < 0.65
     from_image, posterior = found.suggestions.from_image, found.suggestions.posterior
@@ -45,14 +45,14 @@ def test_wrong_labels_are_seen_through(judged):
     assert abs(found.suggestions.transition.diagonal().mean() - 0.6) < 0.1
 
 
-def test_it_is_as_sure_as_it_is_right(judged):
+def test_it_is_calibrated(judged):
     """Mean confidence against accuracy: from images alone, and with the labels."""
     _, found, truth, _ = judged
     for beliefs in (found.suggestions.from_image, found.suggestions.posterior):
         assert abs(beliefs.max(1).mean() - (beliefs.argmax(1) == truth).mean()) < 0.1
 
 
-def test_images_nobody_learned_from_are_judged_and_cost_is_foretold(judged):
+def test_unused_images_are_judged_and_the_cost_is_estimated(judged):
     train, found, _, options = judged
     source = digits.load()
     rest = np.arange(1100, 1297)
@@ -77,13 +77,13 @@ def test_exponent_and_matrix_are_those_that_labels_were_drawn_from():
     np.testing.assert_allclose(found.transition, wanted, atol=0.03)
 
 
-def test_nothing_known_leaves_the_exponent_at_one():
+def test_without_information_the_exponent_stays_at_one():
     train = TrainingSet(blank(40), Supervision(np.ones((40, 5), np.bool_), np.ones(40, np.bool_)))
     assert weigh(train, torch.randn(40, 5), torch.eye(5))[1] == pytest.approx(1, abs=0.03)
 
 
-def test_too_clean_a_matrix_of_the_training_does_not_decide():
-    """A network that learned its labels by heart leaves T near one; p(y | x, z) is that of the likeliest one."""
+def test_a_matrix_of_training_that_is_too_clean_is_not_used():
+    """A network that memorised its labels leaves T near the identity; p(y | x, z) uses the maximum-likelihood T."""
     random = np.random.default_rng(1)
     clean = random.integers(0, 5, 5000)
     logits = torch.from_numpy(np.eye(5)[clean] * 3 + random.normal(0, 1, (5000, 5))).float()
@@ -188,7 +188,7 @@ def test_budgets():
     assert budget(3, LabellerOptions()).steps == 1
 
 
-def test_what_it_cannot_learn_from_is_refused():
+def test_unusable_data_are_refused():
     images, truth = tiny.pictures()
     few = Supervision(np.ones((60, 3), np.bool_), np.ones(60, np.bool_))
     with pytest.raises(UserError, match="in 5 folds, and 0 of 60 images have any"):

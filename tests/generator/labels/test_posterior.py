@@ -142,7 +142,7 @@ def test_transition_estimate_keeps_its_start_where_there_is_nothing_to_learn():
 
 
 @pytest.mark.parametrize("taken_for_one", [3, 10])
-def test_classes_taken_for_one_do_not_talk_the_labels_away(taken_for_one):
+def test_merged_classes_do_not_override_the_labels(taken_for_one):
     """A network sure that `taken_for_one` classes are all class 0 must not fit a matrix to its own mistake."""
     c, start = 10, symmetric(10, 0.18)
     transition = symmetric(c, 0.4)
@@ -194,7 +194,7 @@ def test_what_is_known_by_labels_is_not_averaged_into_the_class_prior():
 
 
 def test_the_class_prior_of_partial_labels_leaves_no_class_behind():
-    """Beliefs hold the prior, and the prior is made from them: round and round, a vague one must not lose a class."""
+    """Beliefs contain the prior, and the prior is made from them: in this loop, vague beliefs must not lose a class."""
     c, n = 6, 20_000
     draws = torch.Generator().manual_seed(0)
     labels = torch.randint(c, (n,), generator=draws)

@@ -52,7 +52,7 @@ def test_the_pool_of_independent_views_is_bayes_rule():
     torch.testing.assert_close(pool(first, second, PRIOR.log(), (0.0, 0.0)).softmax(1), PRIOR.expand(2, 3))
 
 
-def test_exponents_find_who_knows_and_undo_wrong_certainty():
+def test_exponents_favour_the_better_model_and_undo_wrong_certainty():
     """From noisy labels alone: independent views get 1 and 1, one twice too sure a half, one that guesses nothing."""
     n, matrix = 4000, 0.7 * torch.eye(3) + 0.1
     truth = drawn(n)
@@ -86,7 +86,7 @@ def test_the_matrix_is_counted_above_each_class_own_confidence():
     torch.testing.assert_close(common, torch.tensor([[4 / 7, 3 / 7], [0.0, 1.0]]))
 
 
-def test_a_label_nobody_has_gets_the_mean_as_its_threshold():
+def test_an_unused_label_gets_the_mean_as_its_threshold():
     posterior = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
     own = self_confidence(posterior, Supervision.from_labels(np.array([0, 1]), 3, trusted=False))
     torch.testing.assert_close(own, torch.tensor([0.7, 0.6, 0.2]))
@@ -124,7 +124,7 @@ def test_labels_of_other_data_were_not_learned():
     assert not learned(made, other).any() and not learned(made, data.take(np.arange(9))).any()
 
 
-def test_mirror_images_are_looked_at_too():
+def test_mirror_images_are_judged_too():
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
     judge = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     one, both = SecondOpinion(judge, torch.eye(3)), SecondOpinion(judge, torch.eye(3), mirrored=True)
@@ -145,7 +145,7 @@ def test_counted_labels_are_spread_over_all_that_may_be_wrong(monkeypatch):
 
 
 class Brightness(torch.nn.Module):
-    """Knows the three patterns of `tiny.pictures` by their mean and spread, as surely as `scale` says."""
+    """Recognises the three patterns of `tiny.pictures` by mean and spread, with a confidence set by `scale`."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ def test_it_is_kept_with_the_generator_and_gives_the_same_answers(tmp_path):
     assert made.opinion.evaluations == counted + 7
 
 
-def test_suggestions_ask_it_and_the_diffusion_classifier_does_not():
+def test_suggestions_use_it_and_the_diffusion_classifier_does_not():
     made, data = generator(), training_set()
     alone = replace(made, opinion=None)
     images = data.images.images
@@ -222,7 +222,7 @@ def test_suggestions_ask_it_and_the_diffusion_classifier_does_not():
         ("noisy", {"objective": "tdsm"}),
     ],
 )
-def test_nobody_is_beside_a_generator_without_volminnet_or_where_not_wanted(kind, changed):
+def test_there_is_no_second_opinion_without_volminnet_or_if_declined(kind, changed):
     assert generator(kind, **changed).opinion is None
 
 

@@ -123,7 +123,7 @@ def evaluated_classes(monkeypatch, model, batch, top_k):
 
 
 @pytest.mark.parametrize("top_k", [2, 3])
-def test_single_labels_and_from_three_classes_on_the_likeliest_are_always_evaluated(monkeypatch, top_k):
+def test_single_labels_and_from_three_classes_on_the_most_probable_are_always_evaluated(monkeypatch, top_k):
     model, batch = awake(Conditional(SHAPE, 1, C)), random_batch()
     asked = evaluated_classes(monkeypatch, model, batch, top_k)
     single = batch.candidates.sum(1) == 1
@@ -162,14 +162,14 @@ def test_outside_the_interval_the_classes_are_chosen_for_generation_alone():
     assert not with_term.classification.any()
 
 
-def test_classification_is_read_inside_the_interval_only():
+def test_classification_counts_inside_the_interval_only():
     model, batch = awake(AllClass(SHAPE, 1, C)), random_batch()
     inside = losses_of(model, batch, top_k=None).classification != 0
     assert inside.tolist() == [True, False, True, True, True, True]
 
 
 @pytest.mark.parametrize("top_k", [None, C])
-def test_what_an_image_without_a_label_teaches_itself_counts_by_its_weight(top_k):
+def test_self_training_on_unlabelled_images_counts_by_its_weight(top_k):
     model, batch = awake(Conditional(SHAPE, 1, C)), random_batch()
 
     def of(weight):
@@ -246,7 +246,7 @@ def test_evaluations_of_a_dmis_step(kind, form, top_k, student, teacher):
 
 
 @pytest.mark.parametrize("kind", [AllClass, Conditional])
-def test_a_vanilla_step_costs_one_evaluation_an_image(kind):
+def test_a_vanilla_step_costs_one_evaluation_per_image(kind):
     model = Denoiser(kind(SHAPE, 1, C))
     drawn_label_losses(model, random_batch(), torch.Generator().manual_seed(0))
     assert model.evaluations == 6

@@ -44,7 +44,7 @@ def test_at_much_noise_differences_between_classes_are_learned_as_fast_as_their_
 
 
 @pytest.mark.parametrize("h", [[0.4, 0.3, 0.2, 0.1], [0.97, 0.01, 0.01, 0.01], [0.5, 0.5, 0.0, 0.0]])
-def test_the_average_update_is_a_damped_inverse_of_what_labels_tell(h):
+def test_the_average_update_is_a_damped_inverse_of_the_labels_information(h):
     h = torch.tensor(h).clamp_min(1e-8)
     h = h / h.sum()
     pi = given_label(*all_labels(symmetric(0.4), h)).double()
@@ -95,7 +95,7 @@ def test_an_image_without_a_label_pulls_all_classes_alike_and_a_labelled_one_mak
     assert own - other > 0.8 * 0.25 / (0.25 * (0.25 + DAMPING))  # 1 / (share + damping), not 1
 
 
-def test_gradient_descent_tells_classes_apart_as_fast_as_with_clean_labels():
+def test_gradient_descent_separates_classes_as_fast_as_with_clean_labels():
     """Constant images: D_y should be y; every label of every class, in the right proportion, 40 % of them wrong."""
 
     def contrast(transition, directed, steps=60):

@@ -128,7 +128,7 @@ def test_forward_correction_is_the_cross_entropy_of_the_noisy_posterior():
 
 
 def test_labels_as_given_get_a_network_out_of_a_swap_that_the_matrix_leaves_it_in():
-    """Of two classes that are taken for each other, a network sure of the wrong one: why a cold start trusts labels."""
+    """A network can be sure of the wrong one of two confused classes: why a cold start trusts labels."""
     matrix = torch.tensor([[0.6, 0.4], [0.4, 0.6]])
     logits = torch.tensor([[-20.0, 20.0]], requires_grad=True)  # the class is 0, its labels 60 % zeros
     for likelihoods, gradient in ((matrix, 0.0), (torch.eye(2), -0.6)):
@@ -148,7 +148,7 @@ def test_the_clean_posterior_minimises_the_expected_forward_loss():
     assert sum(share[z] * forward_loss(shifted, ASYMMETRIC[:, z][None])[0] for z in range(C)) > expected + 1e-3
 
 
-def test_tdsm_asks_its_own_classifier_at_the_noise_level_of_the_image():
+def test_tdsm_uses_its_own_classifier_at_the_noise_level_of_the_image():
     batch, model = noisy_batch(), awake(AllClass(SHAPE, 1, C))
     classifier = NoisyClassifier(SHAPE, 1, C).eval()
     torch.manual_seed(1)
@@ -219,7 +219,7 @@ def test_a_constant_coherence_is_a_bias_so_that_cad_is_then_edm(network):
     assert not torch.allclose(other.generative, edm.generative, rtol=1e-3)
 
 
-def test_the_network_is_told_the_coherence_of_the_label_drawn():
+def test_the_network_is_conditioned_on_the_coherence_of_the_drawn_label():
     model, batch = awake(Conditional(SHAPE, 1, C, coherent=True)), noisy_batch()
     coherence = torch.rand(10, C, generator=torch.Generator().manual_seed(2))
     batch = dataclasses.replace(batch, indices=torch.tensor([7, 0, 3, 9]))

@@ -154,7 +154,7 @@ def test_a_given_transition_matrix_is_kept_and_checked():
         trainer_of(transition=[[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
 
 
-def test_a_set_of_candidates_that_the_matrix_makes_impossible_is_told():
+def test_candidate_sets_that_the_matrix_makes_impossible_are_refused():
     given = Supervision(np.array([[True, True, False], [True, False, True]]), np.zeros(2, dtype=np.bool_))
     assert given_transition([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5], [0.2, 0.0, 0.8]], given).shape == (3, 3)
     with pytest.raises(UserError, match=r"of 1 images \(the first is number 1, labelled \[0, 2\]\)"):

@@ -1,4 +1,4 @@
-"""Two stages: what the second learns from, who draws and who judges, and what a run folder keeps."""
+"""Two stages: the labels of the second, the network that draws and the one that judges, and the run folder."""
 
 from dataclasses import replace
 
@@ -112,7 +112,7 @@ def test_the_second_network_of_vanilla_is_trained_by_vanilla_on_the_labels_as_gi
     assert torch.equal(weights(made.second), weights(alone))
 
 
-def test_the_second_network_of_cad_is_told_the_same_coherence_and_draws_at_one():
+def test_the_second_network_of_cad_takes_the_same_coherence_and_draws_at_one():
     data, short = training_set(), {"folds": 2, "epochs": 1}
     options = train_options(steps=2, objective="cad", coherence=short)
     made = train_stages(data, NETWORK, options, STAGE, 0, Run(None))
