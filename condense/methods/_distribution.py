@@ -11,7 +11,7 @@ https://arxiv.org/abs/2110.04181. The defaults are those of the authors' public 
 
 Where beliefs q = p(y | x, z) are given, T_y is drawn in proportion to q_y in place of the images labelled y. If q is
 calibrated, the mean of f over such batches is E[q_y f] / E[q_y] = E[f | y], that of the class: wrong, partial and
-missing labels leave the target unbiased, where the likeliest labels would bias it by every image they get wrong.
+missing labels leave the target unbiased, where the most probable labels would bias it by every image they get wrong.
 """
 
 from __future__ import annotations
