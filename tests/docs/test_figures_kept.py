@@ -47,3 +47,14 @@ def test_the_table_of_classification_terms_is_that_of_its_files():
             found = summarise([cell[key] for cell in cells])
             spread = "" if found.ci95 is None else f" ± {found.ci95:.1f}"
             assert f"{found.mean:.1f}{spread}" == figure.strip(), (title, key)
+
+
+def test_the_table_of_sets_of_fashion_mnist_is_that_of_its_files():
+    section = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").split("### Today's defaults")[1]
+    rows = re.findall(r"^\| `([^`]+)` \|.*\| \**([0-9.]+ ± [0-9.]+)\** \| ([0-9.]+) \|$", section, re.MULTILINE)
+    files = {file.stem: json.loads(file.read_text()) for file in (RESULTS / "fashion-sym40").glob("*.json")}
+    assert files.keys() == {name for name, *_ in rows}
+    for name, accuracy, worst in rows:
+        found = files[name]
+        assert f"{found['mean']:.1f} ± {found['ci95']:.1f}" == accuracy, name
+        assert f"{found['worst_class']:.1f}" == worst, name
