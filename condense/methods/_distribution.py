@@ -17,11 +17,8 @@ missing labels leave the target unbiased, where the most probable labels would b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
@@ -31,14 +28,13 @@ from condense.classifiers.fit import has_batch_norm
 from condense.data.types import TrainingSet
 from condense.methods._augmentation import augmentation_for, check_augmentation
 from condense.methods._by_ipc import nearest_row
-from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
+from condense.methods._learn import Learned, Learning, LearnOptions, Synthetic, identity, sha256_of
 from condense.methods._matching import mean_features
 from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, check_finite
 from condense.methods._pixels import RealImages, to_unit_pixels
 from condense.precision import arithmetic, wants_bf16
 from condense.run import JSON, Run
-from condense.sets.condensed_set import Cost, Floats
 
 LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
 """By images per class."""
@@ -63,15 +59,6 @@ def evaluations_of(train: TrainingSet, ipc: int, options: DistributionOptions, *
     classes = train.images.num_classes
     batch = classes * min(options.real_batch, len(train)) if believed else drawn(train, options.real_batch)
     return options.iterations * (batch + classes * ipc)
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """The result: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), its cost, notes for the record."""
-
-    pixels: Floats
-    cost: Cost
-    notes: dict[str, JSON]
 
 
 def learn(
@@ -100,7 +87,7 @@ def learn(
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     whose = identity(train, ipc, options, seed, method)
     if train.beliefs is not None:
-        whose |= {"beliefs": _sha256(train.beliefs), "start": _sha256(start.cpu().numpy())}
+        whose |= {"beliefs": sha256_of(train.beliefs), "start": sha256_of(start.cpu().numpy())}
     learning = Learning(
         run,
         whose,
@@ -152,7 +139,3 @@ class DistributionMatching:
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON], step: int) -> None:
         """Nothing to do."""
-
-
-def _sha256(array: np.ndarray) -> str:
-    return sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -6,8 +6,12 @@ Shared by `dc`, `dsa`, `dm`, `mtt` and `frepo`; each brings a `StepwiseMethod`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import ClassVar, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -19,7 +23,7 @@ from condense.json_values import section, whole
 from condense.options import Options
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
-from condense.sets.condensed_set import Cost
+from condense.sets.condensed_set import Cost, Floats
 
 CHECKPOINT = "checkpoint"
 _MOST_PIXEL = 1e4
@@ -45,6 +49,15 @@ class LearnOptions(Options):
     def _backbone_exists(cls, name: str) -> str:
         networks.check_name(name)
         return name
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What was learned: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), its cost, notes for the record."""
+
+    pixels: Floats
+    cost: Cost
+    notes: dict[str, JSON]
 
 
 class Diverged(RunFailed):
@@ -238,3 +251,8 @@ class Learning:
         self._peak = whole(meta, "peak_memory_bytes")
         self.task.restore(part_of(tensors, "task"), section(meta, "task"), done)
         return done
+
+
+def sha256_of(array: npt.NDArray[np.generic]) -> str:
+    """SHA-256 of the bytes of an array, by which a checkpoint recognises it."""
+    return sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

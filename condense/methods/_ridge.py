@@ -15,10 +15,8 @@ alike; the learned images keep hard labels; networks are ConvNets with instance 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -33,13 +31,12 @@ from condense.classifiers.networks import Network
 from condense.data.types import Beliefs, TrainingSet
 from condense.errors import UserError
 from condense.methods._augmentation import NONE, augmentation_for, check_augmentation
-from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
+from condense.methods._learn import Learned, Learning, LearnOptions, Synthetic, identity, sha256_of
 from condense.methods._matching import features_of
 from condense.methods._pairs import check_finite
 from condense.methods._pixels import RealImages, to_unit_pixels
 from condense.precision import arithmetic, autocast, wants_bf16
 from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
-from condense.sets.condensed_set import Cost, Floats
 
 
 class RidgeOptions(LearnOptions):
@@ -106,15 +103,6 @@ def evaluations_of(train: TrainingSet, ipc: int, options: RidgeOptions) -> int:
     return options.iterations * (batch + 2 * train.images.num_classes * ipc)
 
 
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """The result: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), its cost, notes for the record."""
-
-    pixels: Floats
-    cost: Cost
-    notes: dict[str, JSON]
-
-
 def learn(
     train: TrainingSet,
     reals: RealImages,
@@ -146,8 +134,8 @@ def learn(
     beliefs, strategy = train.believed(), augmentation_for(options.augment, train.images)
     whose = {
         **identity(train, ipc, options, seed, method),
-        "beliefs": _sha256(beliefs),
-        "start": _sha256(start.cpu().numpy()),
+        "beliefs": sha256_of(beliefs),
+        "start": sha256_of(start.cpu().numpy()),
     }
     learning = Learning(
         run,
@@ -299,7 +287,3 @@ def _known(beliefs: Beliefs) -> np.ndarray:
     if not len(known):
         raise UserError("Nothing is known of the class of any image; label some, or repair labels first.")
     return known
-
-
-def _sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
