@@ -31,7 +31,7 @@ from condense.methods._by_ipc import nearest_row
 from condense.methods._learn import Learned, Learning, LearnOptions, Synthetic, identity, sha256_of
 from condense.methods._matching import mean_features
 from condense.methods._members import drawn
-from condense.methods._pairs import Pairs, check_finite
+from condense.methods._pairs import Pairs, update
 from condense.methods._pixels import RealImages, to_unit_pixels
 from condense.precision import arithmetic, wants_bf16
 from condense.run import JSON, Run
@@ -128,10 +128,7 @@ class DistributionMatching:
             distance = (mean_features(network, [learned for _, _, learned in group]) - target).square().sum()
             distance.backward()  # type: ignore[no-untyped-call]
             distances.append(distance.detach())
-        loss = sum(torch.stack(distances).tolist())
-        check_finite(loss, self.pairs.synthetic, step)
-        self.pairs.synthetic.update()
-        return {"loss": loss}
+        return update(self.pairs, distances, step)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """Nothing."""

@@ -40,7 +40,7 @@ from condense.methods._matching import (
     weight_gradients,
 )
 from condense.methods._members import drawn
-from condense.methods._pairs import Pairs, check_finite, check_images
+from condense.methods._pairs import Pairs, check_images, update
 from condense.methods._pixels import UNIT_RANGE, RealImages, check_single_labels, initial_images, to_unit_pixels
 from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
@@ -200,10 +200,7 @@ class GradientMatching:
             # Class by class, so that only one graph is kept; a class's distance depends on its own images alone.
             torch.autograd.backward(distance, inputs=[self.pairs.synthetic.images])
             distances.append(distance.detach())
-        loss = sum(torch.stack(distances).tolist())
-        check_finite(loss, self.pairs.synthetic, step)
-        self.pairs.synthetic.update()
-        return {"loss": loss}
+        return update(self.pairs, distances, step)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """The network's weights."""

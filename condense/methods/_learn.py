@@ -40,7 +40,8 @@ class LearnOptions(Options):
         "convnet3", description="the network to condense with, e.g. convnet3, resnet18; -bn for batch norm"
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="precision of passes over real images; auto is bf16 if that is fast on the device"
+        "auto",
+        description="precision of passes over real images (frepo: all); auto is bf16 if that is fast on the device",
     )
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
 

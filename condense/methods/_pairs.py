@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,17 @@ class Pairs:
     def fresh_network(self, backbone: str, iteration: int) -> Network:
         """The untrained network of an iteration, on the device of the images."""
         return self.reals.network(backbone, rng.derive(self.seed, "network", iteration))
+
+
+def update(pairs: Pairs, distances: Sequence[Tensor], step: int) -> dict[str, float]:
+    """Step along the gradients of the classes' `distances`, scalars; returns their sum as "loss".
+
+    They are read once for all classes, since a GPU is waited for. Raises as `check_finite`.
+    """
+    loss = sum(torch.stack(list(distances)).tolist())
+    check_finite(loss, pairs.synthetic, step)
+    pairs.synthetic.update()
+    return {"loss": loss}
 
 
 def check_finite(loss: float, synthetic: Synthetic, step: int) -> None:

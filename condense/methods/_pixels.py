@@ -56,6 +56,7 @@ class RealImages:
         self._pixels = planes(train.images.images).to(device)
         self._members = [torch.from_numpy(own) for own in members or class_members(train, least)]
         self._beliefs = None if beliefs is None else torch.from_numpy(beliefs).T.contiguous()  # [c, n]
+        self._possible = [] if beliefs is None else np.count_nonzero(beliefs, axis=0).tolist()  # images of each class
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -96,8 +97,7 @@ class RealImages:
         """Indices of a batch of class `y` as `choose`; without replacement in proportion to the beliefs if given."""
         if self._beliefs is None:
             return self.choose(y, count, generator)
-        possible = int(torch.count_nonzero(self._beliefs[y]))
-        return torch.multinomial(self._beliefs[y], min(count, possible), generator=generator)
+        return torch.multinomial(self._beliefs[y], min(count, self._possible[y]), generator=generator)
 
     def draw_each(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` images of every class, in class-major order."""

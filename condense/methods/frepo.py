@@ -13,9 +13,8 @@ from typing import Literal
 from pydantic import Field
 
 from condense.data.types import TrainingSet
-from condense.machine import best_device
-from condense.methods._believed import believed_members
-from condense.methods._pixels import UNIT_RANGE, RealImages, check_square, initial_images
+from condense.methods._believed import believed_images
+from condense.methods._pixels import UNIT_RANGE, check_square, initial_images
 from condense.methods._ridge import RidgeOptions, evaluations_of, learn
 from condense.preprocessing import standardisation
 from condense.run import Run
@@ -46,8 +45,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     check_square(train)
     preprocessing = standardisation(train.images.images)
     least = ipc if options.init == "real" else 1
-    members = believed_members(train.believed(), train.images.classes, least)
-    reals = RealImages(train, preprocessing, least, best_device(), members)
+    reals = believed_images(train, preprocessing, least)
     start = initial_images(reals, ipc, options.init, seed)
     learned = learn(train, reals, start, ipc, options, seed, run, "frepo")
     return assemble(

@@ -150,7 +150,7 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
             second = options.second_stage
             networks.append(second.network)
             cost += second.train.steps * second.train.batch_size
-            if options.train.objective not in BELIEVE_LABELS and not plan.beliefs_are_given:
+            if second_stage_asks(options, plan):
                 cost += belief_evaluations(options.network, plan.train, options.train.objective, views)
                 known = True
     else:
@@ -167,6 +167,11 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
         if options.refine is not None:
             cost += evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)
     return networks, cost
+
+
+def second_stage_asks(options: GeneratorOptions, plan: Plan) -> bool:
+    """Whether a second stage is trained on beliefs that the first one computes: unless labels or given ones do."""
+    return options.train.objective not in BELIEVE_LABELS and not plan.beliefs_are_given
 
 
 def asks_beliefs(options: GeneratorOptions, plan: Plan) -> bool:

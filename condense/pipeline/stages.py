@@ -24,11 +24,17 @@ from condense.generator.labels.labeller_training import NAME, LabellerOptions
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import foreseen_images, opinion_views
-from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
+from condense.generator.training.two_stage import BELIEFS
 from condense.methods._distribution import evaluations_of
 from condense.methods._generate import GeneratorOptions
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
-from condense.pipeline.cost import asks_beliefs, belief_evaluations, drawing_evaluations, training_evaluations
+from condense.pipeline.cost import (
+    asks_beliefs,
+    belief_evaluations,
+    drawing_evaluations,
+    second_stage_asks,
+    training_evaluations,
+)
 from condense.pipeline.plan import Plan
 from condense.run import Run
 from condense.watch import Stage
@@ -102,7 +108,7 @@ def training(plan: Plan, options: GeneratorOptions) -> list[Part]:
     """The parts of `dmis train`, including a second stage."""
     parts = _first_network(plan, options, plan.recipe.seed)
     if options.second_stage is not None:
-        if options.train.objective not in BELIEVE_LABELS and not plan.beliefs_are_given:
+        if second_stage_asks(options, plan):
             parts.append(_labelling(plan, options))
         second = options.second_stage
         train = second.train.model_copy(update={"objective": options.train.objective})
@@ -121,7 +127,7 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
     second = options.second_stage
     if options.generator is None:
         judge, drawer = options.network, options.network if second is None else second.network
-        known = second is not None and options.train.objective not in BELIEVE_LABELS
+        known = second is not None and second_stage_asks(options, plan)
     else:
         generator = Generator.load(Run(options.generator))
         judge, drawer = generator.network, (generator.second or generator).network

@@ -144,9 +144,9 @@ def test_a_second_round_starts_from_the_beliefs_of_the_first(monkeypatch):
 
     monkeypatch.setattr(labeller, "Training", Noted)
     first = fit(train, SMALL.model_copy(update={"rounds": 1}), 0, Run(None)).suggestions.posterior
-    fit(train, SMALL, 0, Run(None))
+    twice = fit(train, SMALL, 0, Run(None))
     assert [beliefs is None for beliefs, _ in told] == [True] * 4 + [False] * 2
-    assert foreseen(train, SMALL) == labeller.fit(train, SMALL, 0, Run(None)).network_evaluations
+    assert foreseen(train, SMALL) == twice.network_evaluations
     labelled, fold = ~train.supervision.unlabelled, labeller.divided(train, 2, 0)[0]
     assert not labelled.all() and labelled[told[0][1]].all()
     np.testing.assert_array_equal(told[4][0], first)
