@@ -26,7 +26,7 @@ from condense.data import corrupt, sources
 from condense.data.types import Source, TrainingSet
 from condense.evaluate.protocols import protocol
 from condense.generator.labels import labeller
-from condense.generator.labels.labeller_training import LabellerOptions
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.pipeline.relabel import relabelled
 from condense.pipeline.relabelling import calibration_error
 from condense.precision import wants_bf16
@@ -92,7 +92,7 @@ def main() -> None:
     answer = {
         "from_image": told(found.from_image, truth),
         "with_label": told(found.posterior, truth),
-        "exponent": fitted.exponent,
+        "exponent": fitted.networks.exponent,
         "own_share": found.transition.diagonal().astype(float).round(3).tolist(),
         "labeller_evaluations": fitted.network_evaluations,
         "labeller_seconds": fitted.seconds,

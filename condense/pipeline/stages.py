@@ -20,10 +20,17 @@ from condense.classifiers.whitened import Whitened
 from condense.evaluate.protocols import Protocol
 from condense.generator.denoiser import Denoiser
 from condense.generator.labels import labeller, noisy_classifier, volminnet
-from condense.generator.labels.labeller_training import NAME, LabellerOptions
+from condense.generator.labels.auxiliary import num_steps
+from condense.generator.labels.fold_networks import NAME
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.training.prerequisites import foreseen_images, opinion_views
+from condense.generator.training.prerequisites import (
+    asks_labeller,
+    foreseen_evaluations,
+    foreseen_images,
+    opinion_views,
+)
 from condense.generator.training.two_stage import BELIEFS
 from condense.methods._distribution import evaluations_of
 from condense.methods._generate import GeneratorOptions
@@ -153,10 +160,11 @@ def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = Non
 
 def _labelling_by_classifiers(plan: Plan, options: LabellerOptions) -> list[Part]:
     """The parts of a labeller: training a network and judging its fold, for every fold of every round."""
-    looks = labeller.num_looks(plan.train, options)
-    learned = labeller.foreseen(plan.train, options) - looks
-    count = labeller.num_folds(plan.train, options) * options.rounds
-    return [Part(NAME, options, learned // count, learns=True), Part("labelling", options, looks // count)] * count
+    return [
+        part
+        for learned, looks in labeller.foreseen_by_fold(plan.train, options)
+        for part in (Part(NAME, options, learned, learns=True), Part("labelling", options, looks))
+    ]
 
 
 def scoring(rules: Protocol, network: str, images: int, repeats: int) -> Part:
@@ -167,18 +175,17 @@ def scoring(rules: Protocol, network: str, images: int, repeats: int) -> Part:
 def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Part]:
     """The parts an objective needs beforehand, and training the network of the first stage."""
     train, data = options.train, plan.train
-    before = foreseen_images(data, train)
-    own = training_evaluations(options.network, train, data, seed) - before
+    own = training_evaluations(options.network, train, data, seed) - foreseen_evaluations(data, train)
+    helped = train.helper.batch_size * num_steps(train)
     parts = []
     if train.objective == "cad":
-        parts.append(Part(cross.BAR, train.coherence.network, before, learns=True))
-    elif train.objective == "tdsm":
-        half = before // (2 if train.transition == "volmin" else 1)
-        if train.transition == "volmin":
-            parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, half, learns=True))
-        parts.append(Part(noisy_classifier.NAME, options.network, half, learns=True))
-    elif before:
-        parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, before, learns=True))
+        parts.append(Part(cross.BAR, train.coherence.network, foreseen_images(data, train), learns=True))
+    elif asks_labeller(data, train):
+        parts += _labelling_by_classifiers(plan, train.labeller)
+    elif train.transition == "volmin" and foreseen_images(data, train):
+        parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, helped, learns=True))
+    if train.objective == "tdsm":
+        parts.append(Part(noisy_classifier.NAME, options.network, helped, learns=True))
     return [*parts, Part(train.objective, options.network, own, True, train.steps, train)]
 
 

@@ -149,7 +149,7 @@ class Trainer:
     def evaluations(self) -> int:
         """Images passed so far through either network by this process, and through helper networks."""
         helped = 0 if self.prepared.classifier is None else self.step * self.options.batch_size
-        return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.prepared.images_seen + helped
+        return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.prepared.evaluations + helped
 
     @property
     def cold(self) -> bool:
@@ -284,11 +284,8 @@ class Trainer:
         generator, logits = self._fitted()
         selected = self.best.step if self.best.weights else self.step
         generator.record = replace(generator.record, selected_step=selected)
-        if self.prepared.clean_classifier is not None:
-            mirrored = self.augment_options.mirrors
-            ask_beside(
-                generator, self.prepared.clean_classifier, self.data, self.held_indices, logits, mirrored=mirrored
-            )
+        if self.prepared.labeller is not None:
+            ask_beside(generator, self.prepared.labeller, self.data, self.held_indices, logits)
         return generator
 
     def generator(self) -> Generator:
