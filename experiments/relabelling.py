@@ -68,7 +68,7 @@ def by_dmis(
         return {
             "dmis": told_of(Suggestions(part.supervision, posterior, posterior, generator.transition.numpy()), False)
         }
-    from_generator, beside = diffusion_posterior(generator, part, run), second_opinion(generator, train)
+    from_generator, beside = diffusion_posterior(generator, part, run), second_opinion(generator, train, run)
     mine = None if beside is None else beside[scored]
     ways = {"dmis": told_of(weighed(generator, part.supervision, from_generator, mine), True)}
     if options.generator is None:

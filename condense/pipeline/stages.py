@@ -21,7 +21,7 @@ from condense.evaluate.protocols import Protocol
 from condense.generator.denoiser import Denoiser
 from condense.generator.labels import labeller, noisy_classifier, volminnet
 from condense.generator.labels.auxiliary import num_steps
-from condense.generator.labels.fold_networks import NAME
+from condense.generator.labels.fold_networks import NAME, divided, num_views
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
@@ -116,7 +116,7 @@ def training(plan: Plan, options: GeneratorOptions) -> list[Part]:
     parts = _first_network(plan, options, plan.recipe.seed)
     if options.second_stage is not None:
         if second_stage_asks(options, plan):
-            parts.append(_labelling(plan, options))
+            parts += _labelling(plan, options)
         second = options.second_stage
         train = second.train.model_copy(update={"objective": options.train.objective})
         images = train.steps * train.batch_size
@@ -141,7 +141,7 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
         known = (options.generator / f"{BELIEFS}.safetensors").exists()
     asked = asks_beliefs(options, plan) and not known and options.train.objective != "vanilla"
     images = drawing_evaluations(judge, drawer, options.draw, plan.recipe.ipc, plan.train.images.num_classes)
-    parts = [*([_labelling(plan, options)] if asked else []), Part("sampling", drawer, images)]
+    parts = [*(_labelling(plan, options) if asked else []), Part("sampling", drawer, images)]
     if options.refine is not None:
         seen = evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)
         parts.append(Part("learning images", options.refine.backbone, seen, learns=True))
@@ -155,7 +155,7 @@ def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = Non
     parts = (
         _first_network(plan, options, plan.recipe.seed if seed is None else seed) if options.generator is None else []
     )
-    return [*parts, _labelling(plan, options)]
+    return [*parts, *_labelling(plan, options)]
 
 
 def _labelling_by_classifiers(plan: Plan, options: LabellerOptions) -> list[Part]:
@@ -189,11 +189,23 @@ def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Par
     return [*parts, Part(train.objective, options.network, own, True, train.steps, train)]
 
 
-def _labelling(plan: Plan, options: GeneratorOptions) -> Part:
-    views = opinion_views(plan.train, options.train)
-    return Part(
-        "labelling", options.network, belief_evaluations(options.network, plan.train, options.train.objective, views)
-    )
+def _labelling(plan: Plan, options: GeneratorOptions) -> list[Part]:
+    """The parts of judging every label: by the generator, and by the networks of its second opinion."""
+    judged = belief_evaluations(options.network, plan.train, options.train.objective, views=0)
+    parts = [Part("labelling", options.network, judged)]
+    if options.generator is not None:
+        opinion = Generator.load(Run(options.generator)).opinion if options.train.second_opinion else None
+        return parts if opinion is None else parts + _second_opinion(plan, options, len(opinion.networks.networks))
+    if opinion_views(plan.train, options.train):
+        parts += _second_opinion(plan, options, labeller.num_folds(plan.train, options.train.labeller))
+    return parts
+
+
+def _second_opinion(plan: Plan, options: GeneratorOptions, folds: int) -> list[Part]:
+    """The parts of judging every fold of the training images by the network that did not see it."""
+    asked = options.train.labeller
+    views = num_views(mirrored=plan.train.images.may_flip, crops=asked.crops)
+    return [Part("labelling", asked, len(fold.inside) * views) for fold in divided(plan.train, folds, 0)]
 
 
 @cache

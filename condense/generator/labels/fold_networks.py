@@ -71,16 +71,16 @@ class FoldNetworks:
         """The device of the networks."""
         return self.networks[0].head.weight.device
 
-    def posterior(self, images: Images) -> Beliefs:
-        """p(y | x) of new uint8 images [n, H, W, C], by all networks: float32 [n, c]."""
-        of_each = [self._logits(network, images) for network in self.networks]
+    def posterior(self, images: Images, run: Run | None = None) -> Beliefs:
+        """p(y | x) of new uint8 images [n, H, W, C], by all networks: float32 [n, c]; `run` shows a bar for each."""
+        of_each = [self._logits(network, images, run) for network in self.networks]
         return self._softmax(torch.stack(of_each).mean(0))
 
-    def out_of_fold(self, train: TrainingSet) -> Beliefs:
-        """p(y | x) of the training images, each by the network that did not see it: float32 [n, c]."""
+    def out_of_fold(self, train: TrainingSet, run: Run | None = None) -> Beliefs:
+        """p(y | x) of the training images, each by the network that did not see it: float32 [n, c]; `run` as above."""
         logits = torch.zeros(len(train), train.images.num_classes)
         for fold, network in zip(divided(train, len(self.networks), self.seed), self.networks, strict=True):
-            logits[fold.inside] = self._logits(network, train.images.images[fold.inside])
+            logits[fold.inside] = self._logits(network, train.images.images[fold.inside], run)
         return self._softmax(logits)
 
     @torch.no_grad()
@@ -142,9 +142,9 @@ class FoldNetworks:
             json_values.whole(numbers, "seed"),
         )
 
-    def _logits(self, network: Whitened, images: Images) -> Tensor:
+    def _logits(self, network: Whitened, images: Images, run: Run | None) -> Tensor:
         self.evaluations += len(images) * num_views(mirrored=self.mirrored, crops=self.crops)
-        return look(network, images, self.preprocessing, mirrored=self.mirrored, crops=self.crops)
+        return look(network, images, self.preprocessing, mirrored=self.mirrored, crops=self.crops, run=run)
 
     def _softmax(self, logits: Tensor) -> Beliefs:
         return np.asarray((self.exponent * logits).softmax(1).numpy(), dtype=np.float32)

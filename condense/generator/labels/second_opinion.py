@@ -22,7 +22,7 @@ from condense import json_values
 from condense.data.types import Beliefs, TrainingSet
 from condense.generator.classifier import held_out_loss
 from condense.generator.labels.fold_networks import FoldNetworks
-from condense.run import JSON, part_of
+from condense.run import JSON, Run, part_of
 
 EXPONENTS = tuple(i / 10 for i in range(21))
 USUAL, SPREAD = 0.7, 0.35  # prior mean and standard deviation of each exponent
@@ -40,9 +40,9 @@ class SecondOpinion:
     networks: FoldNetworks
     exponents: tuple[float, float] = (USUAL, USUAL)
 
-    def beliefs(self, data: TrainingSet, *, trained_on: bool) -> Beliefs:
+    def beliefs(self, data: TrainingSet, run: Run, *, trained_on: bool) -> Beliefs:
         """h(x), float32 [n, c]; `trained_on`: whether the networks were trained on exactly these images and labels."""
-        return self.networks.out_of_fold(data) if trained_on else self.networks.posterior(data.images.images)
+        return self.networks.out_of_fold(data, run) if trained_on else self.networks.posterior(data.images.images, run)
 
     def pooled(self, from_generator: Beliefs, mine: Beliefs, log_prior: Tensor) -> Beliefs:
         """p(y | x) by both: float32 [n, c], rows summing to 1.

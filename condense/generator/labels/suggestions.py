@@ -87,7 +87,7 @@ def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gathe
         UserError: the generator was made for other classes or image sizes.
     """
     found = diffusion_posterior(generator, train, run, of_all=of_all)
-    return weighed(generator, train.supervision, found, second_opinion(generator, train))
+    return weighed(generator, train.supervision, found, second_opinion(generator, train, run))
 
 
 def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Beliefs:
@@ -112,13 +112,15 @@ def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, o
     return np.concatenate([posterior for _, posterior in parts])
 
 
-def second_opinion(generator: Generator, train: TrainingSet) -> Beliefs | None:
-    """h(x) [n, c] of every image by the generator's second opinion; None without one."""
+def second_opinion(generator: Generator, train: TrainingSet, run: Run) -> Beliefs | None:
+    """h(x) [n, c] of every image by the generator's second opinion; None without one. `run` shows the progress."""
     if generator.opinion is None:
         return None
     record = generator.record
     of_these = (train.images.fingerprint(), train.supervision.fingerprint())
-    return generator.opinion.beliefs(train, trained_on=(record.data_fingerprint, record.labels_fingerprint) == of_these)
+    return generator.opinion.beliefs(
+        train, run, trained_on=(record.data_fingerprint, record.labels_fingerprint) == of_these
+    )
 
 
 def weighed(

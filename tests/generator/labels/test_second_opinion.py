@@ -129,7 +129,7 @@ def test_it_is_kept_with_the_generator_and_gives_the_same_answers(tmp_path):
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, other)
     counted, views = made.opinion.networks.evaluations, num_views(mirrored=data.images.may_flip, crops=False)
-    made.opinion.beliefs(data.take(np.arange(7)), trained_on=False)
+    made.opinion.beliefs(data.take(np.arange(7)), Run(None), trained_on=False)
     assert made.opinion.networks.evaluations == counted + 2 * 7 * views
 
 
@@ -172,9 +172,9 @@ def test_suggestions_use_it_and_the_diffusion_classifier_does_not():
 def test_images_of_other_data_or_labels_are_new_to_it():
     made, data = generator(), training_set()
     h = made.opinion.networks
-    np.testing.assert_array_equal(labels_beside(made, data), h.out_of_fold(data))
+    np.testing.assert_array_equal(labels_beside(made, data, Run(None)), h.out_of_fold(data))
     other = TrainingSet(data.images, Supervision(data.supervision.candidates[::-1].copy(), data.supervision.trusted))
-    np.testing.assert_array_equal(labels_beside(made, other), h.posterior(data.images.images))
+    np.testing.assert_array_equal(labels_beside(made, other, Run(None)), h.posterior(data.images.images))
 
 
 @pytest.mark.parametrize(
