@@ -41,7 +41,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     check_square(train)
     preprocessing = standardisation(train.images.images)
     least = ipc if options.init == "real" else 1
