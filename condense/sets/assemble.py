@@ -43,6 +43,7 @@ class Making:
         seed: seed of everything random in making the set.
         cost: the cost of making it.
         notes: further JSON values to store in the file, by name.
+        pack: pictures along a side of an image, see `condense.packing`.
     """
 
     method: str
@@ -51,11 +52,13 @@ class Making:
     seed: int
     cost: Cost = field(default_factory=Cost)
     notes: Mapping[str, JSON] = field(default_factory=dict)
+    pack: int = 1
 
     def provenance(self, train: TrainingSet) -> Provenance:
         """The record for the file, with this package's version and the current time.
 
-        Its notes record whether the images may be mirrored (`ImageData.may_flip`), so that evaluation does likewise.
+        Its notes record whether the images may be mirrored (`ImageData.may_flip`) and how many pictures they hold, so
+        that evaluation does likewise.
         """
         return Provenance(
             method=self.method,
@@ -71,7 +74,7 @@ class Making:
             git_revision=git_revision(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             package_version=__version__,
-            notes={**self.notes, "flip": train.images.may_flip},
+            notes={**self.notes, "flip": train.images.may_flip, **({} if self.pack == 1 else {"pack": self.pack})},
         )
 
 
