@@ -139,7 +139,8 @@ class Training:
 
     def _one_pass(self, number: int) -> float:
         self.network.train()
-        batch, losses = self.budget.batch, []
+        losses: list[Tensor] = []
+        batch = self.budget.batch
         order, first = order_of(self.seed, number, len(self.own)), order_of(self.seed, -1, len(self.own))
         for step in range(self.budget.steps):
             self._set_rates(number * self.budget.steps + step)
@@ -153,7 +154,7 @@ class Training:
             self.sgd.step()
             self.adam.step()
             losses.append(loss.detach())
-        mean = sum(torch.stack(losses).tolist()) / self.budget.steps  # read once, since a GPU is waited for
+        mean = sum(map(float, torch.stack(losses).tolist())) / self.budget.steps  # read once, since a GPU is waited for
         if not math.isfinite(mean):
             raise RunFailed(f"The labeller's loss became {mean} in pass {number + 1}; lower its learning_rate.")
         return mean
