@@ -36,14 +36,14 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 
 def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool = False) -> None:
-    """Write `condensed` to `path` in one of `FORMATS`, atomically.
+    """Write `condensed` to `path` in one of `FORMATS`, atomically; packed images are cut apart, as networks see them.
 
     Raises:
         UserError: the format is unknown; `path` has the suffix of another format, exists without `force`, or is a
             folder that no export made; a picture format for images without 1 or 3 channels; a library is missing.
         RunFailed: the disk is full; any previous contents of `path` are untouched.
     """
-    path = Path(path)
+    path, condensed = Path(path), condensed.unpacked()
     if format not in FORMATS:
         near = difflib.get_close_matches(format, FORMATS, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -222,6 +222,7 @@ ENDINGS: Mapping[str, str] = MappingProxyType({"npz": ".npz", "vico": ".pt", "dd
 
 def left_out(condensed: CondensedSet, format: str) -> tuple[str, ...]:
     """Parts of the set that a format cannot hold: soft_labels, source_index, weights, or unrounded pixels."""
+    condensed = condensed.unpacked()
     lacking = [name for name, _ in condensed.arrays() if name in _NO_PLACE.get(format, ())]
     clipped = format in (*FOLDERS, "parquet") and condensed.images.dtype == np.float32
     return (*lacking, *(["pixels between and beyond the 256 shades"] if clipped else []))

@@ -13,6 +13,7 @@ import torch
 from conftest import Dmis
 
 from condense.evaluate import protocols
+from condense.packing import unpack
 from condense.sets.hdf5 import read, write
 
 CLASSES, SIDE = 10, 8
@@ -45,8 +46,12 @@ def test_a_set_of_vico_comes_in_as_networks_saw_it(dmis: Dmis, zipped: bool) -> 
     assert answer.code == 0, answer.err
     made = read(Path("set.h5"))
     order = torch.argsort(labels, stable=True)
-    torch.testing.assert_close(made.tensors()[0], images[order], atol=1e-5, rtol=1e-5)
+    whole = dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, notes={}))
+    torch.testing.assert_close(whole.tensors()[0], images[order], atol=1e-5, rtol=1e-5)
     assert made.labels.tolist() == labels[order].tolist() and (made.ipc, made.packing) == (2, 4)
+    torch.testing.assert_close(made.tensors()[0], unpack(images[order], 2), atol=1e-5, rtol=1e-5)
+    uneven = dmis("import", "res.pt", *IMPORT, "--out", "other.h5", "--packing", 3)
+    assert uneven.code == 2 and "packing is 3; pictures are packed in a square: 1, 4, 9" in uneven.err
     assert (made.provenance.method, made.provenance.corruption) == ("dsa", "sym:0.4")
     assert json.loads(answer.out)["sha256"] == made.sha256()
 
