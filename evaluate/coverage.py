@@ -14,6 +14,7 @@ NEIGHBOURS, PER_CLASS = 5, 100
 def pixel_coverage(condensed: CondensedSet, test: ImageData, truth: Truth) -> float | None:
     """Coverage of the first 100 test images of each class by the set's images of it, mean over classes, in [0, 1].
 
+    Packed images are cut apart, see `CondensedSet.unpacked`.
     A real image is covered if an image of the set is nearer than its 5th nearest real neighbour of the class.
     Distances are in pixels, so they depend on no trained network; they suit comparisons within one table but do not
     measure semantic similarity. Source: Naeem et al. (2020), https://arxiv.org/abs/2002.09797.
@@ -21,6 +22,7 @@ def pixel_coverage(condensed: CondensedSet, test: ImageData, truth: Truth) -> fl
     Returns:
         The coverage, or None if a class has fewer than 6 test images.
     """
+    condensed = condensed.unpacked()
     made = condensed.unit_images().reshape(len(condensed), -1)
     shares = []
     for y in range(condensed.num_classes):

@@ -82,7 +82,7 @@ class Result:
         noise_seed: seed of the label noise; `seed` when None.
         protocol_version: version of the protocol.
         labels: training targets: "hard" class labels, stored "soft" ones, or those of an "online" teacher.
-        packing: number of pictures packed into one stored image, which training separates again.
+        packing: number of pictures in one stored image; training separates them, except in RDED's collages.
         worst_class: mean over the networks of each one's lowest accuracy on a class.
         coverage: fraction of each class's real images covered by the set, mean over classes, see `pixel_coverage`.
         training_bytes: uncompressed size of all training needs: images, labels, weights, an online teacher's network.

@@ -47,6 +47,8 @@ class Score:
         seconds: wall-clock time of training and testing all of them.
         uses_true_labels: whether the set was made with true labels: an upper bound for others, not a competitor.
         labels: training targets: "hard" or stored "soft" labels, or those of an "online" teacher.
+        packing: number of pictures in a stored image.
+        trained_on: number of images that every network was trained on; packed ones count once for each picture.
         worst_class: mean over the networks of each one's lowest accuracy on a class, in percent.
         test_data: the test data in words: name, number of images, and path.
         mistakes: confusions of the classes; None if they are not known.
@@ -61,6 +63,8 @@ class Score:
     seconds: float
     uses_true_labels: bool = False
     labels: Literal["hard", "soft", "online"] = "hard"
+    packing: int = 1
+    trained_on: int = 0
     worst_class: float | None = None
     test_data: str = ""
     mistakes: Mistakes | None = field(default=None, compare=False, repr=False)
@@ -147,8 +151,9 @@ def score(
 ) -> Score:
     """Accuracy on `test` of fresh networks trained on `condensed` by `protocol`, after the last epoch.
 
-    The test images pass through the preprocessing stored with the set. Weights, order and augmentation of
-    network r depend only on (seed, r). bfloat16 is used where it is fast on the device; the result records it.
+    Packed images are cut apart, see `CondensedSet.unpacked`; an epoch is a pass over all pictures. The test images pass
+    through the preprocessing stored with the set. Weights, order and augmentation of network r depend only on
+    (seed, r). bfloat16 is used where it is fast on the device; the result records it.
     Small networks on small sets are trained together (`condense.classifiers.stacked`), which changes only rounding.
 
     Args:
@@ -169,6 +174,7 @@ def score(
     """
     started = time.perf_counter()
     check_comparable(condensed, test, truth)
+    condensed = condensed.unpacked()
     if fresh.repeats < 1:
         raise UserError(f"repeats is {fresh.repeats}; at least one network must be trained.")
     device = torch.device(device)
@@ -188,6 +194,8 @@ def score(
         score_of(answers, test_labels, fresh.architecture(protocol), settings, time.perf_counter() - started),
         uses_true_labels=condensed.uses_true_labels,
         labels=lesson.labels,
+        packing=condensed.packing,
+        trained_on=len(condensed),
         test_data=f"{len(test)} test images of {test.name} ({test.provenance.get('path', 'in memory')})",
         mistakes=Mistakes(np.sum(counts, axis=0), test.classes),
     )

@@ -28,7 +28,9 @@ class SetsScore:
         network: name of the architecture.
         seconds: wall-clock time of training and testing all of them.
         uses_true_labels: whether the sets were made with true labels: an upper bound for others, not a competitor.
-        labels: as in `Score`.
+        labels: as in `Score`, as are the two below.
+        packing: number of pictures in a stored image.
+        trained_on: number of images that every network was trained on.
         worst_class: each network's lowest accuracy on a class in percent, mean over the sets; None if unknown.
         test_data: the test data in words, as in `Score`.
         mistakes: confusions of the classes by all networks.
@@ -45,6 +47,8 @@ class SetsScore:
     seconds: float
     uses_true_labels: bool
     labels: str
+    packing: int
+    trained_on: int
     worst_class: float | None
     test_data: str = ""
     mistakes: Mistakes | None = field(default=None, compare=False, repr=False)
@@ -118,6 +122,8 @@ def combine(scores: Sequence[Score]) -> SetsScore:
         sum(score.seconds for score in scores),
         scores[0].uses_true_labels,
         scores[0].labels,
+        scores[0].packing,
+        scores[0].trained_on,
         sum(worst) / len(worst) if worst else None,
         scores[0].test_data,
         together([score.mistakes for score in scores]),
@@ -128,7 +134,7 @@ def check_one_method(names: Sequence[str], sets: Sequence[CondensedSet]) -> None
     """Refuse sets whose scores have no common mean.
 
     Raises:
-        UserError: two sets differ in method, images per class, data or label noise, or are the same set.
+        UserError: two sets differ in method, images per class, packing, data or label noise, or are the same set.
     """
     seen: dict[str, str] = {}
     for name, condensed in zip(names, sets, strict=True):
@@ -148,4 +154,10 @@ def check_one_method(names: Sequence[str], sets: Sequence[CondensedSet]) -> None
 
 def _making(condensed: CondensedSet) -> dict[str, JSON]:
     made = condensed.provenance
-    return {"method": made.method, "images per class": made.ipc, "data": made.data_name, "label noise": made.corruption}
+    return {
+        "method": made.method,
+        "packing": condensed.packing,
+        "images per class": made.ipc,
+        "data": made.data_name,
+        "label noise": made.corruption,
+    }

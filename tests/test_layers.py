@@ -15,7 +15,7 @@ BASE = {
     *("changes", "errors", "text", "rng", "files", "machine", "run", "resumable", "watch", "tensor_file"),
     *("options", "precision", "json_values"),
 }
-VALUES = {"preprocessing", "sets", "grid", "augment", "data"}
+VALUES = {"packing", "preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
     "allocator": set(),
     "console": {"text"},
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "resumable": {"json_values", "machine", "run"},
     "run": {"changes", "errors", "files", "json_values", "machine", "tensor_file", "watch", "package"},
     "watch": {"errors"},
+    "packing": {"errors"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
     "data": {"errors", "text", "rng", "preprocessing"},
@@ -46,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
             "run",
             "notices",
             "options",
+            "packing",
             "preprocessing",
             "grid",
             "data",

@@ -210,6 +210,8 @@ def scores(found: Evaluation) -> None:
     rows([["network", "test accuracy", *deviations, *names, "networks", "time"], *lines])
     if several:
         print("Sets: " + ", ".join(f"{number} = {name}" for number, name in zip(names, found.sets, strict=True)))
+    if (packing := found.scores[0].packing) > 1:
+        print(f"{packing} pictures in every stored image; networks trained on {found.scores[0].trained_on} images")
     _tested(found.scores[0].test_data)
     if found.scores[0].mistakes is not None:
         _mistakes(found.scores[0].mistakes, found.scores[0].network)

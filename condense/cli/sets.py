@@ -127,7 +127,7 @@ def import_set(
         typer.Option("--mean", help="Channel mean used to normalise a .pt file; repeat per channel. [default: VICO's]"),
     ] = None,
     std: Annotated[list[float] | None, typer.Option("--std", help="Channel standard deviation, likewise.")] = None,
-    packing: Annotated[int, typer.Option("--packing", min=1, help="Number of images packed into one.")] = 1,
+    packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures packed into one image, e.g. 4.")] = 1,
     root: Root = None,
     image_size: ImageSize = None,
     fit: Fit = None,

@@ -22,7 +22,7 @@ def export(path: Path, out: Path, format: str, *, force: bool = False) -> dict[s
         UserError: `out` is `path`; otherwise as `condense.sets.hdf5.read` and `condense.sets.export.export`.
         RunFailed: the disk is full.
     """
-    condensed = read(path)
+    condensed = read(path).unpacked()
     if out.resolve() == path.resolve():
         raise UserError(f"{out} is the set itself, which would be overwritten; export it to another name.")
     write_export(condensed, out, format, force=force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ class ImportOptions:
         method: name of the method that made the set, e.g. "dsa".
         mean: channel means used to normalise the images of a .pt file; VICO's for the data set when empty.
         std: channel standard deviations, likewise.
-        packing: number of images packed side by side into one.
+        packing: number of pictures in one image, in a square grid, which scoring cuts apart, see `condense.packing`.
 
     Raises:
         UserError: a number is out of range.
@@ -43,8 +44,8 @@ class ImportOptions:
     packing: int = 1
 
     def __post_init__(self) -> None:
-        if self.packing < 1:
-            raise UserError(f"packing is {self.packing}; an image holds at least one picture.")
+        if self.packing < 1 or math.isqrt(self.packing) ** 2 != self.packing:
+            raise UserError(f"packing is {self.packing}; pictures are packed in a square: 1, 4, 9 and so on.")
 
 
 def import_set(
@@ -113,6 +114,6 @@ def _provenance(path: Path, data: DataRecipe, options: ImportOptions, ipc: int, 
         notes={
             "imported_from": path.name,
             "imported_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "packing": options.packing,
+            "pack": math.isqrt(options.packing),
         },
     )

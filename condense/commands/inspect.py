@@ -73,6 +73,7 @@ def _describe_set(path: Path, condensed: CondensedSet) -> dict[str, JSON]:
         "bytes": path.stat().st_size,
         "images": len(condensed),
         "ipc": condensed.ipc,
+        "packing": condensed.packing,
         "classes": list(condensed.classes),
         "image_shape": list(condensed.images.shape[1:]),
         "dtype": str(condensed.images.dtype),

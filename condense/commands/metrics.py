@@ -96,7 +96,8 @@ def metrics(
 ) -> dict[str, JSON]:
     """Measure condensed sets of one size, e.g. of several seeds, and as many real images for comparison.
 
-    Learned pixels are clipped and rounded to 8 bits first. CAS is test accuracy in percent after training on the set.
+    Packed images are cut apart, and learned pixels clipped and rounded to 8 bits first. CAS is test accuracy in percent
+    after training on the set.
 
     Args:
         paths: the sets, all of one data set and with equally many images.
@@ -117,7 +118,8 @@ def metrics(
     sets = [read(path) for path in paths]
     given = real_data(sets[0], data, options.seed)
     _check_alike(paths, sets, given)
-    bench, stand_in = _bench(sets[0], given, options, Run(None, progress=progress))
+    first = sets[0].unpacked()
+    bench, stand_in = _bench(first, given, options, Run(None, progress=progress))
     entries = [_measured(path, made, bench) for path, made in zip(paths, sets, strict=True)]
     found = [entry.metrics for entry in entries]
     return {
@@ -126,13 +128,13 @@ def metrics(
         "data": given.source.train.name,
         "labels": known_labels(given.source.supervision, given.source.truth)[1],
         "reference_images": len(bench.real),
-        "images": len(sets[0]),
+        "images": len(first),
         "cas_protocol": options.cas,
         "sets": [asdict(entry) for entry in entries],
         "mean": _over_sets(found, "mean"),
         "std": _over_sets(found, "std"),
         "floor_images": len(stand_in),
-        "floor": _floor(sets[0], stand_in, bench),
+        "floor": _floor(first, stand_in, bench),
         "seconds": time.perf_counter() - started,
     }
 
@@ -140,9 +142,10 @@ def metrics(
 def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: LoadedData) -> None:
     for path, made in zip(paths, sets, strict=True):
         check_same_kind(made, given.source.train)
-        if len(made) != len(sets[0]):
+        here, there = (len(each.unpacked()) for each in (made, sets[0]))
+        if here != there:
             raise UserError(
-                f"{path} has {len(made)} images, {paths[0]} {len(sets[0])}; metrics depend on the number of images, "
+                f"{path} has {here} images, {paths[0]} {there}; metrics depend on the number of images, "
                 "so measure sets of different sizes one at a time."
             )
 
@@ -183,7 +186,8 @@ class _Measured:
 
 def _measured(path: Path, made: CondensedSet, bench: _Yardstick) -> _Measured:
     started = time.perf_counter()
-    found = bench.measure(made.pictures(), made.labels)
+    seen = made.unpacked()
+    found = bench.measure(seen.pictures(), seen.labels)
     if bench.options.cas is not None:
         found["CAS"] = _cas(made, bench)
     return _Measured(

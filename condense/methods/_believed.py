@@ -24,41 +24,43 @@ def labelling_cost(fitted: Labeller) -> Cost:
     return Cost(fitted.seconds, fitted.network_evaluations, peak_memory_bytes(), fitted.images_seen)
 
 
-def believed_members(beliefs: Beliefs, classes: Sequence[str], ipc: int) -> list[Labels]:
+def believed_members(beliefs: Beliefs, classes: Sequence[str], ipc: int, *, patches: int = 1) -> list[Labels]:
     """Indices of each class's images: int64 each, ascending.
 
-    Those whose belief in the class exceeds `SURE`; if there are fewer than `ipc`, the `ipc` most probable ones and all
-    that are as probable as the last of them.
+    Those whose belief in the class exceeds `SURE`; if there are fewer than m = ipc·patches, the m most probable ones
+    and all that are as probable as the last of them.
 
     Args:
         beliefs: p(y | x, z), float32 [n, c].
         classes: their names.
         ipc: images per class.
+        patches: real images needed for each of these.
 
     Raises:
-        UserError: fewer than `ipc` images can be of a class at all.
+        UserError: fewer than ipc·patches images can be of a class at all.
     """
-    members = []
+    members, needed = [], ipc * patches
     for y, name in enumerate(classes):
         own = beliefs[:, y]
-        least = np.sort(own)[-ipc] if ipc <= len(own) else np.float32(0)
+        least = np.sort(own)[-needed] if needed <= len(own) else np.float32(0)
         if least <= 0:
+            tiles = f" of {patches} real ones each" if patches > 1 else ""
             raise UserError(
-                f"Too few images may be of the class {name!r}: {int((own > 0).sum())}, ipc is {ipc}; lower ipc, or "
-                "drop the class."
+                f"Too few images may be of the class {name!r}: {int((own > 0).sum())}, ipc is {ipc}{tiles}; lower ipc, "
+                "or drop the class."
             )
         members.append(np.flatnonzero(own > SURE if least > SURE else own >= least))
     return members
 
 
-def believed_images(train: TrainingSet, preprocessing: Preprocessing, least: int) -> RealImages:
+def believed_images(train: TrainingSet, preprocessing: Preprocessing, least: int, *, patches: int = 1) -> RealImages:
     """The training images on the device, their batches drawn in proportion to the beliefs given or to the labels.
 
-    Learning may start from `least` images of each class that are surest to be of it.
+    Learning may start from least·patches images of each class that are surest to be of it.
 
     Raises:
-        UserError: fewer than `least` images can be of a class at all.
+        UserError: fewer can be of a class at all.
     """
     beliefs = train.believed()
-    members = believed_members(beliefs, train.images.classes, least)
+    members = believed_members(beliefs, train.images.classes, least, patches=patches)
     return RealImages(train, preprocessing, least, best_device(), members, beliefs)

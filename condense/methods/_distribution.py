@@ -28,7 +28,7 @@ from condense.classifiers.fit import has_batch_norm
 from condense.data.types import TrainingSet
 from condense.methods._augmentation import augmentation_for, check_augmentation
 from condense.methods._by_ipc import nearest_row
-from condense.methods._learn import Learned, Learning, LearnOptions, Synthetic, identity, sha256_of
+from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic, identity, sha256_of
 from condense.methods._matching import mean_features
 from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, update
@@ -40,7 +40,7 @@ LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
 """By images per class."""
 
 
-class DistributionOptions(LearnOptions):
+class DistributionOptions(PackedOptions):
     """Options of distribution matching; `lr_img` follows the row of LR_IMG nearest to ipc."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 20, "real_batch": 32}
@@ -58,7 +58,7 @@ def evaluations_of(train: TrainingSet, ipc: int, options: DistributionOptions, *
     """Images that will pass through networks, real and learned; `believed`: batches are drawn by beliefs."""
     classes = train.images.num_classes
     batch = classes * min(options.real_batch, len(train)) if believed else drawn(train, options.real_batch)
-    return options.iterations * (batch + classes * ipc)
+    return options.iterations * (batch + classes * ipc * options.pack**2)
 
 
 def learn(
@@ -83,7 +83,8 @@ def learn(
     ipc = len(start) // reals.num_classes
     row, by_ipc = nearest_row(LR_IMG, ipc)
     lr_img = options.lr_img or by_ipc
-    synthetic, strategy = Synthetic(start, ipc, lr_img), augmentation_for(options.augment, train.images)
+    synthetic = Synthetic(start, ipc, lr_img, pack=options.pack)
+    strategy = augmentation_for(options.augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     whose = identity(train, ipc, options, seed, method)
     if train.beliefs is not None:

@@ -8,6 +8,7 @@ by distribution matching under beliefs (`refine`, see `_distribution.py`).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ import torch
 from pydantic import Field, model_validator
 
 from condense import rng
+from condense.data.memory import check_fits
 from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
@@ -33,6 +35,7 @@ from condense.methods._distribution import DistributionOptions, learn
 from condense.methods._pixels import UNIT_RANGE, check_square
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
+from condense.packing import pack
 from condense.preprocessing import CONSTANT, planes
 from condense.run import JSON, Run, peak_memory_bytes
 from condense.sets.assemble import Making, assemble, check_ipc
@@ -130,7 +133,10 @@ def condense_with_generator(
     Raises:
         UserError: the generator was made for other classes or image sizes, or with another objective.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
+    pool = pool_size(ipc, options.draw)
+    pooled_bytes = pool * train.images.num_classes * math.prod(train.images.image_shape)
+    check_fits(pooled_bytes, f"A pool of {pool} per class", "lower ipc or draw.pool")
     if options.generator is None:
         home = run
         generator = train_stages(train, options.network, options.train_options(method), options.second_stage, seed, run)
@@ -140,16 +146,19 @@ def condense_with_generator(
         home = Run(options.generator, progress=run.progress)
         generator = _reused(home, method)
     generator.check_data(train.images)
+    pictures, factor = drawn_per_class(ipc, options), pack_of(options)
     before, started = generator.evaluations, time.perf_counter()
     prototypes, believing = None, train
     if train.beliefs is None and (options.draw.prototype_sigma is not None or options.refine is not None):
         believing = replace(train, beliefs=beliefs(generator, train, home).posterior)
     if options.draw.prototype_sigma is not None:
-        prototypes = class_prototypes(train.images.images, believing.believed(), pool_size(ipc, options.draw), seed)
-    images, notes = draw_and_choose(generator, ipc, options.draw, seed, run, prototypes)
+        prototypes = class_prototypes(
+            train.images.images, believing.believed(), pool_size(pictures, options.draw), seed
+        )
+    images, notes = draw_and_choose(generator, pictures, options.draw, seed, run, prototypes)
     made = assemble(
         train,
-        images,
+        tiled(images, factor),
         Making(
             method,
             ipc,
@@ -159,6 +168,7 @@ def condense_with_generator(
             + Cost(time.perf_counter() - started, generator.evaluations - before, peak_memory_bytes()),
             notes={**notes, "generator": generator.record.to_json()}
             | ({"second_stage": generator.second.record.to_json()} if generator.second else {}),
+            pack=factor,
         ),
     )
     if options.refine is None:
@@ -196,6 +206,22 @@ def cost_of_stages(generator: Generator) -> Cost:
     """The same of a generator and its second stage, if it has one."""
     first = training_cost(generator.record)
     return first if generator.second is None else first + training_cost(generator.second.record)
+
+
+def pack_of(options: GeneratorOptions) -> int:
+    """Pictures along a side of an image of the set; 1 unless refining packs them."""
+    return 1 if options.refine is None else options.refine.pack
+
+
+def drawn_per_class(ipc: int, options: GeneratorOptions) -> int:
+    """Images drawn and chosen per class; pack² of them share an image of the set."""
+    return ipc * pack_of(options) ** 2
+
+
+def tiled(images: Images, factor: int) -> Images:
+    """Images uint8 [n, H, W, C] of factor² consecutive ones of `images` each, see `condense.packing.pack`."""
+    pixels = pack(planes(images).float(), factor).round().to(torch.uint8)
+    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
 
 
 def pool_size(ipc: int, options: DrawOptions) -> int:

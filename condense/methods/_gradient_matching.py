@@ -31,7 +31,7 @@ from condense.data.types import TrainingSet
 from condense.machine import best_device
 from condense.methods._augmentation import augmentation_for, per_image
 from condense.methods._by_ipc import nearest_row
-from condense.methods._learn import Learning, LearnOptions, Synthetic, identity
+from condense.methods._learn import Learning, PackedOptions, Synthetic, identity
 from condense.methods._matching import (
     FROZEN_FROM,
     freeze_batch_norm,
@@ -70,7 +70,7 @@ PUBLISHED_LOOPS = {
 """Settings by ipc, as in the public code of DC and DSA."""
 
 
-class GradientMatchingOptions(LearnOptions):
+class GradientMatchingOptions(PackedOptions):
     """Options of `dc` and `dsa`; empty ones depend on ipc."""
 
     iterations: int = Field(1000, ge=1, description="fresh networks")
@@ -95,9 +95,10 @@ def matching(train: TrainingSet, ipc: int, options: GradientMatchingOptions, loo
         channels, side, _ = train.images.image_shape
         classes = train.images.num_classes
         network = networks.build(options.backbone, in_channels=channels, image_size=side, num_classes=classes, seed=0)
-    step = drawn(train, options.real_batch) + classes * ipc
+    learned = classes * ipc * options.pack**2
+    step = drawn(train, options.real_batch) + learned
     step += drawn(train, FROZEN_FROM) if has_batch_norm(network) else 0
-    return options.iterations * (loops.outer * step + (loops.outer - 1) * loops.inner * classes * ipc)
+    return options.iterations * (loops.outer * step + (loops.outer - 1) * loops.inner * learned)
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,14 @@ def match_gradients(
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     check_single_labels(train)
     preprocessing = standardisation(train.images.images)
-    reals = RealImages(train, preprocessing, ipc if variant.start == "real" else 1, best_device())
+    least, patches = (ipc, options.pack**2) if variant.start == "real" else (1, 1)
+    reals = RealImages(train, preprocessing, least, best_device(), patches=patches)
     computed = arithmetic(options.precision, reals.device)
-    synthetic = Synthetic(initial_images(reals, ipc, variant.start, seed), ipc, options.lr_img)
+    start = initial_images(reals, ipc, variant.start, seed, options.pack)
+    synthetic = Synthetic(start, ipc, options.lr_img, pack=options.pack)
     strategy = augmentation_for(variant.augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     learning = Learning(
@@ -164,6 +167,7 @@ def match_gradients(
             seed,
             cost=learning.cost(),
             notes={**variant.notes, "augmentation": strategy, "arithmetic": computed.to_json()},
+            pack=options.pack,
         ),
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
@@ -223,7 +227,7 @@ class GradientMatching:
             bf16=self.bf16,
             rate_name="lr_net",
         )
-        images = synthetic.images.detach()
+        images = synthetic.pictures().detach()
         check_images(synthetic, step)
         for _ in fit(
             self.network,

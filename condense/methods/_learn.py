@@ -21,6 +21,7 @@ from condense.data.types import TrainingSet
 from condense.errors import RunFailed, UserError
 from condense.json_values import section, whole
 from condense.options import Options
+from condense.packing import MOST, check_pack, unpack
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, METRIC_EVERY, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
 from condense.sets.condensed_set import Cost, Floats
@@ -52,6 +53,17 @@ class LearnOptions(Options):
         return name
 
 
+class PackedOptions(LearnOptions):
+    """Options of methods whose learned images may hold several pictures each, see `condense.packing`."""
+
+    pack: int = Field(
+        1,
+        ge=1,
+        le=MOST,
+        description="pictures of its class along a side of a learned image; networks see them one by one, enlarged",
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Learned:
     """What was learned: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), its cost, notes for the record."""
@@ -73,20 +85,31 @@ class Synthetic:
         ipc: images per class.
         learning_rate: learning rate of the images.
         optimizer: SGD with momentum 0.5, or Adam.
+        pack: pictures along a side of an image; not for whitened images, see `condense.packing.unpack`.
 
     Attributes:
         images: float32 [c * ipc, C, H, W], normalised, class-major; a leaf that accumulates gradients.
-        labels: int64 [c * ipc].
+        labels: those of `pictures`, int64 [c * ipc * pack²].
         images_seen: training images shown to a network so far.
         evaluations: images passed through any network so far, forward passes counted.
+
+    Raises:
+        UserError: the images cannot be divided into so many pictures.
     """
 
     def __init__(
-        self, initial: Tensor, ipc: int, learning_rate: float, *, optimizer: Literal["sgd", "adam"] = "sgd"
+        self,
+        initial: Tensor,
+        ipc: int,
+        learning_rate: float,
+        *,
+        optimizer: Literal["sgd", "adam"] = "sgd",
+        pack: int = 1,
     ) -> None:
+        check_pack(pack, *initial.shape[2:])
         self.images = initial.detach().clone().requires_grad_()
-        self.ipc = ipc
-        self.labels = torch.arange(len(initial) // ipc, device=initial.device).repeat_interleave(ipc)
+        self.ipc, self.pack = ipc, pack
+        self.labels = torch.arange(len(initial) // ipc, device=initial.device).repeat_interleave(ipc * pack**2)
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.Adam([self.images], lr=learning_rate)
             if optimizer == "adam"
@@ -94,9 +117,13 @@ class Synthetic:
         )
         self.images_seen = self.evaluations = 0
 
+    def pictures(self) -> Tensor:
+        """What networks see: [c * ipc * pack², C, H, W]; gradients pass to the images."""
+        return unpack(self.images, self.pack)
+
     def of_class(self, y: int) -> Tensor:
-        """The images of class `y` [ipc, C, H, W]: a view, gradients pass through."""
-        return self.images[y * self.ipc : (y + 1) * self.ipc]
+        """The pictures of class `y` [ipc * pack², C, H, W]; gradients pass to the images."""
+        return unpack(self.images[y * self.ipc : (y + 1) * self.ipc], self.pack)
 
     def usable(self) -> bool:
         """Whether the images are finite and in bounds; normalised pixels lie within about ±3."""

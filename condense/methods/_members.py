@@ -10,14 +10,14 @@ from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
 
 
-def class_members(train: TrainingSet, ipc: int) -> list[Labels]:
+def class_members(train: TrainingSet, ipc: int, *, patches: int = 1) -> list[Labels]:
     """Indices of each class's images by observed label: int64 each, ascending. Unlabelled images are left out.
 
     Raises:
-        UserError: labels are partial, or a class has fewer than `ipc` images with a single label.
+        UserError: labels are partial, or a class has fewer than ipc·patches images with a single label.
     """
     refuse_partial(train)
-    return members_of(train.supervision.observed, train.images.classes, ipc)
+    return members_of(train.supervision.observed, train.images.classes, ipc, patches=patches)
 
 
 def members_of(labels: Labels, classes: Sequence[str], ipc: int, *, patches: int = 1) -> list[Labels]:

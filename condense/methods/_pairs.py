@@ -34,7 +34,7 @@ class Pairs:
     seed: int
 
     def of_step(self, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Class, real [B, C, H, W] and learned images [ipc, C, H, W]; gradients pass to the learned ones."""
+        """Class, real images [B, C, H, W] and learned pictures [ipc * pack², C, H, W], through which gradients pass."""
         classes, device = range(self.reals.num_classes), self.reals.device
         chosen = [self.reals.batch_of(y, self.batch, rng.generator(self.seed, "real batch", step, y)) for y in classes]
         places = torch.split(torch.cat(chosen).to(device), [len(own) for own in chosen])  # one copy for all classes

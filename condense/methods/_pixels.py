@@ -19,6 +19,7 @@ from condense.classifiers.networks import Network
 from condense.data.types import Beliefs, ImageData, Labels, TrainingSet
 from condense.errors import UserError
 from condense.methods._members import class_members, refuse_partial
+from condense.packing import pack
 from condense.preprocessing import Preprocessing, planes
 from condense.sets.condensed_set import Floats
 
@@ -36,9 +37,10 @@ class RealImages:
         device: device of the images.
         members: indices of each class's images; by observed label when None.
         beliefs: p(y | x, z) [n, c], in proportion to which batches of a class are drawn; from its members when None.
+        patches: real images needed for each of the `least`.
 
     Raises:
-        UserError: a class has fewer than `least` images.
+        UserError: a class has fewer than least·patches images.
     """
 
     def __init__(
@@ -49,12 +51,13 @@ class RealImages:
         device: torch.device | str = "cpu",
         members: Sequence[Labels] | None = None,
         beliefs: Beliefs | None = None,
+        patches: int = 1,
     ) -> None:
         self.preprocessing = preprocessing
         self.num_classes = train.images.num_classes
         self.labels = torch.from_numpy(train.supervision.observed).to(device)
         self._pixels = planes(train.images.images).to(device)
-        self._members = [torch.from_numpy(own) for own in members or class_members(train, least)]
+        self._members = [torch.from_numpy(own) for own in members or class_members(train, least, patches=patches)]
         self._beliefs = None if beliefs is None else torch.from_numpy(beliefs).T.contiguous()  # [c, n]
         self._possible = [] if beliefs is None else np.count_nonzero(beliefs, axis=0).tolist()  # images of each class
 
@@ -125,18 +128,22 @@ def check_square(train: TrainingSet) -> None:
         raise UserError(f"The networks need square images, found {height}x{width}; give --image-size.")
 
 
-def initial_images(reals: RealImages, ipc: int, start: Literal["noise", "real"], seed: int) -> Tensor:
+def initial_images(reals: RealImages, ipc: int, start: Literal["noise", "real"], seed: int, factor: int = 1) -> Tensor:
     """Initial learned images: float32 [c * ipc, C, H, W], class-major, on the device of `reals`.
 
     Args:
-        reals: the training images, at least `ipc` per class for "real".
+        reals: the training images, at least ipc·factor² per class for "real".
         ipc: images per class.
-        start: standard normal "noise", or "real" images of the observed class.
+        start: standard normal "noise", or "real" images of the observed class, factor² different ones in each.
         seed: seed of the draw.
+        factor: pictures along a side of an image.
+
+    Raises:
+        UserError: the side cannot be divided so.
     """
     generator = rng.generator(seed, "initial images")
     if start == "real":
-        return reals.draw_each(ipc, generator)
+        return pack(reals.draw_each(ipc * factor**2, generator), factor)
     return torch.randn(reals.num_classes * ipc, *reals.image_shape, generator=generator).to(reals.device)
 
 

@@ -31,15 +31,15 @@ from condense.classifiers.networks import Network
 from condense.data.types import Beliefs, TrainingSet
 from condense.errors import UserError
 from condense.methods._augmentation import NONE, augmentation_for, check_augmentation
-from condense.methods._learn import Learned, Learning, LearnOptions, Synthetic, identity, sha256_of
+from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic, identity, sha256_of
 from condense.methods._matching import features_of
 from condense.methods._pairs import check_finite
 from condense.methods._pixels import RealImages, to_unit_pixels
-from condense.precision import arithmetic, autocast, wants_bf16
+from condense.precision import arithmetic, autocast, wants_bf16, widest_float
 from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
 
 
-class RidgeOptions(LearnOptions):
+class RidgeOptions(PackedOptions):
     """Options of learning images by ridge regression on beliefs."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 20, "real_batch": 64, "pool": 2, "width": 16}
@@ -75,7 +75,9 @@ class RidgeOptions(LearnOptions):
 
 
 def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """K_XS (K_SS + λ I)⁻¹ Y, differentiable; solved in float64, since the kernel of similar images is nearly singular.
+    """K_XS (K_SS + λ I)⁻¹ Y, differentiable.
+
+    Solved in float64 where the device has it, since the kernel of similar images is nearly singular.
 
     Args:
         real: features of real images, float [B, F].
@@ -86,8 +88,7 @@ def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: floa
     Returns:
         [B, c] of the type of `learned`.
     """
-    exact = torch.float32 if learned.device.type == "mps" else torch.float64  # Apple's GPUs lack float64
-    count = learned.shape[1]
+    exact, count = widest_float(learned.device), learned.shape[1]
     own = (learned @ learned.T).to(exact) / count  # [m, m]
     strength = ridge * own.diagonal().mean()
     weights = torch.linalg.solve(
@@ -100,7 +101,7 @@ def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: floa
 def evaluations_of(train: TrainingSet, ipc: int, options: RidgeOptions) -> int:
     """Images that will pass through networks: real ones, and learned ones once as support and once as training data."""
     batch = min(options.real_batch, len(_known(train.believed())))
-    return options.iterations * (batch + 2 * train.images.num_classes * ipc)
+    return options.iterations * (batch + 2 * train.images.num_classes * ipc * options.pack**2)
 
 
 def learn(
@@ -130,7 +131,7 @@ def learn(
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    synthetic = Synthetic(start, ipc, options.lr_img, optimizer="adam")
+    synthetic = Synthetic(start, ipc, options.lr_img, optimizer="adam", pack=options.pack)
     beliefs, strategy = train.believed(), augmentation_for(options.augment, train.images)
     whose = {
         **identity(train, ipc, options, seed, method),
@@ -179,12 +180,12 @@ class RidgeRegression:
     def step(self, step: int) -> dict[str, float]:
         """Do step `step`; returns the loss before it."""
         places = self.batch(step)
-        loss = self.loss(step, places, self.synthetic.images)
+        loss = self.loss(step, places, self.synthetic.pictures())
         loss.backward()  # type: ignore[no-untyped-call]
         check_finite(value := loss.item(), self.synthetic, step)
         self.synthetic.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
         self.synthetic.update()
-        self.pool.train(step, self.synthetic.images.detach(), self.targets)
+        self.pool.train(step, self.synthetic.pictures().detach(), self.targets)
         self.synthetic.count(len(places), 2 * len(self.targets))
         return {"loss": value}
 

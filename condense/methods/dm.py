@@ -40,20 +40,21 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc)
-    preprocessing, least = standardisation(train.images.images), ipc if options.init == "real" else 1
+    check_ipc(ipc, train)
+    preprocessing = standardisation(train.images.images)
+    least, patches = (ipc, options.pack**2) if options.init == "real" else (1, 1)
     if train.beliefs is None:
         check_single_labels(train)
-        reals = RealImages(train, preprocessing, least, best_device())
+        reals = RealImages(train, preprocessing, least, best_device(), patches=patches)
     else:
         check_square(train)
-        reals = believed_images(train, preprocessing, least)
-    start = initial_images(reals, ipc, options.init, seed)
+        reals = believed_images(train, preprocessing, least, patches=patches)
+    start = initial_images(reals, ipc, options.init, seed, options.pack)
     learned = learn(train, reals, start, options, seed, run, "dm")
     return assemble(
         train,
         learned.pixels,
-        Making("dm", ipc, options, seed, cost=learned.cost, notes=learned.notes),
+        Making("dm", ipc, options, seed, cost=learned.cost, notes=learned.notes, pack=options.pack),
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )

@@ -41,17 +41,17 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     check_square(train)
     preprocessing = standardisation(train.images.images)
-    least = ipc if options.init == "real" else 1
-    reals = believed_images(train, preprocessing, least)
-    start = initial_images(reals, ipc, options.init, seed)
+    least, patches = (ipc, options.pack**2) if options.init == "real" else (1, 1)
+    reals = believed_images(train, preprocessing, least, patches=patches)
+    start = initial_images(reals, ipc, options.init, seed, options.pack)
     learned = learn(train, reals, start, ipc, options, seed, run, "frepo")
     return assemble(
         train,
         learned.pixels,
-        Making("frepo", ipc, options, seed, cost=learned.cost, notes=learned.notes),
+        Making("frepo", ipc, options, seed, cost=learned.cost, notes=learned.notes, pack=options.pack),
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
     )

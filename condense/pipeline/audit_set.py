@@ -31,7 +31,7 @@ def audit_set(
     """Findings about a set, and their report. Raises as `real_data` and `train_judge`."""
     started = time.perf_counter()
     given = real_data(condensed, data, seed)
-    source = given.source
+    source, seen = given.source, condensed.unpacked()
     result: dict[str, JSON] = {
         "kind": "condensed set",
         "path": str(path),
@@ -53,14 +53,14 @@ def audit_set(
     if (known := _known(condensed, given)) is not None:
         result["true_labels"] = {"images": int(known.confusion.sum()), "share_right": known.share}
     if network is not None:
-        judged, found = _judged(condensed, given, network, steps, seed, run)
+        judged, found = _judged(seen, given, network, steps, seed, run)
         result["judged"] = judged
         matrices.append(Matrix("Labels of the set against a classifier", found.confusion, "label", "predicted class"))
     if condensed.soft_labels is not None:
         result["soft_labels_agree"] = float((condensed.soft_labels.argmax(1) == condensed.labels).mean())
-    copies = first_copies(condensed.images)
+    copies = first_copies(seen.images)
     result["duplicates"] = int((copies != np.arange(len(copies))).sum())
-    near = memorisation(255 * condensed.unit_images(), source.train.images, seed=seed, device=best_device())
+    near = memorisation(255 * seen.unit_images(), source.train.images, seed=seed, device=best_device())
     result["memorisation"] = _told(near)
     result["averages"] = _told_of_averages(near)
     result["seconds"] = time.perf_counter() - started
@@ -70,8 +70,8 @@ def audit_set(
         result,
         matrices,
         [
-            _pairs(condensed.pictures(), source.train.images, near),
-            _triples(condensed.pictures(), source.train.images, near),
+            _pairs(seen.pictures(), source.train.images, near),
+            _triples(seen.pictures(), source.train.images, near),
         ],
     )
 

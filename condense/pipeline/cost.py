@@ -19,7 +19,7 @@ from condense.generator.training.schedules import cold_steps
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.json_values import JSON
 from condense.methods._distribution import evaluations_of
-from condense.methods._generate import DrawOptions, GeneratorOptions, pool_size
+from condense.methods._generate import DrawOptions, GeneratorOptions, drawn_per_class, pool_size
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.plan import Plan
 from condense.run import Run
@@ -162,7 +162,8 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
     if draws:
         if asks_beliefs(options, plan) and not known:
             cost += belief_evaluations(networks[0], plan.train, options.train.objective, views)
-        cost += drawing_evaluations(networks[0], networks[-1], options.draw, plan.recipe.ipc, num_classes)
+        pictures = drawn_per_class(plan.recipe.ipc, options)
+        cost += drawing_evaluations(networks[0], networks[-1], options.draw, pictures, num_classes)
         if options.refine is not None:
             cost += evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)
     return networks, cost

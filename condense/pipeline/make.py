@@ -6,6 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from condense.classifiers.beside import write_beside
+from condense.methods._generate import GeneratorOptions
+from condense.methods._learn import PackedOptions
+from condense.packing import check_pack
 from condense.pipeline.clean_first import Repaired, check_repair, labeller_run, repair
 from condense.pipeline.data import places
 from condense.pipeline.plan import Plan
@@ -14,7 +17,10 @@ from condense.sets.condensed_set import CondensedSet
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise `UserError` if the labels cannot be repaired as planned, or the method cannot use them."""
+    """Raise `UserError` if images cannot be packed or labels repaired as planned, or the method cannot use them."""
+    learning = plan.options.refine if isinstance(plan.options, GeneratorOptions) else plan.options
+    if isinstance(learning, PackedOptions):
+        check_pack(learning.pack, *plan.train.images.images.shape[1:3])
     check_repair(plan)
     check = getattr(plan.method, "check", None)
     if check is not None and plan.recipe.clean_first == "none":

@@ -109,7 +109,8 @@ def _network_names(how: HowToScore, side: int) -> list[str]:
 
 
 def _taught(path: Path, condensed: CondensedSet, how: HowToScore) -> tuple[CondensedSet, Teacher | None]:
-    """The set, and the teacher to query online: the given one, else the one beside the set's file."""
+    """The set unpacked, and the teacher to query online: the given one, else the one beside the set's file."""
+    condensed = condensed.unpacked()
     if how.rules.labels != "teacher":
         return with_labels(condensed, how.rules, how.teacher), None
     if how.teacher is not None:

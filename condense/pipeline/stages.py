@@ -33,7 +33,7 @@ from condense.generator.training.prerequisites import (
 )
 from condense.generator.training.two_stage import BELIEFS
 from condense.methods._distribution import evaluations_of
-from condense.methods._generate import GeneratorOptions
+from condense.methods._generate import GeneratorOptions, drawn_per_class
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.cost import (
     asks_beliefs,
@@ -140,7 +140,8 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
         judge, drawer = generator.network, (generator.second or generator).network
         known = (options.generator / f"{BELIEFS}.safetensors").exists()
     asked = asks_beliefs(options, plan) and not known and options.train.objective != "vanilla"
-    images = drawing_evaluations(judge, drawer, options.draw, plan.recipe.ipc, plan.train.images.num_classes)
+    pictures = drawn_per_class(plan.recipe.ipc, options)
+    images = drawing_evaluations(judge, drawer, options.draw, pictures, plan.train.images.num_classes)
     parts = [*(_labelling(plan, options) if asked else []), Part("sampling", drawer, images)]
     if options.refine is not None:
         seen = evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)

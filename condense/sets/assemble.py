@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from condense import __version__
+from condense.data.memory import check_fits
 from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
 from condense.options import Options
@@ -18,10 +20,11 @@ from condense.run import JSON, git_revision
 from condense.sets.condensed_set import CondensedSet, Cost, Floats, Pixels, Provenance
 
 
-def check_ipc(ipc: int) -> None:
-    """Raise `UserError` unless `ipc` is at least 1."""
+def check_ipc(ipc: int, train: TrainingSet) -> None:
+    """Raise `UserError` unless `ipc` is at least 1 and as many images of each class of `train` fit in memory."""
     if ipc < 1:
         raise UserError(f"ipc is {ipc}; at least one image per class is needed.")
+    check_fits(ipc * train.images.num_classes * math.prod(train.images.image_shape), f"A set of {ipc} images per class")
 
 
 def class_major(num_classes: int, ipc: int) -> Labels:
@@ -40,6 +43,7 @@ class Making:
         seed: seed of everything random in making the set.
         cost: the cost of making it.
         notes: further JSON values to store in the file, by name.
+        pack: pictures along a side of an image, see `condense.packing`.
     """
 
     method: str
@@ -48,11 +52,13 @@ class Making:
     seed: int
     cost: Cost = field(default_factory=Cost)
     notes: Mapping[str, JSON] = field(default_factory=dict)
+    pack: int = 1
 
     def provenance(self, train: TrainingSet) -> Provenance:
         """The record for the file, with this package's version and the current time.
 
-        Its notes record whether the images may be mirrored (`ImageData.may_flip`), so that evaluation does likewise.
+        Its notes record whether the images may be mirrored (`ImageData.may_flip`) and how many pictures they hold, so
+        that evaluation does likewise.
         """
         return Provenance(
             method=self.method,
@@ -68,7 +74,7 @@ class Making:
             git_revision=git_revision(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             package_version=__version__,
-            notes={**self.notes, "flip": train.images.may_flip},
+            notes={**self.notes, "flip": train.images.may_flip, **({} if self.pack == 1 else {"pack": self.pack})},
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from condense.data.types import Labels, check_labels
 from condense.errors import UserError
+from condense.packing import check_pack, unpack
 from condense.preprocessing import Preprocessing, planes
 from condense.run import JSON
 from condense.text import shortened
@@ -207,22 +208,54 @@ class CondensedSet:
         return found if isinstance(found, str) else None
 
     @property
+    def pack(self) -> int:
+        """Pictures along a side of one image, cut apart wherever a network sees them, see `condense.packing`; or 1."""
+        pack = self.provenance.notes.get("pack", 1)
+        return pack if isinstance(pack, int) else 1
+
+    @property
     def packing(self) -> int:
-        """Number of pictures that one image holds side by side; 1 unless the method packs them."""
-        packed = self.provenance.notes.get("packing")
-        return packed if isinstance(packed, int) else 1
+        """Number of pictures that one stored image holds, whether they are cut apart, or as in RDED's collages not."""
+        collage = self.provenance.notes.get("packing")
+        if self.pack > 1:
+            return self.pack**2
+        return collage if isinstance(collage, int) else 1
+
+    def unpacked(self) -> CondensedSet:
+        """The set as networks see it: every image cut into its pack² pictures; this set itself if it is not packed.
+
+        The pictures are float32 with 0 black and 1 white, and have the label, soft label and weight of their image.
+        Notes of the record tell the number of pictures of a stored image and the SHA-256 of the stored set.
+        """
+        if self.pack == 1:
+            return self
+        told, each = self.provenance, self.pack**2
+        notes = {name: value for name, value in told.notes.items() if name != "pack"}
+        images = unpack(planes(self.unit_images()), self.pack).permute(0, 2, 3, 1).contiguous()
+        return replace(
+            self,
+            images=images.numpy(),
+            labels=self.labels.repeat(each),
+            value_range=(0.0, 1.0),
+            soft_labels=None if self.soft_labels is None else self.soft_labels.repeat(each, axis=0),
+            weights=None if self.weights is None else self.weights.repeat(each),
+            provenance=replace(
+                told, ipc=told.ipc * each, notes={**notes, "packing": each, "unpacked_from": self.sha256()}
+            ),
+        )
 
     def sha256(self) -> str:
         """SHA-256 (hex) of everything training and comparison can depend on; the rest of the provenance is left out.
 
         Hashed in this order: JSON of classes, value range, mean and std; then for each array of `arrays` and
         each ZCA array its name, dtype and shape as text and its bytes, little-endian in C order; finally, if any of
-        them is set, JSON of `uses_true_labels`, `learned_rate` and `teacher_sha256`.
+        them is set, JSON of `uses_true_labels`, `learned_rate`, `teacher_sha256` and, from 2 on, `pack`.
         """
         told = {
             **({"uses_true_labels": True} if self.uses_true_labels else {}),
             **({} if self.learned_rate is None else {"learned_rate": self.learned_rate}),
             **({} if self.teacher_sha256 is None else {"teacher_sha256": self.teacher_sha256}),
+            **({} if self.pack == 1 else {"pack": self.pack}),
         }
         digest = self._digest()
         if told:
@@ -260,9 +293,13 @@ class CondensedSet:
         return np.rint(np.clip(self.unit_images(), 0, 1) * 255).astype(np.uint8)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets for training: images float32 [n, C, H, W] normalised; int64 [n] or soft float32 [n, c]."""
-        pixels = planes(self.unit_images())
-        targets = self.labels if self.soft_labels is None else self.soft_labels
+        """Inputs and targets for training: images float32 [n, C, H, W] normalised; int64 [n] or soft float32 [n, c].
+
+        Packed images are cut apart, see `unpacked`, so that n is pack² times the number of stored images.
+        """
+        seen = self.unpacked()
+        pixels = planes(seen.unit_images())
+        targets = seen.labels if seen.soft_labels is None else seen.soft_labels
         return self.preprocessing.normalise(pixels), torch.from_numpy(targets.copy())
 
     def to_json(self) -> dict[str, JSON]:
@@ -328,6 +365,8 @@ def _check_labels(condensed: CondensedSet) -> None:
 
 def _check_extras(condensed: CondensedSet) -> None:
     count = len(condensed)
+    pack = condensed.provenance.notes.get("pack", 1)
+    check_pack(pack, *condensed.images.shape[1:3])
     _check_array("soft_labels", condensed.soft_labels, np.float32, (count, condensed.num_classes))
     _check_array("source_index", condensed.source_index, np.int64, (count,))
     _check_array("weights", condensed.weights, np.float32, (count,))
@@ -336,6 +375,8 @@ def _check_extras(condensed: CondensedSet) -> None:
         raise UserError("soft_labels must be probabilities: non-negative, each row summing to 1.")
     if source is not None and (source < -1).any():
         raise UserError("source_index must be the index of a training image, or -1.")
+    if source is not None and pack != 1:
+        raise UserError("an image of several pictures is no copy of one training image; leave source_index out.")
     if weights is not None and ((weights < 0).any() or not weights.any()):
         raise UserError("weights must not be negative, nor all zero.")
 

@@ -83,7 +83,8 @@ def datasheet(condensed: CondensedSet) -> str:
     parts += ["## What it is for", PURPOSE, "## Whose the data are"]
     parts.append(f"Licence of {visible(shortened(made.data_name, 200))}: {licence_of(condensed).told}. {TERMS}")
     checked = "of images, labels and preprocessing; `dmis validate` checks it in the .h5 file"
-    parts += ["## Checksums", f"SHA-256 `{condensed.sha256()}` ({checked})."]
+    digest = made.notes.get("unpacked_from", condensed.sha256())
+    parts += ["## Checksums", f"SHA-256 `{visible(str(digest))}` ({checked})."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,12 +96,24 @@ def _what(condensed: CondensedSet) -> str:
     return "\n".join(
         [
             f"- {len(condensed)} {kind}, {condensed.ipc} per class, {condensed.num_classes} classes, sorted by class",
+            *_packing(condensed),
             f"- {height} x {width} pixels, channels: {channels}",
             f"- classes: {_listed(condensed)}",
             f"- pixels in [0, 1] are normalised with mean {_numbers(process.mean)} and standard deviation "
             f"{_numbers(process.std)}{whitened}",
         ]
     )
+
+
+def _packing(condensed: CondensedSet) -> list[str]:
+    """The line about pictures that share an image, in the file or before they were cut apart; none without any."""
+    if condensed.pack > 1:
+        told = f"every image holds {condensed.packing} pictures; networks see each enlarged to the size of the image"
+    elif "unpacked_from" in condensed.provenance.notes:
+        told = f"cut out of images of {condensed.packing} pictures each and enlarged to their size"
+    else:
+        return []
+    return [f"- {told}"]
 
 
 def _how(condensed: CondensedSet) -> str:

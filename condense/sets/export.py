@@ -23,6 +23,8 @@ from condense.errors import UserError
 from condense.files import AnyPath, atomic_path, prepare_folder, prepare_output
 from condense.grid import png
 from condense.json_values import JSON
+from condense.preprocessing import planes
+from condense.sets import published_scales
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.datasheet import NAME as DATASHEET
 from condense.sets.datasheet import datasheet
@@ -34,14 +36,14 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 
 def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool = False) -> None:
-    """Write `condensed` to `path` in one of `FORMATS`, atomically.
+    """Write `condensed` to `path` in one of `FORMATS`, atomically; packed images are cut apart, as networks see them.
 
     Raises:
         UserError: the format is unknown; `path` has the suffix of another format, exists without `force`, or is a
             folder that no export made; a picture format for images without 1 or 3 channels; a library is missing.
         RunFailed: the disk is full; any previous contents of `path` are untouched.
     """
-    path = Path(path)
+    path, condensed = Path(path), condensed.unpacked()
     if format not in FORMATS:
         near = difflib.get_close_matches(format, FORMATS, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -135,21 +137,23 @@ def to_npz(condensed: CondensedSet, path: Path) -> None:
 def to_vico(condensed: CondensedSet, path: Path) -> None:
     """Write the res_*.pt format of DC, DSA and DM (VICO-UoE/DatasetCondensation).
 
-    {"data": [[images float32 [n, C, H, W] normalised, labels int64 [n]]], "accs_all_exps": {}, "datasheet": str}; their
-    programs take the last entry of "data". The format cannot hold soft labels.
+    {"data": [[images float32 [n, C, H, W] normalised, labels int64 [n]]], "accs_all_exps": {}, "mean": [C], "std": [C],
+    "datasheet": str}; their programs take the last entry of "data". Images are normalised by "mean" and "std": those by
+    which their code normalises the test images of a data set it knows, else the set's own, which a set with ZCA always
+    keeps. The format cannot hold soft labels.
     """
-    images, labels = _hard_tensors(condensed)
-    _save_tensors({"data": [[images, labels]], "accs_all_exps": {}, "datasheet": datasheet(condensed)}, path)
+    tensors = _hard_tensors(condensed, published_scales.VICO)
+    images, labels = tensors.pop("images"), tensors.pop("labels")
+    _save_tensors({"data": [[images, labels]], "accs_all_exps": {}, **tensors}, path)
 
 
 def to_ddranking(condensed: CondensedSet, path: Path) -> None:
     """Write tensors for DD-Ranking's `image_tensor`, `hard_labels` and `soft_labels`, sorted by class.
 
-    {"images": float32 [n, C, H, W] normalised, "labels": int64 [n], "datasheet": str} and, where they exist,
-    "soft_labels" float32 [n, c].
+    {"images": float32 [n, C, H, W] normalised, "labels": int64 [n], "mean": [C], "std": [C], "datasheet": str} and,
+    where they exist, "soft_labels" float32 [n, c]. Normalised as by `to_vico`, with DD-Ranking's own numbers.
     """
-    images, labels = _hard_tensors(condensed)
-    tensors: dict[str, Tensor | str] = {"images": images, "labels": labels, "datasheet": datasheet(condensed)}
+    tensors = _hard_tensors(condensed, published_scales.DDRANKING)
     if condensed.soft_labels is not None:
         tensors["soft_labels"] = torch.from_numpy(condensed.soft_labels.copy())
     _save_tensors(tensors, path)
@@ -218,6 +222,7 @@ ENDINGS: Mapping[str, str] = MappingProxyType({"npz": ".npz", "vico": ".pt", "dd
 
 def left_out(condensed: CondensedSet, format: str) -> tuple[str, ...]:
     """Parts of the set that a format cannot hold: soft_labels, source_index, weights, or unrounded pixels."""
+    condensed = condensed.unpacked()
     lacking = [name for name, _ in condensed.arrays() if name in _NO_PLACE.get(format, ())]
     clipped = format in (*FOLDERS, "parquet") and condensed.images.dtype == np.float32
     return (*lacking, *(["pixels between and beyond the 256 shades"] if clipped else []))
@@ -260,8 +265,19 @@ def _card_features(condensed: CondensedSet) -> list[dict[str, JSON]]:
     return features
 
 
-def _hard_tensors(condensed: CondensedSet) -> tuple[Tensor, Tensor]:
-    return condensed.tensors()[0], torch.from_numpy(condensed.labels.copy())
+def _hard_tensors(condensed: CondensedSet, scales: published_scales.Scales) -> dict[str, Tensor | list[float] | str]:
+    """Images normalised as the receiving program normalises its test images, labels, that mean and std, datasheet."""
+    scale = condensed.preprocessing
+    if scale.zca_mean is None:
+        known = published_scales.published(scales, condensed.provenance.data_name)
+        scale = known if known is not None and len(known.mean) == len(scale.mean) else scale
+    return {
+        "images": scale.normalise(planes(condensed.unit_images())),
+        "labels": torch.from_numpy(condensed.labels.copy()),
+        "mean": list(scale.mean),
+        "std": list(scale.std),
+        "datasheet": datasheet(condensed),
+    }
 
 
 def _save_tensors(content: Mapping[str, Any], path: Path) -> None:

@@ -116,6 +116,7 @@ def is_condensed_set(path: AnyPath) -> bool:
 class CondensedDataset(Dataset[tuple[Tensor, Tensor]]):
     """The file as a torch `Dataset` of (image float32 [C, H, W] normalised, label int64 or soft float32 [c]).
 
+    Packed images are cut apart, see `CondensedSet.unpacked`.
     The constructor reads the whole file, checks it and closes it, so later changes to the file have no effect.
     The object can be passed to `DataLoader` workers, forked or spawned.
 
@@ -124,7 +125,7 @@ class CondensedDataset(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, path: AnyPath) -> None:
-        condensed = read(path)
+        condensed = read(path).unpacked()
         self.path = Path(path).absolute()
         self.classes = condensed.classes
         self.preprocessing = condensed.preprocessing

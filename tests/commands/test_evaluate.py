@@ -51,6 +51,29 @@ def test_several_sets_are_scored_together(dmis, sets):
     assert found["by_set"][1] == alone["accuracies"]  # set 1 has networks of its own: those of seed 0 + 1
 
 
+def test_a_packed_set_is_made_scored_and_exported_picture_by_picture(dmis):
+    learn = ("--method", "dm", "--ipc", 1, "--set", "iterations=2", "--set", "real_batch=8", "--run", "run")
+    assert dmis("condense", *learn, "--set", "pack=2", "--out", "set.h5").code == 0
+    answer = dmis("evaluate", "set.h5", "--network", "mlp", "--repeats", 1, "-q")
+    assert "4 pictures in every stored image; networks trained on 40 images" in answer.out
+    scored = told(dmis("evaluate", "set.h5", "--network", "mlp", "--repeats", 1, "--json"))
+    assert (scored["packing"], scored["trained_on"]) == (4, 40)
+    described = told(dmis("inspect", "set.h5", "--json"))
+    assert (described["images"], described["ipc"], described["packing"]) == (10, 1, 4)
+    exported = told(dmis("export", "set.h5", "set.npz", "--format", "npz", "--json"))
+    assert exported["images"] == 40
+    again = dmis("import", "set.npz", "--data", "digits", "--out", "loose.h5", "--json")
+    assert told(again)["ipc"] == 4
+    loose = told(dmis("evaluate", "loose.h5", "--network", "mlp", "--repeats", 1, "--json"))
+    assert loose["accuracies"] == pytest.approx(scored["accuracies"], abs=0.3) and loose["packing"] == 1
+    with np.load("set.npz") as file:
+        sheet = str(file["datasheet"])
+    assert "cut out of images of 4 pictures each" in sheet and described["sha256"] in sheet
+    for method, section in (("dm", "pack"), ("dmis", "refine.pack")):
+        refused = dmis("condense", "--method", method, "--ipc", 1, "--set", f"{section}=3", "--dry-run")
+        assert refused.code == 2 and "8x8 pixels cannot be cut into 3x3 equal parts" in refused.err
+
+
 def test_table_of_several_sets(dmis, sets):
     answer = dmis("evaluate", *sets, "--network", "mlp,convnet1", "--repeats", 1, "-q")
     head, first, second, names, data, _, title, *classes, confused = answer.out.splitlines()

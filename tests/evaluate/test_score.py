@@ -113,7 +113,7 @@ def test_a_learned_rate_is_used_where_the_protocol_says_so():
 def test_json_has_exactly_the_promised_keys():
     written = json.loads(json.dumps(run().to_json()))
     keys = ["mean", "std", "ci95", "accuracies", "protocol", "network", "seconds", "uses_true_labels"]
-    keys += ["labels", "worst_class", "test_data", "per_class", "confused"]
+    keys += ["labels", "packing", "trained_on", "worst_class", "test_data", "per_class", "confused"]
     assert list(written) == keys and written["uses_true_labels"] is False
     assert len(written["accuracies"]) == 2 and written["mean"] == pytest.approx(np.mean(written["accuracies"]))
     assert written["protocol"]["epochs"] == 3 and written["protocol"]["precision"] == "float32"
@@ -134,6 +134,36 @@ def test_every_epoch_is_reported_and_the_callback_may_stop_the_scoring():
 
     with pytest.raises(KeyboardInterrupt):
         run(on_epoch=stop)
+
+
+def test_networks_are_trained_on_every_picture_of_a_packed_set(monkeypatch):
+    """The score is that of a set of the pictures, cut out and enlarged here by torch alone."""
+    stored = condensed_set()
+    notes = {"pack": 2}
+    packed = dataclasses.replace(stored, provenance=dataclasses.replace(stored.provenance, notes=notes))
+    pixels = torch.from_numpy(stored.images).permute(0, 3, 1, 2) / 255
+    parts = [pixels[:, :, top : top + 4, left : left + 4] for top in (0, 4) for left in (0, 4)]
+    pictures = torch.stack([torch.nn.functional.interpolate(part, (8, 8), mode="bilinear") for part in parts], 1)
+    loose = dataclasses.replace(
+        stored,
+        images=pictures.flatten(0, 1).permute(0, 2, 3, 1).contiguous().numpy(),
+        labels=stored.labels.repeat(4),
+        value_range=(0.0, 1.0),
+        provenance=dataclasses.replace(stored.provenance, ipc=16),
+    )
+    seen = []
+
+    def watched(model, images, targets, options, **how):
+        seen.append((tuple(images.shape), targets.bincount().tolist()))
+        return fit(model, images, targets, options, **how)
+
+    monkeypatch.setattr(scoring, "fit", watched)
+    found = run(packed, repeats=1)
+    assert seen == [((48, 1, 8, 8), [16, 16, 16])]
+    assert (found.packing, found.trained_on) == (4, 48)
+    assert found.accuracies == run(loose, repeats=1).accuracies
+    plain = run(stored, repeats=1)
+    assert (plain.packing, plain.trained_on) == (1, 12) and seen[-1] == ((12, 1, 8, 8), [4, 4, 4])
 
 
 def test_soft_labels_and_weights_are_not_used_by_the_hard_protocol():

@@ -15,9 +15,18 @@ from condense.sets.condensed_set import CondensedSet, Provenance
 
 
 def condensed_set(value, **changed):
-    made = {"method": "random", "ipc": 2, "data_name": "digits", "corruption": "sym:0.4"} | changed
+    made = {"method": "random", "ipc": 2, "data_name": "digits", "corruption": "sym:0.4", "notes": {}} | changed
     provenance = Provenance(
-        made["method"], made["ipc"], value, {}, made["data_name"], "", "noisy", made["corruption"], None
+        made["method"],
+        made["ipc"],
+        value,
+        {},
+        made["data_name"],
+        "",
+        "noisy",
+        made["corruption"],
+        None,
+        notes=made["notes"],
     )
     labels = np.repeat(np.arange(3), made["ipc"])
     images = np.full((len(labels), 8, 8, 1), value, dtype=np.uint8)
@@ -58,6 +67,7 @@ def test_one_set_is_its_networks():
     ("changed", "message"),
     [
         ({"method": "dmis"}, "b has the method dmis, a random"),
+        ({"notes": {"pack": 2}}, "b has the packing 4, a 1"),
         ({"ipc": 3}, "b has the images per class 3, a 2"),
         ({"data_name": "svhn"}, "b has the data svhn, a digits"),
         ({"corruption": "none"}, "b has the label noise none, a sym:0.4"),

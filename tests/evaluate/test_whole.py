@@ -89,3 +89,6 @@ def test_bytes_are_those_of_what_is_used() -> None:
     pixels = made.images.nbytes + 8 * 18
     assert [training_bytes(made, kind) for kind in ("hard", "soft", "online")] == [pixels, pixels + 216, pixels + 5000]
     assert set_bytes(made) == pixels + 216
+    packed = as_a_set({"pack": 2}, soft)
+    assert len(packed.unpacked()) == 4 * 18 and packed.unpacked().images.nbytes == 16 * packed.images.nbytes
+    assert [training_bytes(packed, kind) for kind in ("hard", "soft")] == [pixels, pixels + 216]

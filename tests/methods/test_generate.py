@@ -280,6 +280,19 @@ def test_images_are_refined_from_those_drawn_on_what_the_generator_believes(fold
         refined(folder, Run(tmp_path), lr_img=0.02)
 
 
+def test_refining_packed_images_starts_from_four_drawn_ones_each(folder, monkeypatch):
+    seen, cut = [], _generate.tiled
+    monkeypatch.setattr(_generate, "tiled", lambda images, factor: seen.append(images) or cut(images, factor))
+    made = refined(folder, Run(None), pack=2, iterations=1, lr_img=1e-12)
+    assert made.images.shape == (6, 8, 8, 1) and (made.ipc, made.packing) == (2, 4)
+    plain = dmis.Options(generator=folder, draw=DrawOptions(**DRAW))
+    drawn = dmis.condense(training_set("noisy", per_class=40), 8, plain, 0, Run(None))
+    np.testing.assert_array_equal(seen[0], drawn.images)
+    blocks = drawn.images.reshape(24, 4, 2, 4, 2).astype(float).mean((2, 4))
+    np.testing.assert_allclose(made.images[1, :4, 4:, 0], blocks[5] / 255, atol=0.51 / 255)
+    np.testing.assert_allclose(made.images[5, 4:, 4:, 0], blocks[23] / 255, atol=0.51 / 255)
+
+
 def test_beliefs_handed_on_are_used_instead_of_the_generators(folder, monkeypatch):
     train = training_set("noisy", per_class=40)
     monkeypatch.setattr(_generate, "beliefs", None)

@@ -132,6 +132,23 @@ def test_cost_of_dm_and_dc_counted_by_hand():
     assert make("dc", backbone="convnet3-bn").provenance.cost.images_seen == 3 * 3 * 8 + frozen
 
 
+@pytest.mark.parametrize("name", ["dc", "dsa", "dm", "frepo"])
+def test_a_packed_set_is_as_large_as_another_and_shows_four_times_as_many_pictures(name):
+    """The network between two steps, and the cost, see the pictures too."""
+    small = SMALL.get(name, {"iterations": 3, "real_batch": 16, "pool": 2, "width": 4, "max_age": 1})
+    method = methods.load(name)
+    train, options = tiny.training_set("noisy"), parse(method.Options, {**small, "pack": 2, "init": "real"}, name)
+    made = method.condense(train, 2, options, 0, Run(None))
+    assert made.images.shape == (6, 8, 8, 1) and (made.ipc, made.pack, made.packing) == (2, 2, 4)
+    assert made.provenance.notes["pack"] == 2
+    assert made.provenance.cost.network_evaluations == method.evaluations(train, 2, options)
+    assert made.tensors()[0].shape == (24, 1, 8, 8)
+    with pytest.raises(UserError, match=r"Too few images .* ipc is 10 of 4 real ones each; lower ipc"):
+        method.condense(train, 10, options, 0, Run(None))
+    with pytest.raises(UserError, match="Images of 8x8 pixels cannot be cut into 3x3 equal parts"):
+        method.condense(train, 1, options.model_copy(update={"pack": 3, "init": "noise"}), 0, Run(None))
+
+
 class Failing:
     """A task whose third step cannot be done."""
 

@@ -3,6 +3,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 
+from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.fit import has_batch_norm
 from condense.methods import _gradient_matching
@@ -152,6 +153,31 @@ def test_a_step_on_the_images_sums_over_classes_and_keeps_momentum():
         s = s - 0.1 * v
         assert loss == pytest.approx(float(total.detach()), rel=1e-4)
         torch.testing.assert_close(given.synthetic.images.detach(), s, rtol=1e-3, atol=1e-3)
+
+
+def test_a_step_of_dm_on_packed_images_goes_along_the_gradient_through_cutting_and_enlarging():
+    """Two real images drawn by hand, the four parts enlarged by torch alone, and SGD's first step."""
+    train = tiny.training_set("noisy")
+    reals = RealImages(train, standardisation(train.images.images), 1, patches=4)
+    start = initial_images(reals, 1, "real", 0, 2)
+    four = reals.draw_each(4, rng.generator(0, "initial images"))  # of each class
+    assert len({tuple(one.flatten().tolist()) for one in four[:4]}) == 4
+    for y in range(3):
+        for part, (top, left) in enumerate([(0, 0), (0, 4), (4, 0), (4, 4)]):
+            small = start[y, :, top : top + 4, left : left + 4]
+            torch.testing.assert_close(small, F.interpolate(four[None, 4 * y + part], (4, 4), mode="bilinear")[0])
+    given = Pairs(reals, Synthetic(start, 1, 0.1, pack=2), 5, None, seed=0)
+    x, net, total = start.clone().requires_grad_(), given.fresh_network("convnet3", 0), torch.zeros(())
+    for y, real, learned in given.of_step(0):
+        halves = [x[y : y + 1, :, top : top + 4, left : left + 4] for top in (0, 4) for left in (0, 4)]
+        seen = F.interpolate(torch.cat(halves), (8, 8), mode="bilinear")
+        torch.testing.assert_close(learned, seen)
+        total = total + (net.trunk(seen).mean(0) - net.trunk(real).mean(0)).square().sum()
+    (gradient,) = torch.autograd.grad(total, x)
+    DistributionMatching(given, DMOptions(precision="fp32")).step(0)
+    torch.testing.assert_close(given.synthetic.images.detach(), start - 0.1 * gradient, rtol=1e-3, atol=1e-4)
+    assert given.synthetic.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert given.synthetic.evaluations == 2 * 3 * (5 + 4)  # `of_step` was asked twice
 
 
 def test_the_network_is_trained_between_the_outer_steps_but_not_after_the_last():

@@ -130,16 +130,18 @@ def noted(condensed: CondensedSet, **notes: JSON) -> CondensedSet:
 
 
 def test_sha256_covers_what_comparing_uses(tmp_path: Path) -> None:
-    """The mark of true labels cannot be taken off a file, nor can a learned rate or another teacher be put in."""
+    """The mark of true labels or a packing cannot be taken off a file, nor a learned rate or a teacher be put in."""
     base = noted(make())
     others = [
         noted(base, uses_true_labels=True),
         noted(base, learned_rate=0.02),
         noted(base, learned_rate=0.03),
         noted(base, online_teacher={"sha256": "ab", "bytes": 3}),
+        noted(packed(), pack=2),
     ]
-    assert len({base.sha256(), *(other.sha256() for other in others)}) == 5
-    assert {base.sha256_of_arrays()} == {other.sha256_of_arrays() for other in others}
+    assert len({base.sha256(), *(other.sha256() for other in others)}) == 6
+    assert {base.sha256_of_arrays()} == {other.sha256_of_arrays() for other in others[:-1]}
+    assert others[-1].sha256() != noted(packed()).sha256() == noted(packed(), pack=1).sha256()
     assert base.sha256() == base.sha256_of_arrays() == noted(base, anything="else").sha256()
     for other in others:
         write(tmp_path / "set.h5", other, force=True)
@@ -148,6 +150,65 @@ def test_sha256_covers_what_comparing_uses(tmp_path: Path) -> None:
             file.attrs["notes"] = np.bytes_("{}")
         with pytest.raises(UserError, match="SHA-256 differs"):
             read(tmp_path / "set.h5")
+
+
+def packed(**notes: JSON) -> CondensedSet:
+    """Six images of 4x6 pixels, of four plain parts: part k of image i has the brightness 20 i + 3 k."""
+    parts = 20 * np.arange(6)[:, None] + 3 * np.arange(4)
+    images = np.repeat(np.repeat(parts.reshape(6, 2, 2, 1), 2, 1), 3, 2).repeat(3, 3).astype(np.uint8)
+    return noted(dataclasses.replace(make(), images=images, source_index=None), **notes)
+
+
+def test_a_packed_set_is_seen_as_its_pictures(tmp_path: Path) -> None:
+    """Plain parts stay plain when enlarged, so what networks see is known."""
+    stored = packed(pack=2, flip=False)
+    write(tmp_path / "set.h5", stored)
+    back = read(tmp_path / "set.h5")
+    assert_same(back, stored)
+    assert (len(back), back.ipc, back.pack, back.packing) == (6, 2, 2, 4)
+    seen = back.unpacked()
+    assert (len(seen), seen.ipc, seen.pack, seen.packing) == (24, 8, 1, 4) and seen.unpacked() is seen
+    expected = (20 * np.arange(6)[:, None] + 3 * np.arange(4)).reshape(24, 1, 1, 1) / 255
+    np.testing.assert_allclose(seen.images, np.broadcast_to(expected, (24, 4, 6, 3)), atol=1e-6)
+    np.testing.assert_array_equal(seen.labels, np.repeat(np.arange(3), 8))
+    assert stored.soft_labels is not None and stored.weights is not None
+    for place in range(24):
+        np.testing.assert_array_equal(seen.soft_labels[place], stored.soft_labels[place // 4])
+        assert seen.weights[place] == stored.weights[place // 4]
+    assert seen.provenance.notes == {"flip": False, "packing": 4, "unpacked_from": stored.sha256()}
+    x, soft = back.tensors()
+    mean, std = np.reshape(back.preprocessing.mean, (3, 1, 1)), np.reshape(back.preprocessing.std, (3, 1, 1))
+    np.testing.assert_allclose(x, (np.broadcast_to(expected, (24, 3, 4, 6)) - mean) / std, atol=1e-5)
+    assert soft.shape == (24, 3)
+    loaded = CondensedDataset(tmp_path / "set.h5")
+    assert len(loaded) == 24
+    torch.testing.assert_close(torch.stack([loaded[place][0] for place in range(24)]), x, atol=1e-5, rtol=0)
+
+
+def test_a_set_that_is_not_packed_is_its_own_pictures() -> None:
+    plain = make()
+    assert plain.unpacked() is plain and plain.pack == plain.packing == 1
+    collage = noted(make(), packing=4)  # of RDED, whose networks see it whole
+    assert (collage.pack, collage.packing, len(collage.unpacked())) == (1, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("pack", "told"),
+    [(3, "cannot be cut into 3x3"), (10**6, "holds from 1 to 8"), (0, "pack is 0"), ("2", "pack is '2'")],
+)
+def test_a_packing_that_images_cannot_have_is_refused(tmp_path: Path, pack: JSON, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        packed(pack=pack)
+    write(tmp_path / "set.h5", packed())
+    with h5py.File(tmp_path / "set.h5", "r+") as file:
+        file.attrs["notes"] = np.bytes_(json.dumps({"pack": pack}))
+    with pytest.raises(UserError, match=told):
+        read(tmp_path / "set.h5")
+
+
+def test_an_image_of_several_pictures_is_no_copy() -> None:
+    with pytest.raises(UserError, match="leave source_index out"):
+        dataclasses.replace(packed(pack=2), source_index=np.arange(6))
 
 
 def test_a_file_of_the_first_version_has_a_checksum_of_arrays(tmp_path: Path) -> None:
