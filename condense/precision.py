@@ -20,6 +20,7 @@ from torch import nn
 
 WORTH = 1.2  # measured speed-up from which bfloat16 is worth its rounding
 ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # these restrict oneDNN to older instructions
+WITHOUT_FLOAT64 = ("mps",)  # types of device on which torch has no float64
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ def fast_bf16(device: torch.device) -> bool:
 def wants_bf16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bfloat16: "bf16" always, "auto" where `device` is faster at it, anything else never."""
     return arithmetic(precision, device).bf16
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, or float32 on Apple's GPUs, which lack it: for sums and solutions that rounding would spoil."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:

@@ -68,7 +68,7 @@ def _of_block(
     places = torch.stack([first[best], second[best]], 1)
     places = torch.where((weight < 0.5)[:, None], places.flip(1), places)
     pair = np.take_along_axis(neighbours, places.cpu().numpy(), 1)
-    share = torch.maximum(weight, 1 - weight).double().cpu().numpy()
+    share = torch.maximum(weight, 1 - weight).cpu().double().numpy()
     return _distances(queries, base, pair, share), pair, share
 
 

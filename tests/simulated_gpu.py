@@ -23,9 +23,13 @@ aten = torch.ops.aten
 SHOWN = torch.device("cuda", 0)
 HELD = None  # torch.device("sim", 0), once the backend is registered
 MEMORY = 24 * 2**30  # bytes, all of them free
+HAS_FLOAT64 = True
 
 # Operations whose result the host must wait for.
-WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_dim", "unique_consecutive"}
+WAITS = set(
+    "_local_scalar_dense nonzero masked_select equal _unique2 unique_dim unique_consecutive "
+    "_linalg_check_errors".split()
+)
 INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")
 # Operations that start no kernel, or that are counted as copies.
 VIEWS = set(
@@ -172,6 +176,8 @@ def _run(func, args, kwargs):
     def wrap(value):
         if not isinstance(value, torch.Tensor):
             return value
+        if here and value.dtype == torch.float64 and not HAS_FLOAT64:
+            raise TypeError(f"The device has no float64 ({func})")
         return own.get(id(value)) if id(value) in own else Sim(value) if here else value
 
     return tree_map(wrap, out)
@@ -302,6 +308,18 @@ def missing():
         return f"torch {torch.__version__} has no Python backends: {error}"
     assert _DummyBackendModule and _setup_privateuseone_for_python_backend
     return None
+
+
+@contextlib.contextmanager
+def without_float64():
+    """Within `simulated`: the device refuses float64 as Apple's GPUs do, and is known to."""
+    global HAS_FLOAT64
+    from condense import precision
+
+    HAS_FLOAT64 = False
+    with mock.patch.object(precision, "WITHOUT_FLOAT64", ("cuda",)):
+        yield
+    HAS_FLOAT64 = True
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import simulated_gpu as gpu
 import tiny
 import torch
@@ -13,10 +14,16 @@ from condense.classifiers import networks
 from condense.classifiers.fit import FitOptions, Teaching, fit
 from condense.classifiers.mixing import cutmix
 from condense.classifiers.stacked import fit_stacked
+from condense.generator.labels import auxiliary
+from condense.generator.labels.labeller_training import LabellerOptions, Training
+from condense.generator.labels.noisy_classifier import NoisyClassifier, train_noisy_classifier
+from condense.generator.labels.volminnet import estimate_by_volume, fresh_classifier
+from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.session import train_generator
 from condense.generator.training.trainer import Trainer
 from condense.methods import _learn
 from condense.methods._augmentation import per_image
+from condense.preprocessing import standardisation
 from condense.run import Run
 
 STEPS = 10
@@ -40,17 +47,50 @@ def counted(run, per=STEPS):
 def budget():
     """What a step of everything that trains costs the host."""
     found = {}
+    data = tiny.training_set("noisy", 200)
     for name in ("dmis", "dmis, mixture", "dmis, sampled, augmented", "vanilla"):
         options = OBJECTIVES[name]
         options = {"cold_start": 0.0, "steps": 100, **options}
-        trainer = Trainer(tiny.training_set("noisy", 200), tiny.NETWORK, tiny.train_options(**options), 0)
+        found[f"generator, {name}"] = counted_steps(Trainer(data, tiny.NETWORK, tiny.train_options(**options), 0))
+    classifier = NoisyClassifier(tiny.NETWORK.shape(), 1, 3).to("cuda:0").eval()
+    prepared = {
+        "tdsm": Prerequisites(transition=0.8 * torch.eye(3) + 0.2 / 3, classifier=classifier),
+        "cad": Prerequisites(coherence=torch.ones(len(data), 3, device="cuda")),
+    }
+    for name, before in prepared.items():
+        options = tiny.train_options(objective=name, steps=100)
+        trainer = Trainer(data, tiny.NETWORK, options, 0, prepared=before)
         found[f"generator, {name}"] = counted_steps(trainer)
     mixed = Trainer(tiny.training_set("mixture", 200), tiny.CONDITIONAL, tiny.train_options(top_k=2, steps=100), 0)
     found["generator, conditional, top 2"] = counted_steps(mixed)
     found["generator, label model, once an epoch"] = counted(lambda: mixed.labels.update(mixed.epoch_steps), 1)
     found |= learned()
     found |= fitted()
+    found |= helped(data)
     return found
+
+
+def helped(data):
+    """A step of VolMinNet and TDSM's classifier, looks at held-out images aside; and of the labeller."""
+    found, device, real = {}, torch.device("cuda:0"), auxiliary._one_step
+    options = tiny.train_options(objective="tdsm", helper={"steps": 4})
+    matrix = 0.8 * torch.eye(3) + 0.2 / 3
+
+    def one_step(helper, step):
+        gpu.reset()
+        loss = real(helper, step)
+        found[f"helper, {helper.name}"] = {"waits": gpu.waits(), "copies": gpu.copies(), "places": gpu.places("")}
+        return loss
+
+    auxiliary._one_step = one_step
+    estimate_by_volume(data, fresh_classifier(data, 0), options, 0, Run(None), device)
+    train_noisy_classifier(data, matrix, tiny.NETWORK, options, 0, Run(None), device)
+    auxiliary._one_step = real
+    labelling = LabellerOptions(width=4, epochs=2)
+    training = Training(data, np.arange(len(data)), labelling, standardisation(data.images.images), 0, device)
+    passes = training.passes()
+    next(passes)
+    return {**found, "labeller": counted(lambda: next(passes), training.budget.steps)}
 
 
 def counted_steps(trainer):
@@ -61,10 +101,10 @@ def counted_steps(trainer):
 
 
 def learned():
-    """The steps of DM, DC, DSA and MTT, counted from the second on."""
+    """The steps of DM, DC, DSA, MTT and FRePo, counted from the second on."""
     found = {}
     real = _learn.Learning._one_step
-    for name in ("dm", "dc", "dsa", "mtt"):
+    for name in ("dm", "dc", "dsa", "mtt", "frepo"):
         seen = []
 
         def one_step(self, done, seen=seen):
@@ -153,6 +193,21 @@ def everything():
     return told
 
 
+def narrow():
+    """Everything that computes in float64 on other devices, on one without."""
+    with gpu.without_float64():
+        refused = ""
+        try:
+            torch.ones(3, device="cuda").double()
+        except TypeError as error:
+            refused = str(error)
+        for options in ({"top_k": 2}, {"top_k": 2, "form": "mixture"}, {"eliminate": 3.0}):
+            trainer = Trainer(tiny.training_set("mixture"), tiny.CONDITIONAL, tiny.train_options(**options), 0)
+            list(trainer.steps())
+            trainer.finish().posterior(trainer.data.images.images[:4])
+        return {"refused": refused, "learned": sorted(learned()), **everything()}
+
+
 def numbers():
     """Losses of a run in float32, and whether there was NaN, as a GPU reads them."""
     options = tiny.train_options(precision="fp32", steps=30)
@@ -179,7 +234,5 @@ def numbers():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with gpu.simulated():
-        found = {"budget": budget, "objectives": objectives, "everything": everything, "numbers": numbers}[
-            sys.argv[1]
-        ]()
+        found = {run.__name__: run for run in (budget, objectives, everything, narrow, numbers)}[sys.argv[1]]()
     print("\n" + json.dumps(found))

@@ -29,7 +29,8 @@ def test_a_training_step_waits_for_the_gpu_and_copies_at_most_twice(tmp_path):
     once = found.pop("generator, label model, once an epoch")
     assert once["waits"] == 0 and once["copies"] <= 5, once["places"]
     generators = [name for name in found if name.startswith("generator")]
-    assert len(generators) == 5 and {"dm", "dc", "dsa", "mtt", "fit", "stacked, a network"} <= found.keys()
+    others = {"dm", "dc", "dsa", "mtt", "frepo", "fit", "stacked, a network", "labeller", "helper, volminnet"}
+    assert len(generators) == 7 and others <= found.keys()
     wasteful = {name: cost for name, cost in found.items() if cost["waits"] > 2 or cost["copies"] > 2}
     assert not wasteful, json.dumps(wasteful, indent=1)
 
@@ -50,6 +51,13 @@ def test_every_objective_trains_and_answers(tmp_path):
     assert len(found) == 20
     for device, posterior, drawn in found.values():
         assert device == "cuda:0" and posterior == [4, 3] and drawn == [3, 8, 8, 1]
+
+
+@pytest.mark.slow
+def test_all_runs_on_a_gpu_without_float64(tmp_path):
+    found = on_a_gpu("narrow", tmp_path)
+    assert "no float64" in found.pop("refused") and "frepo" in found.pop("learned")
+    assert set(found.values()) == {0}, found
 
 
 @pytest.mark.slow

@@ -25,13 +25,16 @@ def available_bytes() -> int:
         return sys.maxsize
 
 
-def check_fits(num_bytes: int, what: str) -> None:
-    """Raise `UserError` if `what` needs more than the available memory."""
+SMALLER = "use fewer or smaller images (--image-size), or a machine with more memory"
+
+
+def check_fits(num_bytes: int, what: str, instead: str = SMALLER) -> None:
+    """Raise `UserError` if `what` needs more than the available memory; `instead` says what to do."""
     available = available_bytes()
     if num_bytes > available:
         raise UserError(
-            f"{what} needs {num_bytes / 2**30:.1f} GiB of memory, but {available / 2**30:.1f} GiB are "
-            "available; use fewer or smaller images (--image-size), or a machine with more memory."
+            f"{what} needs {num_bytes / 2**30:.1f} GiB of memory, but {available / 2**30:.1f} GiB are available; "
+            f"{instead}."
         )
 
 

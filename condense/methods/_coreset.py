@@ -54,7 +54,7 @@ def coreset(
     Raises:
         UserError: a class has fewer than `ipc` images, labels are partial, or as `teacher_for`.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     members = class_members(train, ipc)
     teacher = teacher_for(train, options.teacher, seed, run)
     started, chosen = time.perf_counter(), []

@@ -119,7 +119,7 @@ def choose_by_difficulty(
         RunFailed: a loss became NaN.
         Interrupted: stopped by Ctrl-C after saving; the same call resumes.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     members = class_members(train, ipc)
     watch = Watch(train, options, seed, measure.record)
     identity: dict[str, JSON] = {

@@ -8,6 +8,7 @@ by distribution matching under beliefs (`refine`, see `_distribution.py`).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ import torch
 from pydantic import Field, model_validator
 
 from condense import rng
+from condense.data.memory import check_fits
 from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
@@ -130,7 +132,10 @@ def condense_with_generator(
     Raises:
         UserError: the generator was made for other classes or image sizes, or with another objective.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
+    pool = pool_size(ipc, options.draw)
+    pooled_bytes = pool * train.images.num_classes * math.prod(train.images.image_shape)
+    check_fits(pooled_bytes, f"A pool of {pool} per class", "lower ipc or draw.pool")
     if options.generator is None:
         home = run
         generator = train_stages(train, options.network, options.train_options(method), options.second_stage, seed, run)

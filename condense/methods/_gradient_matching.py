@@ -138,7 +138,7 @@ def match_gradients(
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     check_single_labels(train)
     preprocessing = standardisation(train.images.images)
     least, patches = (ipc, options.pack**2) if variant.start == "real" else (1, 1)

@@ -40,7 +40,7 @@ from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic,
 from condense.methods._matching import features_of
 from condense.methods._pairs import check_finite
 from condense.methods._pixels import RealImages, to_unit_pixels
-from condense.precision import arithmetic, autocast, wants_bf16
+from condense.precision import arithmetic, autocast, wants_bf16, widest_float
 from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
 
 
@@ -83,7 +83,9 @@ class RidgeOptions(PackedOptions):
 
 
 def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """K_XS (K_SS + λ I)⁻¹ Y, differentiable; solved in float64, since the kernel of similar images is nearly singular.
+    """K_XS (K_SS + λ I)⁻¹ Y, differentiable.
+
+    Solved in float64 where the device has it, since the kernel of similar images is nearly singular.
 
     Args:
         real: features of real images, float [B, F].
@@ -94,8 +96,7 @@ def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: floa
     Returns:
         [B, c] of the type of `learned`.
     """
-    exact = torch.float32 if learned.device.type == "mps" else torch.float64  # Apple's GPUs lack float64
-    count = learned.shape[1]
+    exact, count = widest_float(learned.device), learned.shape[1]
     own = (learned @ learned.T).to(exact) / count  # [m, m]
     strength = ridge * own.diagonal().mean()
     weights = torch.linalg.solve(

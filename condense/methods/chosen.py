@@ -65,7 +65,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         UserError: too few images may be of a class, or as `labeller.fit`.
         Interrupted: stopped by Ctrl-C; what the labeller has learned is saved.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     cost, features, beliefs = Cost(), None, train.believed()
     if _asks(train, options):
         fitted = labeller.fit(train, options.asked, rng.derive(seed, "chosen"), run, device=best_device())

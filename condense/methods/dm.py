@@ -40,7 +40,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     preprocessing = standardisation(train.images.images)
     least, patches = (ipc, options.pack**2) if options.init == "real" else (1, 1)
     if train.beliefs is None:

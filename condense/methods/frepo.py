@@ -43,7 +43,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     check_square(train)
     preprocessing = standardisation(train.images.images)
     least, patches = (ipc, options.pack**2) if options.init == "real" else (1, 1)

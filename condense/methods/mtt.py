@@ -119,7 +119,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         RunFailed: an expert or the matching diverged, or the student's rate would become zero or negative.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     check_single_labels(train)
     known, row = options.row(ipc, math.prod(train.images.image_shape))
     preprocessing = whitening(train.images) if row.zca else standardisation(train.images.images)

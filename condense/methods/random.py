@@ -40,7 +40,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         UserError: a class has fewer than `ipc` images, or labels are not single.
     """
     started = time.perf_counter()
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     members = class_members(train, ipc)
     generator = np.random.default_rng(rng.derive(seed, "random"))
     chosen = np.concatenate([generator.choice(own, ipc, replace=False) for own in members]).astype(np.int64)

@@ -56,7 +56,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     Raises:
         UserError: a class has fewer than `ipc` images, labels are not single, or as `teacher_for`.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     members = class_members(train, ipc)
     teacher = teacher_for(train, options.teacher, seed, run)
     started = time.perf_counter()

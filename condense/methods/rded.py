@@ -84,7 +84,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     Raises:
         UserError: a class has fewer than ipc·factor² images, factor does not divide the side, or as `teacher_for`.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     factor = options.factor_for(train.images.image_shape[1])
     known, classes, needed = train.supervision, train.images.classes, ipc * factor**2
     if (known.single | known.unlabelled).all():

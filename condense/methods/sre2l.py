@@ -90,7 +90,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         RunFailed: a loss became NaN.
         Interrupted: stopped after saving; the same call resumes.
     """
-    check_ipc(ipc)
+    check_ipc(ipc, train)
     if options.teacher.folder is None:
         _check_architecture(train, options.teacher.network)
     teacher = teacher_for(train, options.teacher, seed, run)

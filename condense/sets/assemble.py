@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from condense import __version__
+from condense.data.memory import check_fits
 from condense.data.types import Labels, TrainingSet
 from condense.errors import UserError
 from condense.options import Options
@@ -18,10 +20,11 @@ from condense.run import JSON, git_revision
 from condense.sets.condensed_set import CondensedSet, Cost, Floats, Pixels, Provenance
 
 
-def check_ipc(ipc: int) -> None:
-    """Raise `UserError` unless `ipc` is at least 1."""
+def check_ipc(ipc: int, train: TrainingSet) -> None:
+    """Raise `UserError` unless `ipc` is at least 1 and as many images of each class of `train` fit in memory."""
     if ipc < 1:
         raise UserError(f"ipc is {ipc}; at least one image per class is needed.")
+    check_fits(ipc * train.images.num_classes * math.prod(train.images.image_shape), f"A set of {ipc} images per class")
 
 
 def class_major(num_classes: int, ipc: int) -> Labels:

@@ -1,15 +1,18 @@
 """A pass takes what memory there is: by an estimate above the truth, and half as much where that was not enough."""
 
+import numpy as np
 import pytest
 import torch
 from fake_memory import GIB, fake_gpu, peak_bytes, weight_bytes
 
+from condense.data.types import ImageData
 from condense.generator import passes
 from condense.generator.classifier import centred_schedule, class_errors
 from condense.generator.model import DEFAULT_SCHEDULE, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.passes import bytes_per_row, in_parts, rows_at_once
 from condense.generator.sampler import denoise_guided
+from condense.generator.training.sizes import least_bytes
 from condense.recipe import shipped
 
 CUDA = torch.device("cuda:0")
@@ -95,12 +98,15 @@ def test_looks_and_draws_of_every_recipe_fit_the_card(name, card):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_step_of_every_recipe_fits_its_card(name):
     card = CARDS[name]
+    shape = SHAPES[RECIPES[name]]
     with fake_gpu(card):
         denoiser, train = networks_of(name)
-        held = training_step(denoiser.train(), train, SHAPES[RECIPES[name]])
+        held = training_step(denoiser.train(), train, shape)
         weights = weight_bytes(denoiser)
     # weights, their gradients, two moments, the average
     assert 5 * weights + held + CUDA_CONTEXT < 0.9 * card, f"{name} needs {(5 * weights + held) / GIB:.1f} GiB"
+    images = ImageData(np.zeros((10, *shape[1:], shape[0]), np.uint8), tuple("0123456789"), "zeros", "train")
+    assert least_bytes(options_of(name)[0], train, images) < 5 * weights + held, "it would be refused where it fits"
 
 
 @pytest.mark.slow

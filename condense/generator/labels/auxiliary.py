@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from condense.data.batches import EpochBatches, ResidentImages
+from condense.data.memory import check_fits
 from condense.data.splits import held_out
 from condense.data.types import Mask, TrainingSet
 from condense.errors import RunFailed
@@ -40,6 +41,9 @@ class HelperData:
     def __init__(
         self, data: TrainingSet, used: Mask, options: TrainOptions, seed: int, device: torch.device | str
     ) -> None:
+        batch = options.helper.batch_size
+        batch_bytes = 4 * batch * math.prod(data.images.image_shape)
+        check_fits(batch_bytes, f"A step with train.helper.batch_size {batch}", "lower it")
         train, held = held_out(data.supervision, options.held_out, seed)
         self._train = torch.from_numpy(train[used[train]])
         self.held = torch.from_numpy(held[used[held]]).to(device)

@@ -63,7 +63,7 @@ def fit_odds(inclusions: Tensor, sizes: Tensor, iterations: int = 100, tolerance
     Returns:
         float32 [c, c], rows summing to 1.
     """
-    observed, sizes = inclusions.double().cpu(), sizes.double().cpu()
+    observed, sizes = inclusions.cpu().double(), sizes.cpu().double()
     odds = observed / observed.sum(1, keepdim=True)
     for _ in range(iterations):
         log_odds = odds.clamp_min(SMALLEST).log().requires_grad_(True)

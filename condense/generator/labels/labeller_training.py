@@ -139,7 +139,8 @@ class Training:
 
     def _one_pass(self, number: int) -> float:
         self.network.train()
-        batch, total = self.budget.batch, 0.0
+        losses: list[Tensor] = []
+        batch = self.budget.batch
         order, first = order_of(self.seed, number, len(self.own)), order_of(self.seed, -1, len(self.own))
         for step in range(self.budget.steps):
             self._set_rates(number * self.budget.steps + step)
@@ -152,8 +153,8 @@ class Training:
             loss.backward()  # type: ignore[no-untyped-call]
             self.sgd.step()
             self.adam.step()
-            total += float(loss.detach())
-        mean = total / self.budget.steps
+            losses.append(loss.detach())
+        mean = sum(map(float, torch.stack(losses).tolist())) / self.budget.steps  # read once, since a GPU is waited for
         if not math.isfinite(mean):
             raise RunFailed(f"The labeller's loss became {mean} in pass {number + 1}; lower its learning_rate.")
         return mean

@@ -185,7 +185,7 @@ def class_prior(
     counts = np.zeros(num_classes)
     if noisy.any():
         observed = supervision.candidates[noisy].sum(0).astype(float)
-        solved, _ = nnls(transition.double().cpu().numpy().T, observed)
+        solved, _ = nnls(transition.cpu().double().numpy().T, observed)
         counts += solved * (observed.sum() / max(solved.sum(), 1e-12))
     rest = np.flatnonzero(~noisy & ~unlabelled)
     if rest.size:
@@ -193,10 +193,10 @@ def class_prior(
         likelihood = label_likelihood(candidates, torch.from_numpy(supervision.trusted[rest]).to(device), transition)
         believed = given_label(posterior[torch.from_numpy(rest).to(device)], likelihood)
         sets = candidates.sum(1) > 1
-        counts += believed[~sets].sum(0).double().cpu().numpy()
-        among_sets = (1 - keep) * believed[sets].sum(0).double().cpu().numpy()
+        counts += believed[~sets].sum(0).cpu().double().numpy()
+        among_sets = (1 - keep) * believed[sets].sum(0).cpu().double().numpy()
         if before is not None:
-            among_sets += keep * int(sets.sum()) * before.double().cpu().numpy()
+            among_sets += keep * int(sets.sum()) * before.cpu().double().numpy()
         counts += among_sets
     if not counts.any():
         counts += 1

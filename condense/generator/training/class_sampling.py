@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from condense.precision import widest_float
+
 
 @dataclass(frozen=True)
 class DrawnClasses:
@@ -27,18 +29,21 @@ class DrawnClasses:
 
 
 def inclusion_probabilities(share: Tensor, k: int, always: Tensor | None = None) -> Tensor:
-    """Probabilities in proportion to `share` [B, c], at most 1, that sum to k in each row: float64 [B, c].
+    """Probabilities in proportion to `share` [B, c], at most 1, that sum to k in each row: [B, c].
 
     Args:
         share: at least 0; a row of zeros counts as equal shares.
         k: classes to be drawn, at least 1; at least c gives 1 for every class.
         always: bool [B, c], classes that are certain. At most k in a row.
+
+    Returns:
+        float64, or float32 on a device without it.
     """
-    num_classes = share.shape[1]
+    num_classes, exact = share.shape[1], widest_float(share.device)
     if k >= num_classes:
-        return torch.ones_like(share, dtype=torch.float64)
-    share = share.double()
-    share = share + 1e-9 * share.amax(1, keepdim=True) + torch.finfo(torch.float64).tiny
+        return torch.ones_like(share, dtype=exact)
+    share = share.to(exact)
+    share = share + 1e-9 * share.amax(1, keepdim=True) + torch.finfo(exact).tiny
     certain = torch.zeros_like(share, dtype=torch.bool) if always is None else always
     for _ in range(k + 1):  # each round but the last makes a class certain that was over 1
         rest = share.masked_fill(certain, 0)
@@ -62,7 +67,8 @@ def draw_classes(share: Tensor, k: int, random: torch.Generator, always: Tensor 
     """
     probabilities = inclusion_probabilities(share, k, always)
     k = min(k, share.shape[1])
-    uniform = torch.rand(len(share), 1, generator=random, dtype=torch.float64, device=random.device).to(share.device)
+    uniform = torch.rand(len(share), 1, generator=random, dtype=probabilities.dtype, device=random.device)
+    uniform = uniform.to(share.device)
     up_to = cumulated(probabilities)
     up_to = torch.cat([torch.zeros_like(uniform), up_to[:, :-1], torch.full_like(uniform, k)], dim=1)
     taken = (up_to - uniform).ceil().diff(dim=1)

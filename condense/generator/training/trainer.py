@@ -6,14 +6,14 @@ goes on bit for bit as if it had never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from condense import rng
 from condense.data.batches import LabelledBatches, ResidentImages
@@ -22,7 +22,7 @@ from condense.data.types import Labels, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.augment import augment
 from condense.generator.classifier import EDM_NOISE, Calibration, Schedule, centred_interval
-from condense.generator.denoiser import Denoiser, NoiseDistribution
+from condense.generator.denoiser import NoiseDistribution
 from condense.generator.elimination import class_logits
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions, check_top_k
@@ -36,6 +36,7 @@ from condense.generator.training.loss_reader import LossReader, ReadLosses
 from condense.generator.training.objectives import TrainingStep, objective_of
 from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps, ema_decay, learning_rate
+from condense.generator.training.sizes import check_training_fits
 from condense.json_values import section, whole, wholes
 from condense.machine import best_device, num_processes
 from condense.precision import arithmetic, autocast
@@ -78,6 +79,10 @@ class Trainer:
             to learn beliefs during training.
         prepared: the objective's prerequisites (see `prepare`).
 
+    Attributes:
+        denoiser: the trained network.
+        ema_denoiser: its moving average, in eval mode.
+
     Raises:
         UserError: the options do not fit the data, the network or the processes.
     """
@@ -100,6 +105,7 @@ class Trainer:
         self.arithmetic = arithmetic(options.precision, self.device)
         self.bf16 = self.arithmetic.bf16
         _check(network, options, self.accelerator)
+        check_training_fits(network, options, data.images, believed=beliefs is not None)
 
         train_indices, self.held_indices = held_out(data.supervision, options.held_out, seed)
         if not self.objective.uses_unlabelled:
@@ -125,8 +131,7 @@ class Trainer:
         denoiser = build_denoiser(
             self.network, images.image_shape, images.num_classes, self.seed, coherent=self.objective.coherent
         ).to(self.device)
-        self.ema = AveragedModel(denoiser, multi_avg_fn=self._average, use_buffers=False)
-        self.ema.eval().requires_grad_(False)
+        self.ema_denoiser = deepcopy(denoiser).eval().requires_grad_(False)
         fused = True if self.device.type == "cuda" else None
         optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999), fused=fused)
         self.denoiser = denoiser
@@ -135,15 +140,11 @@ class Trainer:
             denoiser.network.compile()
             self.ema_denoiser.network.compile()
 
-    def _average(self, average: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
-        torch._foreach_lerp_(list(average), list(current), 1 - ema_decay(self.options, self.step))
-
-    @property
-    def ema_denoiser(self) -> Denoiser:
-        """The averaged network, in eval mode."""
-        module = self.ema.module
-        assert isinstance(module, Denoiser)
-        return module
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the average's weights towards those of the trained network, in the first step all the way."""
+        decay = ema_decay(self.options, self.step) if self.step else 0.0
+        torch._foreach_lerp_(list(self.ema_denoiser.parameters()), list(self.denoiser.parameters()), 1 - decay)
 
     @property
     def evaluations(self) -> int:
@@ -180,7 +181,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.optimizer.step()
-        self.ema.update_parameters(self.denoiser)
+        self._average()
         self.step += 1
         if self.objective.uses_beliefs and self.step % self.epoch_steps == 0:
             self.labels.update(self.epoch_steps)
@@ -248,7 +249,7 @@ class Trainer:
         """Tensors and JSON from which `restore` continues bit for bit."""
         optimizer, optimizer_meta = pack_optimizer(self.optimizer.state_dict())
         tensors = {f"model.{k}": v for k, v in self.denoiser.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        tensors |= {f"ema.module.{k}": v for k, v in self.ema_denoiser.state_dict().items()}
         tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
         tensors |= {f"best.{k}": v for k, v in self.best.weights.items()}
         tensors |= self.labels.state()
@@ -269,7 +270,7 @@ class Trainer:
         check_identity(meta, self._identity())
         part = partial(part_of, tensors)
         self.denoiser.load_state_dict(part("model"))
-        self.ema.load_state_dict(part("ema"))
+        self.ema_denoiser.load_state_dict(part("ema.module"))
         self.optimizer.load_state_dict(unpack_optimizer(part("optimizer"), section(meta, "optimizer")))
         self.labels.restore(tensors)
         if part("best"):

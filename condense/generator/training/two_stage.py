@@ -25,6 +25,7 @@ from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites, prepare
 from condense.generator.training.session import leave_processes, of_all_processes, train_generator
+from condense.generator.training.sizes import check_training_fits
 from condense.generator.training.trainer import default_accelerator
 from condense.json_values import number, whole
 from condense.machine import is_worker, process_index
@@ -53,6 +54,9 @@ def train_stages(
         WorkerDone: in torchrun's workers, after training.
         UserError, Interrupted, RunFailed: as `train_generator`.
     """
+    check_training_fits(network, options, data.images)
+    if second is not None:
+        check_training_fits(second.network, second.train, data.images, "second_stage.train", believed=True)
     accelerator = default_accelerator()
     accelerator.wait_for_everyone()  # the main process has cleared the folder, if requested
     with deterministic(options.deterministic):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from condense import precision
 from condense.generator.training.class_sampling import draw_classes, inclusion_probabilities
 
 SHARE = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
@@ -62,3 +63,15 @@ def test_a_sum_over_draws_is_unbiased_where_keeping_the_largest_is_not():
 def test_the_same_generator_draws_the_same_classes():
     first, again = (draw_classes(SHARE, 2, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first.classes, again.classes)
+
+
+def test_without_float64_the_same_classes_are_drawn_but_for_rounding(monkeypatch):
+    share = torch.rand(500, 30, generator=torch.Generator().manual_seed(0)) ** 4
+    exact = inclusion_probabilities(share, 3)
+    monkeypatch.setattr(precision, "WITHOUT_FLOAT64", ("cpu",))
+    found = inclusion_probabilities(share, 3)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact.float(), rtol=1e-5, atol=1e-7)
+    drawn = draw_classes(share, 3, torch.Generator().manual_seed(1))
+    assert all(len(set(row)) == 3 for row in drawn.classes.tolist()) and drawn.inverse.isfinite().all()
+    torch.testing.assert_close(drawn.inverse, (1 / exact.gather(1, drawn.classes)).float(), rtol=1e-4, atol=0)
