@@ -132,7 +132,7 @@ class Trainer:
             self.network, images.image_shape, images.num_classes, self.seed, coherent=self.objective.coherent
         ).to(self.device)
         self.ema_denoiser = deepcopy(denoiser).eval().requires_grad_(False)
-        fused = True if self.device.type == "cuda" else None
+        fused = True if self.device.type in ("cpu", "cuda") else None
         optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999), fused=fused)
         self.denoiser = denoiser
         self.model, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
