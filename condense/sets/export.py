@@ -23,6 +23,8 @@ from condense.errors import UserError
 from condense.files import AnyPath, atomic_path, prepare_folder, prepare_output
 from condense.grid import png
 from condense.json_values import JSON
+from condense.preprocessing import planes
+from condense.sets import published_scales
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.datasheet import NAME as DATASHEET
 from condense.sets.datasheet import datasheet
@@ -135,21 +137,23 @@ def to_npz(condensed: CondensedSet, path: Path) -> None:
 def to_vico(condensed: CondensedSet, path: Path) -> None:
     """Write the res_*.pt format of DC, DSA and DM (VICO-UoE/DatasetCondensation).
 
-    {"data": [[images float32 [n, C, H, W] normalised, labels int64 [n]]], "accs_all_exps": {}, "datasheet": str}; their
-    programs take the last entry of "data". The format cannot hold soft labels.
+    {"data": [[images float32 [n, C, H, W] normalised, labels int64 [n]]], "accs_all_exps": {}, "mean": [C], "std": [C],
+    "datasheet": str}; their programs take the last entry of "data". Images are normalised by "mean" and "std": those by
+    which their code normalises the test images of a data set it knows, else the set's own, which a set with ZCA always
+    keeps. The format cannot hold soft labels.
     """
-    images, labels = _hard_tensors(condensed)
-    _save_tensors({"data": [[images, labels]], "accs_all_exps": {}, "datasheet": datasheet(condensed)}, path)
+    tensors = _hard_tensors(condensed, published_scales.VICO)
+    images, labels = tensors.pop("images"), tensors.pop("labels")
+    _save_tensors({"data": [[images, labels]], "accs_all_exps": {}, **tensors}, path)
 
 
 def to_ddranking(condensed: CondensedSet, path: Path) -> None:
     """Write tensors for DD-Ranking's `image_tensor`, `hard_labels` and `soft_labels`, sorted by class.
 
-    {"images": float32 [n, C, H, W] normalised, "labels": int64 [n], "datasheet": str} and, where they exist,
-    "soft_labels" float32 [n, c].
+    {"images": float32 [n, C, H, W] normalised, "labels": int64 [n], "mean": [C], "std": [C], "datasheet": str} and,
+    where they exist, "soft_labels" float32 [n, c]. Normalised as by `to_vico`, with DD-Ranking's own numbers.
     """
-    images, labels = _hard_tensors(condensed)
-    tensors: dict[str, Tensor | str] = {"images": images, "labels": labels, "datasheet": datasheet(condensed)}
+    tensors = _hard_tensors(condensed, published_scales.DDRANKING)
     if condensed.soft_labels is not None:
         tensors["soft_labels"] = torch.from_numpy(condensed.soft_labels.copy())
     _save_tensors(tensors, path)
@@ -261,8 +265,19 @@ def _card_features(condensed: CondensedSet) -> list[dict[str, JSON]]:
     return features
 
 
-def _hard_tensors(condensed: CondensedSet) -> tuple[Tensor, Tensor]:
-    return condensed.tensors()[0], torch.from_numpy(condensed.labels.copy())
+def _hard_tensors(condensed: CondensedSet, scales: published_scales.Scales) -> dict[str, Tensor | list[float] | str]:
+    """Images normalised as the receiving program normalises its test images, labels, that mean and std, datasheet."""
+    scale = condensed.preprocessing
+    if scale.zca_mean is None:
+        known = published_scales.published(scales, condensed.provenance.data_name)
+        scale = known if known is not None and len(known.mean) == len(scale.mean) else scale
+    return {
+        "images": scale.normalise(planes(condensed.unit_images())),
+        "labels": torch.from_numpy(condensed.labels.copy()),
+        "mean": list(scale.mean),
+        "std": list(scale.std),
+        "datasheet": datasheet(condensed),
+    }
 
 
 def _save_tensors(content: Mapping[str, Any], path: Path) -> None:

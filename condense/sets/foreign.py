@@ -26,18 +26,23 @@ from condense.data.types import Labels
 from condense.errors import UserError, in_short
 from condense.preprocessing import Preprocessing
 from condense.sets.condensed_set import Floats, Pixels
-
-VICO_SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "fashion-mnist": ((0.2861,), (0.3530,)),
-    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-}
-"""Mean and standard deviation of each channel with which VICO's code normalises a data set."""
+from condense.sets.published_scales import VICO, published
 
 _DAMAGE = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, KeyError, EOFError, OSError, IndexError)
 _LEADING_PICKLES = 3  # of the older form: magic number, version, system
+
+
+_NUMPY_NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
+
+
+class _Skipped:
+    """Takes the place of the numpy numbers that VICO's code stores accuracies as; drops whatever it is given."""
+
+    def __init__(self, *_: object) -> None:
+        """Ignore the type and bytes of a number."""
+
+    def __setstate__(self, state: object) -> None:
+        """Ignore the details of a type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +90,7 @@ def read_foreign(path: Path, scale: Preprocessing | None) -> Foreign:
 def _from_vico(path: Path, scale: Preprocessing) -> Foreign:
     try:
         _check_claims(path)
-        told = torch_file.load(path)
+        told = torch_file.load(path, [(_Skipped, name) for name in _NUMPY_NUMBERS])
         images, labels = told["data"][-1][:2]
         if not isinstance(images, Tensor) or not isinstance(labels, Tensor):
             raise UserError(f"{path} holds {type(images).__name__} and {type(labels).__name__} in place of tensors.")
@@ -176,4 +181,4 @@ def scale_of(data_name: str, mean: Sequence[float], std: Sequence[float]) -> Pre
     """
     if mean or std:
         return Preprocessing(tuple(mean), tuple(std))
-    return Preprocessing(*VICO_SCALES[data_name]) if data_name in VICO_SCALES else None
+    return published(VICO, data_name)

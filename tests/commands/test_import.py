@@ -56,6 +56,36 @@ def test_a_set_of_vico_comes_in_as_networks_saw_it(dmis: Dmis, zipped: bool) -> 
     assert json.loads(answer.out)["sha256"] == made.sha256()
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("numpy_1", [True, False])
+def test_accuracies_as_vico_stores_them_do_not_keep_a_set_out(dmis: Dmis, zipped: bool, numpy_1: bool) -> None:
+    """Its `epoch` computes numpy.float64, which torch refuses to load by default; numpy 1 names it differently."""
+    images, labels = tensors()
+    content = {"data": [[images, labels]], "accs_all_exps": {"ConvNet": [np.float64(0.5), np.float64(0.25)]}}
+    saved(Path("res.pt"), content, zipped=zipped)
+    if numpy_1:
+        rename_in_pickle(Path("res.pt"), b"cnumpy._core.multiarray", b"cnumpy.core.multiarray")
+    answer = dmis("import", "res.pt", *IMPORT, "--out", "set.h5")
+    assert answer.code == 0, answer.err
+    made = read(Path("set.h5"))
+    torch.testing.assert_close(made.tensors()[0], images[torch.argsort(labels, stable=True)], atol=1e-5, rtol=1e-5)
+
+
+def rename_in_pickle(path: Path, old: bytes, new: bytes) -> None:
+    """Replace a name in the pickle of one of torch's files, zipped or not."""
+    if not zipfile.is_zipfile(path):
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    assert any(old in content for content in members.values())
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content.replace(old, new) if name.endswith("data.pkl") else content)
+
+
 def test_what_we_export_comes_back_and_scores_the_same(dmis: Dmis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(protocols.PROTOCOLS, "quick", dataclasses.replace(protocols.QUICK, epochs=3))
     assert dmis("condense", "--method", "random", "--ipc", 2, "--out", "own.h5", "--run", "run").code == 0

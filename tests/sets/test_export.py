@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 from torchvision.datasets import ImageFolder
+from torchvision.transforms import Normalize
 
 from condense.data import sources
 from condense.errors import UserError
@@ -23,6 +24,7 @@ from condense.sets import shards
 from condense.sets.condensed_set import CondensedSet, Provenance
 from condense.sets.datasheet import datasheet
 from condense.sets.export import ENDINGS, FOLDERS, FORMATS, _aside, export, folder_names, left_out
+from condense.sets.foreign import read_foreign, scale_of
 
 
 def make(*, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = ("cat", "dog", "eel")) -> CondensedSet:
@@ -201,6 +203,25 @@ def test_vico_as_their_programs_take_it(tmp_path: Path) -> None:
     assert labels.tolist() == condensed.labels.tolist()
     expected = (condensed.images.transpose(0, 3, 1, 2) - 0.5) / 0.25
     np.testing.assert_allclose(images.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["vico", "ddranking"])
+def test_images_of_a_known_data_set_are_normalised_as_the_peers_test_images(tmp_path: Path, form: str) -> None:
+    """CIFAR-10's std in their code, 0.2023, is not that of all pixels, 0.2470; other sets keep their own."""
+    own = make(floats=True)
+    of_cifar = dataclasses.replace(own, provenance=dataclasses.replace(own.provenance, data_name="cifar10"))
+    export(of_cifar, tmp_path / "set.pt", form)
+    loaded = torch.load(tmp_path / "set.pt", weights_only=True)
+    images = loaded["images"] if form == "ddranking" else loaded["data"][-1][0]
+    pixels = torch.from_numpy(own.images.transpose(0, 3, 1, 2))
+    theirs = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))(pixels)
+    torch.testing.assert_close(images, theirs, atol=1e-6, rtol=0)
+    assert loaded["std"] == [0.2023, 0.1994, 0.2010]
+    if form == "vico":
+        back = read_foreign(tmp_path / "set.pt", scale_of("cifar10", (), ()))
+        np.testing.assert_allclose(back.images, own.images, atol=1e-6)
+    export(own, tmp_path / "own.pt", form)
+    assert torch.load(tmp_path / "own.pt", weights_only=True)["mean"] == [0.5, 0.5, 0.5]
 
 
 def test_ddranking_is_sorted_by_class(tmp_path: Path) -> None:
