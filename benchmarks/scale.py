@@ -4,10 +4,10 @@
         [--rounds 3] [--only step] [--threads 2] [--json FILE]
 
 Each size of each piece of work runs in a process of its own: once to warm up, then `--rounds` times. Seconds are
-medians by the clock. Memory is the most the process held above what it had before the work was set up, so that what the work
-keeps (all images, say) counts. Slopes are those of the logarithms: 1 means in proportion, 0 not at all. Beside each
-size stands the slope from the size before, which shows where a curve bends; the last line of each piece of work is the
-line of least squares through all of its sizes.
+medians by the clock. Memory is the most the process held above what it had before the work was set up, so that what the
+work keeps (all images, say) counts. Slopes are those of the logarithms: 1 means in proportion, 0 not at all. Beside
+each size stands the slope from the size before, which shows where a curve bends; the last line of each piece of work is
+the line of least squares through all of its sizes.
 
 What does not vary has the size of --base: 2,000 images of 28x28 in 10 classes, 10 learned images per class. Folders
 are written to a temporary place first; a million files take some minutes and 4 GB there.
