@@ -144,6 +144,14 @@ HARD_AS_LEARNED = dataclasses.replace(
     source="hard at the learning rate that MTT (Cazenavette et al. 2022) learns along with the images, as its public "
     "code evaluates them",
 )
+STORED_LABELS = dataclasses.replace(
+    HARD,
+    name="stored-labels",
+    labels="soft",
+    temperature=1.0,
+    source="ours: hard with the set's stored soft labels, just as they are, as targets: learned labels or beliefs. "
+    "FRePo (Zhou et al. 2022) trains on its own by squared error",
+)
 HARD_ADAM = dataclasses.replace(
     HARD,
     name="hard-adam",
@@ -212,7 +220,8 @@ SOFT_STORED = dataclasses.replace(
     source="soft without a teacher: one fixed label an image, mixed by area, so that a set is all that training needs",
 )
 PROTOCOLS: dict[str, Protocol] = {
-    rules.name: rules for rules in (HARD, HARD_QUICK, HARD_ADAM, HARD_AS_LEARNED, QUICK, SOFT, SOFT_STORED, DMIS)
+    rules.name: rules
+    for rules in (HARD, HARD_QUICK, HARD_ADAM, HARD_AS_LEARNED, STORED_LABELS, QUICK, SOFT, SOFT_STORED, DMIS)
 }
 
 

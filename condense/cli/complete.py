@@ -9,7 +9,17 @@ from condense import methods as registry
 from condense.watch import LOGS
 
 DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "imagenette")
-PROTOCOLS = ("hard", "hard-quick", "hard-adam", "hard-as-learned", "quick", "soft", "soft-stored", "dmis")
+PROTOCOLS = (
+    "hard",
+    "hard-quick",
+    "hard-adam",
+    "hard-as-learned",
+    "stored-labels",
+    "quick",
+    "soft",
+    "soft-stored",
+    "dmis",
+)
 NETWORKS = (
     "mlp",
     "convnet1",

@@ -55,8 +55,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--protocol",
-            help="Protocol: hard, hard-quick, hard-adam, hard-as-learned, soft, soft-stored, dmis, quick. "
-            "[default: hard]",
+            help="Protocol: hard, hard-quick, hard-adam, hard-as-learned, stored-labels, soft, soft-stored, dmis, "
+            "quick. [default: hard]",
             autocompletion=complete.protocols,
         ),
     ] = None,

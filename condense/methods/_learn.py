@@ -66,11 +66,19 @@ class PackedOptions(LearnOptions):
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What was learned: pixels float32 [c * ipc, H, W, C] (0 black, 1 white), its cost, notes for the record."""
+    """What was learned.
+
+    Attributes:
+        pixels: float32 [c * ipc, H, W, C], 0 black, 1 white.
+        cost: its cost.
+        notes: for the record.
+        soft_labels: probabilities float32 [c * ipc, c] if labels were learned too.
+    """
 
     pixels: Floats
     cost: Cost
     notes: dict[str, JSON]
+    soft_labels: Floats | None = None
 
 
 class Diverged(RunFailed):

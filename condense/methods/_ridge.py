@@ -9,8 +9,13 @@ X a batch of real images with beliefs q = p(y | x, z), one step of Adam on S goe
 random age of at most `max_age` steps a fresh one takes its place. Source: Zhou, Nezhadarya & Ba (2022), "Dataset
 Distillation using Neural Feature Regression", Eq. 6 and Algorithm 1, https://arxiv.org/abs/2206.00719.
 
+With `learn_labels` the labels Y + 1/c of the learned images take a step of an Adam of their own along the same loss, at
+the rate of the images, and are then replaced by the nearest probabilities.
+
 Departures: targets of real images are beliefs instead of labels, so wrong, partial and missing labels are treated
-alike; the learned images keep hard labels; networks are ConvNets with instance norm, all layers of one width.
+alike; the learned images keep hard labels by default. The paper's learned labels are regression targets without bounds;
+a set stores probabilities, and projecting only the last ones would store others than were learned. Networks are
+ConvNets with instance norm, all layers of one width.
 """
 
 from __future__ import annotations
@@ -48,6 +53,9 @@ class RidgeOptions(PackedOptions):
     iterations: int = Field(400, ge=1, description="steps on the images")
     lr_img: float = Field(0.01, gt=0, description="learning rate of Adam on normalised images; falls along a cosine")
     real_batch: int = Field(256, ge=1, description="real images per step")
+    learn_labels: bool = Field(
+        False, description="learn the labels of the images too; the set stores them as soft labels"
+    )
     ridge: float = Field(1e-3, gt=0, description="strength of the ridge, as a multiple of the kernel's mean diagonal")
     pool: int = Field(8, ge=1, description="networks in training on the learned images, used in turn")
     max_age: int = Field(80, ge=1, description="most steps of such a network before a fresh one takes its place")
@@ -98,6 +106,25 @@ def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: floa
     return predicted.to(learned.dtype)
 
 
+def nearest_probabilities(x: Tensor) -> Tensor:
+    """The rows' projections on the probability simplex: max(x - θ, 0), with θ such that each row sums to 1.
+
+    Source: Duchi et al. (2008), "Efficient Projections onto the l1-Ball", Fig. 1,
+    https://doi.org/10.1145/1390156.1390191.
+
+    Args:
+        x: float [m, c].
+
+    Returns:
+        [m, c], non-negative.
+    """
+    largest_first = x.sort(1, descending=True).values
+    ranks = torch.arange(1, x.shape[1] + 1, device=x.device)
+    thetas = (largest_first.cumsum(1) - 1) / ranks  # θ if the first 1, 2, … entries stay above 0
+    kept = (largest_first > thetas).sum(1, keepdim=True)
+    return (x - thetas.gather(1, kept - 1)).clamp_min(0)
+
+
 def evaluations_of(train: TrainingSet, ipc: int, options: RidgeOptions) -> int:
     """Images that will pass through networks: real ones, and learned ones once as support and once as training data."""
     batch = min(options.real_batch, len(_known(train.believed())))
@@ -138,11 +165,12 @@ def learn(
         "beliefs": sha256_of(beliefs),
         "start": sha256_of(start.cpu().numpy()),
     }
+    regression = RidgeRegression(reals, synthetic, beliefs, options, strategy, seed)
     learning = Learning(
         run,
         whose,
         synthetic,
-        RidgeRegression(reals, synthetic, beliefs, options, strategy, seed),
+        regression,
         steps=options.iterations,
         checkpoint_every=options.checkpoint_every,
     )
@@ -153,11 +181,16 @@ def learn(
         "augmentation": strategy,
         "arithmetic": computed.to_json(),
     }
-    return Learned(to_unit_pixels(synthetic.images, reals.preprocessing), learning.cost(), notes)
+    soft_labels = regression.labels.detach().cpu().numpy() if options.learn_labels else None
+    return Learned(to_unit_pixels(synthetic.images, reals.preprocessing), learning.cost(), notes, soft_labels)
 
 
 class RidgeRegression:
-    """One step: a batch of real images, a network of the pool, a step on the images, a step of the network on them."""
+    """One step: a batch of real images, a network of the pool, a step on the images, a step of the network on them.
+
+    Attributes:
+        labels: probabilities of the classes for each learned image, float32 [c * ipc, c]; one-hot unless learned.
+    """
 
     def __init__(
         self,
@@ -171,11 +204,18 @@ class RidgeRegression:
         self.reals, self.synthetic, self.options = reals, synthetic, options
         self.strategy, self.seed = strategy, seed
         self.known = torch.from_numpy(_known(beliefs))
-        share = 1 / reals.num_classes
-        self.beliefs = (torch.from_numpy(beliefs) - share).to(reals.device)  # [n, c]
-        self.targets = F.one_hot(synthetic.labels, reals.num_classes).float() - share  # Y [m, c]
+        self.share = 1 / reals.num_classes
+        self.beliefs = (torch.from_numpy(beliefs) - self.share).to(reals.device)  # [n, c]
+        self.labels = F.one_hot(synthetic.labels[:: synthetic.pack**2], reals.num_classes).float()
+        self.labels.requires_grad_(options.learn_labels)
+        self.label_optimizer = torch.optim.Adam([self.labels], lr=options.lr_img) if options.learn_labels else None
         self.pool = Pool(reals, options, seed)
         self.bf16 = wants_bf16(options.precision, reals.device)
+
+    @property
+    def targets(self) -> Tensor:
+        """Y, those of the learned pictures: float32 [m, c]."""
+        return (self.labels - self.share).repeat_interleave(self.synthetic.pack**2, 0)
 
     def step(self, step: int) -> dict[str, float]:
         """Do step `step`; returns the loss before it."""
@@ -185,9 +225,18 @@ class RidgeRegression:
         check_finite(value := loss.item(), self.synthetic, step)
         self.synthetic.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
         self.synthetic.update()
-        self.pool.train(step, self.synthetic.pictures().detach(), self.targets)
-        self.synthetic.count(len(places), 2 * len(self.targets))
+        if self.label_optimizer is not None:
+            self._update_labels(self.label_optimizer, self.learning_rate(step))
+        self.pool.train(step, self.synthetic.pictures().detach(), self.targets.detach())
+        self.synthetic.count(len(places), 2 * len(self.synthetic.labels))
         return {"loss": value}
+
+    @torch.no_grad()
+    def _update_labels(self, optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+        optimizer.param_groups[0]["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.labels.copy_(nearest_probabilities(self.labels))
 
     def loss(self, step: int, places: Tensor, learned: Tensor) -> Tensor:
         """The loss of learned images [m, C, H, W] on the real ones at `places` [B], by the network of `step`."""
@@ -213,12 +262,22 @@ class RidgeRegression:
         return self.options.lr_img * 0.5 * (1 + math.cos(math.pi * step / self.options.iterations))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-        """The pool."""
-        return self.pool.state()
+        """The pool, and learned labels with their optimiser."""
+        tensors, meta = self.pool.state()
+        if self.label_optimizer is None:
+            return tensors, meta
+        moments, packed = pack_optimizer(self.label_optimizer.state_dict())
+        tensors |= {"labels": self.labels, **{f"label_optimizer.{name}": moment for name, moment in moments.items()}}
+        return tensors, {**meta, "label_optimizer": packed}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
-        """Restore the pool."""
+        """Restore what `state` holds."""
         self.pool.restore(tensors, meta)
+        if self.label_optimizer is not None:
+            with torch.no_grad():
+                self.labels.copy_(tensors["labels"])
+            moments = part_of(tensors, "label_optimizer")
+            self.label_optimizer.load_state_dict(unpack_optimizer(moments, meta["label_optimizer"]))
 
 
 class Pool:

@@ -2,7 +2,8 @@
 
 Among the images whose belief in a class exceeds 0.95, k-means or herding chooses in the feature space of a network
 trained on the labels (`condense/generator/labels/labeller.py`). The beliefs come from `--clean-first`, else from the
-labeller. No image is learned or drawn, so this is a baseline that a condensed set must beat.
+labeller; with `soft_labels` the set stores them as the images' soft labels. No image is learned or drawn, so this is a
+baseline that a condensed set must beat.
 Source: Welling (2009), https://doi.org/10.1145/1553374.1553517, for herding; the choice by beliefs is ours.
 """
 
@@ -19,7 +20,7 @@ from pydantic import Field
 from condense import rng
 from condense.data.types import TrainingSet
 from condense.generator.labels import labeller
-from condense.generator.labels.labeller_training import LabellerOptions
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.machine import best_device
 from condense.methods._believed import believed_members, labelling_cost
 from condense.methods._select import choose
@@ -37,6 +38,7 @@ class Options(BaseOptions):
     choose: Literal["kmeans", "herding", "surest", "none"] = Field(
         "kmeans", description="kmeans, herding, surest, or none (random) among the images believed to be of the class"
     )
+    soft_labels: bool = Field(False, description="store the belief about each image as its soft label")
     asked: LabellerOptions = LabellerOptions()
 
     @property
@@ -72,7 +74,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             beliefs = fitted.suggestions.posterior
     started = time.perf_counter()
     if options.by_features:
-        features = fitted.features(train.images.images)
+        features = fitted.networks.features(train.images.images)
         cost = replace(cost, network_evaluations=cost.network_evaluations + len(train))
     members, index = believed_members(beliefs, train.images.classes, ipc), []
     for y, own in enumerate(members):
@@ -93,6 +95,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             notes={"believed_images": [len(own) for own in members]},
         ),
         source_index=chosen,
+        soft_labels=beliefs[chosen] if options.soft_labels else None,
     )
 
 

@@ -1,7 +1,9 @@
 """FRePo: images learned so that ridge regression on them predicts the beliefs about real images.
 
 They start from random real images believed to be of their class. The beliefs come from `--clean-first`; without it,
-the given labels are trusted. See `_ridge.py` for the equations.
+the given labels are trusted. With `learn_labels` the set stores learned labels as soft labels, which are probabilities;
+`labels`, by which protocols with hard labels train, remain the classes the images started from. See `_ridge.py` for the
+equations.
 Source: Zhou, Nezhadarya & Ba (2022), "Dataset Distillation using Neural Feature Regression",
 https://arxiv.org/abs/2206.00719.
 """
@@ -54,4 +56,5 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         Making("frepo", ipc, options, seed, cost=learned.cost, notes=learned.notes, pack=options.pack),
         preprocessing=preprocessing,
         value_range=UNIT_RANGE,
+        soft_labels=learned.soft_labels,
     )

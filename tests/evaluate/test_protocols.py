@@ -18,6 +18,7 @@ PUBLISHED = {
     ("quick", 1): "5fdcc798cc91cb0e",
     ("hard-adam", 1): "8eca0f9025f8ac2d",
     ("hard-as-learned", 1): "7157fca96475f201",
+    ("stored-labels", 1): "4dbfb8e56eda7f8c",
     ("soft", 1): "aa02c0427f16719f",
     ("soft", 2): "46db1f9795a2d081",
     ("soft-stored", 1): "b227c7ccf63fa20b",
@@ -56,6 +57,9 @@ def test_what_the_papers_say():
     assert (SOFT.temperature, SOFT.mixing, SOFT.labels) == (20, "cutmix", "teacher")
     differs = {f.name for f in dataclasses.fields(SOFT) if getattr(SOFT, f.name) != getattr(SOFT_STORED, f.name)}
     assert differs == {"name", "version", "labels", "source"} and SOFT_STORED.labels == "soft"
+    stored = PROTOCOLS["stored-labels"]
+    differs = {f.name for f in dataclasses.fields(HARD) if getattr(HARD, f.name) != getattr(stored, f.name)}
+    assert differs == {"name", "labels", "temperature", "source"} and (stored.labels, stored.temperature) == ("soft", 1)
     assert (DMIS.network, DMIS.labels) == ("resnet34", "hard")
 
 

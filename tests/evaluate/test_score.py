@@ -166,6 +166,15 @@ def test_networks_are_trained_on_every_picture_of_a_packed_set(monkeypatch):
     assert (plain.packing, plain.trained_on) == (1, 12) and seen[-1] == ((12, 1, 8, 8), [4, 4, 4])
 
 
+def test_stored_labels_that_are_certain_score_as_class_labels():
+    brief = dataclasses.replace(protocol("stored-labels"), epochs=3)
+    certain = condensed_set(soft_labels=np.eye(3, dtype=np.float32)[condensed_set().labels])
+    found = run(certain, protocol=brief)
+    assert found.labels == "soft" and found.accuracies == pytest.approx(run(certain).accuracies, abs=0.01)
+    with pytest.raises(UserError, match="has no soft labels, but the protocol needs them"):
+        run(protocol=brief)
+
+
 def test_soft_labels_and_weights_are_not_used_by_the_hard_protocol():
     wrong = np.full((12, 3), 0.5, dtype=np.float32)
     wrong[:, 0] = 0

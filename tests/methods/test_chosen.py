@@ -40,6 +40,15 @@ def test_the_surest_are_the_surest():
     assert seeds[0].tolist() == seeds[1].tolist() != seeds[2].tolist()
 
 
+def test_beliefs_are_stored_as_soft_labels_on_request():
+    beliefs = np.random.default_rng(0).dirichlet(np.ones(3), 60).astype(np.float32)
+    options = chosen.Options.model_validate({"choose": "surest", "soft_labels": True})
+    train = replace(tiny.training_set(), beliefs=beliefs)
+    made = chosen.condense(train, 3, options, 0, Run(None))
+    np.testing.assert_array_equal(made.soft_labels, beliefs[made.source_index])
+    assert make(train, "surest").soft_labels is None
+
+
 @pytest.mark.parametrize("kind", ["partial", "unlabelled", "mixture"])
 def test_without_beliefs_the_labeller_judges_labels_of_every_kind(kind):
     train = tiny.training_set(kind)

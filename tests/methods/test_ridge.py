@@ -14,7 +14,7 @@ from condense.errors import RunFailed, UserError
 from condense.methods._believed import believed_members
 from condense.methods._learn import CHECKPOINT, Synthetic
 from condense.methods._pixels import RealImages, initial_images
-from condense.methods._ridge import Pool, RidgeOptions, RidgeRegression, ridge_prediction
+from condense.methods._ridge import Pool, RidgeOptions, RidgeRegression, nearest_probabilities, ridge_prediction
 from condense.preprocessing import standardisation
 from condense.recipe import parse
 from condense.run import Run
@@ -39,9 +39,10 @@ def make(train, run=None, seed=0, ipc=2, **changed):
 
 def regression(train, ipc=2, **changed):
     options = RidgeOptions.model_validate({**SMALL, **changed})
-    members = believed_members(train.believed(), train.images.classes, ipc)
+    members = believed_members(train.believed(), train.images.classes, ipc, patches=options.pack**2)
     reals = RealImages(train, standardisation(train.images.images), ipc, "cpu", members)
-    synthetic = Synthetic(initial_images(reals, ipc, "real", 0), ipc, options.lr_img, optimizer="adam")
+    start = initial_images(reals, ipc, "real", 0, options.pack)
+    synthetic = Synthetic(start, ipc, options.lr_img, optimizer="adam", pack=options.pack)
     return RidgeRegression(reals, synthetic, train.believed(), options, None, 0), reals, synthetic
 
 
@@ -99,6 +100,56 @@ def test_a_step_goes_along_the_gradient_of_the_loss_on_beliefs():
     steep = before.grad.abs() > 0.05 * before.grad.abs().max()
     torch.testing.assert_close(moved[steep], before.grad.sign()[steep], rtol=0, atol=2e-2)
     assert steep.sum() > 20
+
+
+def test_the_nearest_probabilities_are_known():
+    """Those that are some stay; then by hand; then θ by bisection."""
+    rows = torch.tensor([[0.2, 0.3, 0.5], [2.0, 0.0, 0.0], [0.6, 0.6, 0.0], [-1.0, -1.0, -1.0], [0.9, 0.3, -5.0]])
+    expected = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.8, 0.2, 0.0]])
+    torch.testing.assert_close(nearest_probabilities(rows), expected)
+    many = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (50, 7)))
+    low, high = many.min(1, keepdim=True).values - 1, many.max(1, keepdim=True).values
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = (many - middle).clamp_min(0).sum(1, keepdim=True) > 1
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    torch.testing.assert_close(nearest_probabilities(many), (many - low).clamp_min(0))
+
+
+def test_a_step_on_the_labels_is_adams_and_then_the_nearest_probabilities():
+    """The first step of Adam is the rate times the sign of the gradient; pictures of one image share its label."""
+    task, reals, synthetic = regression(believing(), ipc=1, learn_labels=True, precision="fp32", pack=2, width=8)
+    assert task.targets.shape == (12, 3) and torch.equal(task.targets[:4], task.targets[:1].expand(4, 3))
+    with torch.no_grad():
+        task.labels.copy_(torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]))
+    labels, pictures, places = (
+        task.labels.detach().clone().requires_grad_(),
+        synthetic.pictures().detach(),
+        task.batch(0),
+    )
+    network = task.pool.at(0)
+    learned, real = network.features(pictures).detach(), network.features(reals[places]).detach()
+    own, across = learned @ learned.T / learned.shape[1], real @ learned.T / learned.shape[1]
+    shared = torch.eye(3).repeat_interleave(4, 0)  # which picture has whose label
+    predicted = across @ torch.linalg.inv(own + 1e-3 * own.trace() / 12 * torch.eye(12)) @ shared @ (labels - 1 / 3)
+    loss = 0.5 * ((predicted - task.beliefs[places]) ** 2).sum(1).mean()
+    (gradient,) = torch.autograd.grad(loss, labels)
+    assert gradient.abs().min() > 1e-5
+    assert task.step(0)["loss"] == pytest.approx(loss.item(), rel=1e-2)
+    expected = nearest_probabilities(labels.detach() - 0.01 * gradient.sign())
+    torch.testing.assert_close(task.labels.detach(), expected, rtol=0, atol=1e-4)
+
+
+def test_learned_labels_learn_which_classes_are_taken_for_each_other():
+    """Dark pictures are half believed light, light and striped ones surely what they are."""
+    images, truth = tiny.pictures(20)
+    told = np.float32([[0.5, 0.5, 0], [0, 1, 0], [0, 0, 1]])[truth.labels]
+    train = TrainingSet(images, Supervision.from_labels(truth.labels, 3, trusted=False), beliefs=told)
+    made = make(train, ipc=1, learn_labels=True, iterations=80, real_batch=40, lr_img=0.03, max_age=20)
+    dark, light, striped = made.soft_labels
+    assert dark[1] > 0.3 and dark[2] < 0.2 and light.argmax() == 1 and striped.argmax() == 2 and striped[2] > 0.6
+    assert made.labels.tolist() == [0, 1, 2]
+    assert make(train, ipc=1).soft_labels is None
 
 
 def test_in_bfloat16_the_gradient_points_the_same_way():
@@ -194,13 +245,17 @@ class StopsAt(Run):
             raise MemoryError("as if the power had failed")
 
 
-def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("learn_labels", [False, True])
+def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path, learn_labels):
     train = believing()
-    whole = make(train, Run(tmp_path / "whole"))
+    whole = make(train, Run(tmp_path / "whole"), learn_labels=learn_labels)
     with pytest.raises(MemoryError):
-        make(train, StopsAt(tmp_path / "broken"))
-    resumed = make(train, Run(tmp_path / "broken"))
+        make(train, StopsAt(tmp_path / "broken"), learn_labels=learn_labels)
+    resumed = make(train, Run(tmp_path / "broken"), learn_labels=learn_labels)
     np.testing.assert_array_equal(resumed.images, whole.images)
+    if learn_labels:
+        np.testing.assert_array_equal(resumed.soft_labels, whole.soft_labels)
+        assert (whole.soft_labels.max(1) < 1).any()
     ours, theirs = (Run(tmp_path / name).load(CHECKPOINT) for name in ("broken", "whole"))
     assert ours[0].keys() == theirs[0].keys() and all(torch.equal(ours[0][key], theirs[0][key]) for key in ours[0])
     assert ours[1]["task"] == theirs[1]["task"] and max(ours[1]["task"]["generations"]) > 0
