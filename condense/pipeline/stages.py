@@ -27,6 +27,7 @@ from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import (
     asks_labeller,
+    finds_volume,
     foreseen_evaluations,
     foreseen_images,
     opinion_views,
@@ -181,9 +182,9 @@ def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Par
     parts = []
     if train.objective == "cad":
         parts.append(Part(cross.BAR, train.coherence.network, foreseen_images(data, train), learns=True))
-    elif asks_labeller(data, train):
+    if asks_labeller(data, train):
         parts += _labelling_by_classifiers(plan, train.labeller)
-    elif train.transition == "volmin" and foreseen_images(data, train):
+    if finds_volume(data, train):
         parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, helped, learns=True))
     if train.objective == "tdsm":
         parts.append(Part(noisy_classifier.NAME, options.network, helped, learns=True))

@@ -21,7 +21,14 @@ from condense.pipeline.relabelling import COLUMNS, calibration_error, judged
 from condense.run import Run
 
 FEW = "longtail:1000+sym:0.4"  # 240 of the digits
-QUICK_LABELLER = ("--set", "train.labeller.epochs=1", "--set", "train.labeller.width=4")
+QUICK_LABELLER = (
+    "--set",
+    "train.labeller.epochs=1",
+    "--set",
+    "train.labeller.width=4",
+    "--set",
+    "train.helper.steps=3",
+)
 FAST = ("--set", "train.steps=5", "--set", "train.batch_size=16", "--set", "network.channels=8")
 
 

@@ -13,7 +13,13 @@ from condense.pipeline.relabel import repaired_by
 from condense.run import Run
 
 LABELLER = {"folds": 2, "rounds": 1, "epochs": 1, "width": 4, "crops": False, "batch_size": 8}
-ASKED = {"transition": "labeller", "labeller": LABELLER, "held_out": 0.3, "steps": 3}
+ASKED = {
+    "transition": "labeller",
+    "labeller": LABELLER,
+    "helper": {"steps": 2, "batch_size": 16},
+    "held_out": 0.3,
+    "steps": 3,
+}
 STAGE = SecondStage(network=CONDITIONAL, train=train_options(steps=2))
 
 

@@ -52,8 +52,8 @@ def prepare(
 ) -> Prerequisites:
     """Train, resume or load the objective's prerequisites; the run folder keeps them.
 
-    A labeller or VolMinNet learns the matrix from labels that may be wrong, VolMinNet from single ones; without any,
-    or with too few for a labeller, DMIS trains without their matrix.
+    A labeller learns the matrix from labels that may be wrong; from few of them VolMinNet, which takes single ones.
+    Without any DMIS trains without their matrix.
 
     Raises:
         UserError: TDSM without a transition matrix; otherwise as the trainings, see `train_helper`, `labeller.fit` and
@@ -69,7 +69,7 @@ def prepare(
     if asks_labeller(data, options):
         asked = labeller.fit(data, options.labeller, rng.derive(seed, NAME), run, device=device)
         transition, seconds[NAME] = torch.from_numpy(asked.suggestions.transition).to(device), asked.seconds
-    elif _finds_volume(data, options):
+    if finds_volume(data, options):
         transition, seconds[volminnet.NAME] = estimate_by_volume(
             data, fresh_classifier(data, seed), options, seed, run, device
         )
@@ -96,7 +96,7 @@ def foreseen_images(data: TrainingSet, options: TrainOptions) -> int:
         return options.coherence.epochs * labelled * (options.coherence.folds - 1)
     if options.objective == "vanilla":
         return 0
-    helpers = int(_finds_volume(data, options)) + int(options.objective == "tdsm")
+    helpers = int(finds_volume(data, options)) + int(options.objective == "tdsm")
     by_labeller = 0
     if asks_labeller(data, options):
         by_labeller = labeller.foreseen(data, options.labeller) - labeller.num_looks(data, options.labeller)
@@ -117,16 +117,20 @@ def opinion_views(data: TrainingSet, options: TrainOptions) -> int:
 
 
 def asks_labeller(data: TrainingSet, options: TrainOptions) -> bool:
-    """Whether a labeller is trained; TDSM needs its matrix."""
-    if options.transition != "labeller" or options.objective not in ("dmis", "tdsm"):
+    """Whether a labeller is trained: for its matrix, which TDSM needs, or a second opinion, which DMIS takes."""
+    if options.transition != "labeller" or not data.supervision.doubtful.any():
         return False
-    doubtful = bool(data.supervision.doubtful.any())
-    return doubtful and (options.objective == "tdsm" or labeller.has_enough(data, options.labeller))
+    if options.objective == "tdsm":
+        return not labeller.is_small(data)
+    return options.objective == "dmis" and labeller.has_enough(data, options.labeller)
 
 
-def _finds_volume(data: TrainingSet, options: TrainOptions) -> bool:
-    """Whether VolMinNet is trained; TDSM needs its matrix."""
-    return options.transition == "volmin" and (options.objective == "tdsm" or bool(data.supervision.noisy.any()))
+def finds_volume(data: TrainingSet, options: TrainOptions) -> bool:
+    """Whether VolMinNet is trained for its matrix, which TDSM needs: if asked for, or in place of a labeller's."""
+    asked = options.transition == "volmin" or (options.transition == "labeller" and labeller.is_small(data))
+    return asked and (
+        options.objective == "tdsm" or (options.objective == "dmis" and bool(data.supervision.noisy.any()))
+    )
 
 
 def given_transition(rows: Sequence[Sequence[float]], supervision: Supervision) -> Tensor:

@@ -25,8 +25,9 @@ from condense.preprocessing import standardisation
 from condense.run import Run
 
 PRIOR = torch.tensor([0.5, 0.3, 0.2])
+HELPER = {"steps": 3, "batch_size": 16}
 LABELLER = {"folds": 2, "rounds": 1, "epochs": 2, "width": 4, "crops": False, "batch_size": 8}
-ASKED = {"transition": "labeller", "labeller": LABELLER, "held_out": 0.3}
+ASKED = {"transition": "labeller", "labeller": LABELLER, "helper": HELPER, "held_out": 0.3}
 
 
 def gaussian(n: int, noise: float, truth: torch.Tensor, seed: int) -> torch.Tensor:
@@ -191,12 +192,19 @@ def test_there_is_no_second_opinion_without_the_labeller_or_if_declined(kind, ch
     assert generator(kind, **changed).opinion is None
 
 
-def test_the_generator_trains_with_the_matrix_of_the_labeller(tmp_path):
-    data = training_set()
+def test_the_generator_trains_with_the_matrix_of_the_labeller_unless_labels_are_few(tmp_path, monkeypatch):
+    data, few = training_set(), train_options(**ASKED)
+    prepared = prepare(data, NETWORK, few, 0, Run(tmp_path / "few"), torch.device("cpu"))
+    asked = few.model_copy(update={"transition": "volmin"})
+    volmin = prepare(data, NETWORK, asked, 0, Run(None), torch.device("cpu"))
+    assert torch.equal(prepared.transition, volmin.transition) and prepared.labeller is not None
+    assert volmin.labeller is None and set(prepared.seconds) == {"labeller", "volminnet"}
+    monkeypatch.setattr(labeller, "FEW", len(data))
     options = train_options(**ASKED)
     prepared = prepare(data, NETWORK, options, 0, Run(tmp_path), torch.device("cpu"))
     made = generator()
     np.testing.assert_array_equal(made.transition.numpy(), prepared.labeller.suggestions.transition)
+    assert set(prepared.seconds) == {"labeller"}
     assert prepared.images_seen < prepared.evaluations == prepared.labeller.network_evaluations
 
 
