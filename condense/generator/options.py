@@ -105,7 +105,7 @@ class TrainOptions(Options):
     transition: Literal["estimate", "labeller", "volmin"] | tuple[tuple[float, ...], ...] = Field(
         "estimate",
         description="label transition matrix (rows = true class); estimate: from the beliefs; labeller: by quick "
-        "classifiers trained beforehand; volmin: by VolMinNet",
+        "classifiers trained beforehand, with few labels by VolMinNet; volmin: by VolMinNet",
     )
     top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient per image; all when empty")
     eliminate: float | None = Field(
