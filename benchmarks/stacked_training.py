@@ -28,15 +28,17 @@ AUGMENT = HARD.augment()
 NUM_CLASSES = 10
 
 
-def plain_convnet(channels: int, size: int) -> nn.Sequential:
+def plain_convnet(
+    channels: int, size: int, num_classes: int = NUM_CLASSES, *, batch_norm: bool = False
+) -> nn.Sequential:
     """ConvNet-3 from torch's own layers."""
     padding = 3 if (channels, size) == (1, 28) else 1
     layers: list[nn.Module] = []
     for place in range(3):
         layers.append(nn.Conv2d(128 if place else channels, 128, 3, padding=1 if place else padding))
-        layers += [nn.GroupNorm(128, 128), nn.ReLU(), nn.AvgPool2d(2)]
+        layers += [nn.BatchNorm2d(128) if batch_norm else nn.GroupNorm(128, 128), nn.ReLU(), nn.AvgPool2d(2)]
     side = (size + 2 * (padding - 1)) // 8
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * side**2, NUM_CLASSES))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * side**2, num_classes))
 
 
 def plainly(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Iterator[None]:

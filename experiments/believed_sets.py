@@ -1,6 +1,7 @@
 """The labeller's beliefs, and sets made from them, scored on held-out training images: for choosing options.
 
     python experiments/believed_sets.py --run RUN                                     # the beliefs alone
+    python experiments/believed_sets.py --run RUN --pool                              # and of a generator beside it
     python experiments/believed_sets.py --run RUN --method frepo --set iterations=400  # and ten images per class
 
 Training uses the first 50,000 training images of Fashion-MNIST, 40 % of their labels wrong; scores are on the last
@@ -15,6 +16,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,13 @@ from condense.data import corrupt, sources
 from condense.data.types import Source, TrainingSet
 from condense.evaluate.protocols import protocol
 from condense.generator.labels import labeller
-from condense.generator.labels.labeller_training import LabellerOptions
+from condense.generator.labels.labeller import Labeller
+from condense.generator.labels.labeller_options import LabellerOptions
+from condense.generator.labels.suggestions import diffusion_posterior, weighed
+from condense.generator.training.prerequisites import Prerequisites
+from condense.generator.training.session import train_generator
+from condense.methods._generate import GeneratorOptions
+from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.relabel import relabelled
 from condense.pipeline.relabelling import calibration_error
 from condense.precision import wants_bf16
@@ -36,6 +44,7 @@ from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
 LEARNED = 50_000
+JUDGED = 10_000
 
 
 def told(beliefs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -68,11 +77,32 @@ def accuracy(made: CondensedSet, source: Source, epochs: int, seed: int) -> floa
     return 100 * float((predict(network, judged).argmax(1).numpy() == source.truth.labels[held]).mean())
 
 
+def pooled(train: TrainingSet, truth: np.ndarray, fitted: Labeller, asked: argparse.Namespace) -> dict[str, Any]:
+    """Shares of the first `JUDGED` training images, with their labels: by a DMIS generator, the labeller, and both."""
+    named = {"data": {"name": "fashion-mnist", "noise": asked.noise}, "seed": asked.seed, "method": "dmis"}
+    options = make_plan(Request(named=named)).options
+    assert isinstance(options, GeneratorOptions)
+    prepared = Prerequisites(torch.from_numpy(fitted.suggestions.transition), labeller=fitted)
+    generator = train_generator(
+        train, options.network, options.train, asked.seed, Run(asked.run / "generator"), prepared=prepared
+    )
+    part = train.take(np.arange(JUDGED))
+    mine, beside = diffusion_posterior(generator, part, Run(None)), fitted.suggestions.from_image[:JUDGED]
+    assert generator.opinion is not None
+    answer: dict[str, Any] = {"exponents": generator.opinion.exponents, "seconds": generator.record.seconds}
+    for name, exponents in (("both", generator.opinion.exponents), ("generator", (1.0, 0.0)), ("labeller", (0.0, 1.0))):
+        generator.opinion.exponents = exponents
+        found = weighed(generator, part.supervision, mine, beside)
+        answer[name] = told(found.posterior, truth[:JUDGED])
+    return answer
+
+
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--noise", default="sym:0.4")
+    parser.add_argument("--pool", action="store_true", help="train a DMIS generator and pool its beliefs")
     parser.add_argument("--method")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=300)
@@ -92,11 +122,13 @@ def main() -> None:
     answer = {
         "from_image": told(found.from_image, truth),
         "with_label": told(found.posterior, truth),
-        "exponent": fitted.exponent,
+        "exponent": fitted.networks.exponent,
         "own_share": found.transition.diagonal().astype(float).round(3).tolist(),
         "labeller_evaluations": fitted.network_evaluations,
         "labeller_seconds": fitted.seconds,
     }
+    if asked.pool:
+        answer["pool"] = pooled(train, truth, fitted, asked)
     if asked.method is not None:
         believed = relabelled(train, found.suggested, "labeller", found.posterior)
         method, started = methods.load(asked.method), time.process_time()

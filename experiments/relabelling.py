@@ -25,7 +25,7 @@ import numpy as np
 
 from condense.classifiers.cross import FoldOptions
 from condense.data.types import Labels, TrainingSet, Truth
-from condense.generator.labels.suggestions import Suggestions, diffusion_posterior, learned, weighed
+from condense.generator.labels.suggestions import Suggestions, diffusion_posterior, second_opinion, weighed
 from condense.generator.model import Generator
 from condense.generator.training.session import train_generator
 from condense.generator.training.two_stage import beliefs
@@ -68,17 +68,18 @@ def by_dmis(
         return {
             "dmis": told_of(Suggestions(part.supervision, posterior, posterior, generator.transition.numpy()), False)
         }
-    from_generator, seen = diffusion_posterior(generator, part, run), learned(generator, train)[scored]
-    ways = {"dmis": told_of(weighed(generator, part, from_generator, seen), True)}
+    from_generator, beside = diffusion_posterior(generator, part, run), second_opinion(generator, train, run)
+    mine = None if beside is None else beside[scored]
+    ways = {"dmis": told_of(weighed(generator, part.supervision, from_generator, mine), True)}
     if options.generator is None:
         ways["dmis"]["seconds"] = time.perf_counter() - started
     if generator.opinion is not None:
         opinion = generator.opinion
-        print("weights of generator and classifier:", *opinion.exponents, f"leaning {opinion.leaning:.2f} nats")
+        print("weights of generator and labeller:", *opinion.exponents)
         alone = replace(generator, opinion=None)
-        classifier = replace(generator, opinion=replace(opinion, exponents=(0.0, 1.0)))
-        ways["generator"] = told_of(weighed(alone, part, from_generator, seen), True)
-        ways["classifier"] = told_of(weighed(classifier, part, from_generator, seen), True)
+        labeller = replace(generator, opinion=replace(opinion, exponents=(0.0, 1.0)))
+        ways["generator"] = told_of(weighed(alone, part.supervision, from_generator, None), True)
+        ways["labeller"] = told_of(weighed(labeller, part.supervision, from_generator, mine), True)
     return ways
 
 

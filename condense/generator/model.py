@@ -103,7 +103,8 @@ class Generator:
     @property
     def evaluations(self) -> int:
         """Images passed through the networks since they were loaded or made."""
-        others = (self.second, self.opinion, self.noisy_classifier)
+        beside = None if self.opinion is None else self.opinion.networks
+        others = (self.second, beside, self.noisy_classifier)
         return self.denoiser.evaluations + sum(other.evaluations for other in others if other is not None)
 
     @property

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from condense.classifiers.cross import FoldOptions
 from condense.errors import UserError
 from condense.generator.augment import AugmentOptions
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.networks import UNetShape
 from condense.options import Options
 
@@ -101,9 +102,10 @@ class TrainOptions(Options):
         0.25, gt=0, le=1, description="share of each batch whose banked posterior is refreshed"
     )
     bank_momentum: float = Field(0.7, ge=0, lt=1, description="moving average of the posterior bank")
-    transition: Literal["estimate", "volmin"] | tuple[tuple[float, ...], ...] = Field(
+    transition: Literal["estimate", "labeller", "volmin"] | tuple[tuple[float, ...], ...] = Field(
         "estimate",
-        description="label transition matrix (rows = true class); estimate: from the beliefs; volmin: by VolMinNet",
+        description="label transition matrix (rows = true class); estimate: from the beliefs; labeller: by quick "
+        "classifiers trained beforehand; volmin: by VolMinNet",
     )
     top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient per image; all when empty")
     eliminate: float | None = Field(
@@ -124,8 +126,11 @@ class TrainOptions(Options):
     compile: bool = Field(False, description="torch.compile the network")
     deterministic: bool = Field(False, description="only deterministic algorithms, also on a GPU; slower there")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    second_opinion: bool = Field(True, description="whether VolMinNet's classifier, if any, also repairs labels")
+    second_opinion: bool = Field(
+        True, description="whether the labeller, if one is trained, also judges labels beside the generator"
+    )
     helper: HelperOptions = HelperOptions()
+    labeller: LabellerOptions = LabellerOptions()
     coherence: FoldOptions = FoldOptions()
 
     @model_validator(mode="after")

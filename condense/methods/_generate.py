@@ -24,6 +24,7 @@ from condense.data.memory import check_fits
 from condense.data.types import Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions, check_top_k
 from condense.generator.record import TrainingRecord
@@ -78,7 +79,7 @@ class GeneratorOptions(Options):
     """Options of a generator-based method."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
-        "train": {"steps": 40, "helper": {"steps": 40}},
+        "train": {"steps": 40, "helper": {"steps": 40}, "labeller": LabellerOptions.QUICK},
         "second_stage": None,
         "draw": {"pool": 2, "sampler_steps": 6, "prototype_sigma": None},
         "refine": None,

@@ -20,7 +20,7 @@ from pydantic import Field
 from condense import rng
 from condense.data.types import TrainingSet
 from condense.generator.labels import labeller
-from condense.generator.labels.labeller_training import LabellerOptions
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.machine import best_device
 from condense.methods._believed import believed_members, labelling_cost
 from condense.methods._select import choose
@@ -74,7 +74,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
             beliefs = fitted.suggestions.posterior
     started = time.perf_counter()
     if options.by_features:
-        features = fitted.features(train.images.images)
+        features = fitted.networks.features(train.images.images)
         cost = replace(cost, network_evaluations=cost.network_evaluations + len(train))
     members, index = believed_members(beliefs, train.images.classes, ipc), []
     for y, own in enumerate(members):

@@ -3,7 +3,7 @@
 Source: Na et al. (2024), "Label-Noise Robust Diffusion Models", https://arxiv.org/abs/2402.17517. The loss is
 lambda ||sum_y w_y D(x_t, sigma, y) - x_0||^2 with w_y = T[y, z] h_y(x_t, sigma) / sum; h is a separate network,
 trained by forward correction with the transition matrix T, which is given or estimated by VolMinNet
-(https://arxiv.org/abs/2102.02400). `drawn=as-published` takes samples unselected, as the paper does.
+(https://arxiv.org/abs/2102.02400) or a labeller. `drawn=as-published` takes samples unselected, as the paper does.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from condense.sets.condensed_set import CondensedSet
 class WithTransition(TrainOptions):
     """Training options; the transition matrix cannot be learned during training."""
 
-    transition: Literal["estimate", "volmin"] | tuple[tuple[float, ...], ...] = Field(
-        "volmin", description="label transition matrix (rows = true class), or volmin: by VolMinNet"
+    transition: Literal["estimate", "labeller", "volmin"] | tuple[tuple[float, ...], ...] = Field(
+        "volmin",
+        description="label transition matrix (rows = true class); volmin: by VolMinNet; labeller: by quick classifiers",
     )
 
 

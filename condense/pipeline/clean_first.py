@@ -9,7 +9,7 @@ from condense.classifiers.cross import FoldOptions
 from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.generator.labels import labeller
-from condense.generator.labels.labeller_training import LabellerOptions
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.model import Generator
 from condense.generator.training.session import train_generator
 from condense.machine import best_device, num_processes

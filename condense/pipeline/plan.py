@@ -20,7 +20,7 @@ from condense.classifiers.cross import FoldOptions
 from condense.data.types import Source, TrainingSet
 from condense.errors import UserError
 from condense.generator.generator_file import FILE
-from condense.generator.labels.labeller_training import LabellerOptions
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.options import ObjectiveName
 from condense.methods._generate import PLAIN, GeneratorOptions
 from condense.notices import tell

@@ -16,7 +16,7 @@ from condense.data.label_cells import write_candidates
 from condense.data.types import Beliefs, Labels, Mask, Source, Supervision, Truth
 from condense.errors import UserError
 from condense.generator.labels import labeller
-from condense.generator.labels.labeller_training import LabellerOptions
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.suggestions import Suggestions, suggest
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import train_stages
@@ -41,7 +41,7 @@ class Relabelling:
     Attributes:
         source: the data with their given labels.
         suggestions: the beliefs and the suggestions derived from them.
-        asked: weights of the models used: "generator", and "classifier" for a second opinion; or the model used
+        asked: weights of the models used: "generator", and "labeller" for a second opinion; or the model used
             instead of a generator.
         network_evaluations: images passed through networks, without the training of a given generator.
         seconds: wall-clock time.
@@ -319,4 +319,4 @@ def label_scores(
 def _asked(generator: Generator) -> dict[str, float]:
     if generator.opinion is None:
         return {"generator": 1.0}
-    return dict(zip(("generator", "classifier"), generator.opinion.exponents, strict=True))
+    return dict(zip(("generator", "labeller"), generator.opinion.exponents, strict=True))

@@ -20,10 +20,17 @@ from condense.classifiers.whitened import Whitened
 from condense.evaluate.protocols import Protocol
 from condense.generator.denoiser import Denoiser
 from condense.generator.labels import labeller, noisy_classifier, volminnet
-from condense.generator.labels.labeller_training import NAME, LabellerOptions
+from condense.generator.labels.auxiliary import num_steps
+from condense.generator.labels.fold_networks import NAME, divided, num_views
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.training.prerequisites import foreseen_images, opinion_views
+from condense.generator.training.prerequisites import (
+    asks_labeller,
+    foreseen_evaluations,
+    foreseen_images,
+    opinion_views,
+)
 from condense.generator.training.two_stage import BELIEFS
 from condense.methods._distribution import evaluations_of
 from condense.methods._generate import GeneratorOptions, drawn_per_class
@@ -109,7 +116,7 @@ def training(plan: Plan, options: GeneratorOptions) -> list[Part]:
     parts = _first_network(plan, options, plan.recipe.seed)
     if options.second_stage is not None:
         if second_stage_asks(options, plan):
-            parts.append(_labelling(plan, options))
+            parts += _labelling(plan, options)
         second = options.second_stage
         train = second.train.model_copy(update={"objective": options.train.objective})
         images = train.steps * train.batch_size
@@ -135,7 +142,7 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
     asked = asks_beliefs(options, plan) and not known and options.train.objective != "vanilla"
     pictures = drawn_per_class(plan.recipe.ipc, options)
     images = drawing_evaluations(judge, drawer, options.draw, pictures, plan.train.images.num_classes)
-    parts = [*([_labelling(plan, options)] if asked else []), Part("sampling", drawer, images)]
+    parts = [*(_labelling(plan, options) if asked else []), Part("sampling", drawer, images)]
     if options.refine is not None:
         seen = evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)
         parts.append(Part("learning images", options.refine.backbone, seen, learns=True))
@@ -149,15 +156,16 @@ def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = Non
     parts = (
         _first_network(plan, options, plan.recipe.seed if seed is None else seed) if options.generator is None else []
     )
-    return [*parts, _labelling(plan, options)]
+    return [*parts, *_labelling(plan, options)]
 
 
 def _labelling_by_classifiers(plan: Plan, options: LabellerOptions) -> list[Part]:
     """The parts of a labeller: training a network and judging its fold, for every fold of every round."""
-    looks = labeller.num_looks(plan.train, options)
-    learned = labeller.foreseen(plan.train, options) - looks
-    count = labeller.num_folds(plan.train, options) * options.rounds
-    return [Part(NAME, options, learned // count, learns=True), Part("labelling", options, looks // count)] * count
+    return [
+        part
+        for learned, looks in labeller.foreseen_by_fold(plan.train, options)
+        for part in (Part(NAME, options, learned, learns=True), Part("labelling", options, looks))
+    ]
 
 
 def scoring(rules: Protocol, network: str, images: int, repeats: int) -> Part:
@@ -168,26 +176,37 @@ def scoring(rules: Protocol, network: str, images: int, repeats: int) -> Part:
 def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Part]:
     """The parts an objective needs beforehand, and training the network of the first stage."""
     train, data = options.train, plan.train
-    before = foreseen_images(data, train)
-    own = training_evaluations(options.network, train, data, seed) - before
+    own = training_evaluations(options.network, train, data, seed) - foreseen_evaluations(data, train)
+    helped = train.helper.batch_size * num_steps(train)
     parts = []
     if train.objective == "cad":
-        parts.append(Part(cross.BAR, train.coherence.network, before, learns=True))
-    elif train.objective == "tdsm":
-        half = before // (2 if train.transition == "volmin" else 1)
-        if train.transition == "volmin":
-            parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, half, learns=True))
-        parts.append(Part(noisy_classifier.NAME, options.network, half, learns=True))
-    elif before:
-        parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, before, learns=True))
+        parts.append(Part(cross.BAR, train.coherence.network, foreseen_images(data, train), learns=True))
+    elif asks_labeller(data, train):
+        parts += _labelling_by_classifiers(plan, train.labeller)
+    elif train.transition == "volmin" and foreseen_images(data, train):
+        parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, helped, learns=True))
+    if train.objective == "tdsm":
+        parts.append(Part(noisy_classifier.NAME, options.network, helped, learns=True))
     return [*parts, Part(train.objective, options.network, own, True, train.steps, train)]
 
 
-def _labelling(plan: Plan, options: GeneratorOptions) -> Part:
-    views = opinion_views(plan.train, options.train)
-    return Part(
-        "labelling", options.network, belief_evaluations(options.network, plan.train, options.train.objective, views)
-    )
+def _labelling(plan: Plan, options: GeneratorOptions) -> list[Part]:
+    """The parts of judging every label: by the generator, and by the networks of its second opinion."""
+    judged = belief_evaluations(options.network, plan.train, options.train.objective, views=0)
+    parts = [Part("labelling", options.network, judged)]
+    if options.generator is not None:
+        opinion = Generator.load(Run(options.generator)).opinion if options.train.second_opinion else None
+        return parts if opinion is None else parts + _second_opinion(plan, options, len(opinion.networks.networks))
+    if opinion_views(plan.train, options.train):
+        parts += _second_opinion(plan, options, labeller.num_folds(plan.train, options.train.labeller))
+    return parts
+
+
+def _second_opinion(plan: Plan, options: GeneratorOptions, folds: int) -> list[Part]:
+    """The parts of judging every fold of the training images by the network that did not see it."""
+    asked = options.train.labeller
+    views = num_views(mirrored=plan.train.images.may_flip, crops=asked.crops)
+    return [Part("labelling", asked, len(fold.inside) * views) for fold in divided(plan.train, folds, 0)]
 
 
 @cache

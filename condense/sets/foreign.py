@@ -35,7 +35,7 @@ _LEADING_PICKLES = 3  # of the older form: magic number, version, system
 _NUMPY_NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
 
 
-class _Skipped:
+class _NumpyNumber:
     """Takes the place of the numpy numbers that VICO's code stores accuracies as; drops whatever it is given."""
 
     def __init__(self, *_: object) -> None:
@@ -90,13 +90,13 @@ def read_foreign(path: Path, scale: Preprocessing | None) -> Foreign:
 def _from_vico(path: Path, scale: Preprocessing) -> Foreign:
     try:
         _check_claims(path)
-        told = torch_file.load(path, [(_Skipped, name) for name in _NUMPY_NUMBERS])
+        told = torch_file.load(path, [(_NumpyNumber, name) for name in _NUMPY_NUMBERS])
         images, labels = told["data"][-1][:2]
         if not isinstance(images, Tensor) or not isinstance(labels, Tensor):
             raise UserError(f"{path} holds {type(images).__name__} and {type(labels).__name__} in place of tensors.")
         _check_whole(images, path)
         _check_whole(labels, path)
-        return _sorted(images.float(), labels, None, scale, path)
+        return _sorted(images.detach().float(), labels.detach(), None, scale, path)
     except UserError:
         raise
     except _DAMAGE as error:
@@ -146,6 +146,8 @@ def _sorted(images: Tensor, labels: Tensor, soft_labels: Floats | None, scale: P
         raise UserError(
             f"{path} holds images {list(images.shape)} and labels {list(labels.shape)}; needed are [n, C, H, W], [n]."
         )
+    if not torch.equal(labels, labels.long().to(labels)):
+        raise UserError(f"{path} holds labels that are not whole numbers, as {labels[labels != labels.long()][0]:g}.")
     if images.shape[1] != len(scale.mean):
         raise UserError(f"{path} holds images of {images.shape[1]} channels; --mean and --std have {len(scale.mean)}.")
     order = np.argsort(labels.numpy(), kind="stable")

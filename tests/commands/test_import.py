@@ -61,6 +61,7 @@ def test_a_set_of_vico_comes_in_as_networks_saw_it(dmis: Dmis, zipped: bool) -> 
 def test_accuracies_as_vico_stores_them_do_not_keep_a_set_out(dmis: Dmis, zipped: bool, numpy_1: bool) -> None:
     """Its `epoch` computes numpy.float64, which torch refuses to load by default; numpy 1 names it differently."""
     images, labels = tensors()
+    images.requires_grad_()  # as the images being learned
     content = {"data": [[images, labels]], "accs_all_exps": {"ConvNet": [np.float64(0.5), np.float64(0.25)]}}
     saved(Path("res.pt"), content, zipped=zipped)
     if numpy_1:
@@ -68,7 +69,8 @@ def test_accuracies_as_vico_stores_them_do_not_keep_a_set_out(dmis: Dmis, zipped
     answer = dmis("import", "res.pt", *IMPORT, "--out", "set.h5")
     assert answer.code == 0, answer.err
     made = read(Path("set.h5"))
-    torch.testing.assert_close(made.tensors()[0], images[torch.argsort(labels, stable=True)], atol=1e-5, rtol=1e-5)
+    order = torch.argsort(labels, stable=True)
+    torch.testing.assert_close(made.tensors()[0], images.detach()[order], atol=1e-5, rtol=1e-5)
 
 
 def rename_in_pickle(path: Path, old: bytes, new: bytes) -> None:
@@ -113,6 +115,13 @@ class Evil:
         return Path.touch, (Path("pwned"),)  # type: ignore[return-value]
 
 
+class EvilNumber:
+    """A number of numpy that runs code when unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return np.float64(0).__reduce__()[0], (np.dtype("O"), Evil())
+
+
 def huge_storage(path: Path) -> Path:
     """torch's older form, whose storage claims 2**40 floats."""
     small = saved(path, {"data": [list(tensors())]}, zipped=False).read_bytes()
@@ -135,12 +144,14 @@ def test_a_file_of_a_stranger_cannot_do_harm(dmis: Dmis) -> None:
     images, labels = tensors()
     Path("evil.pt").write_bytes(pickle.dumps({"data": Evil()}))
     saved(Path("code.pt"), {"data": [[images, labels, Evil()]]})
+    saved(Path("number.pt"), {"data": [[images, labels]], "accs_all_exps": {"ConvNet": [EvilNumber()]}})
     saved(Path("wide.pt"), {"data": [[torch.zeros(1).expand(10**9, 1, 8, 8), labels]]})
     huge_storage(Path("huge.pt"))
     compressed(Path("deflated.pt"))
     for name, said in (
         ("evil", "damaged"),
         ("code", "not a set of VICO"),
+        ("number", "not a set of VICO"),
         ("wide", "but stores"),
         ("huge", "claims 1,099,511,627,776"),
         ("deflated", "is compressed"),
@@ -159,6 +170,7 @@ def test_a_file_of_a_stranger_cannot_do_harm(dmis: Dmis) -> None:
         ({"data": [[torch.zeros(20, 8, 8), torch.zeros(20)]]}, "needed are [n, C, H, W], [n]"),
         ({"data": [[torch.zeros(20, 3, 8, 8), torch.zeros(20)]]}, "3 channels"),
         ({"data": [[torch.zeros(20, 1, 8, 8), torch.arange(20)]]}, "label"),
+        ({"data": [[torch.zeros(20, 1, 8, 8), torch.arange(10).repeat(2) + 0.5]]}, "not whole numbers, as 0.5"),
         ({"data": [[torch.zeros(20, 1, 8, 8), torch.zeros(20, dtype=torch.int64)]]}, "the same number of images"),
         ({"data": [[torch.full((20, 1, 8, 8), torch.nan), torch.arange(10).repeat(2)]]}, "NaN"),
     ],

@@ -348,7 +348,7 @@ def test_init_writes_the_defaults(dmis: Dmis) -> None:
         written, plain = make_plan(Request(config=f"{method}.yaml")), make_plan(Request(named={"method": method}))
         assert written.recipe == plain.recipe and written.options == plain.options
     text = Path("dmis.yaml").read_text()
-    assert "steps: 900  # optimiser steps" in text
+    assert "steps: 1200  # optimiser steps" in text
     assert dmis("init", "dmis.yaml").code == 2
     assert Path("dmis.yaml").read_text() == text
     assert dmis("init", "dmis.yaml", "--method", "random", "--force").code == 0
@@ -382,12 +382,12 @@ def test_the_defaults_know_how_many_images_there_are(tmp_path: Path) -> None:
 def test_quick_is_a_layer_between_the_defaults_and_the_options_given() -> None:
     dmis, random = methods.load("dmis"), methods.load("random")
     quick = dmis.Options.QUICK["train"]["steps"]
-    assert resolve_options({}, {}, dmis, 8)[1].model_dump()["train"]["steps"] == 900 > quick
+    assert resolve_options({}, {}, dmis, 8)[1].model_dump()["train"]["steps"] == 1200 > quick
     for asked, steps in (({}, quick), ({"train": {"steps": 7}}, 7)):
         for file in ({}, {"train": {"batch_size": 9}}):
             recipe, options, _ = resolve_options(file, {"quick": True, **asked}, dmis, 8)
             told = options.model_dump()
-            assert recipe.quick and told["train"]["steps"] == steps and told["network"]["channels"] == 48
+            assert recipe.quick and told["train"]["steps"] == steps and told["network"]["blocks"] == 1
             assert told["train"]["batch_size"] == (9 if file else 128)
     assert resolve_options({"train": {"steps": 5}}, {"quick": True}, dmis, 8)[1].model_dump()["train"]["steps"] == 5
     assert resolve_options({"quick": True}, {}, dmis, 8)[1].model_dump()["train"]["steps"] == quick
@@ -414,7 +414,7 @@ def test_one_recipe_file_serves_methods_without_generator() -> None:
     with pytest.raises(UserError, match="unknown key 'train'"):
         resolve_options({}, {"method": "random", "train": {"steps": 5}}, random, 8)
     _, _, labeller = resolve_options(file, {"method": "random", "clean_first": "dmis"}, random, 8)
-    assert labeller is not None and labeller.train.steps == 5 and labeller.network.channels == 48
+    assert labeller is not None and labeller.train.steps == 5 and labeller.network.blocks == 1
 
 
 @pytest.mark.parametrize("method", ["dmis", "vanilla", "tdsm", "cad"])

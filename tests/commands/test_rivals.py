@@ -45,4 +45,4 @@ def test_a_rival_costs_the_estimate_and_is_prepared_and_trained_once(
 
 def test_tdsm_cannot_estimate_the_matrix_from_beliefs(dmis: Dmis, tiny: tuple[str, ...]) -> None:
     answer = dmis("train", "--noise", "sym:0.4", "--method", "tdsm", *tiny, "--set", "train.transition=estimate")
-    assert answer.code == 2 and "give the matrix, or volmin" in answer.err
+    assert answer.code == 2 and "give the matrix, or choose labeller" in answer.err

@@ -58,3 +58,34 @@ def test_the_table_of_sets_of_fashion_mnist_is_that_of_its_files():
         found = files[name]
         assert f"{found['mean']:.1f} ± {found['ci95']:.1f}" == accuracy, name
         assert f"{found['worst_class']:.1f}" == worst, name
+
+
+def witness_rows(part):
+    """The cells of each row of a table in "Peers' own code as witness"."""
+    text = (ROOT / "docs" / "how-we-compare.md").read_text(encoding="utf-8")
+    lines = text.split(f"<!-- witness: {part} -->")[1].split("<!-- end of witness -->")[0].strip().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_table_of_peers_trainings_is_that_of_its_file():
+    found = json.loads((RESULTS / "witness" / "step-by-step.json").read_text(encoding="utf-8"))
+    shown = [
+        [name, f"{one['logits, largest difference']:.2g}", f"{one['logits, standard deviation']:.2g}",
+         str(one["same answers of 1000"])]
+        for name, one in found["trainings"].items()
+    ]  # fmt: skip
+    assert witness_rows("trainings") == shown
+    assert max(max(each.values()) for each in found["operations"].values()) < 2e-5
+
+
+def test_the_table_of_peers_accuracies_is_that_of_its_files_and_their_intervals_overlap():
+    rows = witness_rows("accuracies")
+    files = {file.stem: json.loads(file.read_text()) for file in (RESULTS / "witness").glob("*.json")}
+    assert files.keys() - {"step-by-step"} == {name for name, *_ in rows}
+    for name, *shown in rows:
+        columns = [files[name].get(key) for key in ("ours", "vico", "ddranking")]
+        found = [None if one is None else summarise(one) for one in columns]
+        assert shown == ["–" if one is None else f"{one.mean:.1f} ± {one.ci95:.1f}" for one in found]
+        ours = found[0]
+        for peer in found[1:]:
+            assert peer is None or abs(ours.mean - peer.mean) <= (ours.ci95**2 + peer.ci95**2) ** 0.5, name

@@ -21,22 +21,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from condense import rng
-from condense.classifiers.cross import fold_of
-from condense.classifiers.whitened import SMALLEST, Whitened, stretched
-from condense.data.types import Beliefs, Images, Labels, Supervision, TrainingSet
+from condense.classifiers.whitened import SMALLEST, Whitened
+from condense.data.types import Labels, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import held_out_loss
-from condense.generator.labels.labeller_training import NAME, LabellerOptions, Training, budget, normalised
+from condense.generator.labels.fold_networks import NAME, Fold, FoldNetworks, divided, look, num_views
+from condense.generator.labels.labeller_options import LabellerOptions
+from condense.generator.labels.labeller_training import Training, budget
 from condense.generator.labels.posterior import (
     estimate_transition,
     given_label,
@@ -44,8 +43,8 @@ from condense.generator.labels.posterior import (
     supervision_likelihood,
 )
 from condense.generator.labels.suggestions import Suggestions
-from condense.precision import autocast, wants_bf16
-from condense.preprocessing import Preprocessing, standardisation
+from condense.machine import is_worker
+from condense.preprocessing import standardisation
 from condense.resumable import Loop, LoopPlan
 from condense.run import JSON, Run, check_same_run
 
@@ -55,52 +54,25 @@ SPREAD = 0.5  # prior standard deviation of the exponent's logarithm
 
 _FEW = 10_000  # labelled images, below which half of them are too few to train on
 _TURNS = 30  # of expectation and maximisation
-_AT_ONCE = 500  # images per pass
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Labeller:
     """Trained networks and their beliefs.
 
     Attributes:
-        networks: one per fold, in eval mode.
-        preprocessing: preprocessing of their images.
-        exponent: b, an inverse temperature.
-        mirrored, crops: which views they take.
+        networks: those of the last round.
         suggestions: the beliefs about their training images.
         seconds: time of training and inference.
         network_evaluations: images passed through the networks for both.
         images_seen: training images among them.
     """
 
-    networks: Sequence[Whitened]
-    preprocessing: Preprocessing
-    exponent: float
-    mirrored: bool
-    crops: bool
+    networks: FoldNetworks
     suggestions: Suggestions
     seconds: float
     network_evaluations: int
     images_seen: int
-
-    def posterior(self, images: Images) -> Beliefs:
-        """p(y | x) of new uint8 images [n, H, W, C], by all networks: float32 [n, c]."""
-        of_each = [
-            look(network, images, self.preprocessing, mirrored=self.mirrored, crops=self.crops)
-            for network in self.networks
-        ]
-        return np.asarray((self.exponent * torch.stack(of_each).mean(0)).softmax(1).numpy(), dtype=np.float32)
-
-    @torch.no_grad()
-    def features(self, images: Images) -> npt.NDArray[np.float32]:
-        """Penultimate features of the first network for uint8 images [n, H, W, C]: float32 [n, F]."""
-        network = self.networks[0]
-        device = network.head.weight.device
-        parts = [
-            network.features(normalised(images[start : start + _AT_ONCE], self.preprocessing, device)).cpu()
-            for start in range(0, len(images), _AT_ONCE)
-        ]
-        return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 
 def check(train: TrainingSet, options: LabellerOptions) -> None:
@@ -111,12 +83,17 @@ def check(train: TrainingSet, options: LabellerOptions) -> None:
             f"The labeller needs square images of at least {SMALLEST}x{SMALLEST}, found {height}x{width}; give "
             "--image-size."
         )
-    folds, labelled = num_folds(train, options), int((~train.supervision.unlabelled).sum())
-    if labelled < 2 * folds:
+    if not has_enough(train, options):
+        labelled = int((~train.supervision.unlabelled).sum())
         raise UserError(
-            f"The labeller learns from labels in {folds} folds, and {labelled} of {len(train)} images have any; label "
-            "more."
+            f"The labeller learns from labels in {num_folds(train, options)} folds, and {labelled} of {len(train)} "
+            "images have any; label more."
         )
+
+
+def has_enough(train: TrainingSet, options: LabellerOptions) -> bool:
+    """Whether each fold leaves labels to learn from."""
+    return int((~train.supervision.unlabelled).sum()) >= 2 * num_folds(train, options)
 
 
 def num_folds(train: TrainingSet, options: LabellerOptions) -> int:
@@ -126,20 +103,23 @@ def num_folds(train: TrainingSet, options: LabellerOptions) -> int:
 
 def foreseen(train: TrainingSet, options: LabellerOptions) -> int:
     """Images that `fit` will pass through networks."""
-    parts = divided(train, num_folds(train, options), 0)
-    first = sum(budget(len(fold.labelled), options).images for fold in parts)
-    later = sum(budget(len(fold.outside), options).images for fold in parts)
-    return first + (options.rounds - 1) * later + num_looks(train, options)
+    return sum(learned + looks for learned, looks in foreseen_by_fold(train, options))
 
 
 def num_looks(train: TrainingSet, options: LabellerOptions) -> int:
     """Views at inference: of every image in every round."""
-    return options.rounds * len(train) * num_views(train, options)
+    return sum(looks for _, looks in foreseen_by_fold(train, options))
 
 
-def num_views(train: TrainingSet, options: LabellerOptions) -> int:
-    """Views per image at inference."""
-    return (3 if options.crops else 1) * (2 if train.images.may_flip else 1)
+def foreseen_by_fold(train: TrainingSet, options: LabellerOptions) -> list[tuple[int, int]]:
+    """Images trained on and views at inference of every fold of every round, in order."""
+    folds = divided(train, num_folds(train, options), 0)
+    views = num_views(mirrored=train.images.may_flip, crops=options.crops)
+    return [
+        (budget(len(fold.outside if number else fold.labelled), options).images, len(fold.inside) * views)
+        for number in range(options.rounds)
+        for fold in folds
+    ]
 
 
 def fit(
@@ -157,12 +137,11 @@ def fit(
     suggestions, exponent = fitting.judge(0, None)
     for number in range(1, options.rounds):
         suggestions, exponent = fitting.judge(number, suggestions)
+    networks = FoldNetworks(
+        fitting.networks, fitting.preprocessing, exponent, train.images.may_flip, options.crops, seed
+    )
     return Labeller(
-        fitting.networks,
-        fitting.preprocessing,
-        exponent,
-        train.images.may_flip,
-        options.crops,
+        networks,
         suggestions,
         fitting.seconds,
         fitting.seen + num_looks(train, options),
@@ -216,7 +195,8 @@ class _Fitting:
             images, mirrored = self.train.images.images[inside], self.train.images.may_flip
             logits = look(network, images, self.preprocessing, mirrored=mirrored, crops=self.options.crops, run=run)
             seconds = time.perf_counter() - started
-            run.save(f"{LOOKS}-{name}", {"logits": logits}, {**self.identity, "seconds": seconds})
+            if not is_worker():
+                run.save(f"{LOOKS}-{name}", {"logits": logits}, {**self.identity, "seconds": seconds})
         else:
             check_same_run(found[1], self.identity, what)
             logits, seconds = found[0]["logits"], float(found[1]["seconds"])
@@ -224,28 +204,6 @@ class _Fitting:
         self.seconds += loop.seconds + seconds
         self.seen += training.budget.images
         return logits, training.matrix().detach().cpu()
-
-
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """Fold `number` of `of`: indices, ascending, of all images inside and outside, and of the labelled ones outside."""
-
-    number: int
-    of: int
-    inside: Labels
-    outside: Labels
-    labelled: Labels
-
-
-def divided(train: TrainingSet, folds: int, seed: int) -> list[Fold]:
-    """The images in `folds` folds, the labelled and the unlabelled divided alike."""
-    labelled, fold = ~train.supervision.unlabelled, np.empty(len(train), dtype=np.int64)
-    for part in (labelled, ~labelled):  # divided separately, so that a fold's cost does not depend on the seed
-        fold[part] = fold_of(int(part.sum()), folds, rng.derive(seed, NAME))
-    return [
-        Fold(k, folds, *(np.flatnonzero(part) for part in (fold == k, fold != k, labelled & (fold != k))))
-        for k in range(folds)
-    ]
 
 
 def weigh(train: TrainingSet, logits: Tensor, transition: Tensor) -> tuple[Suggestions, float]:
@@ -299,27 +257,3 @@ def likeliest_transition(from_image: Tensor, labels: Supervision, start: Tensor)
         counts = start.clone().index_add_(1, z, believed.T)
         transition = counts / counts.sum(1, keepdim=True)
     return transition
-
-
-@torch.no_grad()
-def look(
-    network: Whitened,
-    images: Images,
-    preprocessing: Preprocessing,
-    *,
-    mirrored: bool,
-    crops: bool,
-    run: Run | None = None,
-) -> Tensor:
-    """Mean logits of all views of uint8 images [n, H, W, C]: float32 [n, c], on the CPU."""
-    device = network.head.weight.device
-    bf16, starts = wants_bf16("auto", device), range(0, len(images), _AT_ONCE)
-    parts: list[Tensor] = []
-    with (run or Run(None)).track(len(starts), "labelling") as tracker:
-        for done, start in enumerate(starts, 1):
-            x = normalised(images[start : start + _AT_ONCE], preprocessing, device)
-            with autocast(device, bf16):
-                seen = [weight * network(view).float() for weight, view in stretched(x, int(crops), mirrored=mirrored)]
-            parts.append(torch.stack(seen).sum(0).cpu())
-            tracker.update(done)
-    return torch.cat(parts)

@@ -6,59 +6,30 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import pad
 
 from condense import rng
 from condense.classifiers.whitened import Whitened, parameter_groups
-from condense.data.types import Images, Labels, TrainingSet
+from condense.data.types import Labels, TrainingSet
 from condense.errors import RunFailed
+from condense.generator.labels.fold_networks import NAME, normalised
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.posterior import label_likelihood
 from condense.generator.labels.volminnet import TransitionMatrix
 from condense.generator.losses import forward_loss
-from condense.options import Options
 from condense.precision import autocast, wants_bf16
 from condense.preprocessing import Preprocessing, planes
 from condense.resumable import State, Step
 from condense.run import JSON, pack_optimizer, part_of, unpack_optimizer
 
-NAME = "labeller"
-
 _EPOCHS, _MOST_EPOCHS, _STEPS = 8, 20, 400
 _BIAS_RATE, _MOMENTUM, _DECAY = 64.0, 0.85, 1e-3
 _MATRIX_RATE, _VOLUME = 0.1, 1e-4
 _WARM, _LAST = 0.2, 0.07  # share of the steps with warm-up; final share of the learning rate
-
-
-class LabellerOptions(Options):
-    """How the labeller is trained."""
-
-    QUICK: ClassVar[Mapping[str, Any]] = {"folds": 2, "rounds": 1, "epochs": 2, "width": 8, "crops": False}
-
-    folds: int | None = Field(
-        None,
-        ge=2,
-        description="folds, each judged by a network that did not see it; when empty 2, or 5 for few images",
-    )
-    rounds: int = Field(
-        2,
-        ge=1,
-        le=10,
-        description="rounds of training; from the second on, networks learn from the beliefs of the round before",
-    )
-    width: int = Field(
-        16, ge=1, description="channels of the first of three blocks; the others have four times as many"
-    )
-    epochs: int | None = Field(
-        None, ge=1, description="epochs over the labelled images; when empty 8, and more for few images"
-    )
-    batch_size: int = Field(256, ge=2, description="images per step, at most a sixteenth of the labelled ones")
-    learning_rate: float = Field(0.5, gt=0, description="peak learning rate of SGD, for 256 images per step")
-    crops: bool = Field(True, description="whether to judge shifted views too, which takes three times as long")
 
 
 @dataclass(frozen=True)
@@ -214,9 +185,3 @@ class Training:
 def order_of(seed: int, number: int, count: int) -> Tensor:
     """The order of `count` images in pass `number`: int64 [count], on the CPU; of no pass with -1."""
     return torch.randperm(count, generator=rng.generator(seed, f"{NAME} order", number))
-
-
-def normalised(images: Images, preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """float32 [n, C, H, W] in channels-last memory."""
-    x = preprocessing.normalise(planes(images).to(device).float() / 255)
-    return x.contiguous(memory_format=torch.channels_last)

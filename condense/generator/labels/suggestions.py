@@ -9,10 +9,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from condense.data.splits import held_out
 from condense.data.types import Beliefs, Labels, Mask, Supervision, TrainingSet
 from condense.generator.labels.posterior import given_label, supervision_likelihood
-from condense.generator.labels.second_opinion import labels_learned
 from condense.generator.model import Generator
 from condense.machine import num_processes, process_index
 from condense.run import Run
@@ -89,7 +87,7 @@ def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gathe
         UserError: the generator was made for other classes or image sizes.
     """
     found = diffusion_posterior(generator, train, run, of_all=of_all)
-    return weighed(generator, train, found, learned(generator, train))
+    return weighed(generator, train.supervision, found, second_opinion(generator, train, run))
 
 
 def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Beliefs:
@@ -114,29 +112,25 @@ def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, o
     return np.concatenate([posterior for _, posterior in parts])
 
 
-def learned(generator: Generator, train: TrainingSet) -> Mask:
-    """The labels of `train` that the second opinion was trained on, bool [n, c]; none for other data."""
+def second_opinion(generator: Generator, train: TrainingSet, run: Run) -> Beliefs | None:
+    """h(x) [n, c] of every image by the generator's second opinion; None without one. `run` shows the progress."""
+    if generator.opinion is None:
+        return None
     record = generator.record
-    if generator.opinion is None or record.held_out is None:
-        return np.zeros_like(train.supervision.candidates)
-    same = record.data_fingerprint == train.images.fingerprint()
-    if not same or record.labels_fingerprint != train.supervision.fingerprint():
-        return np.zeros_like(train.supervision.candidates)
-    _, held = held_out(train.supervision, record.held_out, record.seed)
-    return labels_learned(train.supervision, held)
+    of_these = (train.images.fingerprint(), train.supervision.fingerprint())
+    return generator.opinion.beliefs(
+        train, run, trained_on=(record.data_fingerprint, record.labels_fingerprint) == of_these
+    )
 
 
-def weighed(generator: Generator, train: TrainingSet, from_generator: Beliefs, learned: Mask) -> Suggestions:
-    """Suggestions from `diffusion_posterior`, the second opinion, if any, and the given labels.
-
-    `learned`: the second opinion's training labels, bool [n, c].
-    """
+def weighed(
+    generator: Generator, supervision: Supervision, from_generator: Beliefs, beside: Beliefs | None
+) -> Suggestions:
+    """Suggestions from `diffusion_posterior` and `second_opinion`, if any, [n, c] each, and the n given labels."""
     from_image, transition = from_generator, generator.transition.cpu()
-    if generator.opinion is not None:
-        images, log_prior = train.images.images, generator.log_prior
-        from_image = generator.opinion.pooled(from_image, images, learned, log_prior, bf16=generator.bf16)
-        transition = generator.opinion.transition.cpu()
-    posterior = given_label(torch.from_numpy(from_image), supervision_likelihood(train.supervision, transition))
+    if generator.opinion is not None and beside is not None:
+        from_image = generator.opinion.pooled(from_image, beside, generator.log_prior)
+    posterior = given_label(torch.from_numpy(from_image), supervision_likelihood(supervision, transition))
     return Suggestions(
-        train.supervision, from_image, np.asarray(posterior.numpy(), dtype=np.float32), np.asarray(transition.numpy())
+        supervision, from_image, np.asarray(posterior.numpy(), dtype=np.float32), np.asarray(transition.numpy())
     )

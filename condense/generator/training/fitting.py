@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import Tensor
 
 from condense.data.types import TrainingSet
 from condense.generator.classifier import fit_temperature, held_out_loss, logits_from_errors
+from condense.generator.labels.labeller import Labeller
 from condense.generator.labels.posterior import supervision_likelihood
-from condense.generator.labels.second_opinion import form_opinion
+from condense.generator.labels.second_opinion import SecondOpinion, fit_exponents, logarithm
 from condense.generator.model import Generator
 
 FITTED_TEMPERATURE_SHARE = 0.3  # prior of the fitted temperature, relative to that of training
@@ -35,26 +36,21 @@ def fit_held_out(generator: Generator, data: TrainingSet, held: npt.NDArray[np.i
 
 def ask_beside(
     generator: Generator,
-    classifier: nn.Module,
+    labeller: Labeller,
     data: TrainingSet,
     held: npt.NDArray[np.int64],
     logits: Tensor | None,
-    *,
-    mirrored: bool,
 ) -> None:
-    """Give `generator` a second opinion, made of VolMinNet's `classifier` and weighed on the images `held`.
+    """Give `generator` the second opinion of a `labeller` trained on the same `data`.
 
-    `logits` [m, c] are the generator's of those images, see `fit_held_out`; `mirrored`: whether it averages over mirror
-    images.
+    It is weighed on the images `held`, of which `logits` [m, c] are the generator's, see `fit_held_out`; without any
+    it has the usual weight.
     """
-    posterior = None if logits is None else np.asarray(logits.softmax(1).numpy(), dtype=np.float32)
-    generator.opinion = form_opinion(
-        classifier,
-        generator.transition,
-        data,
-        held,
-        posterior,
-        generator.log_prior,
-        mirrored=mirrored,
-        bf16=generator.bf16,
-    )
+    generator.opinion = SecondOpinion(labeller.networks)
+    if logits is not None:
+        generator.opinion.exponents = fit_exponents(
+            logits.log_softmax(1),
+            logarithm(labeller.suggestions.from_image[held]),
+            supervision_likelihood(data.supervision.take(held), generator.transition),
+            generator.log_prior.cpu(),
+        )

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from condense import rng
 from condense.classifiers import cross
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
-from condense.generator.labels import noisy_classifier, volminnet
+from condense.generator.labels import labeller, noisy_classifier, volminnet
 from condense.generator.labels.auxiliary import num_steps
 from condense.generator.labels.coherence import estimate_coherence
+from condense.generator.labels.fold_networks import NAME, num_views
+from condense.generator.labels.labeller import Labeller
 from condense.generator.labels.noisy_classifier import NoisyClassifier, train_noisy_classifier
-from condense.generator.labels.second_opinion import num_views
 from condense.generator.labels.volminnet import estimate_by_volume, fresh_classifier
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.run import Run
@@ -27,20 +29,22 @@ class Prerequisites:
     """The prerequisites; None for those the objective does not need.
 
     Attributes:
-        transition: T [c, c] learned by VolMinNet.
+        transition: T [c, c] found beforehand.
         classifier: TDSM's h.
         coherence: CAD's r [n, c].
-        clean_classifier: VolMinNet's, for a second opinion.
+        labeller: the labeller that found T, for a second opinion.
         seconds: training time of each, by file name.
         images_seen: images all of them were trained on, repetitions counted.
+        evaluations: images passed through them, these included.
     """
 
     transition: Tensor | None = None
     classifier: NoisyClassifier | None = None
     coherence: Tensor | None = None
-    clean_classifier: nn.Module | None = None
+    labeller: Labeller | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     images_seen: int = 0
+    evaluations: int = 0
 
 
 def prepare(
@@ -48,10 +52,12 @@ def prepare(
 ) -> Prerequisites:
     """Train, resume or load the objective's prerequisites; the run folder keeps them.
 
-    VolMinNet learns from single labels that may be wrong; without any, DMIS trains without its matrix.
+    A labeller or VolMinNet learns the matrix from labels that may be wrong, VolMinNet from single ones; without any,
+    or with too few for a labeller, DMIS trains without their matrix.
 
     Raises:
-        UserError: TDSM without a transition matrix; otherwise as the trainings, see `train_helper`, `out_of_fold`.
+        UserError: TDSM without a transition matrix; otherwise as the trainings, see `train_helper`, `labeller.fit` and
+            `out_of_fold`.
         Interrupted: stopped by Ctrl-C after the state was saved.
     """
     if options.objective == "cad":
@@ -59,10 +65,14 @@ def prepare(
     if options.objective == "vanilla":
         return Prerequisites()
     seconds: dict[str, float] = {}
-    transition = clean_classifier = None
-    if _finds_volume(data, options):
-        clean_classifier = fresh_classifier(data, seed)
-        transition, seconds[volminnet.NAME] = estimate_by_volume(data, clean_classifier, options, seed, run, device)
+    transition = asked = None
+    if asks_labeller(data, options):
+        asked = labeller.fit(data, options.labeller, rng.derive(seed, NAME), run, device=device)
+        transition, seconds[NAME] = torch.from_numpy(asked.suggestions.transition).to(device), asked.seconds
+    elif _finds_volume(data, options):
+        transition, seconds[volminnet.NAME] = estimate_by_volume(
+            data, fresh_classifier(data, seed), options, seed, run, device
+        )
     classifier = None
     if options.objective == "tdsm":
         known = transition if transition is not None else _known_transition(options, data.supervision)
@@ -72,9 +82,10 @@ def prepare(
     return Prerequisites(
         transition,
         classifier,
-        clean_classifier=clean_classifier if opinion_views(data, options) else None,
+        labeller=asked if opinion_views(data, options) else None,
         seconds=seconds,
         images_seen=foreseen_images(data, options),
+        evaluations=foreseen_evaluations(data, options),
     )
 
 
@@ -86,14 +97,31 @@ def foreseen_images(data: TrainingSet, options: TrainOptions) -> int:
     if options.objective == "vanilla":
         return 0
     helpers = int(_finds_volume(data, options)) + int(options.objective == "tdsm")
-    return helpers * num_steps(options) * options.helper.batch_size
+    by_labeller = 0
+    if asks_labeller(data, options):
+        by_labeller = labeller.foreseen(data, options.labeller) - labeller.num_looks(data, options.labeller)
+    return by_labeller + helpers * num_steps(options) * options.helper.batch_size
+
+
+def foreseen_evaluations(data: TrainingSet, options: TrainOptions) -> int:
+    """Images that `prepare` passes through networks: those it trains on, and a labeller's judgement of all."""
+    judged = labeller.num_looks(data, options.labeller) if asks_labeller(data, options) else 0
+    return foreseen_images(data, options) + judged
 
 
 def opinion_views(data: TrainingSet, options: TrainOptions) -> int:
     """Views per image of the second opinion; 0 if the generator gets none."""
-    if not options.second_opinion or options.objective != "dmis" or not _finds_volume(data, options):
+    if not options.second_opinion or options.objective != "dmis" or not asks_labeller(data, options):
         return 0
-    return num_views(options.augment(may_flip=data.images.may_flip).mirrors)
+    return num_views(mirrored=data.images.may_flip, crops=options.labeller.crops)
+
+
+def asks_labeller(data: TrainingSet, options: TrainOptions) -> bool:
+    """Whether a labeller is trained; TDSM needs its matrix."""
+    if options.transition != "labeller" or options.objective not in ("dmis", "tdsm"):
+        return False
+    doubtful = bool(data.supervision.doubtful.any())
+    return doubtful and (options.objective == "tdsm" or labeller.has_enough(data, options.labeller))
 
 
 def _finds_volume(data: TrainingSet, options: TrainOptions) -> bool:
@@ -134,9 +162,14 @@ def given_transition(rows: Sequence[Sequence[float]], supervision: Supervision) 
 
 
 def _known_transition(options: TrainOptions, supervision: Supervision) -> Tensor:
+    if options.transition == "labeller":
+        raise UserError(
+            "A labeller learns the transition matrix from labels that may be wrong, and there are none here; give the "
+            "matrix as train.transition, or use the method dmis, which needs none."
+        )
     if isinstance(options.transition, str):
         raise UserError(
-            "TDSM keeps no beliefs from which train.transition could be estimated; give the matrix, or volmin."
+            "TDSM keeps no beliefs from which train.transition could be estimated; give the matrix, or choose labeller."
         )
     return given_transition(options.transition, supervision)
 
@@ -144,4 +177,6 @@ def _known_transition(options: TrainOptions, supervision: Supervision) -> Tensor
 def _coherent(data: TrainingSet, options: TrainOptions, seed: int, run: Run, device: torch.device) -> Prerequisites:
     coherence, seconds = estimate_coherence(data, options.coherence, seed, run, device)
     seen = foreseen_images(data, options)
-    return Prerequisites(coherence=coherence.to(device), seconds={cross.FILE: seconds}, images_seen=seen)
+    return Prerequisites(
+        coherence=coherence.to(device), seconds={cross.FILE: seconds}, images_seen=seen, evaluations=seen
+    )

@@ -132,7 +132,7 @@ class Trainer:
             self.network, images.image_shape, images.num_classes, self.seed, coherent=self.objective.coherent
         ).to(self.device)
         self.ema_denoiser = deepcopy(denoiser).eval().requires_grad_(False)
-        fused = True if self.device.type == "cuda" else None
+        fused = True if self.device.type in ("cpu", "cuda") else None
         optimizer = torch.optim.Adam(denoiser.parameters(), options.learning_rate, betas=(0.9, 0.999), fused=fused)
         self.denoiser = denoiser
         self.model, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
@@ -150,7 +150,7 @@ class Trainer:
     def evaluations(self) -> int:
         """Images passed so far through either network by this process, and through helper networks."""
         helped = 0 if self.prepared.classifier is None else self.step * self.options.batch_size
-        return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.prepared.images_seen + helped
+        return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.prepared.evaluations + helped
 
     @property
     def cold(self) -> bool:
@@ -285,11 +285,8 @@ class Trainer:
         generator, logits = self._fitted()
         selected = self.best.step if self.best.weights else self.step
         generator.record = replace(generator.record, selected_step=selected)
-        if self.prepared.clean_classifier is not None:
-            mirrored = self.augment_options.mirrors
-            ask_beside(
-                generator, self.prepared.clean_classifier, self.data, self.held_indices, logits, mirrored=mirrored
-            )
+        if self.prepared.labeller is not None:
+            ask_beside(generator, self.prepared.labeller, self.data, self.held_indices, logits)
         return generator
 
     def generator(self) -> Generator:

@@ -9,9 +9,10 @@ from condense.classifiers.whitened import Whitened, stretched
 from condense.data import corrupt, digits
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
-from condense.generator.labels import labeller
+from condense.generator.labels import fold_networks, labeller
 from condense.generator.labels.labeller import fit, foreseen, num_folds, weigh
-from condense.generator.labels.labeller_training import LabellerOptions, Training, budget
+from condense.generator.labels.labeller_options import LabellerOptions
+from condense.generator.labels.labeller_training import Training, budget
 from condense.preprocessing import standardisation
 from condense.run import Run
 
@@ -56,11 +57,11 @@ def test_unused_images_are_judged_and_the_cost_is_estimated(judged):
     train, found, _, options = judged
     source = digits.load()
     rest = np.arange(1100, 1297)
-    answer = found.posterior(source.train.images[rest])
+    answer = found.networks.posterior(source.train.images[rest])
     assert (answer.argmax(1) == source.truth.labels[rest]).mean() > 0.8
     np.testing.assert_allclose(answer.sum(1), 1, atol=1e-5)
     assert found.network_evaluations == foreseen(train, options)
-    assert found.features(source.train.images[rest]).shape == (197, 64)
+    assert found.networks.features(source.train.images[rest]).shape == (197, 64)
 
 
 def test_exponent_and_matrix_are_those_that_labels_were_drawn_from():
@@ -107,11 +108,11 @@ def test_an_image_is_judged_by_a_network_that_did_not_see_its_label():
     """Another label on it changes what is made of the others of its kind, but not the network that judges it."""
     train, once = tiny.training_set(), SMALL.model_copy(update={"rounds": 1})
     first = fit(train, once, 0, Run(None))
-    inside = labeller.divided(train, 2, 0)[0].inside
+    inside = fold_networks.divided(train, 2, 0)[0].inside
     candidates = train.supervision.candidates.copy()
     candidates[inside] = np.roll(candidates[inside], 1, 1)
     other = fit(TrainingSet(train.images, Supervision(candidates, train.supervision.trusted)), once, 0, Run(None))
-    weights = [[each.networks[k].state_dict().values() for each in (first, other)] for k in (0, 1)]
+    weights = [[each.networks.networks[k].state_dict().values() for each in (first, other)] for k in (0, 1)]
     same, changed = ([torch.equal(*pair) for pair in zip(*both, strict=True)] for both in weights)
     assert all(same) and not all(changed)
 
@@ -129,7 +130,9 @@ def test_networks_of_the_second_round_learn_beliefs_and_not_labels():
     start = training.matrix().clone()
     for _ in training.passes():
         pass
-    logits = labeller.look(training.network.eval(), images.images, training.preprocessing, mirrored=False, crops=False)
+    logits = fold_networks.look(
+        training.network.eval(), images.images, training.preprocessing, mirrored=False, crops=False
+    )
     assert (logits.argmax(1).numpy() == truth.labels).mean() > 0.9
     torch.testing.assert_close(training.matrix(), start)
 
@@ -147,7 +150,7 @@ def test_a_second_round_starts_from_the_beliefs_of_the_first(monkeypatch):
     twice = fit(train, SMALL, 0, Run(None))
     assert [beliefs is None for beliefs, _ in told] == [True] * 4 + [False] * 2
     assert foreseen(train, SMALL) == twice.network_evaluations
-    labelled, fold = ~train.supervision.unlabelled, labeller.divided(train, 2, 0)[0]
+    labelled, fold = ~train.supervision.unlabelled, fold_networks.divided(train, 2, 0)[0]
     assert not labelled.all() and labelled[told[0][1]].all()
     np.testing.assert_array_equal(told[4][0], first)
     np.testing.assert_array_equal(told[4][1], fold.outside)
@@ -175,7 +178,10 @@ def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path, network):
     for _ in range(2):  # and once more from what is finished
         again = fit(train, SMALL, 0, Run(tmp_path))
         np.testing.assert_array_equal(again.suggestions.posterior, whole.suggestions.posterior)
-        assert again.exponent == whole.exponent and again.network_evaluations == whole.network_evaluations
+        assert (
+            again.networks.exponent == whole.networks.exponent
+            and again.network_evaluations == whole.network_evaluations
+        )
     with pytest.raises(UserError, match="labeller in this run folder belongs to a run with other seed"):
         fit(train, SMALL, 1, Run(tmp_path))
 

@@ -1,4 +1,4 @@
-"""The second opinion: its pool against Bayes, its exponents, its matrix, and that only `relabel` asks it."""
+"""The second opinion: its pool against Bayes, its exponents, its matrix, and who asks it."""
 
 from dataclasses import replace
 
@@ -8,25 +8,25 @@ import torch
 from tiny import NETWORK, train_options, training_set
 
 from condense.data.types import Supervision, TrainingSet
-from condense.generator.labels import second_opinion
+from condense.errors import UserError
+from condense.generator.labels import labeller, second_opinion
+from condense.generator.labels.fold_networks import FoldNetworks, num_views
+from condense.generator.labels.labeller import Labeller
+from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.posterior import estimate_transition, self_confidence
-from condense.generator.labels.second_opinion import (
-    SecondOpinion,
-    counted_labels,
-    fit_exponents,
-    fit_leaning,
-    form_opinion,
-    labels_learned,
-    pool,
-    without_leaning,
-)
-from condense.generator.labels.suggestions import learned, suggest
+from condense.generator.labels.second_opinion import SecondOpinion, fit_exponents, pool
+from condense.generator.labels.suggestions import Suggestions, suggest
+from condense.generator.labels.suggestions import second_opinion as labels_beside
 from condense.generator.model import Generator
+from condense.generator.training.fitting import ask_beside
+from condense.generator.training.prerequisites import prepare
 from condense.generator.training.session import train_generator
+from condense.preprocessing import standardisation
 from condense.run import Run
 
 PRIOR = torch.tensor([0.5, 0.3, 0.2])
-VOLMIN = {"transition": "volmin", "helper": {"steps": 40, "batch_size": 16}, "held_out": 0.3}
+LABELLER = {"folds": 2, "rounds": 1, "epochs": 2, "width": 4, "crops": False, "batch_size": 8}
+ASKED = {"transition": "labeller", "labeller": LABELLER, "held_out": 0.3}
 
 
 def gaussian(n: int, noise: float, truth: torch.Tensor, seed: int) -> torch.Tensor:
@@ -92,91 +92,32 @@ def test_an_unused_label_gets_the_mean_as_its_threshold():
     torch.testing.assert_close(own, torch.tensor([0.7, 0.6, 0.2]))
 
 
-def test_a_leaning_towards_labels_learned_is_found_and_undone():
-    """Bayes' posteriors with 1.5 nats added to each label learned; agreement as on images that were not."""
-    labels = np.arange(3)[drawn(6000, 7)]
-    learned = np.eye(3, dtype=bool)[labels]
-    honest = gaussian(6000, 0.7, drawn(6000), 2)
-    leans = (honest + 1.5 * torch.from_numpy(learned)).log_softmax(1)
-    agreement = float(honest.exp()[torch.from_numpy(learned)].mean())
-    found = fit_leaning(leans, learned, agreement)
-    assert found == pytest.approx(1.5, abs=1e-3)
-    torch.testing.assert_close(without_leaning(leans, learned, found), honest, atol=2e-3, rtol=0)
-    assert fit_leaning(leans, learned, 0.9999) == 0 and fit_leaning(leans, learned, 0.0) == second_opinion.MOST_LEANING
-    assert fit_leaning(leans, np.zeros_like(learned), agreement) == 0
+def test_forming_it_takes_the_better_judge():
+    """The labeller knows the classes, the generator's logits are noise."""
+    data = training_set("noisy", per_class=100)
+    truth, held = training_set("labelled", per_class=100).supervision.observed, np.arange(0, 300, 2)
+    sure = np.full((300, 3), 0.05, dtype=np.float32)
+    sure[np.arange(300), truth] = 0.9
+    made = generator(second_opinion=False)
+    made.log_prior = torch.full((3,), 1 / 3).log()
+    made.transition = torch.from_numpy(transition_of(truth, data.supervision.observed))
+    nothing = Suggestions(data.supervision, sure, sure, np.eye(3, dtype=np.float32))
+    asked = Labeller(FoldNetworks([], standardisation(data.images.images), 1.0, False, False, 0), nothing, 0, 0, 0)
+    noise = torch.randn(len(held), 3, generator=torch.Generator().manual_seed(0))
+    ask_beside(made, asked, data, held, 3 * noise)
+    assert made.opinion.exponents[0] < 0.2 and made.opinion.exponents[1] > 0.5
+    ask_beside(made, asked, data, held, None)
+    assert made.opinion.exponents == (second_opinion.USUAL, second_opinion.USUAL)
 
 
-def test_labels_learned_are_single_doubtful_ones_that_were_not_held_out():
-    data = training_set("mixture")
-    held = np.array([0, 5])
-    found, noisy = labels_learned(data.supervision, held), data.supervision.noisy.copy()
-    noisy[held] = False
-    assert 0 < noisy.sum() < len(data)
-    np.testing.assert_array_equal(found.any(1), noisy)
-    np.testing.assert_array_equal(found.argmax(1)[noisy], data.supervision.observed[noisy])
-
-
-def test_labels_of_other_data_were_not_learned():
-    made, data = generator(), training_set()
-    held = np.flatnonzero(~learned(made, data).any(1))
-    assert len(held) == round(0.3 * len(data))
-    other = TrainingSet(data.images, Supervision(data.supervision.candidates[::-1].copy(), data.supervision.trusted))
-    assert not learned(made, other).any() and not learned(made, data.take(np.arange(9))).any()
-
-
-def test_mirror_images_are_judged_too():
-    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
-    judge = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
-    one, both = SecondOpinion(judge, torch.eye(3)), SecondOpinion(judge, torch.eye(3), mirrored=True)
-    plain, mirrored = (one.log_posterior(x, bf16=False).exp() for x in (images, images[:, :, ::-1].copy()))
-    torch.testing.assert_close(both.log_posterior(images, bf16=False).exp(), (plain + mirrored) / 2)
-    assert both.evaluations == 10 == one.evaluations
-    turned = both.log_posterior(images[:, :, ::-1].copy(), bf16=False)
-    torch.testing.assert_close(turned, both.log_posterior(images, bf16=False))
-
-
-def test_counted_labels_are_spread_over_all_that_may_be_wrong(monkeypatch):
-    data = training_set("mixture")
-    noisy = np.flatnonzero(data.supervision.noisy)
-    np.testing.assert_array_equal(counted_labels(data), noisy)
-    monkeypatch.setattr(second_opinion, "COUNTED", 4)
-    few = counted_labels(data)
-    assert len(set(few)) == 4 and (few[0], few[-1]) == (noisy[0], noisy[-1]) and set(few) <= set(noisy)
-
-
-class Brightness(torch.nn.Module):
-    """Recognises the three patterns of `tiny.pictures` by mean and spread, with a confidence set by `scale`."""
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale, self.seen = torch.nn.Parameter(torch.tensor(scale)), []
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen.append(len(x))
-        flat = x.flatten(1)
-        facts = torch.stack([-flat.mean(1) - 0.2, flat.mean(1), 2 * flat.std(1) - 1], 1)
-        return self.scale * facts
-
-
-def test_forming_counts_every_pass_and_takes_the_better_judge():
-    data = training_set("noisy", per_class=400)
-    held = np.arange(0, 1200, 3)
-    ignorant = np.random.default_rng(0).dirichlet(np.full(3, 0.2), len(held)).astype(np.float32)
-    uniform = torch.full((3,), 1 / 3)
-    judge = Brightness()
-    blank = torch.full((3, 3), 1 / 3)
-    found = form_opinion(judge, blank, data, held, ignorant, uniform.log(), mirrored=False, bf16=False)
-    assert found.evaluations == sum(judge.seen) == 1200 + 400
-    assert found.exponents[0] < 0.2 and found.exponents[1] > 0.5
-    truth = training_set("labelled", per_class=400).supervision.observed
-    made = np.array([np.bincount(data.supervision.observed[truth == y], minlength=3) for y in range(3)]) / 400
-    np.testing.assert_allclose(found.transition.numpy(), made, atol=0.03)
-    without = form_opinion(judge, torch.eye(3), data, held[:0], None, uniform.log(), mirrored=False, bf16=False)
-    assert without.exponents == (second_opinion.USUAL, second_opinion.USUAL) and without.leaning == 0
+def transition_of(truth: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    counts = np.zeros((3, 3), dtype=np.float32)
+    np.add.at(counts, (truth, labels), 1)
+    return counts / counts.sum(1, keepdims=True)
 
 
 def generator(kind: str = "noisy", run: Run | None = None, **changed: object) -> Generator:
-    options = train_options(**{**VOLMIN, **changed})
+    options = train_options(**{**ASKED, **changed})
     return train_generator(training_set(kind), NETWORK, options, 0, run or Run(None))
 
 
@@ -187,9 +128,24 @@ def test_it_is_kept_with_the_generator_and_gives_the_same_answers(tmp_path):
     for one, other in zip(*(suggest(who, data, Run(None)).__dict__.values() for who in (made, back)), strict=True):
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, other)
-    counted = made.opinion.evaluations
-    made.opinion.log_posterior(data.images.images[:7], bf16=False)
-    assert made.opinion.evaluations == counted + 7
+    counted, views = made.opinion.networks.evaluations, num_views(mirrored=data.images.may_flip, crops=False)
+    made.opinion.beliefs(data.take(np.arange(7)), Run(None), trained_on=False)
+    assert made.opinion.networks.evaluations == counted + 2 * 7 * views
+
+
+def test_training_images_are_judged_by_the_networks_that_did_not_see_them(tmp_path):
+    data = training_set()
+    fitted = labeller.fit(data, LabellerOptions.model_validate(LABELLER), 3, Run(tmp_path))
+    np.testing.assert_array_equal(fitted.networks.out_of_fold(data), fitted.suggestions.from_image)
+    back = FoldNetworks.of(fitted.networks.tensors(), fitted.networks.numbers(), (1, 8, 8))
+    np.testing.assert_array_equal(back.out_of_fold(data), fitted.suggestions.from_image)
+    new = back.posterior(data.images.images)
+    assert not np.allclose(new, fitted.suggestions.from_image)
+    each = [
+        torch.from_numpy(replace(back, networks=[one]).posterior(data.images.images)).log() for one in back.networks
+    ]
+    mean = torch.stack(each).mean(0).softmax(1)  # both share the exponent, so logits average as log posteriors do
+    np.testing.assert_allclose(new, mean.numpy(), atol=1e-5)
 
 
 def test_suggestions_use_it_and_the_diffusion_classifier_does_not():
@@ -202,15 +158,23 @@ def test_suggestions_use_it_and_the_diffusion_classifier_does_not():
     )
     found, by_itself = (suggest(who, data, Run(None)) for who in (made, alone))
     np.testing.assert_array_equal(by_itself.from_image, made.posterior(images))
-    mine = made.opinion.log_posterior(images, bf16=made.bf16)
-    f = torch.from_numpy(by_itself.from_image).clamp_min(1e-8).log()
-    mine = without_leaning(mine, learned(made, data), made.opinion.leaning)
-    expected = pool(f, mine, made.log_prior, made.opinion.exponents).softmax(1)
+    f, h = (
+        torch.from_numpy(part).clamp_min(1e-8).log()
+        for part in (by_itself.from_image, made.opinion.networks.out_of_fold(data))
+    )
+    expected = pool(f, h, made.log_prior, made.opinion.exponents).softmax(1)
     np.testing.assert_allclose(found.from_image, expected.numpy(), atol=1e-6)
-    np.testing.assert_array_equal(found.transition, made.opinion.transition.numpy())
-    np.testing.assert_array_equal(by_itself.transition, made.transition.numpy())
-    joint = expected.numpy() * made.opinion.transition.numpy().T[data.supervision.observed]
+    np.testing.assert_array_equal(found.transition, made.transition.numpy())
+    joint = expected.numpy() * made.transition.numpy().T[data.supervision.observed]
     np.testing.assert_allclose(found.posterior, joint / joint.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_images_of_other_data_or_labels_are_new_to_it():
+    made, data = generator(), training_set()
+    h = made.opinion.networks
+    np.testing.assert_array_equal(labels_beside(made, data, Run(None)), h.out_of_fold(data))
+    other = TrainingSet(data.images, Supervision(data.supervision.candidates[::-1].copy(), data.supervision.trusted))
+    np.testing.assert_array_equal(labels_beside(made, other, Run(None)), h.posterior(data.images.images))
 
 
 @pytest.mark.parametrize(
@@ -218,12 +182,44 @@ def test_suggestions_use_it_and_the_diffusion_classifier_does_not():
     [
         ("noisy", {"second_opinion": False}),
         ("noisy", {"transition": "estimate"}),
+        ("noisy", {"transition": "volmin"}),
         ("partial", {}),
         ("noisy", {"objective": "tdsm"}),
     ],
 )
-def test_there_is_no_second_opinion_without_volminnet_or_if_declined(kind, changed):
+def test_there_is_no_second_opinion_without_the_labeller_or_if_declined(kind, changed):
     assert generator(kind, **changed).opinion is None
+
+
+def test_the_generator_trains_with_the_matrix_of_the_labeller(tmp_path):
+    data = training_set()
+    options = train_options(**ASKED)
+    prepared = prepare(data, NETWORK, options, 0, Run(tmp_path), torch.device("cpu"))
+    made = generator()
+    np.testing.assert_array_equal(made.transition.numpy(), prepared.labeller.suggestions.transition)
+    assert prepared.images_seen < prepared.evaluations == prepared.labeller.network_evaluations
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"folds": 3}, {"folds": 0}, {"mean": []}, {"std": [0.0]}, {"exponent": "1"}, {"seed": None}, {"crops": ...}],
+)
+def test_networks_described_as_something_else_are_refused(change, tmp_path):
+    made = generator(run=Run(tmp_path))
+    numbers = {**made.opinion.networks.numbers(), **change}
+    numbers = {name: value for name, value in numbers.items() if value is not ...}
+    with pytest.raises((KeyError, TypeError, ValueError, UserError)):
+        FoldNetworks.of(made.opinion.networks.tensors(), numbers, (1, 8, 8))
+
+
+def test_weights_of_another_network_are_refused():
+    networks = generator().opinion.networks
+    tensors = networks.tensors()
+    tensors["1.head.weight"] = torch.zeros(3, 4_000_000)  # of a network of a million channels
+    with pytest.raises(ValueError, match="another network"):
+        FoldNetworks.of(tensors, networks.numbers(), (1, 8, 8))
+    with pytest.raises(ValueError, match="3 channels"):
+        FoldNetworks.of(networks.tensors(), networks.numbers(), (3, 8, 8))
 
 
 def test_labels_without_doubt_are_never_marked():
