@@ -49,6 +49,34 @@ def test_the_table_of_classification_terms_is_that_of_its_files():
             assert f"{found.mean:.1f}{spread}" == figure.strip(), (title, key)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_the_table_of_digits_is_that_of_its_files(page):
+    text, folder = (ROOT / page).read_text(encoding="utf-8"), RESULTS / "digits-sym40"
+    demos = [json.loads((folder / f"demo-{seed}.json").read_text(encoding="utf-8")) for seed in range(3)]
+    for seed, demo in enumerate(demos):
+        drawn = [json.loads((folder / f"{name}-pure-noise-{seed}.json").read_text()) for name in ("vanilla", "dmis")]
+        sets = demo["condensed_accuracy"]
+        cells = [sets["random"], *drawn, sets["vanilla"], sets["dmis"]]
+        (row,) = re.findall(rf"^\|[^|]*seed {seed} \|(.*)\|$", text, re.MULTILINE)
+        shown = [cell.strip(" *") for cell in row.split("|")]
+        assert shown == [f"{cell['mean']:.1f} ± {cell['ci95']:.1f}" for cell in cells]
+    for name in ("vanilla", "dmis"):
+        assert ", ".join(f"{demo['classifier_accuracy'][name]:.1f}" for demo in demos) in text
+    assert ", ".join(f"{demo['labels_recovered']:.1f}" for demo in demos) in text
+
+
+def test_the_table_of_digit_networks_is_that_of_its_files():
+    section = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8").split("### How large a network")[1]
+    rows = re.findall(r"^\| \**(32), (\d)\** \| (\d+) \|([^|]+)\|([^|]+)\|([^|]+)\|", section, re.MULTILINE)
+    assert len(rows) == 3
+    for channels, blocks, steps, *shown in rows:
+        folder = RESULTS / "digits-network" / f"{channels}-{blocks}-{steps}" / "results"
+        cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+        for key, figure in zip(("classifier", "recovered", "agreement"), shown, strict=True):
+            found = summarise([cell[key] for cell in cells])
+            assert f"{found.mean:.1f} ± {found.ci95:.1f}" == figure.strip(), (channels, blocks, steps, key)
+
+
 def test_the_table_of_sets_of_fashion_mnist_is_that_of_its_files():
     section = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").split("### Today's defaults")[1]
     rows = re.findall(r"^\| `([^`]+)` \|.*\| \**([0-9.]+ ± [0-9.]+)\** \| ([0-9.]+) \|$", section, re.MULTILINE)
