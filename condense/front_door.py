@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -248,7 +248,7 @@ def relabel(
     labeller: bool = False,
     fast: bool = False,
     pred_probs: Array | None = None,
-    features: Array | None = None,
+    features: Array | Literal["efflite0"] | None = None,
     seed: int | None = None,
     quick: bool = False,
     recipe: RecipeLike | None = None,
@@ -263,7 +263,8 @@ def relabel(
         labeller: whether quick strong classifiers judge the labels instead, see `condense.generator.labels`.
         fast: whether a simple classifier, trained in seconds, judges them instead.
         pred_probs: out-of-sample probabilities [n, c] of your own model, to judge them by instead.
-        features: features [n, d] of your own model, from which that simple classifier learns.
+        features: features [n, d] of your own model, or "efflite0" for those of EfficientNet-Lite0 with ImageNet
+            weights, from which that simple classifier learns.
         seed: random seed; the recipe's, else 0.
         quick: whether defaults are the smallest budget that runs every stage, for a first try.
         recipe: what differs from the defaults for images of this size.
@@ -284,6 +285,9 @@ def relabel(
         raise UserError("generator, labeller, pred_probs, and fast or features exclude each other; give one of them.")
     if pred_probs is not None:
         return relabel_by(checked(np.asarray(pred_probs), plan.source, "pred_probs"), plan, "given probabilities")
+    if isinstance(features, str):
+        found = fast_labels.features_of(features, plan.source, Run(None, progress=progress))
+        return relabel_by_features(found, plan, f"features of {features}")
     if features is not None:
         found = fast_labels.checked(np.asarray(features), plan.source, "features")
         return relabel_by_features(found, plan, "given features")

@@ -113,8 +113,9 @@ def relabel(
         str | None,
         typer.Option(
             "--features",
-            metavar="FILE[::NAME]",
-            help="Features of your own model, images x values (.npy, .npz, .csv), as input of --fast.",
+            metavar="FILE[::NAME]|efflite0",
+            help="Features of your own model, images x values (.npy, .npz, .csv), or of "
+            "EfficientNet-Lite0, as input of --fast.",
         ),
     ] = None,
     apply: Annotated[

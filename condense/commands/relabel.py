@@ -14,7 +14,7 @@ from condense.evaluate.review_page import write_review_page
 from condense.json_values import JSON
 from condense.pipeline import cost
 from condense.pipeline.decisions import applied, counted, read_decisions, write_labels
-from condense.pipeline.fast_labels import read_features
+from condense.pipeline.fast_labels import NETWORK, features_of, read_features
 from condense.pipeline.plan import Plan, Request, make_plan
 from condense.pipeline.probabilities import read_probabilities
 from condense.pipeline.relabelling import (
@@ -43,8 +43,9 @@ class Evidence:
     Attributes:
         fast: whether a classifier trained in seconds is used instead of a generator.
         pred_probs: FILE or FILE::NAME of out-of-sample probabilities to use instead of a generator.
-        features: FILE or FILE::NAME of features of the images, which determine near-duplicates and outliers; without
-            a given generator, a labeller or `pred_probs`, the classifier of `fast` is trained on them.
+        features: FILE or FILE::NAME of features of the images, or efflite0 to compute some; they determine
+            near-duplicates and outliers; without a given generator, a labeller or `pred_probs`, the classifier of
+            `fast` is trained on them.
     """
 
     fast: bool = False
@@ -105,7 +106,8 @@ def relabel_data(
     options = relabelling_options(plan)
     evidence.check(plan)
     given = None if evidence.pred_probs is None else read_probabilities(evidence.pred_probs, plan.source)
-    seen = None if evidence.features is None else read_features(evidence.features, plan.source)
+    shown = Run(None, progress=progress)
+    seen = None if evidence.features is None else features_of(evidence.features, plan.source, shown)
     out = out or Path(f"{plan.source.train.name}-relabelled")
     _prepare(plan, out, force=force)
     by_generator = not evidence.suffices(plan)
@@ -189,7 +191,7 @@ def dry_run(request: Request, evidence: Evidence) -> dict[str, JSON]:
     evidence.check(plan)
     if evidence.pred_probs is not None:
         read_probabilities(evidence.pred_probs, plan.source)
-    if evidence.features is not None:
+    if evidence.features not in (None, NETWORK):
         read_features(evidence.features, plan.source)
     if evidence.suffices(plan):
         return cost.describe_without_networks(plan)

@@ -105,7 +105,7 @@ class TrainOptions(Options):
     transition: Literal["estimate", "labeller", "volmin"] | tuple[tuple[float, ...], ...] = Field(
         "estimate",
         description="label transition matrix (rows = true class); estimate: from the beliefs; labeller: by quick "
-        "classifiers trained beforehand; volmin: by VolMinNet",
+        "classifiers trained beforehand, with few labels by VolMinNet; volmin: by VolMinNet",
     )
     top_k: int | None = Field(None, ge=1, description="classes evaluated with gradient per image; all when empty")
     eliminate: float | None = Field(
@@ -127,7 +127,7 @@ class TrainOptions(Options):
     deterministic: bool = Field(False, description="only deterministic algorithms, also on a GPU; slower there")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     second_opinion: bool = Field(
-        True, description="whether the labeller, if one is trained, also judges labels beside the generator"
+        True, description="whether classifiers trained for the matrix also judge labels beside the generator"
     )
     helper: HelperOptions = HelperOptions()
     labeller: LabellerOptions = LabellerOptions()

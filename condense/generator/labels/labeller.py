@@ -51,8 +51,8 @@ from condense.run import JSON, Run, check_same_run
 LOOKS = "labeller-looks"
 EXPONENTS = (math.log(0.3), math.log(6))  # bounds of the exponent's logarithm
 SPREAD = 0.5  # prior standard deviation of the exponent's logarithm
+FEW = 10_000  # labelled images, below which half of them are too few to train on, and all are too few for the matrix
 
-_FEW = 10_000  # labelled images, below which half of them are too few to train on
 _TURNS = 30  # of expectation and maximisation
 
 
@@ -98,7 +98,12 @@ def has_enough(train: TrainingSet, options: LabellerOptions) -> bool:
 
 def num_folds(train: TrainingSet, options: LabellerOptions) -> int:
     """Number of folds: 2, or 5 if few images are labelled, unless set in `options`."""
-    return options.folds or (2 if (~train.supervision.unlabelled).sum() >= _FEW else 5)
+    return options.folds or (5 if is_small(train) else 2)
+
+
+def is_small(train: TrainingSet) -> bool:
+    """Whether fewer than `FEW` images are labelled: then networks memorise labels, and the matrix is far too clean."""
+    return int((~train.supervision.unlabelled).sum()) < FEW
 
 
 def foreseen(train: TrainingSet, options: LabellerOptions) -> int:
