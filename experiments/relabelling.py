@@ -75,7 +75,7 @@ def by_dmis(
         ways["dmis"]["seconds"] = time.perf_counter() - started
     if generator.opinion is not None:
         opinion = generator.opinion
-        print("weights of generator and labeller:", *opinion.exponents)
+        print("weights of generator and classifiers:", *opinion.exponents)
         alone = replace(generator, opinion=None)
         labeller = replace(generator, opinion=replace(opinion, exponents=(0.0, 1.0)))
         ways["generator"] = told_of(weighed(alone, part.supervision, from_generator, None), True)

@@ -103,7 +103,7 @@ class Generator:
     @property
     def evaluations(self) -> int:
         """Images passed through the networks since they were loaded or made."""
-        beside = None if self.opinion is None else self.opinion.networks
+        beside = None if self.opinion is None else self.opinion.judge
         others = (self.second, beside, self.noisy_classifier)
         return self.denoiser.evaluations + sum(other.evaluations for other in others if other is not None)
 

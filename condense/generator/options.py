@@ -127,7 +127,7 @@ class TrainOptions(Options):
     deterministic: bool = Field(False, description="only deterministic algorithms, also on a GPU; slower there")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     second_opinion: bool = Field(
-        True, description="whether the labeller, if one is trained, also judges labels beside the generator"
+        True, description="whether classifiers trained for the matrix also judge labels beside the generator"
     )
     helper: HelperOptions = HelperOptions()
     labeller: LabellerOptions = LabellerOptions()

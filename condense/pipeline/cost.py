@@ -10,11 +10,11 @@ from condense.classifiers.cross import FoldOptions
 from condense.data.splits import held_out
 from condense.data.types import TrainingSet
 from condense.generator.labels import labeller
-from condense.generator.labels.fold_networks import num_views
 from condense.generator.labels.labeller_options import LabellerOptions
+from condense.generator.labels.one_classifier import counted_labels
 from condense.generator.model import DEFAULT_SCHEDULE, Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
-from condense.generator.training.prerequisites import foreseen_evaluations, opinion_views
+from condense.generator.training.prerequisites import finds_volume, foreseen_evaluations, opinion_views
 from condense.generator.training.schedules import cold_steps
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.json_values import JSON
@@ -114,8 +114,10 @@ def training_evaluations(network: NetworkOptions, options: TrainOptions, train: 
     refreshing = options.steps - (cold if train.supervision.trusted.all() else 0)
     refreshes = refreshing * refreshed * passes if options.objective == "dmis" else 0
     looks = 1 + (math.ceil(options.steps / options.select_every) if options.select == "best" else 0)
+    opinion = opinion_views(train, options) if finds_volume(train, options) else 0
+    settling = opinion * (len(counted_labels(train)) + len(held))
     passed = steps + refreshes + looks * len(held) * CLASSIFIER_PASSES * passes
-    return foreseen_evaluations(train, options) + passed
+    return foreseen_evaluations(train, options) + passed + settling
 
 
 def belief_evaluations(network: NetworkOptions, train: TrainingSet, objective: str, views: int) -> int:
@@ -182,8 +184,7 @@ def asks_beliefs(options: GeneratorOptions, plan: Plan) -> bool:
 def _views(generator: Generator) -> int:
     if generator.opinion is None:
         return 0
-    networks = generator.opinion.networks
-    return num_views(mirrored=networks.mirrored, crops=networks.crops)
+    return generator.opinion.judge.num_views
 
 
 def _passes(network: NetworkOptions, num_classes: int) -> int:

@@ -41,8 +41,8 @@ class Relabelling:
     Attributes:
         source: the data with their given labels.
         suggestions: the beliefs and the suggestions derived from them.
-        asked: weights of the models used: "generator", and "labeller" for a second opinion; or the model used
-            instead of a generator.
+        asked: weights of the models used: "generator", and "labeller" or "classifier" for a second opinion; or the
+            model used instead of a generator.
         network_evaluations: images passed through networks, without the training of a given generator.
         seconds: wall-clock time.
         folder: folder written by `save`; None if not saved.
@@ -319,4 +319,4 @@ def label_scores(
 def _asked(generator: Generator) -> dict[str, float]:
     if generator.opinion is None:
         return {"generator": 1.0}
-    return dict(zip(("generator", "labeller"), generator.opinion.exponents, strict=True))
+    return dict(zip(("generator", generator.opinion.judge.NAME), generator.opinion.exponents, strict=True))

@@ -21,8 +21,9 @@ from condense.evaluate.protocols import Protocol
 from condense.generator.denoiser import Denoiser
 from condense.generator.labels import labeller, noisy_classifier, volminnet
 from condense.generator.labels.auxiliary import num_steps
-from condense.generator.labels.fold_networks import NAME, divided, num_views
+from condense.generator.labels.fold_networks import NAME, divided
 from condense.generator.labels.labeller_options import LabellerOptions
+from condense.generator.labels.one_classifier import OneClassifier
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import (
@@ -184,7 +185,7 @@ def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Par
         parts.append(Part(cross.BAR, train.coherence.network, foreseen_images(data, train), learns=True))
     if asks_labeller(data, train):
         parts += _labelling_by_classifiers(plan, train.labeller)
-    if finds_volume(data, train):
+    elif finds_volume(data, train):
         parts.append(Part(volminnet.NAME, volminnet.CLASSIFIER, helped, learns=True))
     if train.objective == "tdsm":
         parts.append(Part(noisy_classifier.NAME, options.network, helped, learns=True))
@@ -192,22 +193,20 @@ def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Par
 
 
 def _labelling(plan: Plan, options: GeneratorOptions) -> list[Part]:
-    """The parts of judging every label: by the generator, and by the networks of its second opinion."""
-    judged = belief_evaluations(options.network, plan.train, options.train.objective, views=0)
-    parts = [Part("labelling", options.network, judged)]
+    """The parts of judging every label: by the generator with VolMinNet's classifier, and by a labeller's networks."""
+    train, folds, views = options.train, 0, opinion_views(plan.train, options.train)
     if options.generator is not None:
-        opinion = Generator.load(Run(options.generator)).opinion if options.train.second_opinion else None
-        return parts if opinion is None else parts + _second_opinion(plan, options, len(opinion.networks.networks))
-    if opinion_views(plan.train, options.train):
-        parts += _second_opinion(plan, options, labeller.num_folds(plan.train, options.train.labeller))
-    return parts
-
-
-def _second_opinion(plan: Plan, options: GeneratorOptions, folds: int) -> list[Part]:
-    """The parts of judging every fold of the training images by the network that did not see it."""
-    asked = options.train.labeller
-    views = num_views(mirrored=plan.train.images.may_flip, crops=asked.crops)
-    return [Part("labelling", asked, len(fold.inside) * views) for fold in divided(plan.train, folds, 0)]
+        opinion = Generator.load(Run(options.generator)).opinion if train.second_opinion else None
+        views = 0 if opinion is None else opinion.judge.num_views
+        folds = 0 if opinion is None or isinstance(opinion.judge, OneClassifier) else len(opinion.judge.networks)
+    elif views and asks_labeller(plan.train, train):
+        folds = labeller.num_folds(plan.train, train.labeller)
+    judged = belief_evaluations(options.network, plan.train, train.objective, 0 if folds else views)
+    inside = [len(fold.inside) for fold in divided(plan.train, folds, 0)] if folds else []
+    return [
+        Part("labelling", options.network, judged),
+        *(Part("labelling", train.labeller, count * views) for count in inside),
+    ]
 
 
 @cache

@@ -21,14 +21,6 @@ from condense.pipeline.relabelling import COLUMNS, calibration_error, judged
 from condense.run import Run
 
 FEW = "longtail:1000+sym:0.4"  # 240 of the digits
-QUICK_LABELLER = (
-    "--set",
-    "train.labeller.epochs=1",
-    "--set",
-    "train.labeller.width=4",
-    "--set",
-    "train.helper.steps=3",
-)
 FAST = ("--set", "train.steps=5", "--set", "train.batch_size=16", "--set", "network.channels=8")
 
 
@@ -90,32 +82,31 @@ def test_named_data_with_a_trained_generator(dmis: Dmis, trained: Path) -> None:
 
 def with_second_opinion(dmis: Dmis) -> tuple[str, ...]:
     """Arguments that name a generator with a second opinion beside it."""
-    train = ("--set", "train.transition=labeller", *QUICK_LABELLER, "--run", "asked")
+    train = ("--set", "train.transition=volmin", "--set", "train.helper.steps=3", "--run", "volmin")
     assert dmis("train", "--data", "digits", "--noise", FEW, *FAST, *train).code == 0
-    return ("--generator", "asked")
+    return ("--generator", "volmin")
 
 
 def test_a_second_opinion_is_used_unless_declined(dmis: Dmis) -> None:
     relabel = ("relabel", "digits", "--noise", FEW, *with_second_opinion(dmis), "--json")
     told = json.loads(dmis(*relabel, "--out", "both").out)
-    both, kept = np.load("both/posteriors.npz"), Generator.load(Run(Path("asked")))
-    assert list(told["asked"]) == ["generator", "labeller"]
+    both, kept = np.load("both/posteriors.npz"), Generator.load(Run(Path("volmin")))
+    assert list(told["asked"]) == ["generator", "classifier"]
     assert tuple(told["asked"].values()) == kept.opinion.exponents
-    np.testing.assert_array_equal(both["transition"], kept.transition.numpy())
-    assert "labeller (weight" in Path("both/review.html").read_text()
+    np.testing.assert_array_equal(both["transition"], kept.opinion.judge.transition.numpy())
+    assert "classifier (weight" in Path("both/review.html").read_text()
     told = json.loads(dmis(*relabel, "--set", "train.second_opinion=false", "--out", "alone").out)
     alone = np.load("alone/posteriors.npz")
     assert told["asked"] == {"generator": 1.0}
+    np.testing.assert_array_equal(alone["transition"], kept.transition.numpy())
     assert not np.array_equal(alone["image_posterior"], both["image_posterior"])
 
 
-@pytest.mark.parametrize("kind", ["all-class", "conditional", "volmin", "labeller", "given", "both given"])
+@pytest.mark.parametrize("kind", ["all-class", "conditional", "volmin", "given", "both given"])
 def test_dry_run_estimates_the_cost_and_writes_nothing(kind: str, dmis: Dmis, trained: Path) -> None:
     how: tuple[str | Path, ...] = ("--set", f"network.kind={kind}", "--set", "train.eliminate=null", *FAST)
     if kind == "volmin":
         how = ("--set", "train.transition=volmin", "--set", "train.helper.steps=3", "--set", "train.flip=true", *FAST)
-    elif kind == "labeller":
-        how = ("--set", "train.transition=labeller", *QUICK_LABELLER, *FAST)
     elif "given" in kind:
         how = ("--generator", trained) if kind == "given" else with_second_opinion(dmis)
     relabel = ("relabel", "digits", "--noise", FEW, *how, "--json")

@@ -12,14 +12,7 @@ from condense.methods import _generate, dmis
 from condense.pipeline.relabel import repaired_by
 from condense.run import Run
 
-LABELLER = {"folds": 2, "rounds": 1, "epochs": 1, "width": 4, "crops": False, "batch_size": 8}
-ASKED = {
-    "transition": "labeller",
-    "labeller": LABELLER,
-    "helper": {"steps": 2, "batch_size": 16},
-    "held_out": 0.3,
-    "steps": 3,
-}
+VOLMIN = {"transition": "volmin", "helper": {"steps": 2, "batch_size": 16}, "held_out": 0.3, "steps": 3}
 STAGE = SecondStage(network=CONDITIONAL, train=train_options(steps=2))
 
 
@@ -35,7 +28,7 @@ def stages(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(two_stage, "train_generator", spy)
-        generator = train_stages(training_set(), NETWORK, train_options(**ASKED), STAGE, 5, Run(folder))
+        generator = train_stages(training_set(), NETWORK, train_options(**VOLMIN), STAGE, 5, Run(folder))
     return generator, folder, seen[1].numpy()
 
 
@@ -43,7 +36,7 @@ def test_relabel_clean_first_the_second_stage_and_prototypes_take_the_same_array
     generator, folder, learned = stages
     train, prototypes_of = training_set(), []
     answer = condense.relabel(train, generator=generator, seed=1)  # the noise is of the seed of the training
-    assert answer.to_json()["asked"].keys() == {"generator", "labeller"}
+    assert answer.to_json()["asked"].keys() == {"generator", "classifier"}
     np.testing.assert_array_equal(learned, answer.posterior)
     np.testing.assert_array_equal(Run(folder).load(BELIEFS)[0][BELIEFS].numpy(), answer.posterior)
     np.testing.assert_array_equal(condense.relabel(train, generator=folder).posterior, answer.posterior)

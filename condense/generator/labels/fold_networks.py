@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from torch import Tensor
 from condense import json_values, rng
 from condense.classifiers.cross import fold_of
 from condense.classifiers.whitened import Whitened, stretched
-from condense.data.types import Beliefs, Images, Labels, TrainingSet
+from condense.data.types import Beliefs, Images, Labels, Mask, TrainingSet
 from condense.precision import autocast, wants_bf16
 from condense.preprocessing import Preprocessing, planes
 from condense.run import JSON, Run, part_of
@@ -58,6 +59,8 @@ class FoldNetworks:
         evaluations: images passed through them for beliefs since they were made or loaded.
     """
 
+    NAME: ClassVar[str] = "labeller"
+
     networks: list[Whitened]
     preprocessing: Preprocessing
     exponent: float
@@ -70,6 +73,15 @@ class FoldNetworks:
     def device(self) -> torch.device:
         """The device of the networks."""
         return self.networks[0].head.weight.device
+
+    @property
+    def num_views(self) -> int:
+        """Passes through them per image."""
+        return num_views(mirrored=self.mirrored, crops=self.crops)
+
+    def beliefs(self, data: TrainingSet, run: Run, learned: Mask | None) -> Beliefs:
+        """h(x), float32 [n, c]; `learned` is None unless they were trained on exactly these images and labels."""
+        return self.posterior(data.images.images, run) if learned is None else self.out_of_fold(data, run)
 
     def posterior(self, images: Images, run: Run | None = None) -> Beliefs:
         """p(y | x) of new uint8 images [n, H, W, C], by all networks: float32 [n, c]; `run` shows a bar for each."""
@@ -143,7 +155,7 @@ class FoldNetworks:
         )
 
     def _logits(self, network: Whitened, images: Images, run: Run | None) -> Tensor:
-        self.evaluations += len(images) * num_views(mirrored=self.mirrored, crops=self.crops)
+        self.evaluations += len(images) * self.num_views
         return look(network, images, self.preprocessing, mirrored=self.mirrored, crops=self.crops, run=run)
 
     def _softmax(self, logits: Tensor) -> Beliefs:

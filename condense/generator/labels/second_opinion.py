@@ -1,11 +1,10 @@
-"""A second opinion on labels: the labeller's, pooled with the diffusion classifier's.
+"""A second opinion on labels, pooled with the diffusion classifier's.
 
-The labeller (`labeller.py`) learns p(y | x) from the same imprecise labels, recognises photographs after less training
-than a generator, and makes other errors. The two are combined in a logarithmic opinion pool,
-p(y | x) ~ r_y (f_y / r_y)^a (h_y / r_y)^b with the class prior r; a and b maximise the likelihood of the labels of the
-generator's held-out images, so that the better model counts more. Source: Genest & Zidek (1986), "Combining Probability
-Distributions", Statistical Science 1(1), Sec. 3. Every training image is judged by the network that did not see it, so
-no label confirms itself. Drawing and scores of the diffusion classifier do not use it.
+Classifiers trained on the same imprecise labels recognise photographs after less training than a generator, and make
+other errors. The two are combined in a logarithmic opinion pool, p(y | x) ~ r_y (f_y / r_y)^a (h_y / r_y)^b with the
+class prior r; a and b maximise the likelihood of the labels of the generator's held-out images, so that the better
+model counts more. Source: Genest & Zidek (1986), "Combining Probability Distributions", Statistical Science 1(1),
+Sec. 3. Drawing and scores of the diffusion classifier do not use it.
 """
 
 from __future__ import annotations
@@ -13,69 +12,74 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from condense import json_values
-from condense.data.types import Beliefs, TrainingSet
+from condense.data.types import Beliefs
 from condense.generator.classifier import held_out_loss
 from condense.generator.labels.fold_networks import FoldNetworks
-from condense.run import JSON, Run, part_of
+from condense.generator.labels.one_classifier import OneClassifier
+from condense.run import JSON
 
 EXPONENTS = tuple(i / 10 for i in range(21))
 USUAL, SPREAD = 0.7, 0.35  # prior mean and standard deviation of each exponent
 
 
+Judge: TypeAlias = FoldNetworks | OneClassifier
+
+
 @dataclass
 class SecondOpinion:
-    """A labeller's networks beside the generator.
+    """Classifiers beside the generator.
 
     Attributes:
-        networks: the networks.
+        judge: the labeller's, or with few labels VolMinNet's.
         exponents: a, of the diffusion classifier, and b, of these.
     """
 
-    networks: FoldNetworks
+    judge: Judge
     exponents: tuple[float, float] = (USUAL, USUAL)
-
-    def beliefs(self, data: TrainingSet, run: Run, *, trained_on: bool) -> Beliefs:
-        """h(x), float32 [n, c]; `trained_on`: whether the networks were trained on exactly these images and labels."""
-        return self.networks.out_of_fold(data, run) if trained_on else self.networks.posterior(data.images.images, run)
 
     def pooled(self, from_generator: Beliefs, mine: Beliefs, log_prior: Tensor) -> Beliefs:
         """p(y | x) by both: float32 [n, c], rows summing to 1.
 
         Args:
             from_generator: f(x) [n, c].
-            mine: h(x) [n, c], see `beliefs`.
+            mine: h(x) [n, c], of the judge's `beliefs`.
             log_prior: log class prior [c].
         """
         logits = pool(logarithm(from_generator), logarithm(mine), log_prior.cpu(), self.exponents)
         return np.asarray(logits.softmax(1).numpy(), dtype=np.float32)
 
+    def transition(self, of_generator: Tensor) -> Tensor:
+        """T [c, c] to weigh labels with: the judge's own, or that of the generator, which is a labeller's."""
+        return (self.judge.transition if isinstance(self.judge, OneClassifier) else of_generator).cpu()
+
     def to(self, device: torch.device | str) -> SecondOpinion:
         """The same on another device."""
-        self.networks.to(device)
+        self.judge.to(device)
         return self
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that `of` reads."""
-        return {f"networks.{name}": tensor for name, tensor in self.networks.tensors().items()}
+        return self.judge.tensors()
 
     def numbers(self) -> dict[str, JSON]:
         """The JSON that `of` reads besides the tensors."""
-        return {"exponents": list(self.exponents), "networks": self.networks.numbers()}
+        return {"exponents": list(self.exponents), "by": self.judge.NAME, "judge": self.judge.numbers()}
 
     @classmethod
     def of(
         cls, tensors: Mapping[str, Tensor], numbers: Mapping[str, JSON], image_shape: tuple[int, int, int]
     ) -> SecondOpinion:
         """One from its `tensors` and `numbers`, for images of `image_shape` (C, H, W); raises as `FoldNetworks.of`."""
-        networks = FoldNetworks.of(part_of(tensors, "networks"), json_values.section(numbers, "networks"), image_shape)
+        kind = {each.NAME: each for each in (FoldNetworks, OneClassifier)}[json_values.text(numbers, "by")]
         a, b = json_values.numbers(numbers, "exponents")
-        return cls(networks, (a, b))
+        return cls(kind.of(tensors, json_values.section(numbers, "judge"), image_shape), (a, b))
 
 
 def pool(first: Tensor, second: Tensor, log_prior: Tensor, exponents: tuple[float, float]) -> Tensor:

@@ -9,7 +9,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from condense.data.splits import held_out
 from condense.data.types import Beliefs, Labels, Mask, Supervision, TrainingSet
+from condense.generator.labels.one_classifier import labels_learned
 from condense.generator.labels.posterior import given_label, supervision_likelihood
 from condense.generator.model import Generator
 from condense.machine import num_processes, process_index
@@ -116,11 +118,11 @@ def second_opinion(generator: Generator, train: TrainingSet, run: Run) -> Belief
     """h(x) [n, c] of every image by the generator's second opinion; None without one. `run` shows the progress."""
     if generator.opinion is None:
         return None
-    record = generator.record
-    of_these = (train.images.fingerprint(), train.supervision.fingerprint())
-    return generator.opinion.beliefs(
-        train, run, trained_on=(record.data_fingerprint, record.labels_fingerprint) == of_these
-    )
+    record, learned = generator.record, None
+    of_these = train.images.fingerprint(), train.supervision.fingerprint()
+    if (record.data_fingerprint, record.labels_fingerprint) == of_these and record.held_out is not None:
+        learned = labels_learned(train.supervision, held_out(train.supervision, record.held_out, record.seed)[1])
+    return generator.opinion.judge.beliefs(train, run, learned)
 
 
 def weighed(
@@ -130,6 +132,7 @@ def weighed(
     from_image, transition = from_generator, generator.transition.cpu()
     if generator.opinion is not None and beside is not None:
         from_image = generator.opinion.pooled(from_image, beside, generator.log_prior)
+        transition = generator.opinion.transition(generator.transition)
     posterior = given_label(torch.from_numpy(from_image), supervision_likelihood(supervision, transition))
     return Suggestions(
         supervision, from_image, np.asarray(posterior.numpy(), dtype=np.float32), np.asarray(transition.numpy())

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from condense.data.types import TrainingSet
+from condense.data.types import Beliefs, TrainingSet
 from condense.generator.classifier import fit_temperature, held_out_loss, logits_from_errors
-from condense.generator.labels.labeller import Labeller
 from condense.generator.labels.posterior import supervision_likelihood
-from condense.generator.labels.second_opinion import SecondOpinion, fit_exponents, logarithm
+from condense.generator.labels.second_opinion import Judge, SecondOpinion, fit_exponents, logarithm
 from condense.generator.model import Generator
 
 FITTED_TEMPERATURE_SHARE = 0.3  # prior of the fitted temperature, relative to that of training
@@ -36,21 +35,23 @@ def fit_held_out(generator: Generator, data: TrainingSet, held: npt.NDArray[np.i
 
 def ask_beside(
     generator: Generator,
-    labeller: Labeller,
+    judge: Judge,
     data: TrainingSet,
     held: npt.NDArray[np.int64],
+    beliefs: Beliefs | None,
     logits: Tensor | None,
 ) -> None:
-    """Give `generator` the second opinion of a `labeller` trained on the same `data`.
+    """Give `generator` the second opinion of a `judge` trained on the same `data`.
 
-    It is weighed on the images `held`, of which `logits` [m, c] are the generator's, see `fit_held_out`; without any
-    it has the usual weight.
+    It is weighed on the images `held`: `beliefs` [m, c] are the judge's about them, made without their labels, `logits`
+    [m, c] the generator's, see `fit_held_out`; without any it has the usual weight.
     """
-    generator.opinion = SecondOpinion(labeller.networks)
-    if logits is not None:
+    generator.opinion = SecondOpinion(judge)
+    if logits is not None and beliefs is not None:
+        transition = generator.opinion.transition(generator.transition)
         generator.opinion.exponents = fit_exponents(
             logits.log_softmax(1),
-            logarithm(labeller.suggestions.from_image[held]),
-            supervision_likelihood(data.supervision.take(held), generator.transition),
+            logarithm(beliefs),
+            supervision_likelihood(data.supervision.take(held), transition),
             generator.log_prior.cpu(),
         )

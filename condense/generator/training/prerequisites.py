@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from condense import rng
 from condense.classifiers import cross
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
-from condense.generator.labels import labeller, noisy_classifier, volminnet
+from condense.generator.labels import labeller, noisy_classifier, one_classifier, volminnet
 from condense.generator.labels.auxiliary import num_steps
 from condense.generator.labels.coherence import estimate_coherence
 from condense.generator.labels.fold_networks import NAME, num_views
@@ -33,6 +33,7 @@ class Prerequisites:
         classifier: TDSM's h.
         coherence: CAD's r [n, c].
         labeller: the labeller that found T, for a second opinion.
+        clean_classifier: VolMinNet's, for a second opinion.
         seconds: training time of each, by file name.
         images_seen: images all of them were trained on, repetitions counted.
         evaluations: images passed through them, these included.
@@ -42,6 +43,7 @@ class Prerequisites:
     classifier: NoisyClassifier | None = None
     coherence: Tensor | None = None
     labeller: Labeller | None = None
+    clean_classifier: nn.Module | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     images_seen: int = 0
     evaluations: int = 0
@@ -52,7 +54,7 @@ def prepare(
 ) -> Prerequisites:
     """Train, resume or load the objective's prerequisites; the run folder keeps them.
 
-    A labeller learns the matrix from labels that may be wrong; from few of them VolMinNet, which takes single ones.
+    A labeller learns the matrix from labels that may be wrong, from few of them VolMinNet, which takes single ones.
     Without any DMIS trains without their matrix.
 
     Raises:
@@ -65,14 +67,13 @@ def prepare(
     if options.objective == "vanilla":
         return Prerequisites()
     seconds: dict[str, float] = {}
-    transition = asked = None
+    transition = asked = clean_classifier = None
     if asks_labeller(data, options):
         asked = labeller.fit(data, options.labeller, rng.derive(seed, NAME), run, device=device)
         transition, seconds[NAME] = torch.from_numpy(asked.suggestions.transition).to(device), asked.seconds
-    if finds_volume(data, options):
-        transition, seconds[volminnet.NAME] = estimate_by_volume(
-            data, fresh_classifier(data, seed), options, seed, run, device
-        )
+    elif finds_volume(data, options):
+        clean_classifier = fresh_classifier(data, seed)
+        transition, seconds[volminnet.NAME] = estimate_by_volume(data, clean_classifier, options, seed, run, device)
     classifier = None
     if options.objective == "tdsm":
         known = transition if transition is not None else _known_transition(options, data.supervision)
@@ -83,6 +84,7 @@ def prepare(
         transition,
         classifier,
         labeller=asked if opinion_views(data, options) else None,
+        clean_classifier=clean_classifier if opinion_views(data, options) else None,
         seconds=seconds,
         images_seen=foreseen_images(data, options),
         evaluations=foreseen_evaluations(data, options),
@@ -111,22 +113,23 @@ def foreseen_evaluations(data: TrainingSet, options: TrainOptions) -> int:
 
 def opinion_views(data: TrainingSet, options: TrainOptions) -> int:
     """Views per image of the second opinion; 0 if the generator gets none."""
-    if not options.second_opinion or options.objective != "dmis" or not asks_labeller(data, options):
+    if not options.second_opinion or options.objective != "dmis":
         return 0
-    return num_views(mirrored=data.images.may_flip, crops=options.labeller.crops)
+    if asks_labeller(data, options):
+        return num_views(mirrored=data.images.may_flip, crops=options.labeller.crops)
+    if finds_volume(data, options):
+        return one_classifier.num_views(mirrored=options.augment(may_flip=data.images.may_flip).mirrors)
+    return 0
 
 
 def asks_labeller(data: TrainingSet, options: TrainOptions) -> bool:
-    """Whether a labeller is trained: for its matrix, which TDSM needs, or a second opinion, which DMIS takes."""
-    if options.transition != "labeller" or not data.supervision.doubtful.any():
-        return False
-    if options.objective == "tdsm":
-        return not labeller.is_small(data)
-    return options.objective == "dmis" and labeller.has_enough(data, options.labeller)
+    """Whether a labeller is trained; it needs labels that may be wrong, and many."""
+    asked = options.transition == "labeller" and options.objective in ("dmis", "tdsm")
+    return asked and bool(data.supervision.doubtful.any()) and not labeller.is_small(data)
 
 
 def finds_volume(data: TrainingSet, options: TrainOptions) -> bool:
-    """Whether VolMinNet is trained for its matrix, which TDSM needs: if asked for, or in place of a labeller's."""
+    """Whether VolMinNet is trained, if asked for, or in place of a labeller; TDSM needs its matrix."""
     asked = options.transition == "volmin" or (options.transition == "labeller" and labeller.is_small(data))
     return asked and (
         options.objective == "tdsm" or (options.objective == "dmis" and bool(data.supervision.noisy.any()))

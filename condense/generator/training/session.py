@@ -76,10 +76,11 @@ def _train_generator(
     loop.finish(_told(trainer), agree=lambda requested: _any_process(trainer, requested))
     generator = trainer.finish()
     generator.noisy_classifier = prepared.classifier
+    asked = generator.opinion.judge.evaluations if generator.opinion else 0
     generator.record = replace(
         generator.record,
         seconds=sum(prepared.seconds.values()) + loop.seconds,
-        evaluations=sum(of_all_processes([trainer.evaluations])),
+        evaluations=sum(of_all_processes([trainer.evaluations + asked])),
         images_seen=prepared.images_seen + options.steps * options.batch_size,
         peak_memory_bytes=peak_memory_bytes(),
         data=data.images.name,

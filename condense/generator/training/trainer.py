@@ -24,6 +24,7 @@ from condense.generator.augment import augment
 from condense.generator.classifier import EDM_NOISE, Calibration, Schedule, centred_interval
 from condense.generator.denoiser import NoiseDistribution
 from condense.generator.elimination import class_logits
+from condense.generator.labels.one_classifier import settled
 from condense.generator.model import Generator, build_denoiser
 from condense.generator.options import NetworkOptions, TrainOptions, check_top_k
 from condense.generator.record import TrainingRecord
@@ -285,8 +286,20 @@ class Trainer:
         generator, logits = self._fitted()
         selected = self.best.step if self.best.weights else self.step
         generator.record = replace(generator.record, selected_step=selected)
-        if self.prepared.labeller is not None:
-            ask_beside(generator, self.prepared.labeller, self.data, self.held_indices, logits)
+        held, prepared = self.held_indices, self.prepared
+        if prepared.labeller is not None:
+            found = prepared.labeller
+            ask_beside(generator, found.networks, self.data, held, found.suggestions.from_image[held], logits)
+        elif prepared.clean_classifier is not None:
+            judge, beliefs = settled(
+                prepared.clean_classifier,
+                generator.transition,
+                self.data,
+                held,
+                mirrored=self.augment_options.mirrors,
+                bf16=self.bf16,
+            )
+            ask_beside(generator, judge, self.data, held, beliefs, logits)
         return generator
 
     def generator(self) -> Generator:

@@ -11,12 +11,11 @@ from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.labels import labeller, second_opinion
 from condense.generator.labels.fold_networks import FoldNetworks, num_views
-from condense.generator.labels.labeller import Labeller
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.posterior import estimate_transition, self_confidence
 from condense.generator.labels.second_opinion import SecondOpinion, fit_exponents, pool
-from condense.generator.labels.suggestions import Suggestions, suggest
 from condense.generator.labels.suggestions import second_opinion as labels_beside
+from condense.generator.labels.suggestions import suggest
 from condense.generator.model import Generator
 from condense.generator.training.fitting import ask_beside
 from condense.generator.training.prerequisites import prepare
@@ -24,10 +23,16 @@ from condense.generator.training.session import train_generator
 from condense.preprocessing import standardisation
 from condense.run import Run
 
+
+@pytest.fixture(autouse=True)
+def many_labels(monkeypatch):
+    """The labeller is asked."""
+    monkeypatch.setattr(labeller, "FEW", 0)
+
+
 PRIOR = torch.tensor([0.5, 0.3, 0.2])
-HELPER = {"steps": 3, "batch_size": 16}
 LABELLER = {"folds": 2, "rounds": 1, "epochs": 2, "width": 4, "crops": False, "batch_size": 8}
-ASKED = {"transition": "labeller", "labeller": LABELLER, "helper": HELPER, "held_out": 0.3}
+ASKED = {"transition": "labeller", "labeller": LABELLER, "held_out": 0.3}
 
 
 def gaussian(n: int, noise: float, truth: torch.Tensor, seed: int) -> torch.Tensor:
@@ -102,12 +107,11 @@ def test_forming_it_takes_the_better_judge():
     made = generator(second_opinion=False)
     made.log_prior = torch.full((3,), 1 / 3).log()
     made.transition = torch.from_numpy(transition_of(truth, data.supervision.observed))
-    nothing = Suggestions(data.supervision, sure, sure, np.eye(3, dtype=np.float32))
-    asked = Labeller(FoldNetworks([], standardisation(data.images.images), 1.0, False, False, 0), nothing, 0, 0, 0)
+    judge = FoldNetworks([], standardisation(data.images.images), 1.0, False, False, 0)
     noise = torch.randn(len(held), 3, generator=torch.Generator().manual_seed(0))
-    ask_beside(made, asked, data, held, 3 * noise)
+    ask_beside(made, judge, data, held, sure[held], 3 * noise)
     assert made.opinion.exponents[0] < 0.2 and made.opinion.exponents[1] > 0.5
-    ask_beside(made, asked, data, held, None)
+    ask_beside(made, judge, data, held, sure[held], None)
     assert made.opinion.exponents == (second_opinion.USUAL, second_opinion.USUAL)
 
 
@@ -129,9 +133,9 @@ def test_it_is_kept_with_the_generator_and_gives_the_same_answers(tmp_path):
     for one, other in zip(*(suggest(who, data, Run(None)).__dict__.values() for who in (made, back)), strict=True):
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, other)
-    counted, views = made.opinion.networks.evaluations, num_views(mirrored=data.images.may_flip, crops=False)
-    made.opinion.beliefs(data.take(np.arange(7)), Run(None), trained_on=False)
-    assert made.opinion.networks.evaluations == counted + 2 * 7 * views
+    counted, views = made.opinion.judge.evaluations, num_views(mirrored=data.images.may_flip, crops=False)
+    made.opinion.judge.beliefs(data.take(np.arange(7)), Run(None), None)
+    assert made.opinion.judge.evaluations == counted + 2 * 7 * views
 
 
 def test_training_images_are_judged_by_the_networks_that_did_not_see_them(tmp_path):
@@ -161,7 +165,7 @@ def test_suggestions_use_it_and_the_diffusion_classifier_does_not():
     np.testing.assert_array_equal(by_itself.from_image, made.posterior(images))
     f, h = (
         torch.from_numpy(part).clamp_min(1e-8).log()
-        for part in (by_itself.from_image, made.opinion.networks.out_of_fold(data))
+        for part in (by_itself.from_image, made.opinion.judge.out_of_fold(data))
     )
     expected = pool(f, h, made.log_prior, made.opinion.exponents).softmax(1)
     np.testing.assert_allclose(found.from_image, expected.numpy(), atol=1e-6)
@@ -172,7 +176,7 @@ def test_suggestions_use_it_and_the_diffusion_classifier_does_not():
 
 def test_images_of_other_data_or_labels_are_new_to_it():
     made, data = generator(), training_set()
-    h = made.opinion.networks
+    h = made.opinion.judge
     np.testing.assert_array_equal(labels_beside(made, data, Run(None)), h.out_of_fold(data))
     other = TrainingSet(data.images, Supervision(data.supervision.candidates[::-1].copy(), data.supervision.trusted))
     np.testing.assert_array_equal(labels_beside(made, other, Run(None)), h.posterior(data.images.images))
@@ -183,29 +187,19 @@ def test_images_of_other_data_or_labels_are_new_to_it():
     [
         ("noisy", {"second_opinion": False}),
         ("noisy", {"transition": "estimate"}),
-        ("noisy", {"transition": "volmin"}),
         ("partial", {}),
         ("noisy", {"objective": "tdsm"}),
     ],
 )
-def test_there_is_no_second_opinion_without_the_labeller_or_if_declined(kind, changed):
+def test_there_is_no_second_opinion_unless_asked_for_or_if_declined(kind, changed):
     assert generator(kind, **changed).opinion is None
 
 
-def test_the_generator_trains_with_the_matrix_of_the_labeller_unless_labels_are_few(tmp_path, monkeypatch):
-    data, few = training_set(), train_options(**ASKED)
-    prepared = prepare(data, NETWORK, few, 0, Run(tmp_path / "few"), torch.device("cpu"))
-    asked = few.model_copy(update={"transition": "volmin"})
-    volmin = prepare(data, NETWORK, asked, 0, Run(None), torch.device("cpu"))
-    assert torch.equal(prepared.transition, volmin.transition) and prepared.labeller is not None
-    assert volmin.labeller is None and set(prepared.seconds) == {"labeller", "volminnet"}
-    monkeypatch.setattr(labeller, "FEW", len(data))
-    options = train_options(**ASKED)
-    prepared = prepare(data, NETWORK, options, 0, Run(tmp_path), torch.device("cpu"))
-    made = generator()
-    np.testing.assert_array_equal(made.transition.numpy(), prepared.labeller.suggestions.transition)
-    assert set(prepared.seconds) == {"labeller"}
+def test_the_generator_trains_with_the_matrix_of_the_labeller(tmp_path):
+    prepared = prepare(training_set(), NETWORK, train_options(**ASKED), 0, Run(tmp_path), torch.device("cpu"))
+    np.testing.assert_array_equal(generator().transition.numpy(), prepared.labeller.suggestions.transition)
     assert prepared.images_seen < prepared.evaluations == prepared.labeller.network_evaluations
+    assert set(prepared.seconds) == {"labeller"}
 
 
 @pytest.mark.parametrize(
@@ -214,14 +208,14 @@ def test_the_generator_trains_with_the_matrix_of_the_labeller_unless_labels_are_
 )
 def test_networks_described_as_something_else_are_refused(change, tmp_path):
     made = generator(run=Run(tmp_path))
-    numbers = {**made.opinion.networks.numbers(), **change}
+    numbers = {**made.opinion.judge.numbers(), **change}
     numbers = {name: value for name, value in numbers.items() if value is not ...}
     with pytest.raises((KeyError, TypeError, ValueError, UserError)):
-        FoldNetworks.of(made.opinion.networks.tensors(), numbers, (1, 8, 8))
+        FoldNetworks.of(made.opinion.judge.tensors(), numbers, (1, 8, 8))
 
 
 def test_weights_of_another_network_are_refused():
-    networks = generator().opinion.networks
+    networks = generator().opinion.judge
     tensors = networks.tensors()
     tensors["1.head.weight"] = torch.zeros(3, 4_000_000)  # of a network of a million channels
     with pytest.raises(ValueError, match="another network"):
