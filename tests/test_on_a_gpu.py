@@ -54,10 +54,9 @@ def test_every_objective_trains_and_answers(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_runs_on_a_gpu_without_float64(tmp_path):
+def test_trainings_run_on_a_gpu_without_float64(tmp_path):
     found = on_a_gpu("narrow", tmp_path)
-    assert "no float64" in found.pop("refused") and "frepo" in found.pop("learned")
-    assert set(found.values()) == {0}, found
+    assert "no float64" in found["refused"] and found["learned"] == ["dc", "dm", "dsa", "frepo", "mtt"]
 
 
 @pytest.mark.slow
