@@ -106,10 +106,10 @@ def relabel_data(
     options = relabelling_options(plan)
     evidence.check(plan)
     given = None if evidence.pred_probs is None else read_probabilities(evidence.pred_probs, plan.source)
-    shown = Run(None, progress=progress)
-    seen = None if evidence.features is None else features_of(evidence.features, plan.source, shown)
     out = out or Path(f"{plan.source.train.name}-relabelled")
     _prepare(plan, out, force=force)
+    in_memory = Run(None, progress=progress)
+    seen = None if evidence.features is None else features_of(evidence.features, plan.source, in_memory)
     by_generator = not evidence.suffices(plan)
     with ExitStack() as held:
         held.enter_context(expected(stages(plan, relabelling(plan, options)) if progress and by_generator else []))
@@ -123,7 +123,7 @@ def relabel_data(
             run = held.enter_context(open_run(folder, plan, resume=resume, force=force, progress=progress, log=log))
             found = relabel_plan(plan, run)
         else:
-            found = relabel_plan(plan, Run(None, progress=progress))
+            found = relabel_plan(plan, in_memory)
         found = found.save(out)
     found = dataclasses.replace(found, seconds=time.perf_counter() - started)
     write_review_page(out / REPORT, review_page(plan, found, out, seen))
