@@ -134,7 +134,8 @@ def condense_with_generator(
         UserError: the generator was made for other classes or image sizes, or with another objective.
     """
     check_ipc(ipc, train)
-    pool = pool_size(ipc, options.draw)
+    pictures, factor = drawn_per_class(ipc, options), pack_of(options)
+    pool = pool_size(pictures, options.draw)
     pooled_bytes = pool * train.images.num_classes * math.prod(train.images.image_shape)
     check_fits(pooled_bytes, f"A pool of {pool} per class", "lower ipc or draw.pool")
     if options.generator is None:
@@ -146,15 +147,12 @@ def condense_with_generator(
         home = Run(options.generator, progress=run.progress)
         generator = _reused(home, method)
     generator.check_data(train.images)
-    pictures, factor = drawn_per_class(ipc, options), pack_of(options)
     before, started = generator.evaluations, time.perf_counter()
     prototypes, believing = None, train
     if train.beliefs is None and (options.draw.prototype_sigma is not None or options.refine is not None):
         believing = replace(train, beliefs=beliefs(generator, train, home).posterior)
     if options.draw.prototype_sigma is not None:
-        prototypes = class_prototypes(
-            train.images.images, believing.believed(), pool_size(pictures, options.draw), seed
-        )
+        prototypes = class_prototypes(train.images.images, believing.believed(), pool, seed)
     images, notes = draw_and_choose(generator, pictures, options.draw, seed, run, prototypes)
     made = assemble(
         train,
