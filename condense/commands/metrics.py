@@ -142,7 +142,7 @@ def metrics(
 def _check_alike(paths: Sequence[Path], sets: Sequence[CondensedSet], given: LoadedData) -> None:
     for path, made in zip(paths, sets, strict=True):
         check_same_kind(made, given.source.train)
-        here, there = (len(each.unpacked()) for each in (made, sets[0]))
+        here, there = (len(each) * each.pack**2 for each in (made, sets[0]))
         if here != there:
             raise UserError(
                 f"{path} has {here} images, {paths[0]} {there}; metrics depend on the number of images, "

@@ -83,17 +83,12 @@ def check(train: TrainingSet, options: LabellerOptions) -> None:
             f"The labeller needs square images of at least {SMALLEST}x{SMALLEST}, found {height}x{width}; give "
             "--image-size."
         )
-    if not has_enough(train, options):
-        labelled = int((~train.supervision.unlabelled).sum())
+    folds, labelled = num_folds(train, options), int((~train.supervision.unlabelled).sum())
+    if labelled < 2 * folds:
         raise UserError(
-            f"The labeller learns from labels in {num_folds(train, options)} folds, and {labelled} of {len(train)} "
-            "images have any; label more."
+            f"The labeller learns from labels in {folds} folds, and {labelled} of {len(train)} images have any; label "
+            "more."
         )
-
-
-def has_enough(train: TrainingSet, options: LabellerOptions) -> bool:
-    """Whether each fold leaves labels to learn from."""
-    return int((~train.supervision.unlabelled).sum()) >= 2 * num_folds(train, options)
 
 
 def num_folds(train: TrainingSet, options: LabellerOptions) -> int:

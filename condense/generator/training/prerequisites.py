@@ -101,7 +101,7 @@ def foreseen_images(data: TrainingSet, options: TrainOptions) -> int:
     helpers = int(finds_volume(data, options)) + int(options.objective == "tdsm")
     by_labeller = 0
     if asks_labeller(data, options):
-        by_labeller = labeller.foreseen(data, options.labeller) - labeller.num_looks(data, options.labeller)
+        by_labeller = sum(learned for learned, _ in labeller.foreseen_by_fold(data, options.labeller))
     return by_labeller + helpers * num_steps(options) * options.helper.batch_size
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from three_classes import drawn, gaussian
 from tiny import NETWORK, train_options, training_set
 
 from condense.data.types import Supervision, TrainingSet
@@ -24,19 +25,7 @@ from condense.generator.model import Generator
 from condense.generator.training.session import train_generator
 from condense.run import Run
 
-PRIOR = torch.tensor([0.5, 0.3, 0.2])
 VOLMIN = {"transition": "volmin", "helper": {"steps": 40, "batch_size": 16}, "held_out": 0.3}
-
-
-def gaussian(n: int, noise: float, truth: torch.Tensor, seed: int) -> torch.Tensor:
-    """Log p(y | u) [n, 3], u = the class plus normal noise, by Bayes' rule."""
-    u = truth + noise * torch.randn(n, generator=torch.Generator().manual_seed(seed))
-    misfit = -((u[:, None] - torch.arange(3.0)) ** 2) / (2 * noise**2)
-    return (misfit + PRIOR.log()).log_softmax(1)
-
-
-def drawn(n: int, seed: int = 0) -> torch.Tensor:
-    return torch.multinomial(PRIOR, n, replacement=True, generator=torch.Generator().manual_seed(seed))
 
 
 def test_a_leaning_towards_labels_learned_is_found_and_undone():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from three_classes import PRIOR, drawn, gaussian
 from tiny import NETWORK, train_options, training_set
 
 from condense.data.types import Supervision, TrainingSet
@@ -30,20 +31,8 @@ def many_labels(monkeypatch):
     monkeypatch.setattr(labeller, "FEW", 0)
 
 
-PRIOR = torch.tensor([0.5, 0.3, 0.2])
 LABELLER = {"folds": 2, "rounds": 1, "epochs": 2, "width": 4, "crops": False, "batch_size": 8}
 ASKED = {"transition": "labeller", "labeller": LABELLER, "held_out": 0.3}
-
-
-def gaussian(n: int, noise: float, truth: torch.Tensor, seed: int) -> torch.Tensor:
-    """Log p(y | u) [n, 3], u = the class plus normal noise, by Bayes' rule."""
-    u = truth + noise * torch.randn(n, generator=torch.Generator().manual_seed(seed))
-    misfit = -((u[:, None] - torch.arange(3.0)) ** 2) / (2 * noise**2)
-    return (misfit + PRIOR.log()).log_softmax(1)
-
-
-def drawn(n: int, seed: int = 0) -> torch.Tensor:
-    return torch.multinomial(PRIOR, n, replacement=True, generator=torch.Generator().manual_seed(seed))
 
 
 def test_the_pool_of_independent_views_is_bayes_rule():
