@@ -87,7 +87,7 @@ def helped(data):
     train_noisy_classifier(data, matrix, tiny.NETWORK, options, 0, Run(None), device)
     auxiliary._one_step = real
     labelling = LabellerOptions(width=4, epochs=2)
-    training = Training(data, np.arange(len(data)), labelling, standardisation(data.images.images), 0, device)
+    training = Training(data, np.arange(len(data)), matrix, labelling, standardisation(data.images.images), 0, device)
     passes = training.passes()
     next(passes)
     return {**found, "labeller": counted(lambda: next(passes), training.budget.steps)}

@@ -1,20 +1,25 @@
 """A labeller: strong, fast classifiers trained on imprecise labels, and the beliefs derived from them.
 
-A `Whitened` network f and a transition matrix T are trained jointly on the given labels (VolMinNet's objective),
+One `Whitened` network per fold of the images, trained on alternating flips and shifts, judges only the images of that
+fold: so no memorised label confirms itself. Where labels may be wrong, networks first learn the labels as they are, in
+half the passes, so that g(x) = p(z | x). The images with the highest g_y show how often a y is labelled z: that is the
+transition matrix T, counted on anchor points. Then networks f learn, from the beginning,
 
-    - log Σ_y f_y(x) p(z | y) + λ log det T,   p(z | y) = T[y, z], 1 on a candidate set, 1 for no label,
+    - log Σ_y f_y(x) p(z | y),   p(z | y) = T[y, z], 1 on a candidate set, 1 for no label.
 
-with alternating flips and shifts, one pair per fold of the images, which judges only the images of that fold: so no
-memorised label confirms itself. In further rounds networks learn from all images outside the fold, labelled or not, by
+T is not learned together with f: f soft under a clean T explains labels as well as f sharp under a noisy T, which is
+how two classes whose labels are exchanged stayed mixed (docs/decisions.md). In further rounds networks learn from all
+images outside the fold, labelled or not, by
 
     - Σ_y p(y | x, z) log f_y(x),   p(y | x, z) from the round before,
 
 which is expectation maximisation with expectations from networks that saw other images. In each round the exponent b
 of p(y | x) ∝ f_y(x)^b, and T, are those that maximise the likelihood of all labels, and p(y | x, z) ∝ p(y | x) p(z | y)
 as for a generator.
-Sources: Li et al. (2021), https://arxiv.org/abs/2102.02400, for the objective; Northcutt et al. (2021),
-https://arxiv.org/abs/1911.00068, for the folds; Jordan (2024), https://arxiv.org/abs/2404.00498, for the network and
-its training; Guo et al. (2017), https://arxiv.org/abs/1706.04599, Sec. 4.2, for the exponent b, an inverse temperature.
+Sources: Patrini et al. (2017), https://arxiv.org/abs/1609.03683, Theorem 3 and Sec. 4.2, for anchor points and the
+objective; Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, for the folds and for counting labels rather than
+averaging g; Jordan (2024), https://arxiv.org/abs/2404.00498, for the network and its training; Guo et al. (2017),
+https://arxiv.org/abs/1706.04599, Sec. 4.2, for the exponent b, an inverse temperature.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ from torch import Tensor
 
 from condense import rng
 from condense.classifiers.whitened import SMALLEST, Whitened
-from condense.data.types import Labels, Supervision, TrainingSet
+from condense.data.types import Beliefs, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import held_out_loss
 from condense.generator.labels.fold_networks import NAME, Fold, FoldNetworks, divided, look, num_views
@@ -49,6 +54,7 @@ from condense.resumable import Loop, LoopPlan
 from condense.run import JSON, Run, check_same_run
 
 LOOKS = "labeller-looks"
+ANCHORS = 0.2  # share of a class's labels that is counted
 EXPONENTS = (math.log(0.3), math.log(6))  # bounds of the exponent's logarithm
 SPREAD = 0.5  # prior standard deviation of the exponent's logarithm
 FEW = 10_000  # labelled images, below which half of them are too few to train on, and all are too few for the matrix
@@ -114,12 +120,23 @@ def num_looks(train: TrainingSet, options: LabellerOptions) -> int:
 def foreseen_by_fold(train: TrainingSet, options: LabellerOptions) -> list[tuple[int, int]]:
     """Images trained on and views at inference of every fold of every round, in order."""
     folds = divided(train, num_folds(train, options), 0)
-    views = num_views(mirrored=train.images.may_flip, crops=options.crops)
+    rounds = [(options, number > 0) for number in range(options.rounds)]
+    if train.supervision.doubtful.any():
+        rounds.insert(0, (for_anchors(train, options), False))
     return [
-        (budget(len(fold.outside if number else fold.labelled), options).images, len(fold.inside) * views)
-        for number in range(options.rounds)
+        (
+            budget(len(fold.outside if by_beliefs else fold.labelled), asked).images,
+            len(fold.inside) * num_views(mirrored=train.images.may_flip, crops=asked.crops),
+        )
+        for asked, by_beliefs in rounds
         for fold in folds
     ]
+
+
+def for_anchors(train: TrainingSet, options: LabellerOptions) -> LabellerOptions:
+    """The options of the networks that find anchor points: half the passes, and no shifted views."""
+    labelled = len(divided(train, num_folds(train, options), 0)[0].labelled)
+    return options.model_copy(update={"epochs": math.ceil(budget(labelled, options).epochs / 2), "crops": False})
 
 
 def fit(
@@ -134,9 +151,15 @@ def fit(
     """
     check(train, options)
     fitting = _Fitting(train, options, seed, run, torch.device(device))
-    suggestions, exponent = fitting.judge(0, None)
+    transition = _usual_transition(train.images.num_classes)
+    if train.supervision.doubtful.any():
+        asked = for_anchors(train, options)
+        labels_as_given = fitting.logits(_Round("anchors", "looking for anchor points", asked)).softmax(1)
+        transition = count_anchors(labels_as_given, train.supervision, transition)
+    suggestions, exponent = weigh(train, fitting.logits(_Round("0", "in round 1", options, transition)), transition)
     for number in range(1, options.rounds):
-        suggestions, exponent = fitting.judge(number, suggestions)
+        logits = fitting.logits(_Round(str(number), f"in round {number + 1}", options, beliefs=suggestions.posterior))
+        suggestions, exponent = weigh(train, logits, torch.from_numpy(suggestions.transition))
     networks = FoldNetworks(
         fitting.networks, fitting.preprocessing, exponent, train.images.may_flip, options.crops, seed
     )
@@ -149,11 +172,29 @@ def fit(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """What the networks of a round learn, and its names in files and in progress bars.
+
+    Attributes:
+        options: their budget.
+        transition: T [c, c] of the labels they learn; None takes these at their word.
+        beliefs: p(y | x, z) [n, c], learned in place of labels.
+    """
+
+    name: str
+    place: str
+    options: LabellerOptions
+    transition: Tensor | None = None
+    beliefs: Beliefs | None = None
+
+
 class _Fitting:
-    """The folds in turn, each with its own files in the run folder."""
+    """Rounds of training, fold by fold, each with its own files in the run folder."""
 
     def __init__(self, train: TrainingSet, options: LabellerOptions, seed: int, run: Run, device: torch.device) -> None:
-        self.train, self.options, self.seed, self.run, self.device = train, options, seed, run, device
+        self.train, self.seed, self.run, self.device = train, seed, run, device
+        self.folds = divided(train, num_folds(train, options), seed)
         self.preprocessing = standardisation(train.images.images)
         self.identity: dict[str, JSON] = {
             "options": options.model_dump(mode="json"),
@@ -164,28 +205,29 @@ class _Fitting:
         self.networks: list[Whitened] = []
         self.seconds, self.seen = 0.0, 0
 
-    def judge(self, number: int, before: Suggestions | None) -> tuple[Suggestions, float]:
-        """One network per fold, trained on the labels or, where given, on the beliefs of the round before."""
+    def logits(self, this: _Round) -> Tensor:
+        """Logits [n, c] of every image, by the network of its fold; `networks` are those of the last round."""
         self.networks = []
-        train = replace(self.train, beliefs=None if before is None else before.posterior)
-        logits = torch.zeros(len(train), train.images.num_classes)
-        transitions = []
-        for fold in divided(train, num_folds(train, self.options), self.seed):
-            own = fold.labelled if before is None else fold.outside
-            logits[fold.inside], transition = self._fold(number, train, own, fold)
-            transitions.append(transition)
-        start = torch.stack(transitions).mean(0) if before is None else torch.from_numpy(before.transition)
-        return weigh(self.train, logits, start)
+        logits = torch.zeros(len(self.train), self.train.images.num_classes)
+        for fold in self.folds:
+            logits[fold.inside] = self._fold(this, fold)
+        return logits
 
-    def _fold(self, number: int, train: TrainingSet, own: Labels, fold: Fold) -> tuple[Tensor, Tensor]:
-        """Logits of the images inside the fold, by a network that learns from `own`, and its matrix T [c, c]."""
+    def _fold(self, this: _Round, fold: Fold) -> Tensor:
+        """Logits of the images inside the fold, by a network that learns from those outside."""
         what, run, inside = "labeller in this run folder", self.run, fold.inside
-        name = f"{number}-{fold.number}"
+        name = f"{this.name}-{fold.number}"
         training = Training(
-            train, own, self.options, self.preprocessing, rng.derive(self.seed, NAME, number, fold.number), self.device
+            replace(self.train, beliefs=this.beliefs),
+            fold.labelled if this.beliefs is None else fold.outside,
+            this.transition,
+            this.options,
+            self.preprocessing,
+            rng.derive(self.seed, f"{NAME} {this.name}", fold.number),
+            self.device,
         )
         passes = training.budget.epochs
-        place = f"of {passes} in fold {fold.number + 1} of {fold.of} in round {number + 1} of the {NAME}"
+        place = f"of {passes} in fold {fold.number + 1} of {fold.of} {this.place} of the {NAME}"
         loop = Loop(run, LoopPlan(NAME, passes, counter=f"pass{name}", place=lambda done: f"after pass {done} {place}"))
         loop.resume(f"{NAME}-{name}", training, self.identity, what)
         loop.finish(training.passes())
@@ -193,7 +235,8 @@ class _Fitting:
         found, started = run.load(f"{LOOKS}-{name}"), time.perf_counter()
         if found is None:
             images, mirrored = self.train.images.images[inside], self.train.images.may_flip
-            logits = look(network, images, self.preprocessing, mirrored=mirrored, crops=self.options.crops, run=run)
+            crops = this.options.crops
+            logits = look(network, images, self.preprocessing, mirrored=mirrored, crops=crops, run=run)
             seconds = time.perf_counter() - started
             if not is_worker():
                 run.save(f"{LOOKS}-{name}", {"logits": logits}, {**self.identity, "seconds": seconds})
@@ -203,7 +246,33 @@ class _Fitting:
         self.networks.append(network)
         self.seconds += loop.seconds + seconds
         self.seen += training.budget.images
-        return logits, training.matrix().detach().cpu()
+        return logits
+
+
+def count_anchors(given: Tensor, labels: Supervision, start: Tensor) -> Tensor:
+    """T [c, c], rows = true class, counted on the images whose labels g finds most predictable.
+
+    Row y counts the labels of the images with the highest g_y, `ANCHORS` times as many as are labelled y. Where labels
+    are right more often than wrong in any one way, these are images of y. `start` counts as one image per class
+    and stays where that does not hold, as in `estimate_transition`.
+
+    Args:
+        given: g(x) = p(z | x) [n, c] of networks that did not learn from these images.
+        labels: labels of the n images.
+        start: T for a class without anchors.
+    """
+    doubtful, confidence = labels.doubtful, torch.full((labels.num_classes,), torch.inf)
+    for y, count in enumerate(np.ceil(ANCHORS * labels.candidates[doubtful].sum(0)).astype(int)):
+        if count:
+            confidence[y] = given[torch.from_numpy(doubtful), y].topk(count).values[-1]
+    return estimate_transition(given, labels, start, confidence, strength=1.0)
+
+
+def _usual_transition(num_classes: int) -> Tensor:
+    """T [c, c] with half of the labels right, with two classes two thirds, and the others spread."""
+    off = min(1 / (num_classes - 1), 0.5)
+    raw = torch.full((num_classes, num_classes), off).fill_diagonal_(1.0)
+    return raw / raw.sum(1, keepdim=True)
 
 
 def weigh(train: TrainingSet, logits: Tensor, transition: Tensor) -> tuple[Suggestions, float]:

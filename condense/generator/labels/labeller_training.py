@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,16 +18,14 @@ from condense.errors import RunFailed
 from condense.generator.labels.fold_networks import NAME, normalised
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.posterior import label_likelihood
-from condense.generator.labels.volminnet import TransitionMatrix
 from condense.generator.losses import forward_loss
 from condense.precision import autocast, wants_bf16
 from condense.preprocessing import Preprocessing, planes
 from condense.resumable import State, Step
-from condense.run import JSON, pack_optimizer, part_of, unpack_optimizer
+from condense.run import pack_optimizer, part_of, unpack_optimizer
 
 _EPOCHS, _MOST_EPOCHS, _STEPS = 8, 20, 400
 _BIAS_RATE, _MOMENTUM, _DECAY = 64.0, 0.85, 1e-3
-_MATRIX_RATE, _VOLUME = 0.1, 1e-4
 _WARM, _LAST = 0.2, 0.07  # share of the steps with warm-up; final share of the learning rate
 
 
@@ -54,12 +51,12 @@ def budget(labelled: int, options: LabellerOptions) -> Budget:
 
 
 class Training:
-    """A network and a transition matrix trained on some of the images.
+    """A network trained on some of the images.
 
     Args:
-        train: images and labels. Where it has beliefs, the network learns from these alone, and the matrix stays at
-            its start.
+        train: images and labels. Where it has beliefs, the network learns from these alone.
         own: indices of the images to train on, at least two, all with labels or beliefs.
+        transition: T [c, c], rows = true class; None takes labels at their word, and the network learns p(z | x).
         options: the budget and the network.
         preprocessing: preprocessing of the images.
         seed: seed of weights, batches and shifts.
@@ -70,6 +67,7 @@ class Training:
         self,
         train: TrainingSet,
         own: Labels,
+        transition: Tensor | None,
         options: LabellerOptions,
         preprocessing: Preprocessing,
         seed: int,
@@ -91,13 +89,11 @@ class Training:
         network.whiten(normalised(first, preprocessing, torch.device("cpu")))
         self.network = network.to(device)
         self.network.to(memory_format=torch.channels_last)  # on a CPU too: 2.9 against 4.0 ms per image
-        self.matrix = TransitionMatrix(train.images.num_classes).to(device)
-        self.noisy = bool(train.supervision.doubtful.any())
+        self.transition = None if transition is None else transition.to(device)
         rate = options.learning_rate * self.budget.batch / 256
         groups = parameter_groups(self.network, rate, _DECAY, _BIAS_RATE)
         self.sgd = torch.optim.SGD(groups, momentum=_MOMENTUM, nesterov=True)
-        self.adam = torch.optim.Adam(self.matrix.parameters(), lr=_MATRIX_RATE)
-        self.rates = [float(group["lr"]) for group in self._groups()]
+        self.rates = [float(group["lr"]) for group in self.sgd.param_groups]
         self.shift = max(1, round(side / 16))
         self.done = 0
 
@@ -120,10 +116,8 @@ class Training:
             mirrored = ((first[chosen] + number) % 2 == 0).to(self.device)
             loss = self._loss(self.own[chosen].to(self.device), mirrored, number, step)
             self.sgd.zero_grad(set_to_none=True)
-            self.adam.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.sgd.step()
-            self.adam.step()
             losses.append(loss.detach())
         mean = sum(map(float, torch.stack(losses).tolist())) / self.budget.steps  # read once, since a GPU is waited for
         if not math.isfinite(mean):
@@ -142,44 +136,33 @@ class Training:
         if self.beliefs is not None:
             learned: Tensor = -(self.beliefs[places] * logits.log_softmax(1)).sum(1).mean()
             return learned
-        transition = self.matrix()
-        likelihood = label_likelihood(self.candidates[places], self.trusted[places], transition, has_sets=self.has_sets)
-        loss = forward_loss(logits, likelihood).mean()
-        if self.noisy:
-            loss = loss + _VOLUME * torch.linalg.slogdet(transition).logabsdet
-        return loss
+        candidates, trusted = self.candidates[places], self.trusted[places]
+        if self.transition is None:
+            return forward_loss(logits, candidates.float()).mean()
+        return forward_loss(
+            logits, label_likelihood(candidates, trusted, self.transition, has_sets=self.has_sets)
+        ).mean()
 
     def _set_rates(self, step: int) -> None:
         """Set the learning rate: linear warm-up, then linear decay."""
         share = step / (self.budget.steps * self.budget.epochs)
         part = share / _WARM if share < _WARM else _LAST + (1 - _LAST) * (1 - share) / (1 - _WARM)
-        for group, rate in zip(self._groups(), self.rates, strict=True):
+        for group, rate in zip(self.sgd.param_groups, self.rates, strict=True):
             group["lr"] = rate * part
 
     def state(self) -> State:
-        """Weights, matrix and both optimisers."""
-        tensors: dict[str, Tensor] = {}
-        meta: dict[str, JSON] = {"done": self.done}
-        for name, module, optimizer in self._parts():
-            moments, meta[name] = pack_optimizer(optimizer.state_dict())
-            tensors |= {f"{name}.weights.{key}": value for key, value in module.state_dict().items()}
-            tensors |= {f"{name}.optimizer.{key}": value for key, value in moments.items()}
-        return tensors, meta
+        """Weights and optimiser."""
+        moments, optimizer = pack_optimizer(self.sgd.state_dict())
+        tensors = {f"weights.{key}": value for key, value in self.network.state_dict().items()}
+        tensors |= {f"optimizer.{key}": value for key, value in moments.items()}
+        return tensors, {"done": self.done, "optimizer": optimizer}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
         """Go on from `state`."""
-        part = partial(part_of, tensors)
-        for name, module, optimizer in self._parts():
-            module.load_state_dict(part(f"{name}.weights"))
-            optimizer.load_state_dict(unpack_optimizer(part(f"{name}.optimizer"), meta[name]))
+        self.network.load_state_dict(part_of(tensors, "weights"))
+        self.sgd.load_state_dict(unpack_optimizer(part_of(tensors, "optimizer"), meta["optimizer"]))
         self.done = int(meta["done"])
         return self.done
-
-    def _groups(self) -> list[dict[str, Any]]:
-        return [*self.sgd.param_groups, *self.adam.param_groups]
-
-    def _parts(self) -> tuple[tuple[str, torch.nn.Module, torch.optim.Optimizer], ...]:
-        return ("network", self.network, self.sgd), ("matrix", self.matrix, self.adam)
 
 
 def order_of(seed: int, number: int, count: int) -> Tensor:
