@@ -10,7 +10,7 @@ from condense.data import corrupt, digits
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.labels import fold_networks, labeller
-from condense.generator.labels.labeller import fit, foreseen, num_folds, weigh
+from condense.generator.labels.labeller import count_anchors, fit, foreseen, num_folds, weigh
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.labeller_training import Training, budget
 from condense.preprocessing import standardisation
@@ -83,8 +83,8 @@ def test_without_information_the_exponent_stays_at_one():
     assert weigh(train, torch.randn(40, 5), torch.eye(5))[1] == pytest.approx(1, abs=0.03)
 
 
-def test_a_matrix_of_training_that_is_too_clean_is_not_used():
-    """A network that memorised its labels leaves T near the identity; p(y | x, z) uses the maximum-likelihood T."""
+def test_a_matrix_that_is_too_clean_to_start_from_is_not_kept():
+    """p(y | x, z) uses the maximum-likelihood T."""
     random = np.random.default_rng(1)
     clean = random.integers(0, 5, 5000)
     logits = torch.from_numpy(np.eye(5)[clean] * 3 + random.normal(0, 1, (5000, 5))).float()
@@ -104,8 +104,12 @@ def test_labels_of_every_kind_are_learned_from_and_trusted_ones_kept(kind):
     np.testing.assert_allclose(found.posterior.sum(1), 1, atol=1e-5)
 
 
-def test_an_image_is_judged_by_a_network_that_did_not_see_its_label():
-    """Another label on it changes what is made of the others of its kind, but not the network that judges it."""
+def test_an_image_is_judged_by_a_network_that_did_not_see_its_label(monkeypatch):
+    """Another label on it changes what is made of the others of its kind, but not the network that judges it.
+
+    The transition matrix, which all labels share, is fixed here.
+    """
+    monkeypatch.setattr(labeller, "count_anchors", lambda *_: torch.eye(3) * 0.7 + 0.1)
     train, once = tiny.training_set(), SMALL.model_copy(update={"rounds": 1})
     first = fit(train, once, 0, Run(None))
     inside = fold_networks.divided(train, 2, 0)[0].inside
@@ -124,36 +128,70 @@ def test_networks_of_the_second_round_learn_beliefs_and_not_labels():
     wrong[::2] = True
     beliefs = np.eye(3, dtype=np.float32)[truth.labels]
     train = TrainingSet(images, Supervision(wrong, np.zeros(len(wrong), np.bool_)), beliefs=beliefs)
-    training = Training(
-        train, np.arange(len(images)), LabellerOptions(epochs=20, width=8), standardisation(images.images), 0, CPU
-    )
-    start = training.matrix().clone()
+    assert (trained(train, None).argmax(1).numpy() == truth.labels).mean() > 0.9
+
+
+def trained(train, transition):
+    """Logits of the images by a network trained on all of them."""
+    options, preprocessing = LabellerOptions(epochs=20, width=8), standardisation(train.images.images)
+    training = Training(train, np.arange(len(train)), transition, options, preprocessing, 0, CPU)
     for _ in training.passes():
         pass
-    logits = fold_networks.look(
-        training.network.eval(), images.images, training.preprocessing, mirrored=False, crops=False
-    )
-    assert (logits.argmax(1).numpy() == truth.labels).mean() > 0.9
-    torch.testing.assert_close(training.matrix(), start)
+    return fold_networks.look(training.network.eval(), train.images.images, preprocessing, mirrored=False, crops=False)
+
+
+def test_labels_are_taken_at_their_word_or_through_the_matrix():
+    """Class 0 is always labelled 1, class 1 always 2, class 2 always 0: as labelled, and what lies behind it."""
+    images, truth = tiny.pictures()
+    train = TrainingSet(images, Supervision.from_labels((truth.labels + 1) % 3, 3, trusted=False))
+    assert (trained(train, None).argmax(1).numpy() == (truth.labels + 1) % 3).mean() > 0.9
+    turned = torch.eye(3).roll(1, 1) * 0.98 + 0.02 / 3
+    assert (trained(train, turned).argmax(1).numpy() == truth.labels).mean() > 0.9
+
+
+def test_two_classes_whose_labels_are_exchanged_are_counted_on_anchor_points():
+    """Two in five of classes 0 and 1 bear the other's label, and a third of all images look like both."""
+    random = np.random.default_rng(0)
+    truth, vague = random.integers(0, 5, 20_000), random.random(20_000) < 0.33
+    matrix = np.eye(5)
+    matrix[:2, :2] = [[0.6, 0.4], [0.4, 0.6]]
+    labels = np.array([random.choice(5, p=matrix[y]) for y in truth])
+    believed = np.where(vague[:, None], 0.5 * np.eye(5)[truth] + 0.5 * np.eye(5)[(truth + 1) % 5], np.eye(5)[truth])
+    given = torch.from_numpy(believed @ matrix + random.uniform(0, 0.02, (20_000, 5))).float()
+    told = Supervision.from_labels(labels, 5, trusted=False)
+    np.testing.assert_allclose(count_anchors(given, told, torch.full((5, 5), 0.2)), matrix, atol=0.04)
+
+
+def test_a_class_without_anchors_keeps_its_row():
+    """Class 2 is never given, so nothing tells how it is labelled; a label without doubt is not counted."""
+    labels = np.array([0, 1] * 50)
+    given, start = torch.from_numpy(np.eye(3)[labels]).float(), torch.full((3, 3), 0.25).fill_diagonal_(0.5)
+    found = count_anchors(given, Supervision.from_labels(labels, 3, trusted=False), start)
+    torch.testing.assert_close(found[2], start[2])
+    assert found[0, 0] > 0.9 and found[1, 1] > 0.9
+    sure = count_anchors(given, Supervision.from_labels(labels, 3, trusted=True), start)
+    torch.testing.assert_close(sure, start)
 
 
 def test_a_second_round_starts_from_the_beliefs_of_the_first(monkeypatch):
     train, told = tiny.training_set("mixture"), []
 
     class Noted(Training):
-        def __init__(self, train, own, *rest):
-            told.append((train.beliefs, own))
-            super().__init__(train, own, *rest)
+        def __init__(self, train, own, transition, *rest):
+            told.append((train.beliefs, own, transition))
+            super().__init__(train, own, transition, *rest)
 
     monkeypatch.setattr(labeller, "Training", Noted)
     first = fit(train, SMALL.model_copy(update={"rounds": 1}), 0, Run(None)).suggestions.posterior
     twice = fit(train, SMALL, 0, Run(None))
-    assert [beliefs is None for beliefs, _ in told] == [True] * 4 + [False] * 2
+    anchors, first_round, second_round = told[4:6], told[6:8], told[8:]  # before them those of `first`
+    assert [beliefs is None for beliefs, *_ in told] == [True] * 8 + [False] * 2
+    assert all(matrix is None for *_, matrix in anchors) and all(matrix is not None for *_, matrix in first_round)
     assert foreseen(train, SMALL) == twice.network_evaluations
     labelled, fold = ~train.supervision.unlabelled, fold_networks.divided(train, 2, 0)[0]
     assert not labelled.all() and labelled[told[0][1]].all()
-    np.testing.assert_array_equal(told[4][0], first)
-    np.testing.assert_array_equal(told[4][1], fold.outside)
+    np.testing.assert_array_equal(second_round[0][0], first)
+    np.testing.assert_array_equal(second_round[0][1], fold.outside)
 
 
 class StopsAfter(Run):
@@ -169,7 +207,7 @@ class StopsAfter(Run):
             raise MemoryError("as if the power had failed")
 
 
-@pytest.mark.parametrize("network", ["0-1", "1-0"])  # round and fold
+@pytest.mark.parametrize("network", ["anchors-1", "0-1", "1-0"])  # round and fold
 def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path, network):
     train = tiny.training_set()
     whole = fit(train, SMALL, 0, Run(None))
