@@ -123,3 +123,14 @@ def test_the_table_of_peers_accuracies_is_that_of_its_files_and_their_intervals_
         for peer in found[1:]:
             if peer is not None and peer.ci95 is not None:
                 assert abs(ours.mean - peer.mean) <= (ours.ci95**2 + peer.ci95**2) ** 0.5, name
+
+
+def test_the_tables_of_speed_are_those_of_their_files():
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    for row in json.loads((RESULTS / "speed" / "against-plain.json").read_text(encoding="utf-8"))["rows"]:
+        ours, plain = (f"{row[key]:.3g}" for key in ("ours_seconds", "plain_seconds"))
+        assert f"| {row['name']} | {row['part']} | {ours} | {plain} | {row['ratio']:.2f} |" in page
+    for curve in json.loads((RESULTS / "speed" / "scale.json").read_text(encoding="utf-8"))["curves"]:
+        seconds = ", ".join(f"{cost['seconds']:.3g}" for cost in curve["costs"])
+        memory = ", ".join(f"{cost['memory'] / 2**20:,.0f}" for cost in curve["costs"])
+        assert f"| {seconds} | {memory} | {curve['slopes'][0]:.2f} | {curve['slopes'][1]:.2f} |" in page
