@@ -7,15 +7,15 @@ transition matrix T, counted on anchor points. Then networks f learn, from the b
 
     - log Σ_y f_y(x) p(z | y),   p(z | y) = T[y, z], 1 on a candidate set, 1 for no label.
 
-T is not learned together with f: f soft under a clean T explains labels as well as f sharp under a noisy T, which is
-how two classes whose labels are exchanged stayed mixed (docs/decisions.md). In further rounds networks learn from all
-images outside the fold, labelled or not, by
+T is not learned together with f, nor are labels made most probable by it: f soft under a clean T explains them as well
+as f sharp under a noisy T, so that two classes whose labels are exchanged stay mixed (docs/decisions.md). In further
+rounds networks learn from all images outside the fold, labelled or not, by
 
     - Σ_y p(y | x, z) log f_y(x),   p(y | x, z) from the round before,
 
-which is expectation maximisation with expectations from networks that saw other images. In each round the exponent b
-of p(y | x) ∝ f_y(x)^b, and T, are those that maximise the likelihood of all labels, and p(y | x, z) ∝ p(y | x) p(z | y)
-as for a generator.
+which is expectation maximisation with expectations from networks that saw other images. After each round T is counted
+anew, on the images with the highest f_y; the exponent b of p(y | x) ∝ f_y(x)^b maximises the likelihood of all labels,
+and p(y | x, z) ∝ p(y | x) p(z | y) as for a generator.
 Sources: Patrini et al. (2017), https://arxiv.org/abs/1609.03683, Theorem 3 and Sec. 4.2, for anchor points and the
 objective; Northcutt et al. (2021), https://arxiv.org/abs/1911.00068, for the folds and for counting labels rather than
 averaging g; Jordan (2024), https://arxiv.org/abs/2404.00498, for the network and its training; Guo et al. (2017),
@@ -44,7 +44,6 @@ from condense.generator.labels.labeller_training import Training, budget
 from condense.generator.labels.posterior import (
     estimate_transition,
     given_label,
-    self_confidence,
     supervision_likelihood,
 )
 from condense.generator.labels.suggestions import Suggestions
@@ -54,12 +53,11 @@ from condense.resumable import Loop, LoopPlan
 from condense.run import JSON, Run, check_same_run
 
 LOOKS = "labeller-looks"
-ANCHORS = 0.2  # share of a class's labels that is counted
+ANCHORS, MOST_ANCHORS = 0.3, 0.8  # anchor points in proportion to a class's labels, and at most
+ENOUGH_ANCHORS = 100  # to which a small class is filled up
 EXPONENTS = (math.log(0.3), math.log(6))  # bounds of the exponent's logarithm
 SPREAD = 0.5  # prior standard deviation of the exponent's logarithm
 FEW = 10_000  # labelled images, below which half of them are too few to train on, and all are too few for the matrix
-
-_TURNS = 30  # of expectation and maximisation
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,23 +247,26 @@ class _Fitting:
         return logits
 
 
-def count_anchors(given: Tensor, labels: Supervision, start: Tensor) -> Tensor:
-    """T [c, c], rows = true class, counted on the images whose labels g finds most predictable.
+def count_anchors(found: Tensor, labels: Supervision, start: Tensor) -> Tensor:
+    """T [c, c], rows = true class, counted on the images that the networks take for their class most surely.
 
-    Row y counts the labels of the images with the highest g_y, `ANCHORS` times as many as are labelled y. Where labels
-    are right more often than wrong in any one way, these are images of y. `start` counts as one image per class
-    and stays where that does not hold, as in `estimate_transition`.
+    Row y counts the labels of the images with the highest f_y, `ANCHORS` times as many as are labelled y, or more in a
+    small class. `start` counts as one image per class, and stays where no label stands out, as in
+    `estimate_transition`.
 
     Args:
-        given: g(x) = p(z | x) [n, c] of networks that did not learn from these images.
+        found: p(y | x) [n, c], or p(z | x) where labels are right more often than wrong in any one way, by networks
+            that did not learn from these images; others would find too little noise.
         labels: labels of the n images.
         start: T for a class without anchors.
     """
     doubtful, confidence = labels.doubtful, torch.full((labels.num_classes,), torch.inf)
-    for y, count in enumerate(np.ceil(ANCHORS * labels.candidates[doubtful].sum(0)).astype(int)):
+    given_to = labels.candidates[doubtful].sum(0)
+    counts = np.maximum(ANCHORS * given_to, np.minimum(MOST_ANCHORS * given_to, ENOUGH_ANCHORS))
+    for y, count in enumerate(np.ceil(counts).astype(int)):
         if count:
-            confidence[y] = given[torch.from_numpy(doubtful), y].topk(count).values[-1]
-    return estimate_transition(given, labels, start, confidence, strength=1.0)
+            confidence[y] = found[torch.from_numpy(doubtful), y].topk(count).values[-1]
+    return estimate_transition(found, labels, start, confidence, strength=1.0)
 
 
 def _usual_transition(num_classes: int) -> Tensor:
@@ -275,54 +276,27 @@ def _usual_transition(num_classes: int) -> Tensor:
     return raw / raw.sum(1, keepdim=True)
 
 
-def weigh(train: TrainingSet, logits: Tensor, transition: Tensor) -> tuple[Suggestions, float]:
+def weigh(train: TrainingSet, logits: Tensor, start: Tensor) -> tuple[Suggestions, float]:
     """The suggestions from out-of-fold logits [n, c], and their exponent.
 
-    The exponent maximises the likelihood of the given labels, with the likeliest T for each exponent. A normal prior of
-    its logarithm around 0 dominates with few images and fades with hundreds. The T of training is not used: a network
-    that memorises its labels needs no noise to explain them, so its T is too clean.
+    T is counted on anchor points; the exponent maximises the likelihood of the given labels. A normal prior of its
+    logarithm around 0 dominates with few images and fades with hundreds.
 
     Args:
         train: the images and their labels.
         logits: float32 [n, c].
-        transition: T [c, c] to start from.
+        start: T [c, c] for a class without anchors.
     """
     labels = train.supervision
-
-    def found(logarithm: float) -> tuple[Tensor, Tensor]:
-        from_image = (math.exp(logarithm) * logits).softmax(1)
-        return from_image, likeliest_transition(from_image, labels, transition)
+    transition = count_anchors(logits.softmax(1), labels, start)
+    likelihood = supervision_likelihood(labels, transition)
 
     def cost(logarithm: float) -> float:
-        likelihood = supervision_likelihood(labels, found(logarithm)[1])
         misfit = len(logits) * held_out_loss(math.exp(logarithm) * logits, likelihood)
         return misfit + logarithm**2 / (2 * SPREAD**2)
 
     best = float(minimize_scalar(cost, bounds=EXPONENTS, method="bounded", options={"xatol": 0.02}).x)
-    from_image, likeliest = found(best)
-    posterior = given_label(from_image, supervision_likelihood(labels, likeliest))
-    arrays = (np.asarray(part.numpy(), dtype=np.float32) for part in (from_image, posterior, likeliest))
+    from_image = (math.exp(best) * logits).softmax(1)
+    posterior = given_label(from_image, likelihood)
+    arrays = (np.asarray(part.numpy(), dtype=np.float32) for part in (from_image, posterior, transition))
     return Suggestions(labels, *arrays), math.exp(best)
-
-
-def likeliest_transition(from_image: Tensor, labels: Supervision, start: Tensor) -> Tensor:
-    """The T [c, c] under which single labels that may be wrong are most probable, by expectation maximisation.
-
-    Alternates T[y, z] ∝ Σ p(y | x, z) over the images labelled z with p(y | x, z) ∝ f_y(x) T[y, z]; `start` counts as
-    one image per class. Candidate sets that may miss the truth are counted as in `estimate_transition`.
-
-    Args:
-        from_image: f(x) [n, c] of networks not trained on these labels; others would find too little noise.
-        labels: labels of the n images.
-        start: T to start from.
-    """
-    if (labels.doubtful & ~labels.single).any():
-        return estimate_transition(from_image, labels, start, self_confidence(from_image, labels))
-    noisy = np.flatnonzero(labels.noisy)
-    f, z = from_image[noisy], torch.from_numpy(labels.observed[noisy])
-    transition = start
-    for _ in range(_TURNS if len(noisy) else 0):
-        believed = given_label(f, transition.T[z])
-        counts = start.clone().index_add_(1, z, believed.T)
-        transition = counts / counts.sum(1, keepdim=True)
-    return transition
