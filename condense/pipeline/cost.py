@@ -37,7 +37,8 @@ def describe(plan: Plan, *, draws: bool) -> dict[str, JSON]:
     Returns:
         recipe, image_shape [H, W, C], images, classes, parameters (of generators, None without one) and
         network_evaluations (None for a method that does not predict them). Not predicted: redrawing classes whose
-        first pool has too few agreeing samples, and evaluations that `train.eliminate` saves.
+        first pool has too few agreeing samples, and evaluations that `train.eliminate` saves, or a second opinion
+        that alone counts.
     """
     parameters: int | None = None
     costs: list[int | None] = []

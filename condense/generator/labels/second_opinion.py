@@ -44,15 +44,22 @@ class SecondOpinion:
     judge: Judge
     exponents: tuple[float, float] = (USUAL, USUAL)
 
-    def pooled(self, from_generator: Beliefs, mine: Beliefs, log_prior: Tensor) -> Beliefs:
+    @property
+    def alone(self) -> bool:
+        """Whether held-out labels gave the diffusion classifier no weight, so that it need not be asked."""
+        return self.exponents[0] == 0
+
+    def pooled(self, from_generator: Beliefs | None, mine: Beliefs, log_prior: Tensor) -> Beliefs:
         """p(y | x) by both: float32 [n, c], rows summing to 1.
 
         Args:
-            from_generator: f(x) [n, c].
+            from_generator: f(x) [n, c]; may be None if `alone`.
             mine: h(x) [n, c], of the judge's `beliefs`.
             log_prior: log class prior [c].
         """
-        logits = pool(logarithm(from_generator), logarithm(mine), log_prior.cpu(), self.exponents)
+        own = logarithm(mine)
+        first = torch.zeros_like(own) if from_generator is None else logarithm(from_generator)
+        logits = pool(first, own, log_prior.cpu(), self.exponents)
         return np.asarray(logits.softmax(1).numpy(), dtype=np.float32)
 
     def transition(self, of_generator: Tensor) -> Tensor:

@@ -88,7 +88,9 @@ def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gathe
     Raises:
         UserError: the generator was made for other classes or image sizes.
     """
-    found = diffusion_posterior(generator, train, run, of_all=of_all)
+    generator.check_data(train.images)
+    alone = generator.opinion is not None and generator.opinion.alone
+    found = None if alone else diffusion_posterior(generator, train, run, of_all=of_all)
     return weighed(generator, train.supervision, found, second_opinion(generator, train, run))
 
 
@@ -126,13 +128,18 @@ def second_opinion(generator: Generator, train: TrainingSet, run: Run) -> Belief
 
 
 def weighed(
-    generator: Generator, supervision: Supervision, from_generator: Beliefs, beside: Beliefs | None
+    generator: Generator, supervision: Supervision, from_generator: Beliefs | None, beside: Beliefs | None
 ) -> Suggestions:
-    """Suggestions from `diffusion_posterior` and `second_opinion`, if any, [n, c] each, and the n given labels."""
-    from_image, transition = from_generator, generator.transition.cpu()
+    """Suggestions from `diffusion_posterior` and `second_opinion`, [n, c] each, and the n given labels.
+
+    Either may be None: the second opinion if there is none, the other if that counts alone.
+    """
     if generator.opinion is not None and beside is not None:
-        from_image = generator.opinion.pooled(from_image, beside, generator.log_prior)
+        from_image = generator.opinion.pooled(from_generator, beside, generator.log_prior)
         transition = generator.opinion.transition(generator.transition)
+    else:
+        assert from_generator is not None
+        from_image, transition = from_generator, generator.transition.cpu()
     posterior = given_label(torch.from_numpy(from_image), supervision_likelihood(supervision, transition))
     return Suggestions(
         supervision, from_image, np.asarray(posterior.numpy(), dtype=np.float32), np.asarray(transition.numpy())

@@ -15,8 +15,8 @@ from condense.generator.labels.fold_networks import FoldNetworks, num_views
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.posterior import estimate_transition, self_confidence
 from condense.generator.labels.second_opinion import SecondOpinion, fit_exponents, pool
+from condense.generator.labels.suggestions import diffusion_posterior, suggest, weighed
 from condense.generator.labels.suggestions import second_opinion as labels_beside
-from condense.generator.labels.suggestions import suggest
 from condense.generator.model import Generator
 from condense.generator.training.fitting import ask_beside
 from condense.generator.training.prerequisites import prepare
@@ -161,6 +161,16 @@ def test_suggestions_use_it_and_the_diffusion_classifier_does_not():
     np.testing.assert_array_equal(found.transition, made.transition.numpy())
     joint = expected.numpy() * made.transition.numpy().T[data.supervision.observed]
     np.testing.assert_allclose(found.posterior, joint / joint.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_a_diffusion_classifier_without_weight_is_not_asked(monkeypatch):
+    made, data = generator(), training_set()
+    made.opinion.exponents = (0.0, 1.3)
+    asked = weighed(
+        made, data.supervision, diffusion_posterior(made, data, Run(None)), labels_beside(made, data, Run(None))
+    )
+    monkeypatch.delattr(type(made), "posterior")
+    np.testing.assert_allclose(suggest(made, data, Run(None)).posterior, asked.posterior, atol=1e-6)
 
 
 def test_images_of_other_data_or_labels_are_new_to_it():
