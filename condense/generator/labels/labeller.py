@@ -41,12 +41,9 @@ from condense.generator.classifier import held_out_loss
 from condense.generator.labels.fold_networks import NAME, Fold, FoldNetworks, divided, look, num_views
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.labeller_training import Training, budget
-from condense.generator.labels.posterior import (
-    estimate_transition,
-    given_label,
-    supervision_likelihood,
-)
+from condense.generator.labels.posterior import estimate_transition, given_label, supervision_likelihood
 from condense.generator.labels.suggestions import Suggestions
+from condense.generator.labels.volminnet import TransitionMatrix
 from condense.machine import is_worker
 from condense.preprocessing import standardisation
 from condense.resumable import Loop, LoopPlan
@@ -149,7 +146,7 @@ def fit(
     """
     check(train, options)
     fitting = _Fitting(train, options, seed, run, torch.device(device))
-    transition = _usual_transition(train.images.num_classes)
+    transition = TransitionMatrix(train.images.num_classes)().detach()
     if train.supervision.doubtful.any():
         asked = for_anchors(train, options)
         labels_as_given = fitting.logits(_Round("anchors", "looking for anchor points", asked)).softmax(1)
@@ -267,13 +264,6 @@ def count_anchors(found: Tensor, labels: Supervision, start: Tensor) -> Tensor:
         if count:
             confidence[y] = found[torch.from_numpy(doubtful), y].topk(count).values[-1]
     return estimate_transition(found, labels, start, confidence, strength=1.0)
-
-
-def _usual_transition(num_classes: int) -> Tensor:
-    """T [c, c] with half of the labels right, with two classes two thirds, and the others spread."""
-    off = min(1 / (num_classes - 1), 0.5)
-    raw = torch.full((num_classes, num_classes), off).fill_diagonal_(1.0)
-    return raw / raw.sum(1, keepdim=True)
 
 
 def weigh(train: TrainingSet, logits: Tensor, start: Tensor) -> tuple[Suggestions, float]:
