@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import beliefs
+from condense.pipeline.make import make_set
 from condense.pipeline.plan import Request, make_plan
 from condense.run import Run
 from condense.sets.hdf5 import read
@@ -49,7 +51,7 @@ def torchrun(tmp_path):
     return call
 
 
-def test_two_processes_train_two_stages_and_one_draws(torchrun, tmp_path):
+def test_two_processes_train_two_stages_and_draw(torchrun, tmp_path):
     tiny = ["network.channels=8", "train.steps=4", "train.batch_size=32", "second_stage={}", "draw.sampler_steps=3"]
     tiny += ["second_stage.network.channels=8", "second_stage.train.steps=3", "draw.pool=1"]
     told = [argument for setting in tiny for argument in ("--set", setting)]
@@ -67,7 +69,11 @@ def test_two_processes_train_two_stages_and_one_draws(torchrun, tmp_path):
     train = make_plan(Request(named={"data": {"noise": "sym:0.4"}, "method": "random"})).train
     alone = beliefs(generator, train, Run(None)).posterior
     torch.testing.assert_close(believed, torch.from_numpy(alone))
-    assert read(tmp_path / "set.h5").ipc == 1
+    settings = [*tiny, f"generator={tmp_path / 'out'}"]
+    drawn = make_set(make_plan(Request(named={"data": {"noise": "sym:0.4"}, "ipc": 1}, settings=settings)), Run(None))
+    made = read(tmp_path / "set.h5")
+    np.testing.assert_array_equal(made.images, drawn.images)
+    assert made.provenance.cost.network_evaluations == drawn.provenance.cost.network_evaluations > 0
 
 
 @pytest.mark.slow

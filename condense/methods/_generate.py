@@ -21,15 +21,16 @@ from pydantic import Field, model_validator
 
 from condense import rng
 from condense.data.memory import check_fits
-from condense.data.types import Images, Labels, TrainingSet
+from condense.data.types import Beliefs, Images, Labels, TrainingSet
 from condense.errors import UserError
 from condense.generator.classifier import SIGMA_MAX
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions, check_top_k
 from condense.generator.record import TrainingRecord
+from condense.generator.training.session import leave_processes, of_all_processes
 from condense.generator.training.two_stage import beliefs, train_stages
-from condense.machine import best_device
+from condense.machine import best_device, num_processes, process_index
 from condense.methods._believed import believed_images
 from condense.methods._distribution import DistributionOptions, learn
 from condense.methods._pixels import UNIT_RANGE, check_square
@@ -130,7 +131,10 @@ def condense_with_generator(
 ) -> CondensedSet:
     """Train or load the generator, then draw and choose.
 
+    Torchrun's processes train and draw together; only the main one returns.
+
     Raises:
+        WorkerDone: in torchrun's workers, after drawing.
         UserError: the generator was made for other classes or image sizes, or with another objective.
     """
     check_ipc(ipc, train)
@@ -150,10 +154,12 @@ def condense_with_generator(
     before, started = generator.evaluations, time.perf_counter()
     prototypes, believing = None, train
     if train.beliefs is None and (options.draw.prototype_sigma is not None or options.refine is not None):
-        believing = replace(train, beliefs=beliefs(generator, train, home).posterior)
+        believing = replace(train, beliefs=beliefs(generator, train, home, together=True).posterior)
     if options.draw.prototype_sigma is not None:
         prototypes = class_prototypes(train.images.images, believing.believed(), pool, seed)
     images, notes = draw_and_choose(generator, pictures, options.draw, seed, run, prototypes)
+    evaluations = sum(of_all_processes([generator.evaluations - before]))
+    leave_processes()
     made = assemble(
         train,
         tiled(images, factor),
@@ -162,8 +168,7 @@ def condense_with_generator(
             ipc,
             options,
             seed,
-            cost=cost_of_stages(generator)
-            + Cost(time.perf_counter() - started, generator.evaluations - before, peak_memory_bytes()),
+            cost=cost_of_stages(generator) + Cost(time.perf_counter() - started, evaluations, peak_memory_bytes()),
             notes={**notes, "generator": generator.record.to_json()}
             | ({"second_stage": generator.second.record.to_json()} if generator.second else {}),
             pack=factor,
@@ -271,7 +276,8 @@ def draw_and_choose(
 
     Classes whose pool has fewer than `ipc` agreeing samples are drawn again, up to three times; if that does not
     suffice, the surest rejected samples fill the gap (their number is noted). `prototypes` are the images of each class
-    that sampling starts from, noised to `options.prototype_sigma`; one image is drawn from each.
+    that sampling starts from, noised to `options.prototype_sigma`; one image is drawn from each. Torchrun's processes
+    share the classes, all of them must call, and all get the same images.
     """
     num_classes = len(generator.classes)
     size = pool_size(ipc, options)
@@ -280,7 +286,8 @@ def draw_and_choose(
     needed = list(range(num_classes))
     with run.track(num_classes, "sampling") as tracker:
         for attempt in range(MAX_ROUNDS):
-            for y in needed:
+            mine: list[tuple[int, Images, Beliefs]] = []
+            for y in needed[process_index() :: num_processes()]:
                 labels: Labels = np.full(size, y, dtype=np.int64)
                 drawn = generator.sample(
                     labels,
@@ -290,9 +297,11 @@ def draw_and_choose(
                     start=None if prototypes is None else prototypes[y],
                     start_sigma=options.prototype_sigma or SIGMA_MAX,
                 )
-                pools[y] = np.concatenate([pools[y], drawn])
-                sureness[y] = np.concatenate([sureness[y], generator.posterior(drawn)])
+                mine.append((y, drawn, generator.posterior(drawn)))
                 tracker.update(y + 1)
+            for y, drawn, sure in of_all_processes(mine):
+                pools[y] = np.concatenate([pools[y], drawn])
+                sureness[y] = np.concatenate([sureness[y], sure])
             needed = [y for y in needed if options.agree and int((sureness[y].argmax(1) == y).sum()) < ipc]
             if not needed:
                 break

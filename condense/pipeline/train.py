@@ -7,6 +7,7 @@ from pathlib import Path
 
 from condense.errors import UserError
 from condense.generator.model import Generator
+from condense.generator.training.session import leave_processes
 from condense.generator.training.two_stage import train_stages
 from condense.methods._generate import GeneratorOptions, cost_of_stages
 from condense.pipeline.label_scores import labels_recovered, test_accuracy
@@ -62,9 +63,11 @@ def training_options(plan: Plan) -> GeneratorOptions:
 
 
 def train_plan(plan: Plan, run: Run) -> Generator:
-    """Train the plan's generator in `run`. Raises as `training_options` and `train_stages`."""
+    """Train the plan's generator in `run`. Raises as `training_options`, `train_stages` and `leave_processes`."""
     options = training_options(plan)
-    return train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
+    found = train_stages(plan.train, options.network, options.train, options.second_stage, plan.recipe.seed, run)
+    leave_processes()
+    return found
 
 
 def describe_training(generator: Generator, plan: Plan, run: Path | None) -> TrainingOutcome:

@@ -110,7 +110,7 @@ def of_all_processes(parts: list[Part]) -> list[Part]:
 
 
 def leave_processes() -> None:
-    """Let the main process continue alone after training; raises `WorkerDone` in torchrun's workers."""
+    """Let the main process continue alone; raises `WorkerDone` in torchrun's workers."""
     if num_processes() == 1:
         return
     default_accelerator().end_training()

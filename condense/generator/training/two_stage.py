@@ -24,7 +24,7 @@ from condense.generator.labels.suggestions import suggest
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites, prepare
-from condense.generator.training.session import leave_processes, of_all_processes, train_generator
+from condense.generator.training.session import of_all_processes, train_generator
 from condense.generator.training.sizes import check_training_fits
 from condense.generator.training.trainer import default_accelerator
 from condense.json_values import number, whole
@@ -48,10 +48,10 @@ def train_stages(
 
     The second stage learns from the beliefs of `data`, without any from those of the first generator.
 
-    Both continue from their checkpoints. The cost in `meta` is that of both. Under torchrun all processes train both.
+    Both continue from their checkpoints. The cost in `meta` is that of both. Under torchrun all processes train both and
+    return.
 
     Raises:
-        WorkerDone: in torchrun's workers, after training.
         UserError, Interrupted, RunFailed: as `train_generator`.
     """
     check_training_fits(network, options, data.images)
@@ -66,7 +66,7 @@ def train_stages(
         generator.second = _train_second(
             data, generator, options, second, seed, run, Prerequisites(coherence=prepared.coherence)
         )
-    leave_processes()
+    accelerator.wait_for_everyone()  # the main process has written what the others may read
     return generator
 
 
