@@ -48,8 +48,8 @@ def train_stages(
 
     The second stage learns from the beliefs of `data`, without any from those of the first generator.
 
-    Both continue from their checkpoints. The cost in `meta` is that of both. Under torchrun all processes train both and
-    return.
+    Both continue from their checkpoints. The cost in `meta` is that of both. Under torchrun all processes train both,
+    and return.
 
     Raises:
         UserError, Interrupted, RunFailed: as `train_generator`.
