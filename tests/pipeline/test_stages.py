@@ -62,7 +62,8 @@ CASES = [
 @pytest.mark.parametrize(("method", "changed"), CASES)
 def test_parts_are_the_bars_and_the_cost_of_a_generator(method, changed, monkeypatch, tmp_path):
     monkeypatch.setattr(labeller, "FEW", 0)
-    monkeypatch.setattr(fitting, "fit_exponents", lambda *_: (0.7, 0.7))  # a judge without weight would not be asked
+    for fit in ("fit_exponents", "earned_exponents"):
+        monkeypatch.setattr(fitting, fit, lambda *_: (0.7, 0.7))  # a judge without weight would not be asked
     plan = planned(method, **{**SMALL, **changed})
     parts = condensing(plan)
     assert sum(part.images for part in parts) == cost.describe(plan, draws=True)["network_evaluations"]

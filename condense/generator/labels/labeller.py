@@ -226,7 +226,7 @@ class _Fitting:
         loop = Loop(run, LoopPlan(NAME, passes, counter=f"pass{name}", place=lambda done: f"after pass {done} {place}"))
         loop.resume(f"{NAME}-{name}", training, self.identity, what)
         loop.finish(training.passes())
-        network = training.network.eval().requires_grad_(False)
+        network = training.finished()
         found, started = run.load(f"{LOOKS}-{name}"), time.perf_counter()
         if found is None:
             images, mirrored = self.train.images.images[inside], self.train.images.may_flip

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.optim.swa_utils import update_bn
 
 from condense import rng
 from condense.classifiers.whitened import Whitened, parameter_groups
@@ -26,6 +27,7 @@ from condense.run import pack_optimizer, part_of, unpack_optimizer
 
 _EPOCHS, _MOST_EPOCHS, _STEPS = 8, 20, 400
 _BIAS_RATE, _MOMENTUM, _DECAY = 64.0, 0.85, 1e-3
+_COUNTED, _AT_ONCE = 5000, 500  # images from which the statistics of batch norms are taken, and at once
 _WARM, _LAST = 0.2, 0.07  # share of the steps with warm-up; final share of the learning rate
 
 
@@ -103,6 +105,19 @@ class Training:
             loss = self._one_pass(self.done)
             self.done += 1
             yield Step(self.done, {"loss": loss}, {"pass": self.done, "loss": loss})
+
+    def finished(self) -> Whitened:
+        """The network, to judge with: its batch norms have the statistics of unshifted images.
+
+        Those kept in training are of the last few batches, each shifted in one direction, and can be far off: one network
+        had 92 % right with the statistics of the images it judged and 78 % with its own.
+        """
+        chosen = self.own[order_of(self.seed, -1, len(self.own))[:_COUNTED]].to(self.device)
+        pixels = (self.pixels[part].float() / 255 for part in chosen.split(_AT_ONCE))
+        batches = (self.preprocessing.normalise(x).contiguous(memory_format=torch.channels_last) for x in pixels)
+        with autocast(self.device, wants_bf16("auto", self.device)):
+            update_bn(batches, self.network)  # type: ignore[no-untyped-call]
+        return self.network.eval().requires_grad_(False)
 
     def _one_pass(self, number: int) -> float:
         self.network.train()

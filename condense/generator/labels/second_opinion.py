@@ -10,6 +10,7 @@ Sec. 3. Drawing and scores of the diffusion classifier do not use it.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,6 +28,7 @@ from condense.run import JSON
 
 EXPONENTS = tuple(i / 10 for i in range(21))
 USUAL, SPREAD = 0.7, 0.35  # prior mean and standard deviation of each exponent
+ALONE = (0.0, 1.0)
 
 
 Judge: TypeAlias = FoldNetworks | OneClassifier
@@ -112,6 +114,21 @@ def fit_exponents(first: Tensor, second: Tensor, likelihood: Tensor, log_prior: 
         return misfit + sum((exponent - USUAL) ** 2 for exponent in exponents) / (2 * SPREAD**2)
 
     return min(itertools.product(EXPONENTS, EXPONENTS), key=cost)
+
+
+def earned_exponents(first: Tensor, second: Tensor, likelihood: Tensor, log_prior: Tensor) -> tuple[float, float]:
+    """As `fit_exponents` where the second model is calibrated: it counts alone unless pooling pays.
+
+    Pooling pays if it makes the m held-out labels e^(log m) times as probable, which is what two more parameters cost by
+    the Bayesian information criterion. Source: Schwarz (1978), "Estimating the Dimension of a Model", Annals of
+    Statistics 6(2).
+    """
+
+    def probable(exponents: tuple[float, float]) -> float:
+        return -len(first) * held_out_loss(pool(first, second, log_prior, exponents), likelihood)
+
+    found = fit_exponents(first, second, likelihood, log_prior)
+    return found if probable(found) - probable(ALONE) > math.log(len(first)) else ALONE
 
 
 def logarithm(posterior: Beliefs) -> Tensor:

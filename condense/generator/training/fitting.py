@@ -10,8 +10,17 @@ from torch import Tensor
 
 from condense.data.types import Beliefs, TrainingSet
 from condense.generator.classifier import fit_temperature, held_out_loss, logits_from_errors
+from condense.generator.labels.fold_networks import FoldNetworks
 from condense.generator.labels.posterior import supervision_likelihood
-from condense.generator.labels.second_opinion import Judge, SecondOpinion, fit_exponents, logarithm
+from condense.generator.labels.second_opinion import (
+    ALONE,
+    USUAL,
+    Judge,
+    SecondOpinion,
+    earned_exponents,
+    fit_exponents,
+    logarithm,
+)
 from condense.generator.model import Generator
 
 FITTED_TEMPERATURE_SHARE = 0.3  # prior of the fitted temperature, relative to that of training
@@ -44,12 +53,15 @@ def ask_beside(
     """Give `generator` the second opinion of a `judge` trained on the same `data`.
 
     It is weighed on the images `held`: `beliefs` [m, c] are the judge's about them, made without their labels, `logits`
-    [m, c] the generator's, see `fit_held_out`; without any it has the usual weight.
+    [m, c] the generator's, see `fit_held_out`; without any it has the usual weight. A labeller is calibrated already, so
+    beside it the generator has to earn its weight.
     """
-    generator.opinion = SecondOpinion(judge)
+    calibrated = isinstance(judge, FoldNetworks)
+    generator.opinion = SecondOpinion(judge, ALONE if calibrated else (USUAL, USUAL))
     if logits is not None and beliefs is not None:
         transition = generator.opinion.transition(generator.transition)
-        generator.opinion.exponents = fit_exponents(
+        fit = earned_exponents if calibrated else fit_exponents
+        generator.opinion.exponents = fit(
             logits.log_softmax(1),
             logarithm(beliefs),
             supervision_likelihood(data.supervision.take(held), transition),

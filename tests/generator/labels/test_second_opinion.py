@@ -68,6 +68,15 @@ def test_few_held_out_images_leave_the_exponents_where_they_are_usual():
     assert found == pytest.approx((second_opinion.USUAL, second_opinion.USUAL), abs=0.3)
 
 
+def test_a_generator_beside_a_labeller_has_to_earn_its_weight():
+    """The labeller is right; the generator sees nothing, or an independent view as good."""
+    n, truth = 2000, drawn(2000)
+    second, likelihood = gaussian(n, 1.0, truth, 2), torch.eye(3)[truth] * 0.6 + 0.1
+    blind, independent = torch.randn(n, 3, generator=rng.generator(4, "t")).log_softmax(1), gaussian(n, 1.0, truth, 3)
+    assert earned_exponents(blind, second, likelihood, PRIOR.log()) == second_opinion.ALONE
+    assert earned_exponents(independent, second, likelihood, PRIOR.log()) == pytest.approx((1, 1), abs=0.3)
+
+
 def test_the_matrix_is_counted_above_each_class_own_confidence():
     """Northcutt et al. (2021), Eqs. 1 and 2, by hand; no common threshold counts both classes."""
     posterior = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.58, 0.42], [0.95, 0.05], [0.55, 0.45]])
@@ -101,7 +110,7 @@ def test_forming_it_takes_the_better_judge():
     ask_beside(made, judge, data, held, sure[held], 3 * noise)
     assert made.opinion.exponents[0] < 0.2 and made.opinion.exponents[1] > 0.5
     ask_beside(made, judge, data, held, sure[held], None)
-    assert made.opinion.exponents == (second_opinion.USUAL, second_opinion.USUAL)
+    assert made.opinion.exponents == second_opinion.ALONE
 
 
 def transition_of(truth: np.ndarray, labels: np.ndarray) -> np.ndarray:
