@@ -109,14 +109,14 @@ class Training:
     def finished(self) -> Whitened:
         """The network, to judge with: its batch norms have the statistics of unshifted images.
 
-        Those kept in training are of the last few batches, each shifted in one direction, and can be far off: one network
-        had 92 % right with the statistics of the images it judged and 78 % with its own.
+        Those kept in training are of the last few batches, each shifted in one direction, and can be far off: one
+        network had 92 % right with the statistics of the images it judged and 78 % with its own.
         """
         chosen = self.own[order_of(self.seed, -1, len(self.own))[:_COUNTED]].to(self.device)
-        pixels = (self.pixels[part].float() / 255 for part in chosen.split(_AT_ONCE))
+        pixels = (self.pixels[chosen[at : at + _AT_ONCE]].float() / 255 for at in range(0, len(chosen), _AT_ONCE))
         batches = (self.preprocessing.normalise(x).contiguous(memory_format=torch.channels_last) for x in pixels)
         with autocast(self.device, wants_bf16("auto", self.device)):
-            update_bn(batches, self.network)  # type: ignore[no-untyped-call]
+            update_bn(batches, self.network)
         return self.network.eval().requires_grad_(False)
 
     def _one_pass(self, number: int) -> float:

@@ -119,8 +119,8 @@ def fit_exponents(first: Tensor, second: Tensor, likelihood: Tensor, log_prior: 
 def earned_exponents(first: Tensor, second: Tensor, likelihood: Tensor, log_prior: Tensor) -> tuple[float, float]:
     """As `fit_exponents` where the second model is calibrated: it counts alone unless pooling pays.
 
-    Pooling pays if it makes the m held-out labels e^(log m) times as probable, which is what two more parameters cost by
-    the Bayesian information criterion. Source: Schwarz (1978), "Estimating the Dimension of a Model", Annals of
+    Pooling pays if it makes the m held-out labels more than m times as probable, which is what two more parameters cost
+    by the Bayesian information criterion. Source: Schwarz (1978), "Estimating the Dimension of a Model", Annals of
     Statistics 6(2).
     """
 

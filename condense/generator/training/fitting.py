@@ -53,8 +53,8 @@ def ask_beside(
     """Give `generator` the second opinion of a `judge` trained on the same `data`.
 
     It is weighed on the images `held`: `beliefs` [m, c] are the judge's about them, made without their labels, `logits`
-    [m, c] the generator's, see `fit_held_out`; without any it has the usual weight. A labeller is calibrated already, so
-    beside it the generator has to earn its weight.
+    [m, c] the generator's, see `fit_held_out`; without any it has the usual weight. A labeller is calibrated already,
+    so beside it the generator has to earn its weight.
     """
     calibrated = isinstance(judge, FoldNetworks)
     generator.opinion = SecondOpinion(judge, ALONE if calibrated else (USUAL, USUAL))

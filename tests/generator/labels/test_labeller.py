@@ -137,7 +137,7 @@ def trained(train, transition):
     training = Training(train, np.arange(len(train)), transition, options, preprocessing, 0, CPU)
     for _ in training.passes():
         pass
-    return fold_networks.look(training.network.eval(), train.images.images, preprocessing, mirrored=False, crops=False)
+    return fold_networks.look(training.finished(), train.images.images, preprocessing, mirrored=False, crops=False)
 
 
 def test_labels_are_taken_at_their_word_or_through_the_matrix():
@@ -147,6 +147,23 @@ def test_labels_are_taken_at_their_word_or_through_the_matrix():
     assert (trained(train, None).argmax(1).numpy() == (truth.labels + 1) % 3).mean() > 0.9
     turned = torch.eye(3).roll(1, 1) * 0.98 + 0.02 / 3
     assert (trained(train, turned).argmax(1).numpy() == truth.labels).mean() > 0.9
+
+
+def test_batch_norms_of_a_finished_network_are_those_of_unshifted_images():
+    """In training all images of a batch are shifted alike, and the last batches count most."""
+    images, truth = tiny.pictures()
+    train = TrainingSet(images, Supervision.from_labels(truth.labels, 3, trusted=True))
+    options, preprocessing = LabellerOptions(epochs=2, width=8, batch_size=8), standardisation(images.images)
+    training = Training(train, np.arange(len(train)), None, options, preprocessing, 0, CPU)
+    for _ in training.passes():
+        pass
+    in_training = training.network.trunk[2][2].running_mean.clone()
+    trunk = training.finished().trunk
+    x = fold_networks.normalised(images.images, preprocessing, CPU)
+    entering = trunk[2][:2](trunk[:2](x))
+    torch.testing.assert_close(trunk[2][2].running_mean, entering.mean((0, 2, 3)), atol=0.03, rtol=0.03)
+    torch.testing.assert_close(trunk[2][2].running_var, entering.var((0, 2, 3)), atol=0.03, rtol=0.05)
+    assert not torch.allclose(in_training, entering.mean((0, 2, 3)), atol=0.03, rtol=0.03)
 
 
 def test_two_classes_whose_labels_are_exchanged_are_counted_on_anchor_points():

@@ -14,7 +14,7 @@ from condense.generator.labels import labeller, second_opinion
 from condense.generator.labels.fold_networks import FoldNetworks, num_views
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.posterior import estimate_transition, self_confidence
-from condense.generator.labels.second_opinion import SecondOpinion, fit_exponents, pool
+from condense.generator.labels.second_opinion import SecondOpinion, earned_exponents, fit_exponents, pool
 from condense.generator.labels.suggestions import diffusion_posterior, suggest, weighed
 from condense.generator.labels.suggestions import second_opinion as labels_beside
 from condense.generator.model import Generator
@@ -69,11 +69,15 @@ def test_few_held_out_images_leave_the_exponents_where_they_are_usual():
 
 
 def test_a_generator_beside_a_labeller_has_to_earn_its_weight():
-    """The labeller is right; the generator sees nothing, or an independent view as good."""
-    n, truth = 2000, drawn(2000)
-    second, likelihood = gaussian(n, 1.0, truth, 2), torch.eye(3)[truth] * 0.6 + 0.1
-    blind, independent = torch.randn(n, 3, generator=rng.generator(4, "t")).log_softmax(1), gaussian(n, 1.0, truth, 3)
-    assert earned_exponents(blind, second, likelihood, PRIOR.log()) == second_opinion.ALONE
+    """The labeller is right; the generator guesses, or has an independent view as good."""
+    n, matrix = 4000, 0.7 * torch.eye(3) + 0.1
+    truth = drawn(n)
+    likelihood = matrix.T[torch.multinomial(matrix[truth], 1, generator=torch.Generator().manual_seed(1))[:, 0]]
+    second, guesses, independent = (gaussian(n, 0.7, *seen) for seen in ((truth, 2), (drawn(n, 4), 5), (truth, 3)))
+    for few in (40, n):
+        told = guesses[:few], second[:few], likelihood[:few], PRIOR.log()
+        assert earned_exponents(*told) == second_opinion.ALONE
+        assert few == n or fit_exponents(*told)[0] > 0
     assert earned_exponents(independent, second, likelihood, PRIOR.log()) == pytest.approx((1, 1), abs=0.3)
 
 
