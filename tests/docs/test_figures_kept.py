@@ -134,3 +134,16 @@ def test_the_tables_of_speed_are_those_of_their_files():
         seconds = ", ".join(f"{cost['seconds']:.3g}" for cost in curve["costs"])
         memory = ", ".join(f"{cost['memory'] / 2**20:,.0f}" for cost in curve["costs"])
         assert f"| {seconds} | {memory} | {curve['slopes'][0]:.2f} | {curve['slopes'][1]:.2f} |" in page
+
+
+@pytest.mark.parametrize("noise", ["sym", "asym"])
+def test_the_figures_of_the_labeller_are_those_of_its_files(noise):
+    text = (ROOT / "docs" / "relabelling.md").read_text(encoding="utf-8").replace("\n", " ")
+    file = RESULTS / "best-fashion-sym40" / f"labeller-anchors-{noise}.json"
+    assert f"{100 * json.loads(file.read_text(encoding='utf-8'))['with_label']['right']:.1f} % " in text
+    digits = [RESULTS / "relabelling" / f"digits-labeller-{noise}-{seed}.json" for seed in range(3)]
+    found = [json.loads(file.read_text(encoding="utf-8"))["found"]["right_after"] for file in digits]
+    assert (
+        ", ".join(f"{100 * share:.1f}" for share in found) + f" % {'right ' * (noise == 'sym')}under `{noise}:0.4`"
+        in text
+    )
