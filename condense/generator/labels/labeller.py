@@ -50,6 +50,7 @@ from condense.resumable import Loop, LoopPlan
 from condense.run import JSON, Run, check_same_run
 
 LOOKS = "labeller-looks"
+VERSION = 2  # of what the networks learn; those of another version are not taken up
 ANCHORS, MOST_ANCHORS = 0.3, 0.8  # anchor points in proportion to a class's labels, and at most
 ENOUGH_ANCHORS = 100  # to which a small class is filled up
 EXPONENTS = (math.log(0.3), math.log(6))  # bounds of the exponent's logarithm
@@ -192,6 +193,7 @@ class _Fitting:
         self.folds = divided(train, num_folds(train, options), seed)
         self.preprocessing = standardisation(train.images.images)
         self.identity: dict[str, JSON] = {
+            "version": VERSION,
             "options": options.model_dump(mode="json"),
             "seed": seed,
             "data": train.images.fingerprint(),

@@ -241,6 +241,13 @@ def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path, network):
         fit(train, SMALL, 1, Run(tmp_path))
 
 
+def test_networks_of_another_version_are_not_taken_up(tmp_path, monkeypatch):
+    fit(tiny.training_set(), SMALL, 0, Run(tmp_path))
+    monkeypatch.setattr(labeller, "VERSION", labeller.VERSION + 1)
+    with pytest.raises(UserError, match="labeller in this run folder belongs to a run with other version"):
+        fit(tiny.training_set(), SMALL, 0, Run(tmp_path))
+
+
 def test_budgets():
     assert num_folds(tiny.training_set(), LabellerOptions()) == 5
     many, few = budget(60_000, LabellerOptions()), budget(1000, LabellerOptions())
