@@ -441,7 +441,7 @@ def clustering(sizes: Sizes) -> Row:
             return kmeans2(pixels, count, iter=iterations, minit="++", rng=np.random.default_rng(0))
 
     return Row(
-        f"prototypes of 60,000 images, {count} a class",
+        f"prototypes of 60,000 images, {count} per class",
         f"1 class of {sizes.members}",
         60_000 / sizes.members,
         lambda: class_prototypes(images, known, count, 0),
