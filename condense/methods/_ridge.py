@@ -33,6 +33,7 @@ from torch import Tensor
 from condense import augment, rng
 from condense.classifiers import networks
 from condense.classifiers.networks import Network
+from condense.data.memory import check_fits
 from condense.data.types import Beliefs, TrainingSet
 from condense.errors import UserError
 from condense.methods._augmentation import NONE, augmentation_for, check_augmentation
@@ -60,7 +61,9 @@ class RidgeOptions(PackedOptions):
     pool: int = Field(8, ge=1, description="networks in training on the learned images, used in turn")
     max_age: int = Field(80, ge=1, description="most steps of such a network before a fresh one takes its place")
     lr_net: float = Field(1e-3, gt=0, description="learning rate of Adam on the networks")
-    width: int | None = Field(64, ge=1, description="channels of the backbone's layers; its own, 128, when empty")
+    width: int | None = Field(
+        64, ge=1, le=1024, description="channels of the backbone's layers; its own, 128, when empty"
+    )
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         NONE, description="operations, joined by _, of which one is drawn per step, alike for real and learned images"
     )
@@ -288,7 +291,10 @@ class Pool:
         self.bf16 = wants_bf16(options.precision, reals.device)
         self.generations = [0] * options.pool
         self.ages = [0] * options.pool
-        made = [self._fresh(slot) for slot in range(options.pool)]
+        first = self._fresh(0)
+        in_training = 3 * sum(weight.nbytes for weight in first[0].parameters())  # and Adam's two moments
+        check_fits(options.pool * in_training, f"A pool of {options.pool} networks", "lower pool or width")
+        made = [first, *(self._fresh(slot) for slot in range(1, options.pool))]
         self.networks, self.optimizers = [network for network, _ in made], [optimizer for _, optimizer in made]
 
     def at(self, step: int) -> Network:

@@ -77,7 +77,9 @@ class Options(LearnOptions):
         None, description="folder of experts shared with runs of other sizes; the run folder when empty"
     )
     student_steps: int | None = Field(None, ge=1, description="N, steps of a student; by ipc when empty")
-    student_batch: int | None = Field(None, ge=1, description="learned images per step; all of them when empty")
+    student_batch: int | None = Field(
+        None, ge=1, description="learned images per step; all of them when empty or fewer"
+    )
     expert_gap: int | None = Field(None, ge=1, description="M, the expert's epochs to match; by ipc when empty")
     start_epochs: int | None = Field(None, ge=1, description="T+, students start before it; by ipc when empty")
     lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
@@ -97,6 +99,10 @@ class Options(LearnOptions):
         asked = {name: getattr(self, name) for name in asdict(row) if getattr(self, name) is not None}
         return known, replace(row, **asked)
 
+    def batch_of(self, images: int) -> int:
+        """Learned images per step of a student, if there are `images` in all."""
+        return images if self.student_batch is None else min(self.student_batch, images)
+
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
     """Images that will pass through networks: experts, and students in the forward and the backward sweep."""
@@ -106,7 +112,7 @@ def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
 def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
     """`evaluations`, by progress bar."""
     _, row = options.row(ipc, math.prod(train.images.image_shape))
-    student = 2 * row.student_steps * (options.student_batch or train.images.num_classes * ipc)
+    student = 2 * row.student_steps * options.batch_of(train.images.num_classes * ipc)
     experts = options.experts * _expert_epochs(row) * len(train)
     return [("experts", experts), ("learning images", options.iterations * student)]
 
@@ -130,7 +136,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
     experts = _experts(reals, options, row, strategy, seed)
     identified = _expert_identity(train, options, row, experts.options, strategy, seed)
     snapshots = Snapshots(expert_folder(run, options.expert_folder, identified))
-    students = Students(options.backbone, row, options.student_batch or len(synthetic.images), strategy)
+    students = Students(options.backbone, row, options.batch_of(len(synthetic.images)), strategy)
     task = TrajectoryMatching(reals, synthetic, snapshots, options.experts, students, seed)
     learning = Learning(
         run,

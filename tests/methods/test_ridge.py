@@ -281,11 +281,17 @@ def test_images_that_diverge_are_reported():
         ({"backbone": "convnet3-bn"}, "With batch norm the features .* choose convnet3"),
         ({"backbone": "resnet18"}, "resnet18 has fixed widths; only ConvNets"),
         ({"augment": "mixup"}, 'names "mixup"'),
+        ({"width": 100_000}, "less than or equal to 1024"),
     ],
 )
 def test_impossible_options_are_refused_by_ridge(options, told):
     with pytest.raises(UserError, match=told):
         parse(RidgeOptions, options, "frepo")
+
+
+def test_a_pool_that_does_not_fit_in_memory_is_refused_before_it_is_built():
+    with pytest.raises(UserError, match=r"A pool of 1000000000 networks needs .* GiB .*; lower pool or width"):
+        make(believing(), pool=10**9)
 
 
 def test_the_images_that_represent_a_class():

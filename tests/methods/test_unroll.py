@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from condense import methods
 from condense.classifiers import networks
 from condense.errors import RunFailed
 from condense.methods._experts import Snapshots
@@ -165,6 +166,15 @@ def test_a_student_sees_every_image_with_its_label_in_an_order_of_its_own():
         assert sorted(order) == list(range(6)) and torch.equal(y, task.synthetic.labels[order])
         orders.append(order)
     assert len({tuple(order) for order in orders}) > 1
+
+
+@pytest.mark.parametrize(("asked", "shown"), [(None, 6), (4, 4), (6, 6), (10**12, 6)])
+def test_a_student_is_never_shown_more_images_at_once_than_there_are(asked, shown):
+    options = methods.load("mtt").Options(student_batch=asked, student_steps=1, iterations=1, experts=1)
+    assert options.batch_of(6) == shown
+    train = tiny.training_set("noisy")  # three classes
+    experts = options.experts * len(train) * (options.row(2, 64)[1].start_epochs - 1 + options.row(2, 64)[1].expert_gap)
+    assert methods.load("mtt").evaluations(train, 2, options) == experts + 2 * shown
 
 
 def test_a_students_augmentation_is_the_same_on_the_way_back_but_not_for_all_images_or_steps():
