@@ -18,7 +18,7 @@ def planes(images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
     Torch takes transposed images for channels_last, grey ones even after `contiguous()`; convolutions propagate that
     layout, and on a CPU group norm is then several times slower: ResNet-34 on grey 28x28 trains 2.3 times as long.
     """
-    return torch.tensor(images).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+    return torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))  # one copy, writable
 
 
 _COUNTED = 4096  # images counted at once
