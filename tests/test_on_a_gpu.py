@@ -29,7 +29,18 @@ def test_a_training_step_waits_for_the_gpu_and_copies_at_most_twice(tmp_path):
     once = found.pop("generator, label model, once an epoch")
     assert once["waits"] == 0 and once["copies"] <= 5, once["places"]
     generators = [name for name in found if name.startswith("generator")]
-    others = {"dm", "dc", "dsa", "mtt", "frepo", "fit", "stacked, a network", "labeller", "helper, volminnet"}
+    others = {
+        "dm",
+        "datadam",
+        "dc",
+        "dsa",
+        "mtt",
+        "frepo",
+        "fit",
+        "stacked, a network",
+        "labeller",
+        "helper, volminnet",
+    }
     assert len(generators) == 7 and others <= found.keys()
     wasteful = {name: cost for name, cost in found.items() if cost["waits"] > 2 or cost["copies"] > 2}
     assert not wasteful, json.dumps(wasteful, indent=1)
@@ -56,7 +67,7 @@ def test_every_objective_trains_and_answers(tmp_path):
 @pytest.mark.slow
 def test_trainings_run_on_a_gpu_without_float64(tmp_path):
     found = on_a_gpu("narrow", tmp_path)
-    assert "no float64" in found["refused"] and found["learned"] == ["dc", "dm", "dsa", "frepo", "mtt"]
+    assert "no float64" in found["refused"] and found["learned"] == ["datadam", "dc", "dm", "dsa", "frepo", "mtt"]
 
 
 @pytest.mark.slow

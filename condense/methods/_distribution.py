@@ -1,4 +1,4 @@
-"""DM: learned images whose mean features in fresh untrained networks match those of real images.
+"""DM and DataDAM: learned images whose mean features in fresh untrained networks match those of real images.
 
 For each iteration, with a fresh network with penultimate features f, one step of SGD on the images S along
 
@@ -9,6 +9,10 @@ together and so do all S_y, as in the public code: with frozen statistics, as fo
 Source: Zhao & Bilen (2023), "Dataset Condensation with Distribution Matching", Eq. 4 and 5,
 https://arxiv.org/abs/2110.04181. The defaults are those of the authors' public code.
 
+DataDAM adds λ_a Σ_y Σ_l ‖ mean a_l(A(T_y)) - mean a_l(A(S_y)) ‖² over the layers l before f, with attention maps a_l
+(`mean_attention`). Source: Sajedi et al. (2023), "DataDAM: Efficient Dataset Distillation with Attention Matching",
+Eq. 2 to 5, https://arxiv.org/abs/2310.00093, which divides both terms by λ_a.
+
 Where beliefs q = p(y | x, z) are given, T_y is drawn in proportion to q_y in place of the images labelled y. If q is
 calibrated, the mean of f over such batches is E[q_y f] / E[q_y] = E[f | y], that of the class: wrong, partial and
 missing labels leave the target unbiased, where the most probable labels would bias it by every image they get wrong.
@@ -16,8 +20,8 @@ missing labels leave the target unbiased, where the most probable labels would b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator, Field
@@ -25,16 +29,30 @@ from torch import Tensor
 
 from condense.augment import DSA
 from condense.classifiers.fit import has_batch_norm
+from condense.classifiers.networks import Network
 from condense.data.types import TrainingSet
+from condense.errors import UserError
+from condense.machine import best_device
 from condense.methods._augmentation import augmentation_for, check_augmentation
+from condense.methods._believed import believed_images
 from condense.methods._by_ipc import nearest_row
 from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic, identity, sha256_of
-from condense.methods._matching import mean_features
+from condense.methods._matching import mean_attention, mean_features
 from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, update
-from condense.methods._pixels import RealImages, to_unit_pixels
+from condense.methods._pixels import (
+    UNIT_RANGE,
+    RealImages,
+    check_single_labels,
+    check_square,
+    initial_images,
+    to_unit_pixels,
+)
 from condense.precision import arithmetic, wants_bf16
+from condense.preprocessing import standardisation
 from condense.run import JSON, Run
+from condense.sets.assemble import Making, assemble, check_ipc
+from condense.sets.condensed_set import CondensedSet
 
 LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
 """By images per class."""
@@ -48,10 +66,17 @@ class DistributionOptions(PackedOptions):
     iterations: int = Field(20_000, ge=1, description="fresh networks, one step on the images each")
     lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
     real_batch: int = Field(256, ge=1, description="real images per class and step")
+    attention: float = Field(0.0, ge=0, description="weight of the attention maps of earlier layers; 0 is DM")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA,
         description="operations, joined by _, of which one is drawn per class and step; flip only as data.flip allows",
     )
+
+
+class StartedOptions(DistributionOptions):
+    """The same, and where images start."""
+
+    init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
 
 
 def evaluations_of(train: TrainingSet, ipc: int, options: DistributionOptions, *, believed: bool = False) -> int:
@@ -59,6 +84,37 @@ def evaluations_of(train: TrainingSet, ipc: int, options: DistributionOptions, *
     classes = train.images.num_classes
     batch = classes * min(options.real_batch, len(train)) if believed else drawn(train, options.real_batch)
     return options.iterations * (batch + classes * ipc * options.pack**2)
+
+
+def match_distributions(
+    train: TrainingSet, ipc: int, options: StartedOptions, seed: int, run: Run, method: str
+) -> CondensedSet:
+    """Learn `ipc` images per class from noise or real images.
+
+    Raises:
+        UserError: labels are partial or missing and no beliefs are given, a class has too few images, the network has
+            no attention maps to match, or the checkpoint is another run's.
+        RunFailed: the loss is no longer finite.
+        Interrupted: stopped by Ctrl-C after saving.
+    """
+    check_ipc(ipc, train)
+    preprocessing = standardisation(train.images.images)
+    least, patches = (ipc, options.pack**2) if options.init == "real" else (1, 1)
+    if train.beliefs is None:
+        check_single_labels(train)
+        reals = RealImages(train, preprocessing, least, best_device(), patches=patches)
+    else:
+        check_square(train)
+        reals = believed_images(train, preprocessing, least, patches=patches)
+    start = initial_images(reals, ipc, options.init, seed, options.pack)
+    learned = learn(train, reals, start, options, seed, run, method)
+    return assemble(
+        train,
+        learned.pixels,
+        Making(method, ipc, options, seed, cost=learned.cost, notes=learned.notes, pack=options.pack),
+        preprocessing=preprocessing,
+        value_range=UNIT_RANGE,
+    )
 
 
 def learn(
@@ -76,11 +132,13 @@ def learn(
         method: name of the method in checkpoints.
 
     Raises:
-        UserError: the checkpoint is another run's.
+        UserError: the checkpoint is another run's, or the network has no attention maps to match.
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
     ipc = len(start) // reals.num_classes
+    if options.attention:
+        check_attention(reals, options.backbone)
     row, by_ipc = nearest_row(LR_IMG, ipc)
     lr_img = options.lr_img or by_ipc
     synthetic = Synthetic(start, ipc, lr_img, pack=options.pack)
@@ -109,6 +167,13 @@ def learn(
     return Learned(to_unit_pixels(synthetic.images, reals.preprocessing), learning.cost(), notes)
 
 
+def check_attention(reals: RealImages, backbone: str) -> None:
+    """Raise `UserError` if a network has no attention maps before its features."""
+    _, maps = mean_attention(reals.network(backbone, 0), [reals[:2]])
+    if not maps:
+        raise UserError(f"{backbone} has no layers whose attention could be matched; choose a ConvNet, e.g. convnet3.")
+
+
 class DistributionMatching:
     """One step with a fresh network; there is no state to keep."""
 
@@ -124,12 +189,22 @@ class DistributionMatching:
         groups = [list(classes)] if has_batch_norm(network) else ([one] for one in classes)
         distances = []
         for group in groups:
-            with torch.no_grad():
-                target = mean_features(network, [real for _, real, _ in group], bf16=self.bf16)
-            distance = (mean_features(network, [learned for _, _, learned in group]) - target).square().sum()
+            distance = self._distance(network, [real for _, real, _ in group], [mine for _, _, mine in group])
             distance.backward()  # type: ignore[no-untyped-call]
             distances.append(distance.detach())
         return update(self.pairs, distances, step)
+
+    def _distance(self, network: Network, reals: Sequence[Tensor], learned: Sequence[Tensor]) -> Tensor:
+        """Of the means of the batches of some classes, summed; a scalar."""
+        if not self.options.attention:
+            with torch.no_grad():
+                target = mean_features(network, reals, bf16=self.bf16)
+            return (mean_features(network, learned) - target).square().sum()
+        with torch.no_grad():
+            target, maps = mean_attention(network, reals, bf16=self.bf16)
+        found, own = mean_attention(network, learned)
+        attention = sum((a - b).square().sum() for a, b in zip(own, maps, strict=True))
+        return (found - target).square().sum() + self.options.attention * attention
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """Nothing."""

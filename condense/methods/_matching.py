@@ -84,6 +84,42 @@ def mean_features(network: Network, batches: Sequence[Tensor], *, bf16: bool = F
     return torch.stack([own.mean(0) for own in torch.split(features, [len(batch) for batch in batches])])
 
 
+def mean_attention(network: Network, batches: Sequence[Tensor], *, bf16: bool = False) -> tuple[Tensor, list[Tensor]]:
+    """Mean features of each batch, as `mean_features`, and mean attention maps of the layers before.
+
+    The attention map of an image in a layer is the sum of its activations' magnitudes over the channels, as a vector of
+    unit length over the pixels. Layers are the `nn.ReLU` modules with pixels, but for the last of them.
+    Source: Sajedi et al. (2023), "DataDAM", Eq. 2, https://arxiv.org/abs/2310.00093, with exponent 1 as in the authors'
+    public code.
+
+    Args:
+        network: normalised images to logits.
+        batches: normalised images, each [B, C, H, W]; they pass together.
+        bf16: whether under bfloat16 autocast; the maps are made in float32.
+
+    Returns:
+        [number of batches, F], and for each layer [number of batches, pixels]; none for networks without such modules.
+    """
+    seen: list[Tensor] = []
+
+    def attend(layer: nn.Module, given: object, activations: Tensor) -> None:
+        if activations.ndim == 4:
+            seen.append(F.normalize(activations.float().abs().sum(1).flatten(1)))
+
+    whole = torch.cat(list(batches))
+    hooks = [layer.register_forward_hook(attend) for layer in network.trunk.modules() if isinstance(layer, nn.ReLU)]
+    try:
+        features = features_of(network, whole, bf16=bf16)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layers = len(seen) // len(_parts(network, whole))
+    maps = [torch.cat(seen[layer::layers]) for layer in range(layers - 1)]
+    sizes = [len(batch) for batch in batches]
+    means = [torch.stack([own.mean(0) for own in torch.split(each, sizes)]) for each in (features, *maps)]
+    return means[0], means[1:]
+
+
 def features_of(network: Network, x: Tensor, *, bf16: bool = False) -> Tensor:
     """Penultimate features of images [B, C, H, W]: [B, F] of the dtype of `x`."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):

@@ -17,11 +17,12 @@ from condense.methods._learn import CHECKPOINT, Learning, LearnOptions, Syntheti
 from condense.recipe import parse
 from condense.run import Run, Tracker
 
-NAMES = ("dc", "dsa", "dm", "mtt")
+NAMES = ("dc", "dsa", "dm", "datadam", "mtt")
 SMALL = {
     "dc": {"iterations": 1, "outer": 3, "inner": 2, "real_batch": 8},
     "dsa": {"iterations": 1, "outer": 3, "inner": 2, "real_batch": 8},
     "dm": {"iterations": 3, "real_batch": 8},
+    "datadam": {"iterations": 3, "real_batch": 8},
     "mtt": {"iterations": 3, "experts": 2, "student_steps": 2, "start_epochs": 2, "expert_gap": 1, "lr_img": 1.0},
 }
 STEPS = 3

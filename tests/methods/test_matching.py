@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from condense import rng
 from condense.classifiers import networks
 from condense.classifiers.fit import has_batch_norm
-from condense.methods import _gradient_matching
+from condense.errors import UserError
+from condense.methods import _gradient_matching, datadam
 from condense.methods._distribution import DistributionMatching
 from condense.methods._gradient_matching import GradientMatching, GradientMatchingOptions, Loops
 from condense.methods._learn import Synthetic
@@ -14,14 +15,17 @@ from condense.methods._matching import (
     freeze_batch_norm,
     gradient_distance,
     matched_weights,
+    mean_attention,
     mean_features,
     target_gradients,
     weight_gradients,
 )
 from condense.methods._pairs import Pairs
 from condense.methods._pixels import RealImages, initial_images
+from condense.methods.datadam import Options as DataDAMOptions
 from condense.methods.dm import Options as DMOptions
 from condense.preprocessing import standardisation
+from condense.run import Run
 
 
 def network(name="convnet3", seed=0):
@@ -240,6 +244,51 @@ def test_step_of_dm_against_a_direct_computation():
     (gradient,) = torch.autograd.grad(total, x)
     assert loss == pytest.approx(float(total.detach()), rel=1e-4)
     torch.testing.assert_close(given.synthetic.images.detach(), before - gradient, rtol=1e-3, atol=1e-4)
+
+
+def attention_by_hand(net, x):
+    """The features of images, and the attention maps of each in all layers but the last."""
+    maps = []
+    for layer in net.trunk:
+        x = layer(x)
+        if isinstance(layer, torch.nn.ReLU):
+            summed = x.abs().sum(1).flatten(1)
+            maps.append(summed / summed.square().sum(1, keepdim=True).sqrt())
+    return x, maps[:-1]
+
+
+def test_step_of_datadam_against_a_direct_computation():
+    given = pairs(ipc=2, batch=7, lr=1.0)
+    before = given.synthetic.images.detach().clone()
+    loss = DistributionMatching(given, DataDAMOptions(precision="fp32", attention=50)).step(4)["loss"]
+    net, x, total = given.fresh_network("convnet3", 4), before.clone().requires_grad_(), torch.zeros(())
+    for y, real, _ in given.of_step(4):
+        with torch.no_grad():
+            f_real, real_maps = attention_by_hand(net, real)
+        f_learned, maps = attention_by_hand(net, x[2 * y : 2 * y + 2])
+        assert [each.shape[1] for each in maps] == [64, 16]
+        total = total + (f_real.mean(0) - f_learned.mean(0)).pow(2).sum()
+        for theirs, own in zip(real_maps, maps, strict=True):
+            total = total + 50 * (theirs.mean(0) - own.mean(0)).pow(2).sum()
+    (gradient,) = torch.autograd.grad(total, x)
+    assert loss == pytest.approx(float(total.detach()), rel=1e-4)
+    torch.testing.assert_close(given.synthetic.images.detach(), before - gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_attention_is_the_same_in_parts_and_leaves_the_network_without_hooks():
+    net, x = network(), images(150)  # three parts
+    features, maps = mean_attention(net, [x[:70], x[70:]])
+    expected, of_each = attention_by_hand(net, x)
+    torch.testing.assert_close(features, torch.stack([expected[:70].mean(0), expected[70:].mean(0)]))
+    for found, each in zip(maps, of_each, strict=True):
+        torch.testing.assert_close(found, torch.stack([each[:70].mean(0), each[70:].mean(0)]))
+    assert not any(layer._forward_hooks for layer in net.trunk)
+
+
+def test_datadam_refuses_a_network_without_attention_before_anything_is_kept(tmp_path):
+    with pytest.raises(UserError, match="mlp has no layers whose attention could be matched; choose a ConvNet"):
+        datadam.condense(tiny.training_set("noisy"), 1, DataDAMOptions(backbone="mlp"), 0, Run(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_pairs_share_their_augmentation_and_differ_by_class_and_step():
