@@ -65,12 +65,47 @@ class DistributionOptions(PackedOptions):
 
     iterations: int = Field(20_000, ge=1, description="fresh networks, one step on the images each")
     lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
+    cooldown: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="last share of the iterations, in which the learning rate falls to 0 linearly",
+    )
     real_batch: int = Field(256, ge=1, description="real images per class and step")
     attention: float = Field(0.0, ge=0, description="weight of the attention maps of earlier layers; 0 is DM")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         DSA,
         description="operations, joined by _, of which one is drawn per class and step; flip only as data.flip allows",
     )
+
+    def rate(self, ipc: int) -> tuple[float, int | None]:
+        """The learning rate, and the images per class of the row it comes from if it was not given."""
+        row, by_ipc = nearest_row(LR_IMG, ipc)
+        return (by_ipc, row) if self.lr_img is None else (self.lr_img, None)
+
+
+class RefineOptions(DistributionOptions):
+    """Options of learning on from images drawn: few steps, so the rate is larger with more images, and falls.
+
+    The gradient in one of ipc images of a class is 1/ipc of that in their mean, so that at one rate fifty images move a
+    fifth as far as ten (docs/decisions.md).
+    """
+
+    iterations: int = Field(300, ge=1, description="fresh networks, one step on the images each")
+    lr_img: float | None = Field(
+        None, gt=0, description="learning rate of the images; a fifth of ipc when empty, 1 at least"
+    )
+    cooldown: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="last share of the iterations, in which the learning rate falls to 0 linearly",
+    )
+    real_batch: int = Field(128, ge=1, description="real images per class and step")
+
+    def rate(self, ipc: int) -> tuple[float, int | None]:
+        """The learning rate, which comes from no row."""
+        return self.lr_img or max(1.0, ipc / 5), None
 
 
 class StartedOptions(DistributionOptions):
@@ -139,12 +174,13 @@ def learn(
     ipc = len(start) // reals.num_classes
     if options.attention:
         check_attention(reals, options.backbone)
-    row, by_ipc = nearest_row(LR_IMG, ipc)
-    lr_img = options.lr_img or by_ipc
+    lr_img, row = options.rate(ipc)
     synthetic = Synthetic(start, ipc, lr_img, pack=options.pack)
     strategy = augmentation_for(options.augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
     whose = identity(train, ipc, options, seed, method)
+    if options.cooldown:
+        whose |= {"iterations": options.iterations}  # the rate of every step depends on them
     if train.beliefs is not None:
         whose |= {"beliefs": sha256_of(train.beliefs), "start": sha256_of(start.cpu().numpy())}
     learning = Learning(
@@ -158,7 +194,7 @@ def learn(
     learning.finish()
     notes: dict[str, JSON] = {
         "lr_img": lr_img,
-        "lr_img_of_ipc": None if options.lr_img else row,
+        "lr_img_of_ipc": row,
         "augmentation": strategy,
         "arithmetic": arithmetic(options.precision, reals.device).to_json(),
     }
@@ -180,6 +216,7 @@ class DistributionMatching:
     def __init__(self, pairs: Pairs, options: DistributionOptions) -> None:
         self.pairs, self.options = pairs, options
         self.bf16 = wants_bf16(options.precision, pairs.reals.device)
+        self.rate: float = pairs.synthetic.optimizer.param_groups[0]["lr"]
 
     def step(self, step: int) -> dict[str, float]:
         """Do step `step`; returns the sum of the squared distances of all classes as "loss"."""
@@ -192,7 +229,12 @@ class DistributionMatching:
             distance = self._distance(network, [real for _, real, _ in group], [mine for _, _, mine in group])
             distance.backward()  # type: ignore[no-untyped-call]
             distances.append(distance.detach())
+        self.pairs.synthetic.optimizer.param_groups[0]["lr"] = self.rate * self._share_of_rate(step)
         return update(self.pairs, distances, step)
+
+    def _share_of_rate(self, step: int) -> float:
+        falling = self.options.cooldown * self.options.iterations
+        return min(1.0, (self.options.iterations - step) / falling) if falling else 1.0
 
     def _distance(self, network: Network, reals: Sequence[Tensor], learned: Sequence[Tensor]) -> Tensor:
         """Of the means of the batches of some classes, summed; a scalar."""

@@ -32,7 +32,7 @@ from condense.generator.training.session import leave_processes, of_all_processe
 from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device, num_processes, process_index
 from condense.methods._believed import believed_images
-from condense.methods._distribution import DistributionOptions, learn
+from condense.methods._distribution import RefineOptions, learn
 from condense.methods._pixels import UNIT_RANGE, check_square
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
@@ -98,7 +98,7 @@ class GeneratorOptions(Options):
         None, description="a network for drawing only, trained on the first one's beliefs; none when empty"
     )
     draw: DrawOptions = DrawOptions()
-    refine: DistributionOptions | None = Field(
+    refine: RefineOptions | None = Field(
         None, description="learn on from the chosen images as dm does, by beliefs; they stay as drawn when empty"
     )
 
@@ -179,7 +179,7 @@ def condense_with_generator(
     return _refined(made, believing, options.refine, seed, run.within(REFINED))
 
 
-def _refined(made: CondensedSet, train: TrainingSet, options: DistributionOptions, seed: int, run: Run) -> CondensedSet:
+def _refined(made: CondensedSet, train: TrainingSet, options: RefineOptions, seed: int, run: Run) -> CondensedSet:
     """The set with its images refined on the beliefs of `train`, and the cost added to its record."""
     check_square(train)
     told, preprocessing = made.provenance, made.preprocessing
