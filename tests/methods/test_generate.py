@@ -16,7 +16,7 @@ from condense.generator.training.session import train_generator
 from condense.generator.training.two_stage import beliefs
 from condense.methods import _generate, dmis, vanilla
 from condense.methods._believed import believed_images
-from condense.methods._distribution import DistributionOptions, learn
+from condense.methods._distribution import RefineOptions, learn
 from condense.methods._generate import MAX_ROUNDS, DrawOptions, _choose_class, class_prototypes, draw_and_choose, embed
 from condense.pipeline.relabel import repaired_by, repaired_by_oracle
 from condense.preprocessing import planes
@@ -249,7 +249,7 @@ def test_samples_stay_near_their_prototypes_where_these_are_hardly_noised():
 
 # refining what was drawn
 
-REFINE = {"iterations": 2, "real_batch": 16, "lr_img": 0.01}
+REFINE = {"iterations": 2, "real_batch": 16, "lr_img": 0.1}
 DRAW = {"pool": 1, "agree": False, "choose": "none", "sampler_steps": 2, "features": "pixels"}
 
 
@@ -266,7 +266,7 @@ def test_images_are_refined_from_those_drawn_on_what_the_generator_believes(fold
     believing = replace(train, beliefs=beliefs(Generator.load(Run(folder)), train, Run(None)).posterior)
     start = made.preprocessing.normalise(planes(plain.images).float() / 255)
     reals = believed_images(believing, made.preprocessing, 1)
-    learned = learn(believing, reals, start, DistributionOptions.model_validate(REFINE), 0, Run(None), "dmis")
+    learned = learn(believing, reals, start, RefineOptions.model_validate(REFINE), 0, Run(None), "dmis")
     np.testing.assert_array_equal(made.images, learned.pixels)
     assert np.abs(made.images - plain.images / 255).max() > 1e-4
     cost, before = made.provenance.cost, plain.provenance.cost
@@ -276,8 +276,10 @@ def test_images_are_refined_from_those_drawn_on_what_the_generator_believes(fold
     assert (tmp_path / "refine" / "checkpoint.safetensors").exists()
     again = refined(folder, Run(tmp_path))
     np.testing.assert_array_equal(again.images, made.images)
-    with pytest.raises(UserError, match=r"lr_img 0\.01, now 0\.02"):
+    with pytest.raises(UserError, match=r"lr_img 0\.1, now 0\.02"):
         refined(folder, Run(tmp_path), lr_img=0.02)
+    with pytest.raises(UserError, match=r"other iterations \(2, now 3\)"):  # the rate of every step depends on them
+        refined(folder, Run(tmp_path), iterations=3)
 
 
 def test_refining_packed_images_starts_from_four_drawn_ones_each(folder, monkeypatch):

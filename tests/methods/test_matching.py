@@ -8,7 +8,7 @@ from condense.classifiers import networks
 from condense.classifiers.fit import has_batch_norm
 from condense.errors import UserError
 from condense.methods import _gradient_matching, datadam
-from condense.methods._distribution import DistributionMatching
+from condense.methods._distribution import DistributionMatching, RefineOptions
 from condense.methods._gradient_matching import GradientMatching, GradientMatchingOptions, Loops
 from condense.methods._learn import Synthetic
 from condense.methods._matching import (
@@ -244,6 +244,29 @@ def test_step_of_dm_against_a_direct_computation():
     (gradient,) = torch.autograd.grad(total, x)
     assert loss == pytest.approx(float(total.detach()), rel=1e-4)
     torch.testing.assert_close(given.synthetic.images.detach(), before - gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_the_rate_of_refining_falls_to_zero():
+    """Four steps of SGD with momentum 0.5 by hand, the rate 0.1 whole in the first two of them and then falling."""
+    given, v = pairs(ipc=2, batch=7, lr=0.1), torch.zeros(6, 1, 8, 8)
+    task = DistributionMatching(given, RefineOptions(precision="fp32", iterations=4, cooldown=0.75))
+    s = given.synthetic.images.detach().clone()
+    for step, share in enumerate((1, 1, 2 / 3, 1 / 3)):
+        net, x, total = given.fresh_network("convnet3", step), s.clone().requires_grad_(), torch.zeros(())
+        for y, real, _ in given.of_step(step):
+            total = total + (net.trunk(real).mean(0).detach() - net.trunk(x[2 * y : 2 * y + 2]).mean(0)).pow(2).sum()
+        (gradient,) = torch.autograd.grad(total, x)
+        v = 0.5 * v + gradient
+        s = s - 0.1 * share * v
+        task.step(step)
+        torch.testing.assert_close(given.synthetic.images.detach(), s, rtol=1e-3, atol=1e-4)
+
+
+def test_the_rate_of_dm_is_that_of_its_authors_and_of_refining_in_proportion_to_the_images_of_a_class():
+    assert [RefineOptions().rate(ipc) for ipc in (1, 5, 10, 50)] == [(1, None), (1, None), (2, None), (10, None)]
+    assert RefineOptions(lr_img=3).rate(50) == (3, None)
+    assert [DMOptions().rate(ipc) for ipc in (1, 10, 50, 100)] == [(1, 1), (1, 50), (1, 50), (10, 100)]
+    assert DMOptions(lr_img=3).rate(50) == (3, None)
 
 
 def attention_by_hand(net, x):
