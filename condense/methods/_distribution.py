@@ -109,7 +109,7 @@ class RefineOptions(DistributionOptions):
 
 
 class StartedOptions(DistributionOptions):
-    """The same, and where images start."""
+    """Options of distribution matching, and where images start."""
 
     init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
 
