@@ -213,7 +213,7 @@ def test_impossible_requests_are_refused_before_anything_is_made(dmis: Dmis, fol
         ((*random, "--ipc", 1, "--out", "set.png"), "ends in .h5"),
         (("condense", "-c", "digits"), "dmis benchmark digits"),
         (("condense", "--data", "digits", "--set", "train.top_k=2", "--dry-run"), "saves nothing with an all-class"),
-        (("condense", "--method", "nope"), "The methods are cad, ccs, chosen, dc"),
+        (("condense", "--method", "nope"), "The methods are cad, ccs, chosen, datadam, dc"),
         (("init", "new/recipe.yaml", "--data", "nothere"), "'nothere'"),
         (("corrupt", "nothere", "--noise", "sym:0.3", "--out", "new/z.npz"), "'nothere'"),
         (("generate", "--generator", "nowhere", "--count", 1, "--out", "new/x.h5"), "nowhere"),
