@@ -56,6 +56,9 @@ from condense.sets.condensed_set import CondensedSet
 
 LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
 """By images per class."""
+Cooldown = Annotated[
+    float, Field(ge=0, le=1, description="last share of the iterations, in which the learning rate falls to 0 linearly")
+]
 
 
 class DistributionOptions(PackedOptions):
@@ -65,12 +68,7 @@ class DistributionOptions(PackedOptions):
 
     iterations: int = Field(20_000, ge=1, description="fresh networks, one step on the images each")
     lr_img: float | None = Field(None, gt=0, description="learning rate of the images; by ipc when empty")
-    cooldown: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="last share of the iterations, in which the learning rate falls to 0 linearly",
-    )
+    cooldown: Cooldown = 0.0
     real_batch: int = Field(256, ge=1, description="real images per class and step")
     attention: float = Field(0.0, ge=0, description="weight of the attention maps of earlier layers; 0 is DM")
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
@@ -95,12 +93,7 @@ class RefineOptions(DistributionOptions):
     lr_img: float | None = Field(
         None, gt=0, description="learning rate of the images; a fifth of ipc when empty, 1 at least"
     )
-    cooldown: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="last share of the iterations, in which the learning rate falls to 0 linearly",
-    )
+    cooldown: Cooldown = 1.0
     real_batch: int = Field(128, ge=1, description="real images per class and step")
 
     def rate(self, ipc: int) -> tuple[float, int | None]:

@@ -80,8 +80,7 @@ def mean_features(network: Network, batches: Sequence[Tensor], *, bf16: bool = F
 
     The batches pass together, so batch norm uses the statistics of all of them.
     """
-    features = features_of(network, torch.cat(list(batches)), bf16=bf16)
-    return torch.stack([own.mean(0) for own in torch.split(features, [len(batch) for batch in batches])])
+    return _means(features_of(network, torch.cat(list(batches)), bf16=bf16), batches)
 
 
 def mean_attention(network: Network, batches: Sequence[Tensor], *, bf16: bool = False) -> tuple[Tensor, list[Tensor]]:
@@ -115,9 +114,7 @@ def mean_attention(network: Network, batches: Sequence[Tensor], *, bf16: bool = 
             hook.remove()
     layers = len(seen) // len(_parts(network, whole))
     maps = [torch.cat(seen[layer::layers]) for layer in range(layers - 1)]
-    sizes = [len(batch) for batch in batches]
-    means = [torch.stack([own.mean(0) for own in torch.split(each, sizes)]) for each in (features, *maps)]
-    return means[0], means[1:]
+    return _means(features, batches), [_means(each, batches) for each in maps]
 
 
 def features_of(network: Network, x: Tensor, *, bf16: bool = False) -> Tensor:
@@ -141,6 +138,11 @@ def freeze_batch_norm(network: nn.Module, x: Tensor) -> None:
         network(x)
     for norm in norms:
         norm.eval()
+
+
+def _means(values: Tensor, batches: Sequence[Tensor]) -> Tensor:
+    """Mean of the rows of `values` [sum of B, F] that belong to each batch: [number of batches, F]."""
+    return torch.stack([own.mean(0) for own in torch.split(values, [len(batch) for batch in batches])])
 
 
 def _parts(network: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
