@@ -151,3 +151,5 @@ class Loop:
                     self.save()
                 if stop:
                     raise self.run.stopped(plan.where(step.done), plan.kept)
+            if agree(guard.requested):  # while the last state was saved
+                raise self.run.stopped(plan.where(self.done), plan.kept)
