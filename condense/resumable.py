@@ -60,6 +60,7 @@ class LoopPlan:
         counter: key of the step in a line, by which a resumed run drops lines it will repeat; None: drop nothing.
         place: describes where the loop stopped, given the finished steps; "at step 3 of 10" when None.
         kept: what the folder holds after a stop, with its verb.
+        by_one: whether a single process runs the loop, see `condense.processes.shared`; then it saves the state itself.
     """
 
     title: str
@@ -69,6 +70,7 @@ class LoopPlan:
     counter: str | None = "step"
     place: Callable[[int], str] | None = None
     kept: str = "the state is"
+    by_one: bool = False
 
     def where(self, done: int) -> str:
         """Where the loop stands after `done` steps."""
@@ -76,7 +78,7 @@ class LoopPlan:
 
 
 class Loop:
-    """One session of a resumable loop. Under torchrun all processes run it, and the main one writes.
+    """One session of a resumable loop. Under torchrun all processes run it, unless it is `by_one`; the main one writes.
 
     Attributes:
         done: steps finished in all sessions.
@@ -124,7 +126,7 @@ class Loop:
         if self._kept is not None:
             tensors, meta = self._kept.state()
             self.saved = tensors, {**meta, **self._identity, "seconds": self.seconds}
-            if not is_worker():
+            if self.plan.by_one or not is_worker():
                 self.run.save(self._name, *self.saved)
 
     def finish(self, steps: Iterable[Step], agree: Callable[[bool], bool] = bool) -> None:

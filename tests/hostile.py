@@ -43,11 +43,12 @@ from condense.generator.model import Generator
 from condense.generator.training import session
 from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.session import CHECKPOINT, train_generator
-from condense.generator.training.trainer import Trainer, default_accelerator
+from condense.generator.training.trainer import Trainer
 from condense.pipeline.decisions import identity, read_decisions
 from condense.pipeline.fast_labels import read_features
 from condense.pipeline.plan import resolve_options
 from condense.pipeline.probabilities import read_probabilities
+from condense.processes import default_accelerator
 from condense.recipe import parse_overrides, read_yaml
 from condense.run import Run
 from condense.sets import condensed_set

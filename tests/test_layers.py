@@ -13,7 +13,7 @@ FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "
 
 BASE = {
     *("changes", "errors", "text", "rng", "files", "machine", "run", "resumable", "watch", "tensor_file"),
-    *("options", "precision", "json_values"),
+    *("options", "precision", "json_values", "processes"),
 }
 VALUES = {"packing", "preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "text": set(),
     "files": {"errors", "text"},
     "machine": {"errors", "precision"},
+    "processes": {"errors", "machine", "run"},
     "json_values": set(),
     "tensor_file": {"errors", "json_values"},
     "resumable": {"json_values", "machine", "run"},
@@ -165,6 +166,7 @@ def test_what_trains_and_condenses_cannot_name_the_truth():
             "accelerate",
             {
                 "condense.watch",
+                "condense.processes",
                 *(f"condense.generator.training.{part}" for part in ("trainer", "session", "loss_reader")),
             },
         ),

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import side_by_side
+import tiny
 import torch
 from safetensors import safe_open
 
 from condense.generator.model import Generator
+from condense.generator.training.session import train_generator
 from condense.generator.training.two_stage import beliefs
 from condense.pipeline.make import make_set
 from condense.pipeline.plan import Request, make_plan
@@ -45,7 +48,7 @@ def torchrun(tmp_path):
         command = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc_per_node", "2", *program]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         return subprocess.run(
-            [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+            [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
         )
 
     return call
@@ -74,6 +77,19 @@ def test_two_processes_train_two_stages_and_draw(torchrun, tmp_path):
     made = read(tmp_path / "set.h5")
     np.testing.assert_array_equal(made.images, drawn.images)
     assert made.provenance.cost.network_evaluations == drawn.provenance.cost.network_evaluations > 0
+
+
+def test_two_processes_share_what_is_trained_beforehand_and_held_out_looks(torchrun, tmp_path):
+    """The comparisons with one process are in `side_by_side`; the number of evaluations is that of one process."""
+    done = torchrun(str(tmp_path), program=["--", side_by_side.__file__])
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for name, options in side_by_side.TRAINED.items():
+        record = train_generator(side_by_side.DATA, tiny.NETWORK, options, 3, Run(None)).record
+        assert found[name]["evaluations"] == [record.evaluations] * 2, name
+        assert found[name]["images_seen"] == record.images_seen
+        assert found[name]["loss"][0] == found[name]["loss"][1]
+        assert found[name]["equal"] and found[name]["asked"] % len(side_by_side.DATA) == 0
 
 
 @pytest.mark.slow

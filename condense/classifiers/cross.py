@@ -24,6 +24,7 @@ from condense.json_values import whole
 from condense.options import Options
 from condense.precision import fast_bf16
 from condense.preprocessing import planes, standardisation
+from condense.processes import Agree, seconds_together, shared
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run
 
@@ -56,6 +57,8 @@ def out_of_fold(
 ) -> tuple[Tensor, float]:
     """p(y | x) of every image by the classifier of its fold. Finished folds are kept in the run folder.
 
+    Torchrun's processes share the folds.
+
     Args:
         images: uint8 [n, H, W, C].
         targets: each image's label as probabilities, rows summing to 1, or to 0 for images to be judged only: [n, c].
@@ -80,70 +83,77 @@ def out_of_fold(
         "seed": seed,
         "data": _fingerprint(images, targets),
     }
-    judging = _Judging(images, targets, options, seed, device)
-    plan = LoopPlan(
-        BAR,
-        options.folds * options.epochs,
-        options.epochs,
-        counter=None,
-        place=lambda done: f"in fold {(done - 1) // options.epochs + 1} of {options.folds}",
-        kept="the finished folds are",
-    )
-    loop = Loop(run, plan)
-    loop.resume(FILE, judging, identity, "judgement of the folds in this run folder")
-    loop.finish(judging.epochs())
-    return judging.probabilities, loop.seconds
+    pixels = planes(images).float() / 255
+    x, y = standardisation(images).normalise(pixels), torch.from_numpy(targets).float()
+    fold, known = torch.from_numpy(fold_of(len(images), options.folds, seed)), torch.from_numpy(labelled)
+
+    def judged(k: int, agree: Agree) -> tuple[Tensor, float]:
+        outside, inside = known[fold[known] != k], fold == k
+        judging = _Judging(k, x[outside], y[outside], x[inside], options, seed, device)
+        plan = LoopPlan(
+            BAR,
+            options.epochs,
+            options.epochs,
+            counter=None,
+            place=lambda _: f"in fold {k + 1} of {options.folds}",
+            kept="the finished folds are",
+            by_one=True,
+        )
+        loop = Loop(run, plan)
+        loop.resume(f"{FILE}-{k}", judging, identity, "judgement of the folds in this run folder")
+        loop.finish(judging.epochs(), agree)
+        return judging.probabilities, loop.seconds
+
+    probabilities, found = torch.zeros(y.shape), shared(range(options.folds), judged, run)
+    for k, (inside_k, _) in enumerate(found):
+        probabilities[fold == k] = inside_k
+    return probabilities, seconds_together([seconds for _, seconds in found])
 
 
 class _Judging:
-    """The folds in turn, and the probabilities of their classifiers."""
+    """The training of fold `k`'s classifier on x [m, C, H, W] and y [m, c], and what it makes of those inside.
+
+    Attributes:
+        probabilities: p(y | x) of the images `inside`, zero until it is trained: float32 [b, c].
+        done: epochs trained, none or all.
+    """
 
     def __init__(
-        self,
-        images: npt.NDArray[np.uint8],
-        targets: npt.NDArray[np.float32],
-        options: FoldOptions,
-        seed: int,
-        device: torch.device,
+        self, k: int, x: Tensor, y: Tensor, inside: Tensor, options: FoldOptions, seed: int, device: torch.device
     ) -> None:
+        self.k, self.x, self.y, self.inside = k, x, y, inside
         self.options, self.seed, self.device = options, seed, device
-        pixels = planes(images).float() / 255
-        self.x, self.y = standardisation(images).normalise(pixels), torch.from_numpy(targets).float()
-        self.labelled = torch.from_numpy(np.flatnonzero(targets.sum(1) > 0))
-        self.fold = torch.from_numpy(fold_of(len(images), options.folds, seed))
-        self.probabilities, self.done = torch.zeros(self.y.shape), 0
+        self.probabilities, self.done = torch.zeros(len(inside), y.shape[1]), 0
 
     def epochs(self) -> Iterator[Step]:
-        """Train the remaining folds, yielding after every epoch; a fold is judged before its last epoch is yielded."""
-        epochs, how = self.options.epochs, _fit_options(self.options, self.device)
-        for k in range(self.done, self.options.folds):
-            outside = self.labelled[self.fold[self.labelled] != k]
-            network = networks.build(
-                self.options.network,
-                in_channels=self.x.shape[1],
-                image_size=self.x.shape[2],
-                num_classes=self.y.shape[1],
-                seed=rng.derive(self.seed, "fold", k),
-            )
-            order = rng.derive(self.seed, "fold-order", k)
-            for epoch in fit(network, self.x[outside], self.y[outside], how, seed=order, device=self.device):
-                if epoch.epoch == epochs:
-                    inside = self.fold == k
-                    self.probabilities[inside] = predict(network, self.x[inside], bf16=how.bf16).softmax(1)
-                    self.done = k + 1
-                yield Step(k * epochs + epoch.epoch, {"loss": epoch.loss})
+        """Train unless done, yielding after every epoch; the fold is judged before the last one is yielded."""
+        if self.done:
+            return
+        how = _fit_options(self.options, self.device)
+        network = networks.build(
+            self.options.network,
+            in_channels=self.x.shape[1],
+            image_size=self.x.shape[2],
+            num_classes=self.y.shape[1],
+            seed=rng.derive(self.seed, "fold", self.k),
+        )
+        order = rng.derive(self.seed, "fold-order", self.k)
+        for epoch in fit(network, self.x, self.y, how, seed=order, device=self.device):
+            if epoch.epoch == self.options.epochs:
+                self.probabilities, self.done = predict(network, self.inside, bf16=how.bf16).softmax(1), epoch.epoch
+            yield Step(epoch.epoch, {"loss": epoch.loss})
 
     def state(self) -> State:
-        """The probabilities of the finished folds."""
+        """The probabilities."""
         return {"probabilities": self.probabilities}, {"done": self.done}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, JSON]) -> int:
-        """Continue after the last finished fold."""
+        """Take up a finished fold, or begin it."""
         found = tensors["probabilities"]
-        if found.shape != self.y.shape or not bool(found.isfinite().all()):
-            raise ValueError(f"probabilities [n, c] must be finite numbers {list(self.y.shape)}")
+        if found.shape != self.probabilities.shape or not bool(found.isfinite().all()):
+            raise ValueError(f"probabilities [b, c] must be finite numbers {list(self.probabilities.shape)}")
         self.probabilities, self.done = found, whole(meta, "done")
-        return self.done * self.options.epochs
+        return self.done
 
 
 def fold_of(n: int, folds: int, seed: int) -> npt.NDArray[np.int64]:

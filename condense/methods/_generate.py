@@ -28,9 +28,8 @@ from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, ObjectiveName, SecondStage, TrainOptions, check_top_k
 from condense.generator.record import TrainingRecord
-from condense.generator.training.session import leave_processes, of_all_processes
 from condense.generator.training.two_stage import beliefs, train_stages
-from condense.machine import best_device, num_processes, process_index
+from condense.machine import best_device
 from condense.methods._believed import believed_images
 from condense.methods._distribution import RefineOptions, learn
 from condense.methods._pixels import UNIT_RANGE, check_square
@@ -38,6 +37,7 @@ from condense.methods._select import Choice, Features, choose
 from condense.options import Options
 from condense.packing import pack
 from condense.preprocessing import CONSTANT, planes
+from condense.processes import leave_processes, of_all, share_of
 from condense.run import JSON, Run, peak_memory_bytes
 from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet, Cost
@@ -154,11 +154,11 @@ def condense_with_generator(
     before, started = generator.evaluations, time.perf_counter()
     prototypes, believing = None, train
     if train.beliefs is None and (options.draw.prototype_sigma is not None or options.refine is not None):
-        believing = replace(train, beliefs=beliefs(generator, train, home, together=True).posterior)
+        believing = replace(train, beliefs=beliefs(generator, train, home).posterior)
     if options.draw.prototype_sigma is not None:
         prototypes = class_prototypes(train.images.images, believing.believed(), pool, seed)
     images, notes = draw_and_choose(generator, pictures, options.draw, seed, run, prototypes)
-    evaluations = sum(of_all_processes([generator.evaluations - before]))
+    evaluations = sum(of_all([generator.evaluations - before]))
     leave_processes()
     made = assemble(
         train,
@@ -287,7 +287,7 @@ def draw_and_choose(
     with run.track(num_classes, "sampling") as tracker:
         for attempt in range(MAX_ROUNDS):
             mine: list[tuple[int, Images, Beliefs]] = []
-            for y in needed[process_index() :: num_processes()]:
+            for y in share_of(needed):
                 labels: Labels = np.full(size, y, dtype=np.int64)
                 drawn = generator.sample(
                     labels,
@@ -299,7 +299,7 @@ def draw_and_choose(
                 )
                 mine.append((y, drawn, generator.posterior(drawn)))
                 tracker.update(y + 1)
-            for y, drawn, sure in of_all_processes(mine):
+            for y, drawn, sure in of_all(mine):
                 pools[y] = np.concatenate([pools[y], drawn])
                 sureness[y] = np.concatenate([sureness[y], sure])
             needed = [y for y in needed if options.agree and int((sureness[y].argmax(1) == y).sum()) < ipc]

@@ -16,6 +16,7 @@ from condense.machine import is_worker
 from condense.methods._generate import REFINED
 from condense.pipeline.clean_first import FOLDER as LABELLER
 from condense.pipeline.plan import Plan
+from condense.processes import join_processes
 from condense.run import Run, atomic_write_text, locked
 from condense.watch import logged
 
@@ -88,13 +89,14 @@ def open_run(
 ) -> Iterator[Run]:
     """The run folder with the resolved recipe in it, locked against other processes while the block lasts.
 
-    Results of an earlier run are removed unless it is resumed. Torchrun's workers get the unchanged folder, since they
-    only read a checkpoint. `log` as in `condense.watch.logged`.
+    Results of an earlier run are removed unless it is resumed. Torchrun's workers get the folder once it is ready.
+    `log` as in `condense.watch.logged`.
 
     Raises:
         UserError: as for `check_run`, or the folder cannot be written.
     """
     if is_worker():
+        join_processes()
         yield Run(path)
         return
     _check_folder(path)
@@ -106,6 +108,7 @@ def open_run(
             _clear(path)
         run = Run(path, progress=progress)
         atomic_write_text(path / RECIPE, json.dumps(plan.written(), indent=2) + "\n")
+        join_processes()
         with logged(log, path):
             yield run
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -91,8 +92,7 @@ def condensing(plan: Plan) -> list[Part]:
     """The parts of `dmis condense`."""
     parts = []
     if isinstance(plan.labeller, FoldOptions):
-        images = fold_evaluations(plan.labeller, len(plan.train))
-        parts.append(Part(cross.BAR, plan.labeller.network, images, learns=True))
+        parts += _judging(plan.labeller, fold_evaluations(plan.labeller, len(plan.train)))
     elif isinstance(plan.labeller, LabellerOptions):
         parts += _labelling_by_classifiers(plan, plan.labeller)
     elif isinstance(plan.labeller, GeneratorOptions):
@@ -161,6 +161,12 @@ def relabelling(plan: Plan, options: GeneratorOptions, *, seed: int | None = Non
     return [*parts, *_labelling(plan, options)]
 
 
+def _judging(options: FoldOptions, images: int) -> list[Part]:
+    """The parts of out-of-fold classifiers through which so many images pass, one for each fold."""
+    ends = [images * done // options.folds for done in range(options.folds + 1)]
+    return [Part(cross.BAR, options.network, end - start, learns=True) for start, end in pairwise(ends)]
+
+
 def _labelling_by_classifiers(plan: Plan, options: LabellerOptions) -> list[Part]:
     """The parts of a labeller: training a network and judging its fold, for every fold of every round."""
     return [
@@ -182,7 +188,7 @@ def _first_network(plan: Plan, options: GeneratorOptions, seed: int) -> list[Par
     helped = train.helper.batch_size * num_steps(train)
     parts = []
     if train.objective == "cad":
-        parts.append(Part(cross.BAR, train.coherence.network, foreseen_images(data, train), learns=True))
+        parts += _judging(train.coherence, foreseen_images(data, train))
     if asks_labeller(data, train):
         parts += _labelling_by_classifiers(plan, train.labeller)
     elif finds_volume(data, train):

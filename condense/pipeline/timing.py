@@ -21,12 +21,13 @@ from condense.generator.model import build_denoiser
 from condense.generator.options import NetworkOptions
 from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps
-from condense.generator.training.trainer import Trainer, default_accelerator
+from condense.generator.training.trainer import Trainer
 from condense.json_values import JSON
 from condense.machine import best_device, peak_memory_bytes
 from condense.pipeline.plan import Plan
 from condense.pipeline.stages import LEARNT, Part, Passed, built
 from condense.precision import autocast, frozen_autocast, wants_bf16
+from condense.processes import default_accelerator
 from condense.run import Run
 from condense.watch import Tracker
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from condense.errors import UserError
 from condense.generator.model import Generator
-from condense.generator.training.session import leave_processes
 from condense.generator.training.two_stage import train_stages
 from condense.methods._generate import GeneratorOptions, cost_of_stages
 from condense.pipeline.label_scores import labels_recovered, test_accuracy
 from condense.pipeline.plan import OBJECTIVES, Plan
+from condense.processes import leave_processes
 from condense.run import JSON, Run
 
 

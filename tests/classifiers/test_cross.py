@@ -1,5 +1,8 @@
 """Out-of-fold predictions: nobody is judged by a network that saw its label, and finished folds are kept."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -57,11 +60,11 @@ def test_images_without_a_label_are_judged_and_not_learnt_from():
 
 
 class StoppedIn(Run):
-    """Raises what Ctrl-C becomes after so many finished folds."""
+    """Raises what Ctrl-C becomes after the first finished fold."""
 
     def save(self, name, tensors, meta):
         super().save(name, tensors, meta)
-        if meta["done"] == 1:
+        if meta["done"] == OPTIONS.epochs:
             raise Interrupted("stopped")
 
 
@@ -77,6 +80,19 @@ def test_finished_folds_are_kept_and_the_rest_is_the_same(tmp_path, monkeypatch)
     assert torch.equal(again, whole) and len(trained) == 2
     out_of_fold(images, targets, OPTIONS, 0, Run(tmp_path))
     assert len(trained) == 2
+
+
+def test_ctrl_c_while_the_last_state_is_saved_stops_too(tmp_path):
+    class StoppedWhileSaving(Run):
+        def save(self, *told):
+            super().save(*told)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    images, targets = data()
+    whole, _ = out_of_fold(images, targets, OPTIONS, 0, Run(None))
+    with pytest.raises(Interrupted, match=r"Stopped in fold 1 of 3; the finished folds are saved in"):
+        out_of_fold(images, targets, OPTIONS, 0, StoppedWhileSaving(tmp_path))
+    assert torch.equal(out_of_fold(images, targets, OPTIONS, 0, Run(tmp_path))[0], whole)
 
 
 @pytest.mark.parametrize("changed", ["images", "targets", "options", "seed"])

@@ -88,7 +88,7 @@ def test_cleanlab_from_the_command_line_is_recorded_and_resumed(dmis: Dmis) -> N
     assert told.recipe["labeller"]["epochs"] == 1 and told.recipe["clean_first"] == "cleanlab"
     assert told.cost.images_seen == len(sources.load("digits").train)  # two folds: everyone is learnt from once
     assert told.cost.network_evaluations == foretold == 2 * told.cost.images_seen  # and judged once
-    assert Path("run/labeller/out-of-fold.safetensors").exists()
+    assert Path("run/labeller/out-of-fold-0.safetensors").exists()
     assert dmis(*arguments, "--resume", "--out", "again.h5").code == 0
     assert read(Path("again.h5")).sha256() == made.sha256()
     answer = dmis(*SHARED, "--clean-first", "cleanlab", "--set", "labeller.fold=2")

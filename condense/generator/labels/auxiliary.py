@@ -1,7 +1,7 @@
 """Helper networks, trained before the generator: one short resumable loop for all of them.
 
 The weights kept have the lowest loss on the imprecise labels of the held-out images; clean labels are never used.
-Under torchrun every process trains its own copy, from the same seeds.
+Under torchrun the main process trains it, one small network, and the others wait for its weights.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from condense.errors import RunFailed
 from condense.generator.options import TrainOptions
 from condense.generator.selection import BestWeights
 from condense.json_values import section, whole
+from condense.processes import Agree, shared
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
 
@@ -125,6 +126,14 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
         RunFailed: the loss is no longer finite.
         UserError: the folder's file is of another run.
     """
+    [(seconds, weights)] = shared([helper], lambda each, agree: _trained(each, options, run, agree), run)
+    helper.module.load_state_dict(weights)
+    helper.module.eval().requires_grad_(False)
+    return seconds
+
+
+def _trained(helper: Helper, options: TrainOptions, run: Run, agree: Agree) -> tuple[float, dict[str, Tensor]]:
+    """Seconds, and the best weights, on the CPU; `agree` as in `shared`."""
     training, steps = _HelperTraining(helper, options), num_steps(options)
     plan = LoopPlan(
         helper.name,
@@ -132,14 +141,13 @@ def train_helper(helper: Helper, options: TrainOptions, run: Run) -> float:
         options.helper.look_every,
         counter=helper.counter,
         place=lambda done: f"at step {done} of {steps} of {helper.name}",
+        by_one=True,
     )
     loop = Loop(run, plan)
     loop.resume(helper.name, training, helper.identity, f"{helper.name} in this run folder")
-    loop.finish(training.steps())
-    if training.best.weights:
-        helper.module.load_state_dict(training.best.weights)
-    helper.module.eval().requires_grad_(False)
-    return loop.seconds
+    loop.finish(training.steps(), agree)
+    weights = training.best.weights or helper.module.state_dict()
+    return loop.seconds, {name: weight.cpu() for name, weight in weights.items()}
 
 
 class _HelperTraining:

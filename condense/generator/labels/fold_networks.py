@@ -17,6 +17,7 @@ from condense.classifiers.whitened import Whitened, stretched
 from condense.data.types import Beliefs, Images, Labels, Mask, TrainingSet
 from condense.precision import autocast, wants_bf16
 from condense.preprocessing import Preprocessing, planes
+from condense.processes import rows_of_all
 from condense.run import JSON, Run, part_of
 
 NAME = "labeller"
@@ -155,8 +156,12 @@ class FoldNetworks:
         )
 
     def _logits(self, network: Whitened, images: Images, run: Run | None) -> Tensor:
-        self.evaluations += len(images) * self.num_views
-        return look(network, images, self.preprocessing, mirrored=self.mirrored, crops=self.crops, run=run)
+        def judge(part: slice) -> Tensor:
+            mine = images[part]
+            self.evaluations += len(mine) * self.num_views
+            return look(network, mine, self.preprocessing, mirrored=self.mirrored, crops=self.crops, run=run)
+
+        return rows_of_all(judge, len(images), _AT_ONCE)
 
     def _softmax(self, logits: Tensor) -> Beliefs:
         return np.asarray((self.exponent * logits).softmax(1).numpy(), dtype=np.float32)

@@ -44,8 +44,8 @@ from condense.generator.labels.labeller_training import Training, budget
 from condense.generator.labels.posterior import estimate_transition, given_label, supervision_likelihood
 from condense.generator.labels.suggestions import Suggestions
 from condense.generator.labels.volminnet import TransitionMatrix
-from condense.machine import is_worker
 from condense.preprocessing import standardisation
+from condense.processes import Agree, seconds_together, shared
 from condense.resumable import Loop, LoopPlan
 from condense.run import JSON, Run, check_same_run
 
@@ -140,6 +140,8 @@ def fit(
 ) -> Labeller:
     """Train a labeller and judge every image. A run folder keeps both; the same call resumes there.
 
+    Torchrun's processes share the folds of each round, and all get the labeller.
+
     Raises:
         UserError: as `check`, or the folder's files are of another run.
         RunFailed: the loss is no longer finite.
@@ -158,7 +160,7 @@ def fit(
         suggestions, exponent = weigh(train, logits, torch.from_numpy(suggestions.transition))
     networks = FoldNetworks(
         fitting.networks, fitting.preprocessing, exponent, train.images.may_flip, options.crops, seed
-    )
+    ).to(device)
     return Labeller(
         networks,
         suggestions,
@@ -185,6 +187,16 @@ class _Round:
     beliefs: Beliefs | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What a fold's network, now on the CPU, made of the m images inside it: logits [m, c]; its time and images."""
+
+    network: Whitened
+    logits: Tensor
+    seconds: float
+    seen: int
+
+
 class _Fitting:
     """Rounds of training, fold by fold, each with its own files in the run folder."""
 
@@ -204,14 +216,17 @@ class _Fitting:
 
     def logits(self, this: _Round) -> Tensor:
         """Logits [n, c] of every image, by the network of its fold; `networks` are those of the last round."""
-        self.networks = []
+        found = shared(self.folds, lambda fold, agree: self._fold(this, fold, agree), self.run)
         logits = torch.zeros(len(self.train), self.train.images.num_classes)
-        for fold in self.folds:
-            logits[fold.inside] = self._fold(this, fold)
+        for fold, judged in zip(self.folds, found, strict=True):
+            logits[fold.inside] = judged.logits
+        self.networks = [judged.network for judged in found]
+        self.seconds += seconds_together([judged.seconds for judged in found])
+        self.seen += sum(judged.seen for judged in found)
         return logits
 
-    def _fold(self, this: _Round, fold: Fold) -> Tensor:
-        """Logits of the images inside the fold, by a network that learns from those outside."""
+    def _fold(self, this: _Round, fold: Fold, agree: Agree) -> _Judged:
+        """The images inside the fold, judged by a network that learns from those outside; `agree` as in `shared`."""
         what, run, inside = "labeller in this run folder", self.run, fold.inside
         name = f"{this.name}-{fold.number}"
         training = Training(
@@ -225,9 +240,12 @@ class _Fitting:
         )
         passes = training.budget.epochs
         place = f"of {passes} in fold {fold.number + 1} of {fold.of} {this.place} of the {NAME}"
-        loop = Loop(run, LoopPlan(NAME, passes, counter=f"pass{name}", place=lambda done: f"after pass {done} {place}"))
+        plan = LoopPlan(
+            NAME, passes, counter=f"pass{name}", place=lambda done: f"after pass {done} {place}", by_one=True
+        )
+        loop = Loop(run, plan)
         loop.resume(f"{NAME}-{name}", training, self.identity, what)
-        loop.finish(training.passes())
+        loop.finish(training.passes(), agree)
         network = training.finished()
         found, started = run.load(f"{LOOKS}-{name}"), time.perf_counter()
         if found is None:
@@ -235,15 +253,11 @@ class _Fitting:
             crops = this.options.crops
             logits = look(network, images, self.preprocessing, mirrored=mirrored, crops=crops, run=run)
             seconds = time.perf_counter() - started
-            if not is_worker():
-                run.save(f"{LOOKS}-{name}", {"logits": logits}, {**self.identity, "seconds": seconds})
+            run.save(f"{LOOKS}-{name}", {"logits": logits}, {**self.identity, "seconds": seconds})
         else:
             check_same_run(found[1], self.identity, what)
             logits, seconds = found[0]["logits"], float(found[1]["seconds"])
-        self.networks.append(network)
-        self.seconds += loop.seconds + seconds
-        self.seen += training.budget.images
-        return logits
+        return _Judged(network.to("cpu"), logits, loop.seconds + seconds, training.budget.images)
 
 
 def count_anchors(found: Tensor, labels: Supervision, start: Tensor) -> Tensor:

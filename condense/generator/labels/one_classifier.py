@@ -25,6 +25,7 @@ from condense.generator.labels.posterior import estimate_transition, self_confid
 from condense.generator.labels.volminnet import CLASSIFIER
 from condense.precision import autocast
 from condense.preprocessing import planes
+from condense.processes import rows_of_all
 from condense.run import JSON, Run, part_of
 
 COUNTED = 20_000  # most labels used to count the matrix
@@ -70,6 +71,9 @@ class OneClassifier:
     @torch.no_grad()
     def log_posterior(self, images: Images) -> Tensor:
         """The logarithm of h_y(x), of uint8 images [n, H, W, C]: float32 [n, c], on the CPU."""
+        return rows_of_all(lambda part: self._look(images[part]), len(images), _AT_ONCE)
+
+    def _look(self, images: Images) -> Tensor:
         device, rows = self.transition.device, []
         for start in range(0, len(images), _AT_ONCE):
             pixels = to_unit(planes(images[start : start + _AT_ONCE]).to(device))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from condense.data.splits import held_out
 from condense.data.types import Beliefs, Labels, Mask, Supervision, TrainingSet
 from condense.generator.labels.one_classifier import labels_learned
 from condense.generator.labels.posterior import given_label, supervision_likelihood
 from condense.generator.model import Generator
-from condense.machine import num_processes, process_index
+from condense.processes import rows_of_all
 from condense.run import Run
-
-Part = tuple[int, Beliefs]
-"""The index of the first of m consecutive images, and the beliefs about them [m, c]."""
-Gather = Callable[[list[Part]], list[Part]]
 
 _AT_ONCE = 500  # images between two updates of the progress bar
 
@@ -73,47 +69,46 @@ class Suggestions:
         return np.asarray(self.suggested != self.supervision.observed)
 
 
-def suggest(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Suggestions:
+def suggest(generator: Generator, train: TrainingSet, run: Run) -> Suggestions:
     """The beliefs of a generator, pooled with its second opinion if any (see `opinion`), about every image of `train`.
 
     `dmis relabel`, `--clean-first dmis`, a second stage's labels and the choice of prototypes all use this function.
-    The noise comes from the generator's training seed, so that every caller gets the same answer.
+    The noise comes from the generator's training seed, so that every caller gets the same answer. Torchrun's processes
+    share the images, and all of them must call.
 
     Args:
         generator: the generator.
         train: images and their given labels.
         run: for the progress bar.
-        of_all: gathers the parts of all processes, if they share the images and all call.
 
     Raises:
         UserError: the generator was made for other classes or image sizes.
     """
     generator.check_data(train.images)
     alone = generator.opinion is not None and generator.opinion.alone
-    found = None if alone else diffusion_posterior(generator, train, run, of_all=of_all)
+    found = None if alone else diffusion_posterior(generator, train, run)
     return weighed(generator, train.supervision, found, second_opinion(generator, train, run))
 
 
-def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run, *, of_all: Gather | None = None) -> Beliefs:
+def diffusion_posterior(generator: Generator, train: TrainingSet, run: Run) -> Beliefs:
     """f(x) [n, c] of every image by the generator, or by TDSM's classifier instead; as `suggest`."""
     generator.check_data(train.images)
     seed = generator.record.seed
-    share, sharers = (0, 1) if of_all is None else (process_index(), num_processes())
-    starts = range(share * _AT_ONCE, len(train), sharers * _AT_ONCE)
-    parts: list[Part] = []
-    with run.track(len(starts), "labelling") as tracker:
-        for done, start in enumerate(starts, 1):
-            part = slice(start, start + _AT_ONCE)
-            images, candidates = train.images.images[part], train.supervision.candidates[part]
-            if generator.noisy_classifier is None:
-                found = generator.posterior(images, seed=seed, candidates=candidates)
-            else:
-                found = generator.noisy_posterior(images)
-            parts.append((start, found))
-            tracker.update(done)
-    if of_all is not None:
-        parts = sorted(of_all(parts), key=lambda part: part[0])
-    return np.concatenate([posterior for _, posterior in parts])
+
+    def look(share: slice) -> Tensor:
+        starts, parts = range(share.start, share.stop, _AT_ONCE), []
+        with run.track(len(starts), "labelling") as tracker:
+            for done, start in enumerate(starts, 1):
+                part = slice(start, min(start + _AT_ONCE, share.stop))
+                images, candidates = train.images.images[part], train.supervision.candidates[part]
+                if generator.noisy_classifier is None:
+                    parts.append(generator.posterior(images, seed=seed, candidates=candidates))
+                else:
+                    parts.append(generator.noisy_posterior(images))
+                tracker.update(done)
+        return torch.from_numpy(np.concatenate(parts))
+
+    return np.asarray(rows_of_all(look, len(train), _AT_ONCE).numpy(), dtype=np.float32)
 
 
 def second_opinion(generator: Generator, train: TrainingSet, run: Run) -> Beliefs | None:

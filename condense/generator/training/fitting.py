@@ -22,18 +22,21 @@ from condense.generator.labels.second_opinion import (
     logarithm,
 )
 from condense.generator.model import Generator
+from condense.processes import rows_of_all
 
 FITTED_TEMPERATURE_SHARE = 0.3  # prior of the fitted temperature, relative to that of training
+_AT_ONCE = 100  # held-out images of a process at least
 
 
 def fit_held_out(generator: Generator, data: TrainingSet, held: npt.NDArray[np.int64]) -> Tensor | None:
     """Fit `generator`'s temperature on the images `held`, and note their loss; returns their logits [m, c].
 
-    Without held-out images it returns None and keeps the temperature.
+    Without held-out images it returns None and keeps the temperature. Torchrun's processes share the images, and all of
+    them must call.
     """
     if not len(held):
         return None
-    errors = generator.errors(data.images.images[held])
+    errors = rows_of_all(lambda part: generator.errors(data.images.images[held[part]]), len(held), _AT_ONCE)
     likelihood = supervision_likelihood(data.supervision.take(held), generator.transition)
     log_prior = generator.log_prior.cpu()
     generator.temperature = fit_temperature(errors, likelihood, log_prior, generator.temperature)

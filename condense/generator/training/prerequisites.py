@@ -54,6 +54,8 @@ def prepare(
 ) -> Prerequisites:
     """Train, resume or load the objective's prerequisites; the run folder keeps them.
 
+    Torchrun's processes share folds and all get the same; a network that does not divide is the main one's work.
+
     A labeller learns the matrix from labels that may be wrong, from few of them VolMinNet, which takes single ones.
     Without any DMIS trains without their matrix.
 

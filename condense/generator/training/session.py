@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TypeVar
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from condense.data.types import TrainingSet
-from condense.errors import WorkerDone
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites, prepare
-from condense.generator.training.trainer import Trainer, default_accelerator
+from condense.generator.training.trainer import Trainer
 from condense.json_values import JSON
-from condense.machine import is_worker, num_processes
 from condense.precision import deterministic, float32_settings
+from condense.processes import anywhere, default_accelerator, of_all
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import METRIC_EVERY, Run, peak_memory_bytes
-
-Part = TypeVar("Part")
 
 CHECKPOINT = "checkpoint"
 
@@ -73,14 +67,14 @@ def _train_generator(
         )
     trainer = Trainer(data, network, options, seed, accelerator, beliefs, prepared)
     loop = taken_up(trainer, run)
-    loop.finish(_told(trainer), agree=lambda requested: _any_process(trainer, requested))
+    loop.finish(_told(trainer), agree=lambda requested: anywhere(requested)[0])
     generator = trainer.finish()
     generator.noisy_classifier = prepared.classifier
     asked = generator.opinion.judge.evaluations if generator.opinion else 0
     generator.record = replace(
         generator.record,
         seconds=sum(prepared.seconds.values()) + loop.seconds,
-        evaluations=sum(of_all_processes([trainer.evaluations + asked])),
+        evaluations=sum(of_all([trainer.evaluations + asked])),
         images_seen=prepared.images_seen + options.steps * options.batch_size,
         peak_memory_bytes=peak_memory_bytes(),
         data=data.images.name,
@@ -102,28 +96,6 @@ def taken_up(trainer: Trainer, run: Run) -> Loop:
     loop = Loop(run, LoopPlan(options.objective, options.steps, options.checkpoint_every, METRIC_EVERY))
     loop.resume(CHECKPOINT, _Checked(trainer))
     return loop
-
-
-def of_all_processes(parts: list[Part]) -> list[Part]:
-    """Gather the parts found by each torchrun process in all of them."""
-    return list(gather_object(parts)) if num_processes() > 1 else parts
-
-
-def leave_processes() -> None:
-    """Let the main process continue alone; raises `WorkerDone` in torchrun's workers."""
-    if num_processes() == 1:
-        return
-    default_accelerator().end_training()
-    if is_worker():
-        raise WorkerDone("trained")
-
-
-def _any_process(trainer: Trainer, requested: bool) -> bool:
-    """Whether any process was asked to stop: all of them must leave the loop at the same step."""
-    if trainer.accelerator.num_processes == 1:
-        return requested
-    asked = torch.tensor([requested], device=trainer.device)
-    return bool(trainer.accelerator.gather(asked).any())
 
 
 def _told(trainer: Trainer) -> Iterator[Step]:

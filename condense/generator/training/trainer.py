@@ -39,8 +39,8 @@ from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.schedules import cold_steps, ema_decay, learning_rate
 from condense.generator.training.sizes import check_training_fits
 from condense.json_values import section, whole, wholes
-from condense.machine import best_device, num_processes
 from condense.precision import arithmetic, autocast
+from condense.processes import default_accelerator, of_all
 from condense.run import JSON, pack_optimizer, part_of, unpack_optimizer
 
 INTERVAL = centred_interval(6.4)  # noise levels at which the classifier is trained
@@ -59,12 +59,6 @@ class TrainedStep:
     step: int
     losses: ReadLosses
     evaluations: int
-
-
-def default_accelerator() -> Accelerator:
-    """One process, or as many as torchrun started, on `best_device`."""
-    on_cpu = best_device().type == "cpu"
-    return Accelerator(mixed_precision="no", cpu=on_cpu and (num_processes() > 1 or torch.accelerator.is_available()))
 
 
 class Trainer:
@@ -149,9 +143,14 @@ class Trainer:
 
     @property
     def evaluations(self) -> int:
-        """Images passed so far through either network by this process, and through helper networks."""
-        helped = 0 if self.prepared.classifier is None else self.step * self.options.batch_size
-        return self.denoiser.evaluations + self.ema_denoiser.evaluations + self.prepared.evaluations + helped
+        """Images passed so far through either network by this process, and through helper networks.
+
+        What trained these, together or alone, counts with the main process.
+        """
+        own = self.options.batch_size // self.accelerator.num_processes
+        helped = 0 if self.prepared.classifier is None else self.step * own
+        before = self.prepared.evaluations if self.accelerator.is_main_process else 0
+        return self.denoiser.evaluations + self.ema_denoiser.evaluations + before + helped
 
     @property
     def cold(self) -> bool:
@@ -247,7 +246,7 @@ class Trainer:
         self.labels.keep(indices, posterior, cold=self.cold)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-        """Tensors and JSON from which `restore` continues bit for bit."""
+        """Tensors and JSON from which `restore` continues bit for bit; all processes call this together."""
         optimizer, optimizer_meta = pack_optimizer(self.optimizer.state_dict())
         tensors = {f"model.{k}": v for k, v in self.denoiser.state_dict().items()}
         tensors |= {f"ema.module.{k}": v for k, v in self.ema_denoiser.state_dict().items()}
@@ -258,7 +257,7 @@ class Trainer:
             "step": self.step,
             "best": self.best.to_json(),
             "optimizer": optimizer_meta,
-            "evaluations": [self.denoiser.evaluations, self.ema_denoiser.evaluations],
+            "evaluations": [sum(of_all([net.evaluations])) for net in (self.denoiser, self.ema_denoiser)],
             **self._identity(),
         }
         return tensors, meta
@@ -277,7 +276,9 @@ class Trainer:
         if part("best"):
             self.best.restore(part("best"), section(meta, "best"))
         self.step = whole(meta, "step")
-        self.denoiser.evaluations, self.ema_denoiser.evaluations = wholes(meta, "evaluations")
+        rank, number = self.accelerator.process_index, self.accelerator.num_processes
+        own = (total // number + (rank < total % number) for total in wholes(meta, "evaluations"))
+        self.denoiser.evaluations, self.ema_denoiser.evaluations = own
 
     def finish(self) -> Generator:
         """The generator of a finished training; with `select: best` the best weights replace the last ones."""

@@ -24,12 +24,12 @@ from condense.generator.labels.suggestions import suggest
 from condense.generator.model import Generator
 from condense.generator.options import NetworkOptions, SecondStage, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites, prepare
-from condense.generator.training.session import of_all_processes, train_generator
+from condense.generator.training.session import train_generator
 from condense.generator.training.sizes import check_training_fits
-from condense.generator.training.trainer import default_accelerator
 from condense.json_values import number, whole
-from condense.machine import is_worker, process_index
+from condense.machine import is_worker
 from condense.precision import deterministic
+from condense.processes import default_accelerator, of_all
 from condense.run import Run, as_described
 
 BELIEFS = "beliefs"
@@ -82,7 +82,7 @@ def _train_second(
     if data.beliefs is not None or options.objective in BELIEVE_LABELS:
         believed = KeptBeliefs(data.believed())
     else:
-        believed = beliefs(first, data, run, together=True)
+        believed = beliefs(first, data, run)
     folder = run.within(SECOND)
     train = second.train.model_copy(update={"objective": options.objective})
     known = torch.from_numpy(believed.posterior)
@@ -113,7 +113,7 @@ class KeptBeliefs:
     seconds: float = 0.0
 
 
-def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool = False) -> KeptBeliefs:
+def beliefs(generator: Generator, data: TrainingSet, run: Run) -> KeptBeliefs:
     """The beliefs of `generator` about each training image, see `suggest`; computed once and saved in the run folder.
 
     A vanilla generator trusts the given labels; for TDSM, the classifier h gives the beliefs.
@@ -122,7 +122,6 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
         generator: the generator with its second opinion.
         data: images and their given labels.
         run: the run folder.
-        together: whether torchrun's processes share the images; then all of them must call.
 
     Raises:
         UserError: the generator was made for other classes or image sizes.
@@ -141,12 +140,10 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run, *, together: bool
                 raise ValueError(f"beliefs [n, c] must be finite numbers {list(wanted)}")
             return KeptBeliefs(posterior, whole(found[1], "evaluations"), number(found[1], "seconds"))
     before, started = generator.evaluations, time.perf_counter()
-    posterior = suggest(generator, data, run, of_all=of_all_processes if together else None).posterior
-    evaluations = generator.evaluations - before
-    if together:
-        evaluations = sum(of_all_processes([evaluations]))
+    posterior = suggest(generator, data, run).posterior
+    evaluations = sum(of_all([generator.evaluations - before]))
     seconds = time.perf_counter() - started
-    if not together or process_index() == 0:
+    if not is_worker():
         tensors = {BELIEFS: torch.from_numpy(posterior)}
         run.save(BELIEFS, tensors, {**of, "evaluations": evaluations, "seconds": seconds})
     return KeptBeliefs(posterior, evaluations, seconds)
