@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 Agree: TypeAlias = Callable[[bool], bool]
-"""Maps "this process was asked to stop" to "all stop"; all processes call it equally often."""
+"""Maps "this process was asked to stop" to "all stop", once every process has answered."""
 
 
 def default_accelerator() -> Accelerator:
