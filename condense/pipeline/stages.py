@@ -34,7 +34,7 @@ from condense.generator.training.prerequisites import (
     opinion_views,
 )
 from condense.generator.training.two_stage import BELIEFS
-from condense.methods._distribution import evaluations_of
+from condense.methods import _refine
 from condense.methods._generate import GeneratorOptions, drawn_per_class
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.cost import (
@@ -146,8 +146,8 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
     images = drawing_evaluations(judge, drawer, options.draw, pictures, plan.train.images.num_classes)
     parts = [*(_labelling(plan, options) if asked else []), Part("sampling", drawer, images)]
     if options.refine is not None:
-        seen = evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)
-        parts.append(Part("learning images", options.refine.backbone, seen, learns=True))
+        for network, seen in _refine.parts(plan.train, plan.recipe.ipc, options.refine):
+            parts.append(Part("learning images", network, seen, learns=True))
     return parts
 
 
