@@ -53,7 +53,7 @@ class RealGradientOptions(PoolOptions):
 
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 10, "real_batch": 16, "pool": 2, "width": 16, "net_batch": 16}
 
-    iterations: int = Field(800, ge=1, description="steps on the images")
+    iterations: int = Field(1000, ge=1, description="steps on the images")
     lr_img: float = Field(0.02, gt=0, description="learning rate of Adam on normalised images; falls along a cosine")
     real_batch: int = Field(64, ge=1, description="real images per class and step")
     pool: int = Field(4, ge=1, description="networks in training on real images, used in turn")
