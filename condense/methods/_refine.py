@@ -80,9 +80,11 @@ def refined(made: CondensedSet, train: TrainingSet, options: RefineOptions, seed
     return replace(made, images=learned.pixels, value_range=UNIT_RANGE, provenance=record)
 
 
-def parts(train: TrainingSet, ipc: int, options: RefineOptions) -> list[tuple[str, int]]:
-    """Network and number of images that will pass through it, of each part of `refined`."""
-    found = [(options.backbone, _distribution.evaluations_of(train, ipc, options, believed=True))]
+def parts(train: TrainingSet, ipc: int, options: RefineOptions) -> list[tuple[str, int | None, int]]:
+    """Network, its width if not its own, and number of images that will pass through it, of each part of `refined`."""
+    found: list[tuple[str, int | None, int]] = [
+        (options.backbone, None, _distribution.evaluations_of(train, ipc, options, believed=True))
+    ]
     if (then := options.gradients) is not None:
-        found.append((then.backbone, _real_gradients.evaluations_of(train, ipc, then, options.pack)))
+        found.append((then.backbone, then.width, _real_gradients.evaluations_of(train, ipc, then, options.pack)))
     return found

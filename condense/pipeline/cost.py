@@ -168,7 +168,7 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
         pictures = drawn_per_class(plan.recipe.ipc, options)
         cost += drawing_evaluations(networks[0], networks[-1], options.draw, pictures, num_classes)
         if options.refine is not None:
-            cost += sum(seen for _, seen in _refine.parts(plan.train, plan.recipe.ipc, options.refine))
+            cost += sum(seen for _, _, seen in _refine.parts(plan.train, plan.recipe.ipc, options.refine))
     return networks, cost
 
 
