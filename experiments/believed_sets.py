@@ -3,6 +3,7 @@
     python experiments/believed_sets.py --run RUN                                     # the beliefs alone
     python experiments/believed_sets.py --run RUN --pool                              # and of a generator beside it
     python experiments/believed_sets.py --run RUN --method frepo --set iterations=400  # and ten images per class
+    python experiments/believed_sets.py --run RUN --method chosen --refine gradients.iterations=800  # and refined
 
 Training uses the first 50,000 training images of Fashion-MNIST, 40 % of their labels wrong; scores are on the last
 10,000 with their true labels; the test split is not used. One ConvNet-3, protocol hard-quick. RUN keeps what was
@@ -34,6 +35,7 @@ from condense.generator.labels.suggestions import diffusion_posterior, weighed
 from condense.generator.training.prerequisites import Prerequisites
 from condense.generator.training.session import train_generator
 from condense.methods._generate import GeneratorOptions
+from condense.methods._refine import RefineOptions, refined
 from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.relabel import relabelled
 from condense.pipeline.relabelling import calibration_error
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--labeller", action="append", default=[], help="a.b=c, options of the labeller")
     parser.add_argument("--set", action="append", default=[], help="a.b=c, options of the method")
+    parser.add_argument("--refine", action="append", help="a.b=c, options of `refine`, by which the set is learned on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--true", action="store_true", help="true labels instead of the labeller's beliefs, as a bound")
     parser.add_argument("--networks", type=int, default=1, help="networks trained on the set")
@@ -137,7 +140,11 @@ def main() -> None:
         wanted = parse(method.Options, parse_overrides(asked.set), asked.method)
         name = "-".join([asked.method, *asked.set, *["true"] * asked.true]).replace("/", "_")
         made = method.condense(repaired, asked.ipc, wanted, asked.seed, Run(asked.run / name))
+        if asked.refine is not None:
+            further = parse(RefineOptions, parse_overrides(asked.refine), "refine")
+            made = refined(made, repaired, further, asked.seed, Run(asked.run / f"{name}-{'-'.join(asked.refine)}"))
         answer |= {
+            "refine": asked.refine,
             "true_labels": asked.true,
             "method": asked.method,
             "options": asked.set,

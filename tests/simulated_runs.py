@@ -101,10 +101,10 @@ def counted_steps(trainer):
 
 
 def learned():
-    """The steps of DM, DataDAM, DC, DSA, MTT and FRePo, counted from the second on."""
+    """The steps of DM, DataDAM, DC, DSA, MTT, FRePo and IDC, counted from the second on."""
     found = {}
     real = _learn.Learning._one_step
-    for name in ("dm", "datadam", "dc", "dsa", "mtt", "frepo"):
+    for name in ("dm", "datadam", "dc", "dsa", "mtt", "frepo", "idc"):
         seen = []
 
         def one_step(self, done, seen=seen):

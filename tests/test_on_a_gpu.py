@@ -36,6 +36,7 @@ def test_a_training_step_waits_for_the_gpu_and_copies_at_most_twice(tmp_path):
         "dsa",
         "mtt",
         "frepo",
+        "idc",
         "fit",
         "stacked, a network",
         "labeller",
@@ -67,7 +68,15 @@ def test_every_objective_trains_and_answers(tmp_path):
 @pytest.mark.slow
 def test_trainings_run_on_a_gpu_without_float64(tmp_path):
     found = on_a_gpu("narrow", tmp_path)
-    assert "no float64" in found["refused"] and found["learned"] == ["datadam", "dc", "dm", "dsa", "frepo", "mtt"]
+    assert "no float64" in found["refused"] and found["learned"] == [
+        "datadam",
+        "dc",
+        "dm",
+        "dsa",
+        "frepo",
+        "idc",
+        "mtt",
+    ]
 
 
 @pytest.mark.slow

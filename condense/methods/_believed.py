@@ -64,3 +64,18 @@ def believed_images(train: TrainingSet, preprocessing: Preprocessing, least: int
     beliefs = train.believed()
     members = believed_members(beliefs, train.images.classes, least, patches=patches)
     return RealImages(train, preprocessing, least, best_device(), members, beliefs)
+
+
+def known_images(beliefs: Beliefs) -> Labels:
+    """Indices of the images with any information on their class, int64.
+
+    Args:
+        beliefs: p(y | x, z), float32 [n, c].
+
+    Raises:
+        UserError: there are none.
+    """
+    known = np.flatnonzero(beliefs.max(1) - beliefs.min(1) > 1e-6)
+    if not len(known):
+        raise UserError("Nothing is known of the class of any image; label some, or repair labels first.")
+    return known

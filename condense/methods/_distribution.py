@@ -82,25 +82,6 @@ class DistributionOptions(PackedOptions):
         return (by_ipc, row) if self.lr_img is None else (self.lr_img, None)
 
 
-class RefineOptions(DistributionOptions):
-    """Options of learning on from images drawn: few steps, so the rate is larger with more images, and falls.
-
-    The gradient in one of ipc images of a class is 1/ipc of that in their mean, so that at one rate fifty images move a
-    fifth as far as ten (docs/decisions.md).
-    """
-
-    iterations: int = Field(300, ge=1, description="fresh networks, one step on the images each")
-    lr_img: float | None = Field(
-        None, gt=0, description="learning rate of the images; a fifth of ipc when empty, 1 at least"
-    )
-    cooldown: Cooldown = 1.0
-    real_batch: int = Field(128, ge=1, description="real images per class and step")
-
-    def rate(self, ipc: int) -> tuple[float, int | None]:
-        """The learning rate, which comes from no row."""
-        return self.lr_img or max(1.0, ipc / 5), None
-
-
 class StartedOptions(DistributionOptions):
     """Options of distribution matching, and where images start."""
 

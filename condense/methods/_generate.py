@@ -3,7 +3,7 @@
 Shared by `dmis`, `vanilla`, `tdsm` and `cad`, which differ only in how their generator is trained. All four draw images
 in the same way, with a second network for drawing, prototypes to start from, a pool, an agreement filter and a choice
 (`drawn: alike`), or without any of these, as in the papers (`drawn: as-published`). The chosen images may be refined
-by distribution matching under beliefs (`refine`, see `_distribution.py`).
+by beliefs (`refine`, see `_refine.py`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from condense.generator.options import NetworkOptions, ObjectiveName, SecondStag
 from condense.generator.record import TrainingRecord
 from condense.generator.training.two_stage import beliefs, train_stages
 from condense.machine import best_device
-from condense.methods._believed import believed_images
-from condense.methods._distribution import RefineOptions, learn
-from condense.methods._pixels import UNIT_RANGE, check_square
+from condense.methods._refine import RefineOptions, refined
 from condense.methods._select import Choice, Features, choose
 from condense.options import Options
 from condense.packing import pack
@@ -99,7 +97,7 @@ class GeneratorOptions(Options):
     )
     draw: DrawOptions = DrawOptions()
     refine: RefineOptions | None = Field(
-        None, description="learn on from the chosen images as dm does, by beliefs; they stay as drawn when empty"
+        None, description="learn on from the chosen images by beliefs; they stay as drawn when empty"
     )
 
     @model_validator(mode="before")
@@ -176,18 +174,7 @@ def condense_with_generator(
     )
     if options.refine is None:
         return made
-    return _refined(made, believing, options.refine, seed, run.within(REFINED))
-
-
-def _refined(made: CondensedSet, train: TrainingSet, options: RefineOptions, seed: int, run: Run) -> CondensedSet:
-    """The set with its images refined on the beliefs of `train`, and the cost added to its record."""
-    check_square(train)
-    told, preprocessing = made.provenance, made.preprocessing
-    reals = believed_images(train, preprocessing, 1)
-    start = preprocessing.normalise(planes(made.images).float() / 255).to(reals.device)
-    learned = learn(train, reals, start, options, seed, run, told.method)
-    record = replace(told, cost=told.cost + learned.cost, notes={**told.notes, "refined": learned.notes})
-    return replace(made, images=learned.pixels, value_range=UNIT_RANGE, provenance=record)
+    return refined(made, believing, options.refine, seed, run.within(REFINED))
 
 
 def _reused(folder: Run, method: str) -> Generator:

@@ -1,6 +1,6 @@
 """The loop of methods that learn images: progress, checkpoints, resuming, Ctrl-C and cost.
 
-Shared by `dc`, `dsa`, `dm`, `datadam`, `mtt` and `frepo`; each brings a `StepwiseMethod`.
+Shared by `dc`, `dsa`, `dm`, `datadam`, `mtt`, `frepo` and `idc`; each brings a `StepwiseMethod`.
 """
 
 from __future__ import annotations

@@ -24,32 +24,30 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field
 from torch import Tensor
+from torch.optim import Adam
 
 from condense import augment, rng
-from condense.classifiers import networks
 from condense.classifiers.networks import Network
-from condense.data.memory import check_fits
 from condense.data.types import Beliefs, TrainingSet
-from condense.errors import UserError
 from condense.methods._augmentation import NONE, augmentation_for, check_augmentation
+from condense.methods._believed import known_images
 from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic, identity, sha256_of
 from condense.methods._matching import features_of
 from condense.methods._pairs import check_finite
 from condense.methods._pixels import RealImages, to_unit_pixels
+from condense.methods._pool import Pool, PoolOptions
 from condense.precision import arithmetic, autocast, wants_bf16, widest_float
 from condense.run import JSON, Run, pack_optimizer, part_of, unpack_optimizer
 
 
-class RidgeOptions(PackedOptions):
+class RidgeOptions(PoolOptions, PackedOptions):
     """Options of learning images by ridge regression on beliefs."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {"iterations": 20, "real_batch": 64, "pool": 2, "width": 16}
-    FREE: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})  # not `iterations`: the cosine needs it
 
     iterations: int = Field(400, ge=1, description="steps on the images")
     lr_img: float = Field(0.01, gt=0, description="learning rate of Adam on normalised images; falls along a cosine")
@@ -58,31 +56,10 @@ class RidgeOptions(PackedOptions):
         False, description="learn the labels of the images too; the set stores them as soft labels"
     )
     ridge: float = Field(1e-3, gt=0, description="strength of the ridge, as a multiple of the kernel's mean diagonal")
-    pool: int = Field(8, ge=1, description="networks in training on the learned images, used in turn")
-    max_age: int = Field(80, ge=1, description="most steps of such a network before a fresh one takes its place")
     lr_net: float = Field(1e-3, gt=0, description="learning rate of Adam on the networks")
-    width: int | None = Field(
-        64, ge=1, le=1024, description="channels of the backbone's layers; its own, 128, when empty"
-    )
     augment: Annotated[str, AfterValidator(check_augmentation)] = Field(
         NONE, description="operations, joined by _, of which one is drawn per step, alike for real and learned images"
     )
-
-    @field_validator("backbone")
-    @classmethod
-    def _features_of_one_image(cls, name: str) -> str:
-        if name.endswith("-bn"):
-            raise UserError(
-                f"With batch norm the features of an image depend on the others of its batch, which a kernel cannot "
-                f"have; choose {name.removesuffix('-bn')}."
-            )
-        return name
-
-    @model_validator(mode="after")
-    def _width_can_be_chosen(self) -> RidgeOptions:
-        if self.width is not None:
-            networks.check_width(self.backbone)
-        return self
 
 
 def ridge_prediction(real: Tensor, learned: Tensor, targets: Tensor, ridge: float) -> Tensor:
@@ -130,7 +107,7 @@ def nearest_probabilities(x: Tensor) -> Tensor:
 
 def evaluations_of(train: TrainingSet, ipc: int, options: RidgeOptions) -> int:
     """Images that will pass through networks: real ones, and learned ones once as support and once as training data."""
-    batch = min(options.real_batch, len(_known(train.believed())))
+    batch = min(options.real_batch, len(known_images(train.believed())))
     return options.iterations * (batch + 2 * train.images.num_classes * ipc * options.pack**2)
 
 
@@ -206,13 +183,13 @@ class RidgeRegression:
     ) -> None:
         self.reals, self.synthetic, self.options = reals, synthetic, options
         self.strategy, self.seed = strategy, seed
-        self.known = torch.from_numpy(_known(beliefs))
+        self.known = torch.from_numpy(known_images(beliefs))
         self.share = 1 / reals.num_classes
         self.beliefs = (torch.from_numpy(beliefs) - self.share).to(reals.device)  # [n, c]
         self.labels = F.one_hot(synthetic.labels[:: synthetic.pack**2], reals.num_classes).float()
         self.labels.requires_grad_(options.learn_labels)
-        self.label_optimizer = torch.optim.Adam([self.labels], lr=options.lr_img) if options.learn_labels else None
-        self.pool = Pool(reals, options, seed)
+        self.label_optimizer = Adam([self.labels], lr=options.lr_img) if options.learn_labels else None
+        self.pool = Pool(reals, options, lambda network: Adam(network.parameters(), lr=options.lr_net), seed)
         self.bf16 = wants_bf16(options.precision, reals.device)
 
     @property
@@ -230,9 +207,16 @@ class RidgeRegression:
         self.synthetic.update()
         if self.label_optimizer is not None:
             self._update_labels(self.label_optimizer, self.learning_rate(step))
-        self.pool.train(step, self.synthetic.pictures().detach(), self.targets.detach())
+        self.pool.train(step, self._fitting_loss)
         self.synthetic.count(len(places), 2 * len(self.synthetic.labels))
         return {"loss": value}
+
+    def _fitting_loss(self, network: Network) -> Tensor:
+        """½ ‖f(S) - Y‖², by which networks of the pool are trained; a scalar."""
+        with autocast(self.reals.device, self.bf16):
+            logits = network(self.synthetic.pictures().detach()).float()
+        loss: Tensor = 0.5 * (logits - self.targets.detach()).square().sum(1).mean()
+        return loss
 
     @torch.no_grad()
     def _update_labels(self, optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -281,75 +265,3 @@ class RidgeRegression:
                 self.labels.copy_(tensors["labels"])
             moments = part_of(tensors, "label_optimizer")
             self.label_optimizer.load_state_dict(unpack_optimizer(moments, meta["label_optimizer"]))
-
-
-class Pool:
-    """Networks of all ages up to `max_age` steps, in training on the learned images."""
-
-    def __init__(self, reals: RealImages, options: RidgeOptions, seed: int) -> None:
-        self.reals, self.options, self.seed = reals, options, seed
-        self.bf16 = wants_bf16(options.precision, reals.device)
-        self.generations = [0] * options.pool
-        self.ages = [0] * options.pool
-        first = self._fresh(0)
-        in_training = 3 * sum(weight.nbytes for weight in first[0].parameters())  # and Adam's two moments
-        check_fits(options.pool * in_training, f"A pool of {options.pool} networks", "lower pool or width")
-        made = [first, *(self._fresh(slot) for slot in range(1, options.pool))]
-        self.networks, self.optimizers = [network for network, _ in made], [optimizer for _, optimizer in made]
-
-    def at(self, step: int) -> Network:
-        """The network used in a step."""
-        return self.networks[step % len(self.networks)]
-
-    def train(self, step: int, images: Tensor, targets: Tensor) -> None:
-        """Train the network of `step` for a step on learned images [m, C, H, W] with targets [m, c], or replace it."""
-        slot = step % len(self.networks)
-        if self.ages[slot] >= self.limit(slot):
-            self.generations[slot] += 1
-            self.ages[slot] = 0
-            self.networks[slot], self.optimizers[slot] = self._fresh(slot)
-            return
-        network, optimizer = self.networks[slot].requires_grad_(True), self.optimizers[slot]
-        with autocast(self.reals.device, self.bf16):
-            logits = network(images).float()
-        loss = 0.5 * (logits - targets).square().sum(1).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        self.ages[slot] += 1
-
-    def limit(self, slot: int) -> int:
-        """The age in [0, max_age] at which the network in `slot` is replaced: random, so that ages are mixed."""
-        purpose = rng.derive(self.seed, "age of a network", slot, self.generations[slot])
-        return purpose % (self.options.max_age + 1)
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-        """Weights, optimisers, ages and generations."""
-        tensors: dict[str, Tensor] = {}
-        packed: list[JSON] = []
-        for slot, (network, optimizer) in enumerate(zip(self.networks, self.optimizers, strict=True)):
-            moments, rest = pack_optimizer(optimizer.state_dict())
-            tensors |= {f"{slot}.weights.{name}": weight for name, weight in network.state_dict().items()}
-            tensors |= {f"{slot}.optimizer.{name}": moment for name, moment in moments.items()}
-            packed.append(rest)
-        return tensors, {"ages": list(self.ages), "generations": list(self.generations), "optimizers": packed}
-
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
-        self.ages, self.generations = list(meta["ages"]), list(meta["generations"])
-        for slot, (network, optimizer) in enumerate(zip(self.networks, self.optimizers, strict=True)):
-            network.load_state_dict(part_of(tensors, f"{slot}.weights"))
-            optimizer.load_state_dict(unpack_optimizer(part_of(tensors, f"{slot}.optimizer"), meta["optimizers"][slot]))
-
-    def _fresh(self, slot: int) -> tuple[Network, torch.optim.Optimizer]:
-        options, seed = self.options, rng.derive(self.seed, "network", slot, self.generations[slot])
-        network = self.reals.network(options.backbone, seed, options.width)
-        return network, torch.optim.Adam(network.parameters(), lr=options.lr_net)
-
-
-def _known(beliefs: Beliefs) -> np.ndarray:
-    """Indices of the images with any information on their class, int64."""
-    known = np.flatnonzero(beliefs.max(1) - beliefs.min(1) > 1e-6)
-    if not len(known):
-        raise UserError("Nothing is known of the class of any image; label some, or repair labels first.")
-    return known

@@ -18,7 +18,7 @@ from condense.generator.training.prerequisites import finds_volume, foreseen_eva
 from condense.generator.training.schedules import cold_steps
 from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.json_values import JSON
-from condense.methods._distribution import evaluations_of
+from condense.methods import _refine
 from condense.methods._generate import DrawOptions, GeneratorOptions, drawn_per_class, pool_size
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.plan import Plan
@@ -168,7 +168,7 @@ def _generator(options: GeneratorOptions, plan: Plan, *, draws: bool) -> tuple[l
         pictures = drawn_per_class(plan.recipe.ipc, options)
         cost += drawing_evaluations(networks[0], networks[-1], options.draw, pictures, num_classes)
         if options.refine is not None:
-            cost += evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)
+            cost += sum(seen for _, _, seen in _refine.parts(plan.train, plan.recipe.ipc, options.refine))
     return networks, cost
 
 

@@ -35,7 +35,7 @@ from condense.generator.training.prerequisites import (
     opinion_views,
 )
 from condense.generator.training.two_stage import BELIEFS
-from condense.methods._distribution import evaluations_of
+from condense.methods import _refine
 from condense.methods._generate import GeneratorOptions, drawn_per_class
 from condense.pipeline.clean_first import fold_evaluations, labeller_seed
 from condense.pipeline.cost import (
@@ -49,7 +49,16 @@ from condense.pipeline.plan import Plan
 from condense.run import Run
 from condense.watch import Stage
 
-Passed: TypeAlias = NetworkOptions | LabellerOptions | str
+
+@dataclass(frozen=True)
+class Narrowed:
+    """A classifier by its name, its layers of another width than its own."""
+
+    name: str
+    width: int
+
+
+Passed: TypeAlias = NetworkOptions | LabellerOptions | Narrowed | str
 LEARNT = 3  # cost of a forward and a backward pass, in forward passes
 CLASSIFIER = "convnet3"  # assumed for a method that names no network
 
@@ -60,7 +69,7 @@ class Part:
 
     Attributes:
         name: name of its bar.
-        network: the network the images pass through: a generator's, a labeller's, or the name of a classifier.
+        network: the network the images pass through: a generator's, a labeller's, or a classifier, by name.
         images: number of images passed through it.
         learns: whether it is trained on them.
         steps: optimiser steps of a generator; 0 for anything else.
@@ -146,8 +155,9 @@ def drawing(plan: Plan, options: GeneratorOptions) -> list[Part]:
     images = drawing_evaluations(judge, drawer, options.draw, pictures, plan.train.images.num_classes)
     parts = [*(_labelling(plan, options) if asked else []), Part("sampling", drawer, images)]
     if options.refine is not None:
-        seen = evaluations_of(plan.train, plan.recipe.ipc, options.refine, believed=True)
-        parts.append(Part("learning images", options.refine.backbone, seen, learns=True))
+        for name, width, seen in _refine.parts(plan.train, plan.recipe.ipc, options.refine):
+            network = name if width is None else Narrowed(name, width)
+            parts.append(Part("learning images", network, seen, learns=True))
     return parts
 
 
@@ -220,7 +230,7 @@ def operations(network: Passed, shape: tuple[int, int, int], num_classes: int) -
     """10^9 operations of one image's forward pass: 2 per use of a weight.
 
     Args:
-        network: options of a generator's or labeller's network, or the name of a classifier.
+        network: options of a generator's or labeller's network, or a classifier, by name.
         shape: shape of the image, (C, H, W).
         num_classes: number of classes, all of which an `all-class` network outputs at once.
     """
@@ -250,4 +260,7 @@ def built(network: Passed, shape: tuple[int, int, int], num_classes: int) -> nn.
         return Whitened(shape[0], shape[1], num_classes, network.width).eval()
     if isinstance(network, NetworkOptions):
         return build_denoiser(network, shape, num_classes, 0).eval()
-    return networks.build(network, in_channels=shape[0], image_size=shape[1], num_classes=num_classes, seed=0).eval()
+    name, width = (network.name, network.width) if isinstance(network, Narrowed) else (network, None)
+    return networks.build(
+        name, in_channels=shape[0], image_size=shape[1], num_classes=num_classes, seed=0, width=width
+    ).eval()

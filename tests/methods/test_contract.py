@@ -28,6 +28,7 @@ BUDGETS = {
     "dm": {"iterations": 2, "real_batch": 4},
     "dsa": {"iterations": 1, "outer": 2, "inner": 1, "real_batch": 4},
     "frepo": {"iterations": 3, "real_batch": 16, "pool": 2, "width": 4, "max_age": 1},
+    "idc": {"iterations": 3, "real_batch": 8, "net_batch": 8, "pool": 2, "width": 4, "max_age": 1},
     "sre2l": {"teacher": {"network": "convnet3-bn", "epochs": 1}, "recover": {"iterations": 3, "joint": 20}},
     "mtt": {"iterations": 1, "experts": 1, "student_steps": 1, "start_epochs": 1, "expert_gap": 1},
     "dmis": {

@@ -16,8 +16,9 @@ from condense.generator.training.session import train_generator
 from condense.generator.training.two_stage import beliefs
 from condense.methods import _generate, dmis, vanilla
 from condense.methods._believed import believed_images
-from condense.methods._distribution import RefineOptions, learn
+from condense.methods._distribution import learn
 from condense.methods._generate import MAX_ROUNDS, DrawOptions, _choose_class, class_prototypes, draw_and_choose, embed
+from condense.methods._refine import RefineOptions
 from condense.pipeline.relabel import repaired_by, repaired_by_oracle
 from condense.preprocessing import planes
 from condense.run import Run

@@ -133,7 +133,7 @@ def test_cost_of_dm_and_dc_counted_by_hand():
     assert make("dc", backbone="convnet3-bn").provenance.cost.images_seen == 3 * 3 * 8 + frozen
 
 
-@pytest.mark.parametrize("name", ["dc", "dsa", "dm", "datadam", "frepo"])
+@pytest.mark.parametrize("name", ["dc", "dsa", "dm", "datadam", "frepo", "idc"])
 def test_a_packed_set_is_as_large_as_another_and_shows_four_times_as_many_pictures(name):
     """The network between two steps, and the cost, see the pictures too."""
     small = SMALL.get(name, {"iterations": 3, "real_batch": 16, "pool": 2, "width": 4, "max_age": 1})

@@ -8,7 +8,7 @@ from condense.classifiers import networks
 from condense.classifiers.fit import has_batch_norm
 from condense.errors import UserError
 from condense.methods import _gradient_matching, datadam
-from condense.methods._distribution import DistributionMatching, RefineOptions
+from condense.methods._distribution import DistributionMatching
 from condense.methods._gradient_matching import GradientMatching, GradientMatchingOptions, Loops
 from condense.methods._learn import Synthetic
 from condense.methods._matching import (
@@ -22,6 +22,7 @@ from condense.methods._matching import (
 )
 from condense.methods._pairs import Pairs
 from condense.methods._pixels import RealImages, initial_images
+from condense.methods._refine import RefineOptions
 from condense.methods.datadam import Options as DataDAMOptions
 from condense.methods.dm import Options as DMOptions
 from condense.preprocessing import standardisation

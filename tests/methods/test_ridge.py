@@ -14,7 +14,8 @@ from condense.errors import RunFailed, UserError
 from condense.methods._believed import believed_members
 from condense.methods._learn import CHECKPOINT, Synthetic
 from condense.methods._pixels import RealImages, initial_images
-from condense.methods._ridge import Pool, RidgeOptions, RidgeRegression, nearest_probabilities, ridge_prediction
+from condense.methods._pool import Pool
+from condense.methods._ridge import RidgeOptions, RidgeRegression, nearest_probabilities, ridge_prediction
 from condense.preprocessing import standardisation
 from condense.recipe import parse
 from condense.run import Run
@@ -44,6 +45,14 @@ def regression(train, ipc=2, **changed):
     start = initial_images(reals, ipc, "real", 0, options.pack)
     synthetic = Synthetic(start, ipc, options.lr_img, optimizer="adam", pack=options.pack)
     return RidgeRegression(reals, synthetic, train.believed(), options, None, 0), reals, synthetic
+
+
+def adam(options):
+    return lambda network: torch.optim.Adam(network.parameters(), lr=options.lr_net)
+
+
+def fitting(images, targets):
+    return lambda network: 0.5 * (network(images) - targets).square().sum(1).mean()
 
 
 def by_numpy(real, learned, targets, ridge):
@@ -211,12 +220,12 @@ def test_the_loss_falls():
 def test_networks_are_trained_on_the_images_and_replaced_at_a_random_age():
     _, reals, synthetic = regression(believing())
     options = RidgeOptions.model_validate({**SMALL, "pool": 3, "max_age": 4, "lr_net": 1e-2})
-    pool, targets = Pool(reals, options, 0), torch.eye(3).repeat_interleave(2, 0) - 1 / 3
+    pool, targets = Pool(reals, options, adam(options), 0), torch.eye(3).repeat_interleave(2, 0) - 1 / 3
     first = [network.head.weight.detach().clone() for network in pool.networks]
     assert not torch.equal(first[0], first[1])
     limits, generations = [pool.limit(slot) for slot in range(3)], []
     for step in range(3 * 40):
-        pool.train(step, synthetic.images.detach(), targets)
+        pool.train(step, fitting(synthetic.images.detach(), targets))
         generations.append(tuple(pool.generations))
     assert max(pool.ages) <= 4 and all(0 <= limit <= 4 for limit in limits)
     for slot, limit in enumerate(limits):  # steps of a network, and one in which it makes room
@@ -228,11 +237,12 @@ def test_networks_are_trained_on_the_images_and_replaced_at_a_random_age():
 def test_a_network_learns_the_learned_images():
     _, reals, synthetic = regression(few_digits())
     changed = {"pool": 1, "max_age": 10**6, "width": 8, "lr_net": 1e-2}
-    pool = Pool(reals, RidgeOptions.model_validate({**SMALL, **changed}), 1)
+    options = RidgeOptions.model_validate({**SMALL, **changed})
+    pool = Pool(reals, options, adam(options), 1)
     images, targets = synthetic.images.detach(), torch.eye(10).repeat_interleave(2, 0) - 1 / 10
     before = (pool.networks[0](images) - targets).square().mean().item()
     for step in range(30):
-        pool.train(step, images, targets)
+        pool.train(step, fitting(images, targets))
     assert (pool.networks[0](images) - targets).square().mean().item() < 0.6 * before
 
 
@@ -278,7 +288,7 @@ def test_images_that_diverge_are_reported():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"backbone": "convnet3-bn"}, "With batch norm the features .* choose convnet3"),
+        ({"backbone": "convnet3-bn"}, "With batch norm what .* choose convnet3"),
         ({"backbone": "resnet18"}, "resnet18 has fixed widths; only ConvNets"),
         ({"augment": "mixup"}, 'names "mixup"'),
         ({"width": 100_000}, "less than or equal to 1024"),

@@ -13,7 +13,7 @@ from condense.generator.training import fitting
 from condense.pipeline import cost, timing
 from condense.pipeline.make import make_set
 from condense.pipeline.plan import Request, make_plan
-from condense.pipeline.stages import LEARNT, condensing, operations, stages
+from condense.pipeline.stages import LEARNT, Narrowed, condensing, operations, stages
 from condense.pipeline.timing import foretold
 from condense.run import Run
 from condense.watch import Tracker
@@ -47,8 +47,14 @@ class Noted(Run):
         yield Tracker()
 
 
+REFINE = {
+    "iterations": 2,
+    "real_batch": 4,
+    "gradients": {"iterations": 2, "real_batch": 4, "net_batch": 4, "pool": 1, "width": 8},
+}
 CASES = [
     ("dmis", {}),
+    ("dmis", {"refine": REFINE}),
     ("dmis", {"draw": {**SMALL["draw"], "prototype_sigma": 2}}),
     ("dmis", {"train": {**SMALL["train"], "transition": "volmin"}, "second_stage": SECOND}),
     ("vanilla", {"second_stage": SECOND}),
@@ -86,6 +92,9 @@ def test_work_is_counted_in_operations():
     # a linear layer of the ConvNet's 128 features at 1 x 1 pixels, and three convolutions of 3 x 3 at 8, 4 and 2
     convolutions = 2 * 9 * (1 * 128 * 64 + 128 * 128 * 16 + 128 * 128 * 4)
     assert operations("convnet3", (1, 8, 8), 10) == pytest.approx((convolutions + 2 * 128 * 10) / 1e9)
+    # the same with layers of 8: of 64 + 16 + 4 places, then 8 features
+    narrow = 2 * 9 * (1 * 8 * 64 + 8 * 8 * 16 + 8 * 8 * 4) + 2 * 8 * 10
+    assert operations(Narrowed("convnet3", 8), (1, 8, 8), 10) == pytest.approx(narrow / 1e9)
     plan = planned("dmis", **SMALL)
     found = stages(plan, condensing(plan))
     network = operations(tiny.NETWORK.model_copy(update={"channels": 8}), (1, 8, 8), 10)
