@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker, also in the processes tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # after the above, which it reads
 
 from condense.cli import run
 
