@@ -14,7 +14,7 @@ import numpy as np
 import tiny
 import torch
 
-from condense.errors import Interrupted, RunFailed, UserError
+from condense.errors import Interrupted, RunFailed, UserError, WorkerDone
 from condense.generator.labels import fold_networks, labeller, one_classifier, suggestions
 from condense.generator.labels.coherence import estimate_coherence
 from condense.generator.labels.labeller_options import LabellerOptions
@@ -22,7 +22,7 @@ from condense.generator.labels.suggestions import suggest
 from condense.generator.training import fitting, prerequisites
 from condense.generator.training.session import train_generator
 from condense.machine import process_index
-from condense.processes import join_processes, of_all, place, shared
+from condense.processes import join_processes, leave_processes, of_all, place, shared
 from condense.run import Run
 
 CPU = torch.device("cpu")
@@ -150,8 +150,11 @@ def main():
     check_resumed(folder / "stopped")
     check_failure()
     found = {name: told(name, folder / name) for name in TRAINED}
-    if process_index() == 0:
-        print(json.dumps(found))
+    try:
+        leave_processes()  # at the end of a process its threads may no longer wait for another's
+    except WorkerDone:
+        return
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
