@@ -77,6 +77,11 @@ class Epoch:
     loss: float
 
 
+def half_cosine(done: int, steps: int) -> float:
+    """The share of a learning rate left after `done` of `steps` steps: 1 at first, 0 at the end."""
+    return 0.5 * (1 + math.cos(math.pi * done / steps))
+
+
 def learning_rate(options: FitOptions, epoch: int) -> float:
     """The learning rate in `epoch`, counted from 1.
 
@@ -86,7 +91,7 @@ def learning_rate(options: FitOptions, epoch: int) -> float:
     if options.schedule == "step":
         return options.learning_rate * (0.1 if epoch > options.epochs // 2 + 1 else 1.0)
     if options.schedule == "cosine":
-        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / options.epochs))
+        return options.learning_rate * half_cosine(epoch - 1, options.epochs)
     return options.learning_rate
 
 

@@ -21,7 +21,7 @@ missing labels leave the target unbiased, where the most probable labels would b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import AfterValidator, Field
@@ -34,24 +34,21 @@ from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.machine import best_device
 from condense.methods._augmentation import augmentation_for, check_augmentation
-from condense.methods._believed import believed_images
 from condense.methods._by_ipc import nearest_row
-from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic, identity, sha256_of
+from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic, identity
 from condense.methods._matching import mean_attention, mean_features
 from condense.methods._members import drawn
 from condense.methods._pairs import Pairs, update
 from condense.methods._pixels import (
-    UNIT_RANGE,
     RealImages,
     check_single_labels,
-    check_square,
-    initial_images,
     to_unit_pixels,
 )
+from condense.methods._started import StartedOptions, learned_by_beliefs, learned_set
 from condense.precision import arithmetic, wants_bf16
 from condense.preprocessing import standardisation
 from condense.run import JSON, Run
-from condense.sets.assemble import Making, assemble, check_ipc
+from condense.sets.assemble import check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 LR_IMG = {1: 1.0, 50: 1.0, 100: 10.0}
@@ -82,10 +79,8 @@ class DistributionOptions(PackedOptions):
         return (by_ipc, row) if self.lr_img is None else (self.lr_img, None)
 
 
-class StartedOptions(DistributionOptions):
+class StartedDistributionOptions(DistributionOptions, StartedOptions):
     """Options of distribution matching, and where images start."""
-
-    init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
 
 
 def evaluations_of(train: TrainingSet, ipc: int, options: DistributionOptions, *, believed: bool = False) -> int:
@@ -96,7 +91,7 @@ def evaluations_of(train: TrainingSet, ipc: int, options: DistributionOptions, *
 
 
 def match_distributions(
-    train: TrainingSet, ipc: int, options: StartedOptions, seed: int, run: Run, method: str
+    train: TrainingSet, ipc: int, options: StartedDistributionOptions, seed: int, run: Run, method: str
 ) -> CondensedSet:
     """Learn `ipc` images per class from noise or real images.
 
@@ -106,24 +101,17 @@ def match_distributions(
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
+
+    def from_start(reals: RealImages, start: Tensor) -> Learned:
+        return learn(train, reals, start, options, seed, run, method)
+
+    if train.beliefs is not None:
+        return learned_by_beliefs(train, ipc, options, seed, method, from_start)
     check_ipc(ipc, train)
-    preprocessing = standardisation(train.images.images)
-    least, patches = (ipc, options.pack**2) if options.init == "real" else (1, 1)
-    if train.beliefs is None:
-        check_single_labels(train)
-        reals = RealImages(train, preprocessing, least, best_device(), patches=patches)
-    else:
-        check_square(train)
-        reals = believed_images(train, preprocessing, least, patches=patches)
-    start = initial_images(reals, ipc, options.init, seed, options.pack)
-    learned = learn(train, reals, start, options, seed, run, method)
-    return assemble(
-        train,
-        learned.pixels,
-        Making(method, ipc, options, seed, cost=learned.cost, notes=learned.notes, pack=options.pack),
-        preprocessing=preprocessing,
-        value_range=UNIT_RANGE,
-    )
+    check_single_labels(train)
+    least, patches = options.needed(ipc)
+    reals = RealImages(train, standardisation(train.images.images), least, best_device(), patches=patches)
+    return learned_set(train, reals, ipc, options, seed, method, from_start)
 
 
 def learn(
@@ -152,11 +140,9 @@ def learn(
     synthetic = Synthetic(start, ipc, lr_img, pack=options.pack)
     strategy = augmentation_for(options.augment, train.images)
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
-    whose = identity(train, ipc, options, seed, method)
+    whose = identity(train, ipc, options, seed, method, start if train.beliefs is not None else None)
     if options.cooldown:
         whose |= {"iterations": options.iterations}  # the rate of every step depends on them
-    if train.beliefs is not None:
-        whose |= {"beliefs": sha256_of(train.beliefs), "start": sha256_of(start.cpu().numpy())}
     learning = Learning(
         run,
         whose,

@@ -168,9 +168,11 @@ class StepwiseMethod(Protocol):
         ...
 
 
-def identity(train: TrainingSet, ipc: int, options: LearnOptions, seed: int, method: str) -> dict[str, JSON]:
-    """What a checkpoint must match to be resumed."""
-    return {
+def identity(
+    train: TrainingSet, ipc: int, options: LearnOptions, seed: int, method: str, start: Tensor | None = None
+) -> dict[str, JSON]:
+    """What a checkpoint must match to be resumed; with the images it starts from, the beliefs of `train` too."""
+    told: dict[str, JSON] = {
         "method": method,
         "ipc": ipc,
         "seed": seed,
@@ -178,6 +180,9 @@ def identity(train: TrainingSet, ipc: int, options: LearnOptions, seed: int, met
         "data": train.images.fingerprint(),
         "labels": train.supervision.fingerprint(),
     }
+    if start is not None:
+        told |= {"beliefs": sha256_of(train.believed()), "start": sha256_of(start.cpu().numpy())}
+    return told
 
 
 class Learning:

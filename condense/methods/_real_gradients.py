@@ -20,7 +20,6 @@ cosine; networks half as wide; all operations of DSA, no CutMix; the last layer'
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -32,11 +31,12 @@ from torch import Tensor
 
 from condense import augment, rng
 from condense.augment import DSA
+from condense.classifiers.fit import half_cosine
 from condense.classifiers.networks import Network
 from condense.data.types import Beliefs, TrainingSet
 from condense.methods._augmentation import augmentation_for, check_augmentation
 from condense.methods._believed import known_images
-from condense.methods._learn import Learned, Learning, Synthetic, identity, sha256_of
+from condense.methods._learn import Learned, Learning, Synthetic, identity
 from condense.methods._matching import target_gradients, weight_gradients
 from condense.methods._pairs import Pairs, update
 from condense.methods._pixels import RealImages, to_unit_pixels
@@ -110,12 +110,7 @@ def learn(
     synthetic = Synthetic(start, ipc, options.lr_img, optimizer="adam", pack=pack)
     strategy, beliefs = augmentation_for(options.augment, train.images), train.believed()
     pairs = Pairs(reals, synthetic, options.real_batch, strategy, seed)
-    whose = {
-        **identity(train, ipc, options, seed, method),
-        "beliefs": sha256_of(beliefs),
-        "start": sha256_of(start.cpu().numpy()),
-        "pack": pack,
-    }
+    whose = {**identity(train, ipc, options, seed, method, start), "pack": pack}
     learning = Learning(
         run,
         whose,
@@ -199,7 +194,7 @@ class RealGradients:
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the images, from `lr_img` down to 0 along half a cosine."""
-        return self.options.lr_img * 0.5 * (1 + math.cos(math.pi * step / self.options.iterations))
+        return self.options.lr_img * half_cosine(step, self.options.iterations)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """The pool."""

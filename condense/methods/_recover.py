@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condense import rng
+from condense.classifiers.fit import half_cosine
 from condense.classifiers.teacher import Teacher
 from condense.data.types import Images
 from condense.errors import RunFailed
@@ -95,8 +96,7 @@ class Recovery:
             while self.step < self.total:
                 iteration = self.step % self.options.iterations
                 for group in self.optimizer.param_groups:
-                    cosine = math.cos(math.pi * iteration / self.options.iterations)
-                    group["lr"] = self.options.learning_rate * 0.5 * (1 + cosine)
+                    group["lr"] = self.options.learning_rate * half_cosine(iteration, self.options.iterations)
                 logits = self.teacher.network(self.jittered())
                 cross_entropy, statistics = F.cross_entropy(logits, self.labels), distance()
                 self.optimizer.zero_grad(set_to_none=True)

@@ -20,7 +20,6 @@ ConvNets with instance norm, all layers of one width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -31,11 +30,12 @@ from torch import Tensor
 from torch.optim import Adam
 
 from condense import augment, rng
+from condense.classifiers.fit import half_cosine
 from condense.classifiers.networks import Network
 from condense.data.types import Beliefs, TrainingSet
 from condense.methods._augmentation import NONE, augmentation_for, check_augmentation
 from condense.methods._believed import known_images
-from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic, identity, sha256_of
+from condense.methods._learn import Learned, Learning, PackedOptions, Synthetic, identity
 from condense.methods._matching import features_of
 from condense.methods._pairs import check_finite
 from condense.methods._pixels import RealImages, to_unit_pixels
@@ -140,11 +140,7 @@ def learn(
     """
     synthetic = Synthetic(start, ipc, options.lr_img, optimizer="adam", pack=options.pack)
     beliefs, strategy = train.believed(), augmentation_for(options.augment, train.images)
-    whose = {
-        **identity(train, ipc, options, seed, method),
-        "beliefs": sha256_of(beliefs),
-        "start": sha256_of(start.cpu().numpy()),
-    }
+    whose = identity(train, ipc, options, seed, method, start)
     regression = RidgeRegression(reals, synthetic, beliefs, options, strategy, seed)
     learning = Learning(
         run,
@@ -246,7 +242,7 @@ class RidgeRegression:
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the images, from `lr_img` down to 0 along half a cosine."""
-        return self.options.lr_img * 0.5 * (1 + math.cos(math.pi * step / self.options.iterations))
+        return self.options.lr_img * half_cosine(step, self.options.iterations)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """The pool, and learned labels with their optimiser."""

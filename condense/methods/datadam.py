@@ -9,12 +9,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from condense.data.types import TrainingSet
-from condense.methods._distribution import StartedOptions, evaluations_of, match_distributions
+from condense.methods._distribution import StartedDistributionOptions, evaluations_of, match_distributions
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
 
-class Options(StartedOptions):
+class Options(StartedDistributionOptions):
     """Options of distribution matching with attention, and where images start."""
 
     real_batch: int = Field(64, ge=1, description="real images per class and step")

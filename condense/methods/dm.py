@@ -6,12 +6,12 @@ Source: Zhao & Bilen (2023), "Dataset Condensation with Distribution Matching", 
 from __future__ import annotations
 
 from condense.data.types import TrainingSet
-from condense.methods._distribution import StartedOptions, evaluations_of, match_distributions
+from condense.methods._distribution import StartedDistributionOptions, evaluations_of, match_distributions
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
 
-class Options(StartedOptions):
+class Options(StartedDistributionOptions):
     """Options of distribution matching, and where images start."""
 
 

@@ -9,25 +9,15 @@ https://arxiv.org/abs/2205.14959.
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
-
 from condense.data.types import TrainingSet
-from condense.methods._believed import believed_images
-from condense.methods._learn import PackedOptions
-from condense.methods._pixels import UNIT_RANGE, check_square, initial_images
 from condense.methods._real_gradients import RealGradientOptions, evaluations_of, learn
-from condense.preprocessing import standardisation
+from condense.methods._started import StartedOptions, learned_by_beliefs
 from condense.run import Run
-from condense.sets.assemble import Making, assemble, check_ipc
 from condense.sets.condensed_set import CondensedSet
 
 
-class Options(RealGradientOptions, PackedOptions):
+class Options(RealGradientOptions, StartedOptions):
     """Options of matching gradients, and where images start."""
-
-    init: Literal["noise", "real"] = Field("real", description="where images start: noise or real")
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
@@ -43,17 +33,11 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         RunFailed: the loss is no longer finite.
         Interrupted: stopped by Ctrl-C after saving.
     """
-    check_ipc(ipc, train)
-    check_square(train)
-    preprocessing = standardisation(train.images.images)
-    least, patches = (ipc, options.pack**2) if options.init == "real" else (1, 1)
-    reals = believed_images(train, preprocessing, least, patches=patches)
-    start = initial_images(reals, ipc, options.init, seed, options.pack)
-    learned = learn(train, reals, start, options, seed, run, "idc", options.pack)
-    return assemble(
+    return learned_by_beliefs(
         train,
-        learned.pixels,
-        Making("idc", ipc, options, seed, cost=learned.cost, notes=learned.notes, pack=options.pack),
-        preprocessing=preprocessing,
-        value_range=UNIT_RANGE,
+        ipc,
+        options,
+        seed,
+        "idc",
+        lambda reals, start: learn(train, reals, start, options, seed, run, "idc", options.pack),
     )

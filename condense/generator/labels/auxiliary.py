@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from condense.classifiers.fit import half_cosine
 from condense.data.batches import EpochBatches, ResidentImages
 from condense.data.memory import check_fits
 from condense.data.splits import held_out
@@ -162,7 +163,7 @@ class _HelperTraining:
         helper, last = self.helper, num_steps(self.options)
         while self.step < last:
             for group, rate in zip(helper.optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * self.step / last))
+                group["lr"] = rate * half_cosine(self.step, last)
             loss = _one_step(helper, self.step)
             self.step += 1
             looks = self.step % self.options.helper.look_every == 0 or self.step == last
