@@ -1,18 +1,19 @@
 """Predicts a plan's time and memory on this machine from a few seconds of the work itself.
 
 A generator is trained for a few steps, other networks process a few batches, and a method without a generator runs
-until its first progress bar has moved; the rest is extrapolated by the number of images (see `stages`). The prediction
-assumes the machine's present load.
+until its first progress bar has moved, unless this takes long; the rest is extrapolated by the number of images (see
+`stages`). The prediction assumes the machine's present load.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from condense.data.types import TrainingSet
 from condense.errors import UserError
@@ -33,6 +34,8 @@ from condense.watch import Tracker
 
 SECONDS = 2.0
 """Time limit of one measurement, which takes at least two steps."""
+PATIENCE = 15.0
+"""Seconds for a method's first progress bar to move, which may do so only after an epoch of a large network."""
 ROWS = 128  # assumed batch size if none is set
 
 
@@ -176,13 +179,39 @@ class _Probe(Run):
         yield Watching()
 
 
+class _Late(Exception):
+    """Nothing has moved for too long."""
+
+
+class _Deadline(TorchFunctionMode):
+    """Ends a block with `_Late` at its first operation after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._end = time.perf_counter() + seconds
+
+    def __torch_function__(
+        self,
+        function: Callable[..., object],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if time.perf_counter() > self._end:
+            raise _Late
+        return function(*args, **(kwargs or {}))
+
+
 def _first_bar(plan: Plan) -> tuple[str, float]:
     """Name of the first progress bar of a method and its predicted seconds; an empty name if it cannot be tried."""
     probe = _Probe()
     try:
-        plan.method.condense(plan.train, plan.recipe.ipc, plan.options, plan.recipe.seed, probe)
+        with _Deadline(PATIENCE):
+            plan.method.condense(plan.train, plan.recipe.ipc, plan.options, plan.recipe.seed, probe)
     except _Enough:
         pass
+    except _Late:
+        return "", 0.0
     except UserError:  # the method may refuse labels that have yet to be repaired
         return "", 0.0
     return probe.bar, probe.seconds

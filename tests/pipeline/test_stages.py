@@ -116,6 +116,16 @@ def test_twice_the_work_is_estimated_at_twice_the_time(monkeypatch):
 
 
 @pytest.mark.usefixtures("measuring")
+def test_a_method_that_is_long_silent_is_estimated_by_the_images_of_its_network(monkeypatch):
+    """SRe2L's first bar moves after an epoch of its teacher, of minutes on 60,000 images."""
+    monkeypatch.setattr(timing, "PATIENCE", 0.0)
+    monkeypatch.setattr(timing, "_image_seconds", lambda train, network, learns: {"resnet18-bn": 0.5}[network])
+    plan = planned("sre2l")
+    parts = condensing(plan)
+    assert timing.measured(plan, parts) == [0.5 * part.images for part in parts] and parts[0].images > len(plan.train)
+
+
+@pytest.mark.usefixtures("measuring")
 @pytest.mark.parametrize("name", ["random", "dm", "herding", "el2n"])
 def test_a_method_without_generator_is_tried_itself(name, monkeypatch):
     monkeypatch.setattr(timing, "SECONDS", 0.05)
