@@ -56,14 +56,21 @@ def believed_members(beliefs: Beliefs, classes: Sequence[str], ipc: int, *, patc
 def believed_images(train: TrainingSet, preprocessing: Preprocessing, least: int, *, patches: int = 1) -> RealImages:
     """The training images on the device, their batches drawn in proportion to the beliefs given or to the labels.
 
-    Learning may start from least·patches images of each class that are surest to be of it.
+    Images of which nothing is known are in no batch: they would all be of every class. Learning may start from
+    least·patches images of each class that are surest to be of it.
 
     Raises:
-        UserError: fewer can be of a class at all.
+        UserError: fewer can be of a class at all, or only images of which nothing is known.
     """
     beliefs = train.believed()
     members = believed_members(beliefs, train.images.classes, least, patches=patches)
-    return RealImages(train, preprocessing, least, best_device(), members, beliefs)
+    known = np.zeros_like(beliefs)
+    index = known_images(beliefs)
+    known[index] = beliefs[index]
+    for name, share in zip(train.images.classes, known.sum(0), strict=True):
+        if share <= 0:
+            raise UserError(f"No image is known to be of the class {name!r}; label some, or repair labels first.")
+    return RealImages(train, preprocessing, least, best_device(), members, known)
 
 
 def known_images(beliefs: Beliefs) -> Labels:

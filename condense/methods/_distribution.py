@@ -86,7 +86,7 @@ class StartedDistributionOptions(DistributionOptions, StartedOptions):
 def evaluations_of(train: TrainingSet, ipc: int, options: DistributionOptions, *, believed: bool = False) -> int:
     """Images that will pass through networks, real and learned; `believed`: batches are drawn by beliefs."""
     classes = train.images.num_classes
-    batch = classes * min(options.real_batch, len(train)) if believed else drawn(train, options.real_batch)
+    batch = classes * options.real_batch if believed else drawn(train, options.real_batch)
     return options.iterations * (batch + classes * ipc * options.pack**2)
 
 

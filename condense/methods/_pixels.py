@@ -37,6 +37,7 @@ class RealImages:
         device: device of the images.
         members: indices of each class's images; by observed label when None.
         beliefs: p(y | x, z) [n, c], in proportion to which batches of a class are drawn; from its members when None.
+            Some image may be of each class.
         patches: real images needed for each of the `least`.
 
     Raises:
@@ -59,7 +60,6 @@ class RealImages:
         self._pixels = planes(train.images.images).to(device)
         self._members = [torch.from_numpy(own) for own in members or class_members(train, least, patches=patches)]
         self._beliefs = None if beliefs is None else torch.from_numpy(beliefs).T.contiguous()  # [c, n]
-        self._possible = [] if beliefs is None else np.count_nonzero(beliefs, axis=0).tolist()  # images of each class
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -97,10 +97,14 @@ class RealImages:
         return own[torch.randperm(len(own), generator=generator)[:count]]
 
     def batch_of(self, y: int, count: int, generator: torch.Generator) -> Tensor:
-        """Indices of a batch of class `y` as `choose`; without replacement in proportion to the beliefs if given."""
+        """Indices of a batch of class `y` as `choose`; in proportion to the beliefs if given, an image more than once.
+
+        Without replacement images of other classes, which are rarely impossible, would fill up the batch of a class of
+        few.
+        """
         if self._beliefs is None:
             return self.choose(y, count, generator)
-        return torch.multinomial(self._beliefs[y], min(count, self._possible[y]), generator=generator)
+        return torch.multinomial(self._beliefs[y], count, replacement=True, generator=generator)
 
     def draw_each(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` images of every class, in class-major order."""

@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import AfterValidator, Field
@@ -68,10 +67,8 @@ class RealGradientOptions(PoolOptions):
 
 def evaluations_of(train: TrainingSet, ipc: int, options: RealGradientOptions, pack: int = 1) -> int:
     """Images that will pass through networks: real and learned ones compared, and real ones networks learn from."""
-    beliefs = train.believed()
-    real = int(np.count_nonzero(beliefs, axis=0).clip(max=options.real_batch).sum())
-    learned, taught = train.images.num_classes * ipc * pack**2, min(options.net_batch, len(known_images(beliefs)))
-    return options.iterations * (real + learned + taught)
+    compared = train.images.num_classes * (options.real_batch + ipc * pack**2)
+    return options.iterations * (compared + min(options.net_batch, len(known_images(train.believed()))))
 
 
 def squared_distance(learned: list[Tensor], real: list[Tensor]) -> Tensor:
