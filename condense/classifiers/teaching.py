@@ -52,8 +52,7 @@ def teacher_for(train: TrainingSet, options: TeacherOptions, seed: int, run: Run
     identity: dict[str, JSON] = {
         "options": options.model_dump(mode="json", exclude={"folder", "checkpoint_every"}),
         "seed": seed,
-        "data": train.images.fingerprint(),
-        "labels": train.supervision.fingerprint(),
+        **train.identity(),
     }
     found = run.load(FILE)
     if found is not None:

@@ -302,6 +302,14 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def identity(self) -> dict[str, str | bool]:
+        """What tells a checkpoint whether it is of these: pixels, labels, and whether images may be mirrored."""
+        return {
+            "data": self.images.fingerprint(),
+            "labels": self.supervision.fingerprint(),
+            "flip": self.images.may_flip,
+        }
+
     def believed(self) -> Beliefs:
         """`beliefs`, or without any the labels taken at face value (`Supervision.as_beliefs`): float32 [n, c]."""
         return self.supervision.as_beliefs() if self.beliefs is None else self.beliefs

@@ -126,8 +126,7 @@ def choose_by_difficulty(
         "method": measure.method,
         "seed": seed,
         "options": options.model_dump(mode="json"),
-        "data": train.images.fingerprint(),
-        "labels": train.supervision.fingerprint(),
+        **train.identity(),
     }
     loop = Loop(run, watch.plan(measure.method))
     loop.resume(CHECKPOINT, watch, identity)

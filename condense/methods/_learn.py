@@ -177,8 +177,7 @@ def identity(
         "ipc": ipc,
         "seed": seed,
         "options": options.model_dump(mode="json", exclude=set(options.FREE)),
-        "data": train.images.fingerprint(),
-        "labels": train.supervision.fingerprint(),
+        **train.identity(),
     }
     if start is not None:
         told |= {"beliefs": sha256_of(train.believed()), "start": sha256_of(start.cpu().numpy())}

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from condense import rng
 from condense.data.types import TrainingSet
 from condense.methods import _distribution, _real_gradients
 from condense.methods._believed import believed_images
@@ -22,7 +23,7 @@ from condense.preprocessing import planes
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
 
-GRADIENTS = "gradients"  # folder
+GRADIENTS = "gradients"  # folder, and purpose of the random numbers
 
 
 class RefineOptions(DistributionOptions):
@@ -73,7 +74,14 @@ def refined(made: CondensedSet, train: TrainingSet, options: RefineOptions, seed
     if options.gradients is not None:
         start = preprocessing.normalise(planes(learned.pixels)).to(reals.device)
         learned = _real_gradients.learn(
-            train, reals, start, options.gradients, seed, run.within(GRADIENTS), told.method, options.pack
+            train,
+            reals,
+            start,
+            options.gradients,
+            rng.derive(seed, GRADIENTS),
+            run.within(GRADIENTS),
+            told.method,
+            options.pack,
         )
         cost, notes = cost + learned.cost, {**notes, GRADIENTS: learned.notes}
     record = replace(told, cost=cost, notes={**told.notes, "refined": notes})

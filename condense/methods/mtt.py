@@ -206,8 +206,7 @@ def _expert_identity(
 ) -> dict[str, JSON]:
     """Everything an expert's snapshots depend on, except the numbers of epochs and experts."""
     return {
-        "data": train.images.fingerprint(),
-        "labels": train.supervision.fingerprint(),
+        **train.identity(),
         "seed": seed,
         "backbone": options.backbone,
         "zca": row.zca,

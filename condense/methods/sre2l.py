@@ -99,8 +99,7 @@ def condense(train: TrainingSet, ipc: int, options: Options, seed: int, run: Run
         "options": options.model_dump(mode="json"),
         "ipc": ipc,
         "seed": seed,
-        "data": train.images.fingerprint(),
-        "labels": train.supervision.fingerprint(),
+        **train.identity(),
     }
     recovered = recover(teacher, ipc, options.recover, seed, run, identity)
     started = time.perf_counter()

@@ -20,7 +20,7 @@ from condense.generator.training.two_stage import BELIEFS, BELIEVE_LABELS
 from condense.json_values import JSON
 from condense.methods import _refine
 from condense.methods._generate import DrawOptions, GeneratorOptions, drawn_per_class, pool_size
-from condense.pipeline.clean_first import fold_evaluations, labeller_seed
+from condense.pipeline.clean_first import fold_evaluations, foreseen, labeller_seed
 from condense.pipeline.plan import Plan
 from condense.run import Run
 
@@ -81,7 +81,7 @@ def describe_without_networks(plan: Plan) -> dict[str, JSON]:
 def _foretold(plan: Plan) -> int | None:
     """The method's own prediction; None if it gives none."""
     foretell = getattr(plan.method, "evaluations", None)
-    return None if foretell is None else int(foretell(plan.train, plan.recipe.ipc, plan.options))
+    return None if foretell is None else int(foretell(foreseen(plan), plan.recipe.ipc, plan.options))
 
 
 def _told(plan: Plan, parameters: int | None, evaluations: int | None) -> dict[str, JSON]:
@@ -202,9 +202,5 @@ def _loss_passes(network: NetworkOptions, options: TrainOptions, passes: int, *,
     if options.objective == "tdsm":
         return (passes if top_k is None else min(top_k, passes)) + 1  # the classifier's own pass
     mixture = options.form == "mixture" and not cold
-    if top_k is None:
-        surveyed = passes if mixture and passes > 1 and network.dropout else 0
-        loss = passes + surveyed
-    else:
-        loss = passes + min(top_k, passes)
+    loss = passes if top_k is None else passes + min(top_k, passes)
     return loss + (2 * passes if mixture else 0)  # p(y | x_t) takes a pair of noises

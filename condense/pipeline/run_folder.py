@@ -14,6 +14,7 @@ from condense.generator.generator_file import FILE as GENERATOR
 from condense.generator.generator_file import SECOND
 from condense.machine import is_worker
 from condense.methods._generate import REFINED
+from condense.methods._refine import GRADIENTS
 from condense.pipeline.clean_first import FOLDER as LABELLER
 from condense.pipeline.plan import Plan
 from condense.processes import join_processes
@@ -119,7 +120,7 @@ def _results(path: Path) -> list[Path]:
 
 
 def _folders(path: Path) -> tuple[Path, ...]:
-    return path, path / SECOND, path / LABELLER, path / REFINED
+    return path, path / SECOND, path / LABELLER, path / REFINED, path / REFINED / GRADIENTS
 
 
 def _clear(path: Path) -> None:
@@ -142,4 +143,4 @@ def _compared(path: Path, plan: Plan) -> list[tuple[str, object, object]]:
         ) from error
     now = plan.written()
     top = [(key, before.get(key), now[key]) for key in ("method", "seed", "clean_first")]
-    return top + [(f"data.{key}", data.get(key), now["data"][key]) for key in ("labels", "noise", "noise_seed")]
+    return top + [(f"data.{key}", data.get(key), now["data"][key]) for key in ("labels", "noise", "noise_seed", "flip")]

@@ -101,6 +101,10 @@ SECOND = ("--set", "second_stage={network: {kind: conditional, channels: 8, mult
             *("--set", "network.kind=conditional", "--set", "train.top_k=2", "--set", "train.form=mixture"),
             *("--set", "train.eliminate=null"),
         ),
+        (
+            *("--set", "network.kind=conditional", "--set", "network.dropout=0.2", "--set", "train.form=mixture"),
+            *("--set", "train.eliminate=null"),
+        ),
         ("--set", "draw.guidance=1"),
         ("--set", "draw.prototype_sigma=2"),
         SECOND,
@@ -302,6 +306,30 @@ def test_a_labeller_is_trained_in_the_run_folder(dmis: Dmis, tiny: tuple[str, ..
     assert read(Path("a.h5")).sha256() == read(Path("b.h5")).sha256()
 
 
+def test_force_starts_every_stage_afresh(dmis: Dmis, trained: Path, drawn: tuple[str, ...]) -> None:
+    few = ("iterations=1", "real_batch=2", "lr_img=0.1", "gradients.iterations=1", "gradients.real_batch=2")
+    few += ("gradients.net_batch=2", "gradients.pool=1", "gradients.width=4")
+    refined = [part for option in few for part in ("--set", f"refine.{option}")]
+    run = (
+        "condense",
+        "--ipc",
+        1,
+        "--generator",
+        trained,
+        *drawn,
+        *refined,
+        "--run",
+        "run",
+        "--out",
+        "set.h5",
+        "--json",
+    )
+    first = json.loads(dmis(*run).out)
+    assert Path("run/refine/gradients/checkpoint.safetensors").exists()
+    again = dmis(*run, "--seed", 1, "--force")
+    assert again.code == 0 and json.loads(again.out)["sha256"] != first["sha256"], again.err
+
+
 def test_no_oracle_without_truth(dmis: Dmis, folder: Path) -> None:
     shared = ("condense", "--data", folder, "--method", "random", "--ipc", 1)
     answer = dmis(*shared, "--clean-first", "oracle")
@@ -316,6 +344,8 @@ def test_resume_wants_the_same_run_and_force_another(dmis: Dmis, tiny: tuple[str
     other = dmis(*train, "--noise", "sym:0.2", "--resume")
     assert other.code == 2 and '"sym:0.4"' in other.err and '"sym:0.2"' in other.err
     assert "other options" in dmis(*train, "--noise", "sym:0.4", "--set", "train.steps=3", "--resume").err
+    mirrored = dmis(*train, "--noise", "sym:0.4", "--set", "data.flip=true", "--resume")
+    assert mirrored.code == 2 and "data.flip" in mirrored.err, "networks so far have not seen mirror images"
     Path("run/notes.txt").write_text("mine")
     assert dmis(*train, "--noise", "sym:0.2", "--force").code == 0
     assert Path("run/notes.txt").read_text() == "mine"

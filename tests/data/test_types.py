@@ -1,5 +1,7 @@
 """What is believed of a training set's labels: where it comes from, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from tiny import training_set
@@ -28,6 +30,17 @@ def test_beliefs_come_before_labels_and_follow_their_images():
     plain = training_set()
     np.testing.assert_array_equal(plain.believed(), plain.supervision.as_beliefs())
     assert plain.take(np.array([1])).beliefs is None
+
+
+def test_training_sets_that_may_be_mirrored_are_other_ones_to_a_checkpoint():
+    train = training_set()
+    mirrored, not_mirrored = (
+        dataclasses.replace(train, images=dataclasses.replace(train.images, flip=flip)).identity()
+        for flip in (True, False)
+    )
+    assert mirrored != not_mirrored and mirrored | {"flip": False} == not_mirrored
+    relabelled = dataclasses.replace(train, supervision=train.take(np.arange(59, -1, -1)).supervision)
+    assert relabelled.identity()["labels"] != train.identity()["labels"]
 
 
 @pytest.mark.parametrize(

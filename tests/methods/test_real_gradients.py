@@ -8,7 +8,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 
-from condense import methods
+from condense import methods, rng
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import RunFailed, UserError
 from condense.methods._believed import believed_images
@@ -187,7 +187,7 @@ def test_a_set_is_refined_by_features_and_then_by_gradients(tmp_path):
     made = refined(drawn, train, both, 0, Run(tmp_path))
     reals = believed_images(train, drawn.preprocessing, 1)
     start = drawn.preprocessing.normalise(planes(by_features.images))
-    expected = learn(train, reals, start, both.gradients, 0, Run(None), "random")
+    expected = learn(train, reals, start, both.gradients, rng.derive(0, GRADIENTS), Run(None), "random")
     np.testing.assert_array_equal(made.images, expected.pixels)
     assert made.provenance.cost.network_evaluations == by_features.provenance.cost.network_evaluations + (
         expected.cost.network_evaluations

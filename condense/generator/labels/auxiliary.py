@@ -102,8 +102,7 @@ def identity(data: TrainingSet, options: TrainOptions, seed: int, **more: JSON) 
         "steps": num_steps(options),
         "held_out": options.held_out,
         "seed": seed,
-        "data": data.images.fingerprint(),
-        "labels": data.supervision.fingerprint(),
+        **data.identity(),
         **more,
     }
 

@@ -50,7 +50,7 @@ from condense.resumable import Loop, LoopPlan
 from condense.run import JSON, Run, check_same_run
 
 LOOKS = "labeller-looks"
-VERSION = 2  # of what the networks learn; those of another version are not taken up
+VERSION = 3  # of what the networks learn; those of another version are not taken up
 ANCHORS, MOST_ANCHORS = 0.3, 0.8  # anchor points in proportion to a class's labels, and at most
 ENOUGH_ANCHORS = 100  # to which a small class is filled up
 EXPONENTS = (math.log(0.3), math.log(6))  # bounds of the exponent's logarithm
@@ -208,8 +208,7 @@ class _Fitting:
             "version": VERSION,
             "options": options.model_dump(mode="json"),
             "seed": seed,
-            "data": train.images.fingerprint(),
-            "labels": train.supervision.fingerprint(),
+            **train.identity(),
         }
         self.networks: list[Whitened] = []
         self.seconds, self.seen = 0.0, 0
@@ -240,12 +239,11 @@ class _Fitting:
         )
         passes = training.budget.epochs
         place = f"of {passes} in fold {fold.number + 1} of {fold.of} {this.place} of the {NAME}"
-        plan = LoopPlan(
-            NAME, passes, counter=f"pass{name}", place=lambda done: f"after pass {done} {place}", by_one=True
-        )
+        counter = f"{NAME}-{name}_pass"
+        plan = LoopPlan(NAME, passes, counter=counter, place=lambda done: f"after pass {done} {place}", by_one=True)
         loop = Loop(run, plan)
         loop.resume(f"{NAME}-{name}", training, self.identity, what)
-        loop.finish(training.passes(), agree)
+        loop.finish(training.passes(counter), agree)
         network = training.finished()
         found, started = run.load(f"{LOOKS}-{name}"), time.perf_counter()
         if found is None:

@@ -99,12 +99,12 @@ class Training:
         self.shift = max(1, round(side / 16))
         self.done = 0
 
-    def passes(self) -> Iterator[Step]:
-        """Train the remaining epochs."""
+    def passes(self, counter: str) -> Iterator[Step]:
+        """Train the remaining epochs; their metrics are numbered by `counter`."""
         while self.done < self.budget.epochs:
             loss = self._one_pass(self.done)
             self.done += 1
-            yield Step(self.done, {"loss": loss}, {"pass": self.done, "loss": loss})
+            yield Step(self.done, {"loss": loss}, {counter: self.done, "loss": loss})
 
     def finished(self) -> Whitened:
         """The network, to judge with: its batch norms have the statistics of unshifted images.
@@ -113,7 +113,8 @@ class Training:
         network had 92 % right with the statistics of the images it judged and 78 % with its own.
         """
         chosen = self.own[order_of(self.seed, -1, len(self.own))[:_COUNTED]].to(self.device)
-        pixels = (self.pixels[chosen[at : at + _AT_ONCE]].float() / 255 for at in range(0, len(chosen), _AT_ONCE))
+        parts = chosen.tensor_split(-(-len(chosen) // _AT_ONCE))  # alike, since each counts the same
+        pixels = (self.pixels[part].float() / 255 for part in parts)
         batches = (self.preprocessing.normalise(x).contiguous(memory_format=torch.channels_last) for x in pixels)
         with autocast(self.device, wants_bf16("auto", self.device)):
             update_bn(batches, self.network)

@@ -117,7 +117,8 @@ def dmis_losses(
 
     The mixture form's gradient goes along the conditioned directions of `conditioning`, drawn classes or all.
 
-    Classes are compared without dropout wherever its masks would differ between them.
+    With `top_k` classes are compared without dropout, whose masks differ between the classes of a conditional network.
+    Without it one pass is compared and learns, so it has dropout.
 
     Args:
         model: the trained network, maybe wrapped; called as `Denoiser.forward`.

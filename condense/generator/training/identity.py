@@ -24,8 +24,7 @@ def identity(
         "options": options.model_dump(mode="json"),
         "network": network.model_dump(mode="json"),
         "seed": seed,
-        "data": data.images.fingerprint(),
-        "labels": data.supervision.fingerprint(),
+        **data.identity(),
         "beliefs": None if beliefs is None else sha256(beliefs.cpu().numpy().tobytes()).hexdigest(),
     }
 

@@ -130,7 +130,7 @@ def beliefs(generator: Generator, data: TrainingSet, run: Run) -> KeptBeliefs:
     if generator.record.objective == "vanilla":
         return KeptBeliefs(data.supervision.as_beliefs())
     asked = None if generator.opinion is None else generator.opinion.numbers()
-    of = {"data": data.images.fingerprint(), "labels": data.supervision.fingerprint(), "opinion": asked, "version": 2}
+    of = {**data.identity(), "opinion": asked, "version": 2}
     found = run.load(BELIEFS)
     if found is not None and all(found[1].get(key) == value for key, value in of.items()):
         with as_described(run.file(BELIEFS)):

@@ -9,7 +9,7 @@ from condense.classifiers.whitened import Whitened, stretched
 from condense.data import corrupt, digits
 from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
-from condense.generator.labels import fold_networks, labeller
+from condense.generator.labels import fold_networks, labeller, labeller_training
 from condense.generator.labels.labeller import count_anchors, fit, foreseen, num_folds, weigh
 from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.labeller_training import Training, budget
@@ -135,7 +135,7 @@ def trained(train, transition):
     """Logits of the images by a network trained on all of them."""
     options, preprocessing = LabellerOptions(epochs=20, width=8), standardisation(train.images.images)
     training = Training(train, np.arange(len(train)), transition, options, preprocessing, 0, CPU)
-    for _ in training.passes():
+    for _ in training.passes("pass"):
         pass
     return fold_networks.look(training.finished(), train.images.images, preprocessing, mirrored=False, crops=False)
 
@@ -149,13 +149,19 @@ def test_labels_are_taken_at_their_word_or_through_the_matrix():
     assert (trained(train, turned).argmax(1).numpy() == truth.labels).mean() > 0.9
 
 
-def test_batch_norms_of_a_finished_network_are_those_of_unshifted_images():
-    """In training all images of a batch are shifted alike, and the last batches count most."""
+@pytest.mark.parametrize("over", [None, 1])
+def test_batch_norms_of_a_finished_network_are_those_of_unshifted_images(over, monkeypatch):
+    """In training all images of a batch are shifted alike, and the last batches count most.
+
+    Of one image more than are judged at once, that one counts no more than another.
+    """
     images, truth = tiny.pictures()
+    if over is not None:
+        monkeypatch.setattr(labeller_training, "_AT_ONCE", len(images) - over)
     train = TrainingSet(images, Supervision.from_labels(truth.labels, 3, trusted=True))
     options, preprocessing = LabellerOptions(epochs=2, width=8, batch_size=8), standardisation(images.images)
     training = Training(train, np.arange(len(train)), None, options, preprocessing, 0, CPU)
-    for _ in training.passes():
+    for _ in training.passes("pass"):
         pass
     in_training = training.network.trunk[2][2].running_mean.clone()
     trunk = training.finished().trunk
