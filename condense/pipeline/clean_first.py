@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from condense import rng
 from condense.classifiers.cross import FoldOptions
@@ -62,6 +64,15 @@ def repair(plan: Plan, run: Run) -> Repaired:
     if isinstance(plan.labeller, GeneratorOptions):
         return _repaired_by_generator(plan, plan.labeller, run)
     return Repaired(plan.train)
+
+
+def foreseen(plan: Plan) -> TrainingSet:
+    """The training data as the method will get them, for its cost: after a repair any label for each, and beliefs."""
+    if plan.recipe.clean_first == "none":
+        return plan.train
+    classes = plan.train.images.num_classes
+    train = relabelled(plan.train, np.arange(len(plan.train)) % classes, plan.recipe.clean_first)
+    return replace(train, beliefs=train.supervision.as_beliefs()) if plan.beliefs_are_given else train
 
 
 def _notes(plan: Plan, train: TrainingSet) -> dict[str, JSON]:

@@ -37,7 +37,7 @@ from condense.generator.training.prerequisites import (
 from condense.generator.training.two_stage import BELIEFS
 from condense.methods import _refine
 from condense.methods._generate import GeneratorOptions, drawn_per_class
-from condense.pipeline.clean_first import fold_evaluations, labeller_seed
+from condense.pipeline.clean_first import fold_evaluations, foreseen, labeller_seed
 from condense.pipeline.cost import (
     asks_beliefs,
     belief_evaluations,
@@ -117,7 +117,7 @@ def _told_by_method(plan: Plan) -> Sequence[tuple[str, int]]:
     """Progress bars of a method without a generator, with the images passed through networks; empty if unknown."""
     for name in ("stages", "evaluations"):
         if foretell := getattr(plan.method, name, None):
-            told = foretell(plan.train, plan.recipe.ipc, plan.options)
+            told = foretell(foreseen(plan), plan.recipe.ipc, plan.options)
             return [("learning images", told)] if isinstance(told, int) else list(told)
     return []
 

@@ -25,6 +25,7 @@ from condense.generator.training.schedules import cold_steps
 from condense.generator.training.trainer import Trainer
 from condense.json_values import JSON
 from condense.machine import best_device, peak_memory_bytes
+from condense.pipeline.clean_first import foreseen
 from condense.pipeline.plan import Plan
 from condense.pipeline.stages import LEARNT, Part, Passed, built
 from condense.precision import autocast, frozen_autocast, wants_bf16
@@ -207,11 +208,11 @@ def _first_bar(plan: Plan) -> tuple[str, float]:
     probe = _Probe()
     try:
         with _Deadline(PATIENCE):
-            plan.method.condense(plan.train, plan.recipe.ipc, plan.options, plan.recipe.seed, probe)
+            plan.method.condense(foreseen(plan), plan.recipe.ipc, plan.options, plan.recipe.seed, probe)
     except _Enough:
         pass
     except _Late:
         return "", 0.0
-    except UserError:  # the method may refuse labels that have yet to be repaired
+    except UserError:  # of a method that refuses these data
         return "", 0.0
     return probe.bar, probe.seconds

@@ -115,6 +115,28 @@ def test_twice_the_work_is_estimated_at_twice_the_time(monkeypatch):
     assert 1.2 < b / a < 3.4  # measured twice, on a machine that may be busy
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("dm", {"iterations": 2, "real_batch": 4}),
+        ("frepo", {"iterations": 2, "real_batch": 200}),
+        ("herding", {"teacher": {"network": "mlp", "epochs": 1}}),
+    ],
+)
+def test_what_follows_a_repair_is_foretold_for_repaired_labels(method, options):
+    """One label in a hundred is given; after the repair every image has one, and beliefs."""
+    asked = {"epochs": 1, "width": 4, "rounds": 1}
+    plan = planned(
+        method, data={"name": "digits", "noise": "unlabeled:0.1"}, clean_first="labeller", labeller=asked, **options
+    )
+    told = cost.describe(plan, draws=True)["network_evaluations"]
+    made = make_set(plan, Run(None))
+    assert told == made.provenance.cost.network_evaluations
+    assert told - labeller.foreseen(plan.train, plan.labeller) == sum(
+        part.images for part in condensing(plan) if part.by_method
+    )
+
+
 @pytest.mark.usefixtures("measuring")
 def test_a_method_that_is_long_silent_is_estimated_by_the_images_of_its_network(monkeypatch):
     """SRe2L's first bar moves after an epoch of its teacher, of minutes on 60,000 images."""
