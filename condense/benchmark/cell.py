@@ -21,6 +21,8 @@ from condense.benchmark.classifier_cell import read_classifier_cell, run_classif
 from condense.benchmark.grid import CELLS, SHARED, WHOLE, Cell, Trained
 from condense.benchmark.samples_cell import read_samples_cell, run_samples_cell
 from condense.benchmark.shared import (
+    RECIPE,
+    check_shared,
     drop_damaged,
     has_trained,
     is_first,
@@ -52,8 +54,7 @@ from condense.run import JSON, Run
 from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import read, write
 
-RECIPE, SET, SCORE, ERROR, LOG, LABELS = (
-    "recipe.json",
+SET, SCORE, ERROR, LOG, LABELS = (
     "condensed.h5",
     "score.json",
     "error.json",
@@ -112,6 +113,7 @@ def run_labeller(out: Path, cell: Cell) -> None:
     folder = out / SHARED / cell.labeller
     with _recorded(folder):
         drop_damaged(folder)
+        write_json(folder / RECIPE, cell.repaired_by)
         plan = make_plan(Request(named=cell.planned))
         print(f"{now()} repairing the labels")
         found = repair(plan, Run(folder)).train.supervision.observed
@@ -128,16 +130,17 @@ def read_result(out: Path, cell: Cell) -> Result:
     """The result of a cell with its status: done, failed or missing; a damaged cell counts as missing.
 
     Raises:
-        UserError: the folder was made by another recipe.
+        UserError: its folder, or one that it shares, was made by another recipe.
     """
     folder = cell.folder(out)
     asked = read_json(folder / RECIPE)
-    if asked is None:
-        return cell.result()
-    if not cell.is_of(asked):
+    if asked is not None and not cell.is_of(asked):
         raise UserError(
             f"{folder} was made by another recipe; choose another --out, or remove that folder to make the cell again."
         )
+    check_shared(out, cell)
+    if asked is None:
+        return cell.result()
     if (error := read_error(folder)) is not None:
         return dataclasses.replace(cell.result(), status="failed", error=error)
     match cell.task:

@@ -16,7 +16,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from condense.benchmark.grid_recipe import (
     is_generator,
     labeller_options,
     method_options,
+    way_of,
 )
 from condense.data import sources
 from condense.errors import UserError
@@ -37,8 +38,8 @@ from condense.evaluate.protocols import protocol
 from condense.evaluate.results import REFERENCE, Result, TaskName
 from condense.options import Options
 from condense.pipeline import classify
-from condense.pipeline.plan import GENERATOR_SECTIONS, read_config
-from condense.recipe import DataRecipe, Recipe, merge, parse
+from condense.pipeline.plan import DRAWING_SECTIONS, GENERATOR_SECTIONS, read_config
+from condense.recipe import DataRecipe, EvaluateRecipe, Recipe, merge, parse
 
 CELLS, SHARED = "cells", "shared"
 GENERATION, CLASSIFIER, WHOLE = "generation", "classifier", "whole"  # sections of a cell's recipe
@@ -87,6 +88,18 @@ class Cell:
             return REFERENCE
         return str(self.recipe[CLASSIFIER]["name"] if self.task == "weak-supervision" else self.recipe["method"])
 
+    @property
+    def trained_by(self) -> dict[str, Any]:
+        """The part of the recipe that determines what is trained in the `shared` folder."""
+        measured = {"ipc", "evaluate", GENERATION, CLASSIFIER, WHOLE}
+        return _placeless(_trained_part({key: value for key, value in self.recipe.items() if key not in measured}))
+
+    @property
+    def repaired_by(self) -> dict[str, Any]:
+        """The part of the recipe that determines what is trained in the `labeller`'s folder."""
+        asked = ("data", "seed", "clean_first", "labeller", "quick")
+        return _placeless({key: self.recipe[key] for key in asked if key in self.recipe})
+
     def is_of(self, recipe: Mapping[str, Any]) -> bool:
         """Whether a recipe asks for this cell; the location of the data may differ."""
         return _placeless(recipe) == _placeless(json.loads(json.dumps(self.recipe)))
@@ -128,12 +141,30 @@ def expand(recipe: BenchmarkRecipe) -> list[Cell]:
         UserError: two cells are the same, or a value is out of range.
     """
     cells = list(_cells(recipe))
+    names = told_apart([(cell.setting, cell.recipe["data"]) for cell in cells])
+    cells = [dataclasses.replace(cell, setting=name) for cell, name in zip(cells, names, strict=True)]
     counts = collections.Counter(cell.name for cell in cells)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise UserError(f"The benchmark has the cell {twice[0]} {counts[twice[0]]} times; name each of its parts once.")
     _check_classifiers(recipe, {cell.method for cell in cells if cell.task == "weak-supervision"})
     return cells
+
+
+def told_apart(found: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Names of settings, with the paths of their data where those of several places have one name.
+
+    Args:
+        found: the name of each, and its recipe's section `data`.
+    """
+    paths = [", ".join(str(data[key]) for key in ("name", "labels") if data.get(key)) for _, data in found]
+    places: dict[str, set[str]] = {}
+    for (setting, _), path in zip(found, paths, strict=True):
+        places.setdefault(setting, set()).add(path)
+    return [
+        setting if len(places[setting]) == 1 else f"{setting} ({path})"
+        for (setting, _), path in zip(found, paths, strict=True)
+    ]
 
 
 def _check_classifiers(recipe: BenchmarkRecipe, trained: set[str]) -> None:
@@ -175,7 +206,7 @@ def _set_cell(recipe: BenchmarkRecipe, data: Setting, name: str, by: str, ipc: i
         "ipc": ipc,
         "clean_first": by,
         "evaluate": judged.model_dump(mode="json"),
-        **_repaired(recipe, by),
+        **_repaired(recipe, data, by),
     }
     named["data"] |= drawn
     parse(Recipe, named, "benchmark's recipe")
@@ -204,8 +235,10 @@ def _trained_part(own: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in own.items() if key not in drawing}
 
 
-def _repaired(recipe: BenchmarkRecipe, by: str) -> dict[str, Any]:
-    labeller = labeller_options(recipe, by)
+def _repaired(recipe: BenchmarkRecipe, data: Setting, by: str) -> dict[str, Any]:
+    """The labeller's section, the same for every method; a generator's begins with the data's `generators` recipe."""
+    labeller = merge(_generator_sections(recipe, data) if by == "dmis" else {}, labeller_options(recipe, by))
+    labeller = {key: value for key, value in labeller.items() if key not in DRAWING_SECTIONS}
     return {"labeller": labeller} if labeller else {}
 
 
@@ -217,7 +250,10 @@ def _labeller_name(recipe: BenchmarkRecipe, data: Setting, by: str, seed: str) -
 def _judged_cells(recipe: BenchmarkRecipe, cell: Cell) -> Iterator[Cell]:
     """The cell, and one for each further way of scoring its set."""
     yield cell
+    own = way_of(EvaluateRecipe.model_validate(cell.recipe["evaluate"]))
     for wanted in recipe.also:
+        if way_of(wanted) == own:  # of a method that is `judged` in this way
+            continue
         how = "-".join([wanted.protocol, *([] if wanted.network is None else [wanted.network])])
         judged = merge(cell.recipe, {"evaluate": wanted.model_dump(mode="json")})
         yield dataclasses.replace(
@@ -237,7 +273,7 @@ def _whole_cells(recipe: BenchmarkRecipe, data: Setting, by: str, seed: int) -> 
                     **({"ipc": ipc} if ipc else {}),
                     "clean_first": by,
                     "evaluate": wanted.model_dump(mode="json"),
-                    **_repaired(recipe, by),
+                    **_repaired(recipe, data, by),
                 }
                 name = [_place(data), "whole", *([] if by == "none" else [f"by-{by}"])]
                 name += [f"ipc{ipc}" if how == "equal" else f"epochs{how}", *([f"judged{number}"] if number else [])]
@@ -315,11 +351,16 @@ def _named(recipe: BenchmarkRecipe, data: Setting, method: str, seed: int) -> di
 
 def _own(recipe: BenchmarkRecipe, data: Setting, method: str) -> dict[str, Any]:
     """The method's options: those of the data's `generators` recipe, overridden by the benchmark's own."""
-    below: dict[str, Any] = {}
-    if data.name in recipe.generators and is_generator(method):
-        found = read_config(recipe.generators[data.name])
-        below = {key: found[key] for key in GENERATOR_SECTIONS if key in found}
+    below = _generator_sections(recipe, data) if is_generator(method) else {}
     return merge(below, recipe.options.get(method, {}))
+
+
+def _generator_sections(recipe: BenchmarkRecipe, data: Setting) -> dict[str, Any]:
+    """Those of the recipe that `generators` names for the data; empty without one."""
+    if data.name not in recipe.generators:
+        return {}
+    found = read_config(recipe.generators[data.name])
+    return {key: found[key] for key in GENERATOR_SECTIONS if key in found}
 
 
 def _arms(recipe: BenchmarkRecipe, data: Setting) -> list[str]:

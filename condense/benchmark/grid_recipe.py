@@ -149,10 +149,21 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     of_rows = [row.evaluate for row in recipe.rows.values() if row.evaluate is not None]
     for wanted in (recipe.evaluate, *recipe.judged.values(), *of_rows, *recipe.also):
         protocol(wanted.protocol)
+    ways = [way_of(wanted) for wanted in (recipe.evaluate, *recipe.also)]
+    if twice := [way for number, way in enumerate(ways) if way in ways[:number]]:
+        raise UserError(
+            f"The benchmark scores every set twice by the protocol {twice[0][0]} with {twice[0][1]}, which would count "
+            "as two sets; name each way once in evaluate and also, and more networks by repeats."
+        )
     for by in recipe.clean_first:
         if by in LABELLERS:
             parse(LABELLERS[by], labeller_options(recipe, by), f"benchmark's options for the labeller {by!r}")
     return recipe.model_copy(update={"methods": names})
+
+
+def way_of(wanted: EvaluateRecipe) -> tuple[str, str]:
+    """Protocol and network of a way of scoring: results of one way stand in one column."""
+    return wanted.protocol, wanted.network or protocol(wanted.protocol).network
 
 
 def _check_tasks(recipe: BenchmarkRecipe, names: Sequence[str], classifiers: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from condense.benchmark.cell import (
     whole_set,
 )
 from condense.benchmark.executors import Executor, Job, LocalExecutor
-from condense.benchmark.grid import SHARED, Cell, expand
+from condense.benchmark.grid import SHARED, Cell, expand, told_apart
 from condense.benchmark.grid_recipe import BenchmarkRecipe, layers_of, read_benchmark
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
@@ -165,11 +165,13 @@ def report_kept(folders: Sequence[Path], out: Path) -> dict[str, JSON]:
             if other.result != one.result:
                 raise UserError(f"{folder} has a different result for {one.result.cell} than an earlier folder.")
     out.mkdir(parents=True, exist_ok=True)
-    results = [one.result for one in kept.values()]
+    names = told_apart([(one.result.setting, one.recipe.get("data") or {}) for one in kept.values()])
+    results = [dataclasses.replace(one.result, setting=name) for one, name in zip(kept.values(), names, strict=True)]
+    told = [dataclasses.replace(one, result=result) for one, result in zip(kept.values(), results, strict=True)]
     write_csv(out / RESULTS, results)
     write_comparisons(out / COMPARISONS, results)
     write_tables(out, "Kept results", results)
-    atomic_write_text(out / LEADERBOARD, render_leaderboard("Kept results", list(kept.values())))
+    atomic_write_text(out / LEADERBOARD, render_leaderboard("Kept results", told))
     return {
         **_counts(out, results),
         "report": str(out / LEADERBOARD),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from condense.benchmark.grid import SHARED, Cell, Trained
+from condense.changes import changes
 from condense.classifiers.teacher import load_teacher
 from condense.errors import UserError
 from condense.evaluate.results import Result
@@ -25,7 +26,7 @@ from condense.methods._generate import GeneratorOptions
 from condense.pipeline.plan import Plan
 from condense.run import Run
 
-FIRST = "first-cell.txt"
+FIRST, RECIPE = "first-cell.txt", "recipe.json"
 
 
 def has_trained(folder: Path, kind: Trained) -> bool:
@@ -46,9 +47,27 @@ def is_first(shared: Path, cell: Cell) -> bool:
 
 
 def take_first(shared: Path, cell: Cell) -> None:
-    """Record that this cell trains in the shared folder."""
+    """Record that this cell trains in the shared folder, and by which recipe."""
     shared.mkdir(parents=True, exist_ok=True)
     atomic_write_text(shared / FIRST, cell.name + "\n")
+    write_json(shared / RECIPE, cell.trained_by)
+
+
+def check_shared(out: Path, cell: Cell) -> None:
+    """Raise `UserError` if what the cell shares with others was trained by another recipe than its own.
+
+    Of folders without a recipe, made by an earlier version, nothing is known.
+    """
+    for name, mine in ((cell.shared, cell.trained_by), (cell.labeller, cell.repaired_by)):
+        if name is None:
+            continue
+        theirs, asked = read_json(out / SHARED / name / RECIPE), json.loads(json.dumps(mine))
+        if theirs is not None and theirs != asked:
+            changed = ", ".join(changes(theirs, {**dict.fromkeys(theirs), **asked}))
+            raise UserError(
+                f"{out / SHARED / name} was trained by another recipe ({changed}); choose another --out, or remove "
+                "that folder and the cells made with it."
+            )
 
 
 def shared_generator(out: Path, cell: Cell, plan: Plan) -> tuple[Generator, Path]:

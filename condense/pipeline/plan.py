@@ -144,8 +144,9 @@ def resolve_options(
 ) -> tuple[Recipe, Options, Repairer | None]:
     """The recipe with every option filled in, for images of `image_side` pixels.
 
-    If the method has no generator, sections about generators apply only to the labeller; a recipe file may also
-    contain them without effect, so that one file serves all methods.
+    Sections about generators are the method's if it has one, and then its labeller's lie in `labeller`. If it has none,
+    they apply only to the labeller; a recipe file may also contain them without effect, so that one file serves all
+    methods.
 
     Args:
         file: the recipe file, method options at the top level.
@@ -165,9 +166,7 @@ def resolve_options(
     check_sections(GeneratorOptions, layers)
     check_sections(method.Options, layers)
     foreign = [key for key in GENERATOR_SECTIONS if key not in method.Options.model_fields]
-    for_labeller = {key: layers[key] for key in LABELLER_SECTIONS if key in layers}
-    if "generator" in method.Options.model_fields:
-        for_labeller.pop("generator", None)
+    for_labeller = {key: layers[key] for key in LABELLER_SECTIONS if key in layers and "generator" in foreign}
     quick = layers.get("quick", False)
     plain = PLAIN if layers.get("drawn") == "as-published" else {}
     own = merge(

@@ -1,5 +1,6 @@
 """A benchmark's recipe becomes cells: how many, how they are called, what they share, what is refused."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -17,7 +18,9 @@ from condense.data.noise import imprecise
 from condense.data.noise_spec import parse_noise
 from condense.data.types import Supervision
 from condense.errors import UserError
+from condense.evaluate.results import entries
 from condense.pipeline.classify import OF_GENERATORS, labels_like, why_not
+from condense.pipeline.plan import Request, make_plan, read_config
 from condense.recipe import parse_overrides, shipped
 
 
@@ -71,6 +74,41 @@ def test_sizes_share_a_generator_and_methods_share_the_repair_of_labels() -> Non
     assert len(by) == 1 + 4 and None in by
 
 
+def test_labels_are_repaired_alike_for_every_method_of_a_setting() -> None:
+    """Options of the method DMIS are not those of the DMIS that repairs labels, whichever of them runs first."""
+    digits = {"settings": [{"name": "digits", "noise": "sym:0.4"}], "seeds": [0], "clean_first": ["dmis"], "ipc": [1]}
+    found = cells(**digits, methods=["random", "dmis"], options={"dmis": {"train": {"steps": 77}}})
+    plans = [make_plan(Request(named=cell.planned)) for cell in found]
+    assert plans[1].options.train.steps == 77 != plans[1].labeller.train.steps
+    assert plans[0].labeller == plans[1].labeller
+    given = cells(**digits, methods=["random", "dmis"], generators={"digits": "cifar10-sym40"})
+    asked = read_config("cifar10-sym40")["train"]
+    assert {cell.recipe["labeller"]["train"]["steps"] for cell in given} == {asked["steps"]}
+    assert given[0].repaired_by == given[1].repaired_by and "draw" not in given[0].recipe["labeller"]
+
+
+def test_a_set_is_scored_once_in_each_way() -> None:
+    plain = {
+        "settings": [{"name": "digits"}],
+        "seeds": [0],
+        "ipc": [1],
+        "clean_first": ["none"],
+        "methods": ["random", "rded"],
+    }
+    for again in ({"protocol": "hard"}, {"protocol": "hard", "network": "convnet3", "repeats": 2}):
+        with pytest.raises(UserError, match="scores every set twice by the protocol hard with convnet3"):
+            cells(**plain, evaluate={"protocol": "hard"}, also=[again])
+    soft = {"protocol": "soft", "network": "convnet3"}
+    with pytest.raises(UserError, match="twice by the protocol soft"):
+        cells(**plain, also=[soft, soft | {"repeats": 2}])
+    found = cells(**plain, judged={"rded": soft}, also=[soft])
+    assert [(cell.recipe["method"], cell.recipe["evaluate"]["protocol"]) for cell in found] == [
+        ("random", "hard"),
+        ("random", "soft"),
+        ("rded", "soft"),
+    ]
+
+
 def test_each_labeller_has_options_of_its_own() -> None:
     both: dict[str, Any] = {"clean_first": ["none", "dmis", "cleanlab", "oracle"], "methods": ["random"]}
     each = {"dmis": {"train": {"steps": 7}}, "cleanlab": {"folds": 3}}
@@ -120,7 +158,10 @@ def test_folders_of_the_same_name_are_distinguished(tmp_path: Path) -> None:
     here = [{"name": str(tmp_path / part / "shoes"), "noise": "none"} for part in "ab"]
     found = cells(settings=here, methods=["random"], clean_first=["none"])
     assert len({cell.name for cell in found}) == 8
-    assert {cell.setting for cell in found} == {"shoes none"}
+    assert {cell.setting for cell in found} == {f"shoes none ({tmp_path / part / 'shoes'})" for part in "ab"}
+    results = [dataclasses.replace(cell.result(), status="done", accuracies=(60.0,), mean=60.0) for cell in found]
+    assert len(entries(results)) == 2 * 2, "data sets of one name are not seeds of one"
+    assert {cell.setting for cell in cells(settings=here[:1])} == {"shoes none"}
     assert all(cell.name.startswith("shoes-none_") and "/" not in cell.name for cell in found)
 
 

@@ -390,6 +390,22 @@ def test_cells_of_another_recipe_are_not_mixed_in(tmp_path: Path) -> None:
     assert more["cells"] == 2 and "Wider" in (out / "report.html").read_text()
 
 
+def test_what_was_trained_by_another_recipe_is_not_shared(copy: Path) -> None:
+    """A larger size was drawn from the generator of the smaller one, whatever its recipe said of the training."""
+    out, config = copy / "out", str(copy / "grid.yaml")
+    for cell in (out / "cells").iterdir():
+        shutil.rmtree(cell)
+    longer = ["options.dmis.train.steps=21", "ipc=[3]"]
+    with pytest.raises(UserError, match=r"dmis_seed0 was trained by another recipe \(train \(steps 10, now 21\)\)"):
+        benchmark(config, out, settings=longer, executor=Inline())
+    assert not any((out / "cells").iterdir())
+    with pytest.raises(UserError, match=r"labels-by-dmis_seed0 was trained by another recipe \(labeller \(train.steps"):
+        benchmark(config, out, settings=["labeller.train.steps=21"], executor=Inline())
+    (out / "shared" / "digits-sym-0.4_dmis_seed0" / "recipe.json").unlink()  # of an earlier version
+    asked = ["ipc=[3]", "methods=[dmis]", "clean_first=[none]"]
+    assert benchmark(config, out, settings=asked, executor=Inline())["done"] == 1
+
+
 def test_no_more_cells_are_started_once_time_is_up(tmp_path: Path) -> None:
     answer = benchmark(recipe(tmp_path), tmp_path / "out", executor=Inline(), hours=0.0)
     assert (answer["missing"], answer["failed"]) == (4, 0)

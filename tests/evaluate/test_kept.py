@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from pages import Page
 
+from condense.benchmark.runner import report_kept
 from condense.errors import UserError
 from condense.evaluate.benchmark_report import MARKDOWN, write_tables
 from condense.evaluate.kept import Kept, read_kept, write_kept
 from condense.evaluate.leaderboard import SHOWS, SHOWS_NOT, render_leaderboard
-from condense.evaluate.results import Measured, Result, entries
+from condense.evaluate.results import Measured, Result, entries, read_csv
 from condense.evaluate.tables import markdown_report
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,26 @@ def test_results_of_several_machines_are_merged_but_never_overwritten(tmp_path: 
         (tmp_path / "dm-0.json").write_text(damage)
         with pytest.raises(UserError, match=r"dm-0\.json"):
             read_kept(tmp_path)
+
+
+def test_data_of_one_name_from_two_places_are_not_averaged(tmp_path: Path) -> None:
+    for place, mean in (("a", 90.0), ("b", 40.0)):
+        found = [
+            Kept(
+                dataclasses.replace(one.result, cell=f"{one.result.cell}{place}", setting="photos none"),
+                {"data": {"name": f"/{place}/photos"}},
+                one.origin,
+            )
+            for one in kept("random", mean, mean + 1)
+        ]
+        write_kept(tmp_path / place, found)
+    report_kept([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    made = entries(read_csv(tmp_path / "out" / "results.csv"))
+    assert [(entry.setting, entry.summary.mean) for entry in made] == [
+        ("photos none (/a/photos)", 90.5),
+        ("photos none (/b/photos)", 40.5),
+    ]
+    assert "photos none (/a/photos)" in (tmp_path / "out" / "leaderboard.html").read_text()
 
 
 def test_the_leaderboard_holds_everything_inside_and_every_cell_one_click_away() -> None:
