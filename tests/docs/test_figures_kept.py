@@ -14,14 +14,18 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 
 
-@pytest.fixture(scope="module")
-def literal_form():
-    """experiments/literal_form.py as a module."""
-    spec = importlib.util.spec_from_file_location("literal_form", ROOT / "experiments" / "literal_form.py")
+def experiment(name):
+    """A file of experiments/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def literal_form():
+    return experiment("literal_form")
 
 
 def test_the_table_of_the_literal_form_is_that_of_its_files(literal_form):
@@ -157,3 +161,22 @@ def test_the_figures_of_the_labeller_are_those_of_its_files(noise):
         ", ".join(f"{100 * share:.1f}" for share in found) + f" % {'right ' * (noise == 'sym')}under `{noise}:0.4`"
         in text
     )
+
+
+def test_the_table_of_weak_supervision_is_that_of_its_files():
+    weak = experiment("weak_supervision")
+    page = (ROOT / "docs" / "weak-supervision.md").read_text(encoding="utf-8")
+    section = page.split("## Digits")[1].split("\n## ")[0]
+    rows = {name: cells for name, *cells in weak_rows(section)}
+    assert list(rows) == [*weak.ORDER, *weak.OF_GENERATORS]
+    kept = RESULTS / "weak-supervision-digits"
+    found = {(file.parent.name, file.stem.rsplit("-", 1)[0]) for file in kept.glob("*/*.json")}
+    for setting, arm in found:
+        shown = rows[arm][list(weak.SETTINGS).index(setting)]
+        assert shown == weak.cell(weak.accuracies(kept / setting, arm, 3), 3), (setting, arm)
+
+
+def weak_rows(section):
+    """The cells of each arm's row."""
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
