@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -165,7 +165,9 @@ def report_kept(folders: Sequence[Path], out: Path) -> dict[str, JSON]:
             if other.result != one.result:
                 raise UserError(f"{folder} has a different result for {one.result.cell} than an earlier folder.")
     out.mkdir(parents=True, exist_ok=True)
-    names = told_apart([(one.result.setting, one.recipe.get("data") or {}) for one in kept.values()])
+    places = [one.recipe.get("data") for one in kept.values()]
+    named = [place if isinstance(place, Mapping) else {} for place in places]
+    names = told_apart([(one.result.setting, data) for one, data in zip(kept.values(), named, strict=True)])
     results = [dataclasses.replace(one.result, setting=name) for one, name in zip(kept.values(), names, strict=True)]
     told = [dataclasses.replace(one, result=result) for one, result in zip(kept.values(), results, strict=True)]
     write_csv(out / RESULTS, results)
