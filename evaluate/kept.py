@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from condense.errors import UserError
-from condense.evaluate.results import Measured, Result
+from condense.errors import UserError, in_short
+from condense.evaluate.results import REAL, WHOLE, Measured, Result, Status, TaskName
 from condense.files import atomic_write_text
-from condense.run import JSON
+from condense.json_values import JSON, number, numbers, section, sections, text, whole
 
 SCHEMA = "dmis-result/1"
+_ALWAYS = ("seed", "protocol_version", "packing")  # whole numbers that every result has
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +93,42 @@ def _read(path: Path) -> Kept:
         told = json.loads(path.read_text(encoding="utf-8"))
         if told["schema"] != SCHEMA:
             raise UserError(f"{path} has the schema {told['schema']!r}, this version reads {SCHEMA!r}.")
-        values = told["result"]
-        values["accuracies"] = tuple(map(float, values["accuracies"]))
-        values["measured"] = tuple(Measured(**entry) for entry in values["measured"])
         origin = {key: value for key, value in told.items() if key not in ("schema", "result", "recipe")}
-        return Kept(Result(**values), told["recipe"], origin)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is not a kept result ({type(error).__name__}: {error}); remove it.") from error
+        return Kept(_result(section(told, "result")), section(told, "recipe"), origin)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(
+            f"{path} is not a kept result ({type(error).__name__}: {in_short(error)}); remove it."
+        ) from error
+
+
+def _result(told: Mapping[str, JSON]) -> Result:
+    values: dict[str, object] = {name: _value(told, name) for name in told}
+    found = Result(**values)  # type: ignore[arg-type]
+    if found.status not in get_args(Status) or found.task not in get_args(TaskName):
+        raise ValueError(f"there is no status {found.status!r} or no task {found.task!r}")
+    return found
+
+
+def _value(told: Mapping[str, JSON], name: str) -> object:
+    """The entry `name` of a result, as the type it has there."""
+    if name == "accuracies":
+        return tuple(_checked(each, name, 0.0, 100.0) for each in numbers(told, name))
+    if name == "measured":
+        return tuple(_measured(entry) for entry in sections(told, name))
+    if name not in WHOLE | REAL:
+        return text(told, name)
+    if told[name] is None and name not in _ALWAYS:
+        return None
+    return _checked(whole(told, name) if name in WHOLE else number(told, name), name, 0.0)
+
+
+def _measured(told: Mapping[str, JSON]) -> Measured:
+    value = None if told["value"] is None else _checked(number(told, "value"), "value")
+    return Measured(text(told, "metric"), text(told, "name"), value)
+
+
+def _checked(value: float, name: str, lowest: float = -math.inf, highest: float = math.inf) -> float:
+    """`value` itself. Raises `ValueError` out of range, `OverflowError` for a whole number too large for a float."""
+    if not math.isfinite(value) or not lowest <= value <= highest:
+        raise ValueError(f"{name} is {value}")
+    return value

@@ -151,14 +151,16 @@ class Result:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
-_WHOLE = {
+WHOLE = {
     *("ipc", "seed", "peak_memory_bytes", "bytes"),
     *("noise_seed", "protocol_version", "packing", "training_bytes"),
 }
-_REAL = {
+"""Columns of whole numbers."""
+REAL = {
     *("mean", "std", "ci95", "seconds", "labels_recovered", "classifier_accuracy"),
     *("worst_class", "coverage"),
 }
+"""Columns of other single numbers."""
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
@@ -197,8 +199,8 @@ def read_csv(path: Path) -> list[Result]:
 
 def _result(line: dict[str, str]) -> Result:
     values: dict[str, object] = {name: from_cell(cell) for name, cell in line.items()}
-    values |= {name: int(line[name]) if line[name] else None for name in _WHOLE}
-    values |= {name: float(line[name]) if line[name] else None for name in _REAL}
+    values |= {name: int(line[name]) if line[name] else None for name in WHOLE}
+    values |= {name: float(line[name]) if line[name] else None for name in REAL}
     values["accuracies"] = tuple(map(float, line["accuracies"].split()))
     values["measured"] = tuple(Measured(**entry) for entry in json.loads(line["measured"] or "[]"))
     return Result(**values)  # type: ignore[arg-type]

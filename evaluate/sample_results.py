@@ -16,7 +16,7 @@ PAPERS |= {f"CW-{ours}": f"CW-{theirs}" for ours, theirs in PAPERS.items() if th
 
 @dataclass(frozen=True)
 class SampleEntry:
-    """One metric of one generator's samples at one setting, over all seeds.
+    """One metric of one generator's samples at one setting, over all seeds that measured it alike.
 
     Attributes:
         setting: data, size and noise in one name.
@@ -38,7 +38,7 @@ class SampleEntry:
 
 
 def sample_entries(results: Sequence[Result]) -> list[SampleEntry]:
-    """One entry for each setting, method and metric, in the order of the results; Density and Coverage in percent."""
+    """One entry for each setting, method and full name of a metric, in order; Density and Coverage in percent."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         if result.task == "generation":
@@ -47,21 +47,24 @@ def sample_entries(results: Sequence[Result]) -> list[SampleEntry]:
 
 
 def _entries(group: Sequence[Result]) -> list[SampleEntry]:
-    first, done = group[0], [result for result in group if result.status == "done"]
-    failed = sum(result.status == "failed" for result in group)
+    first, failed = group[0], sum(result.status == "failed" for result in group)
+    seeds: dict[str, list[Measured]] = {}
+    for result in group:
+        for measured in result.measured if result.status == "done" else ():
+            seeds.setdefault(measured.name, []).append(measured)
     found: list[SampleEntry] = []
-    for i, measured in enumerate(done[0].measured if done else ()):
-        values = [_shown(result.measured[i]) for result in done]
+    for name, each in seeds.items():
+        metric, values = each[0].metric, [_shown(measured) for measured in each]
         known = [value for value in values if value is not None]
         found.append(
             SampleEntry(
                 setting=first.setting,
                 method=first.method,
-                metric=measured.metric,
-                name=f"{measured.name}, %" if _is_share(measured.metric) else measured.name,
+                metric=metric,
+                name=f"{name}, %" if _is_share(metric) else name,
                 summary=summarise(known) if known and len(known) == len(values) else None,
                 num_failed=failed,
-                published=_published(first, measured.metric),
+                published=_published(first, metric),
             )
         )
     return found

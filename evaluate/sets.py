@@ -134,7 +134,8 @@ def check_one_method(names: Sequence[str], sets: Sequence[CondensedSet]) -> None
     """Refuse sets whose scores have no common mean.
 
     Raises:
-        UserError: two sets differ in method, images per class, packing, data or label noise, or are the same set.
+        UserError: two sets differ in method, images per class, packing, data, label noise or repair, or are the same
+            set.
     """
     seen: dict[str, str] = {}
     for name, condensed in zip(names, sets, strict=True):
@@ -160,4 +161,6 @@ def _making(condensed: CondensedSet) -> dict[str, JSON]:
         "images per class": made.ipc,
         "data": made.data_name,
         "label noise": made.corruption,
+        "label repair": made.notes.get("labels_repaired_by", "none"),
+        "use of true labels": condensed.uses_true_labels,
     }

@@ -124,7 +124,10 @@ def import_set(
     noise: Noise = None,
     mean: Annotated[
         list[float] | None,
-        typer.Option("--mean", help="Channel mean used to normalise a .pt file; repeat per channel. [default: VICO's]"),
+        typer.Option(
+            "--mean",
+            help="Channel mean used to normalise the images; repeat per channel. [default: the .npz's, or VICO's]",
+        ),
     ] = None,
     std: Annotated[list[float] | None, typer.Option("--std", help="Channel standard deviation, likewise.")] = None,
     packing: Annotated[int, typer.Option("--packing", min=1, help="Pictures packed into one image, e.g. 4.")] = 1,

@@ -27,6 +27,7 @@ from condense.generator.training.two_stage import train_stages
 from condense.json_values import JSON, number, section
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions
+from condense.notices import tell
 from condense.pipeline.classify import (
     ALL,
     OBJECTIVES,
@@ -251,7 +252,9 @@ def _result(name: str, bench: _SeedRun) -> _Tested:
     request = _identity(name, bench)
     folder, file = bench.folder.path, _file(name, bench.plan.recipe.seed)
     if folder is not None and (folder / file).exists():
-        return _kept(folder / file, request)
+        kept = _kept(folder / file, request)
+        if kept is not None:
+            return kept
     started = time.perf_counter()
     found = _Tested(_accuracy(name, bench), time.perf_counter() - started)
     if folder is not None:
@@ -267,11 +270,16 @@ def _file(name: str, seed: int) -> str:
 def _identity(name: str, bench: _SeedRun) -> dict[str, JSON]:
     """Everything that the accuracy of an arm depends on, as JSON."""
     plan = bench.plan
+    test, truth = plan.source.test, plan.source.test_truth
+    assert test is not None and truth is not None
     identity: dict[str, JSON] = {
         "arm": name,
         "seed": plan.recipe.seed,
         "data": plan.train.images.fingerprint(),
         "labels": plan.train.supervision.fingerprint(),
+        "flip": plan.train.images.may_flip,
+        "test_images": test.fingerprint(),
+        "test_labels": truth.fingerprint(),
     }
     if name in OF_GENERATORS:
         identity["generator"] = plan.written()
@@ -286,7 +294,8 @@ def _identity(name: str, bench: _SeedRun) -> dict[str, JSON]:
     return as_read
 
 
-def _kept(path: Path, request: Mapping[str, Any]) -> _Tested:
+def _kept(path: Path, request: Mapping[str, Any]) -> _Tested | None:
+    """The result at `path`; None if an earlier version kept it without all that its accuracy depends on."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         found, before = _Tested(number(told, "accuracy"), number(told, "seconds")), section(told, "request")
@@ -294,12 +303,15 @@ def _kept(path: Path, request: Mapping[str, Any]) -> _Tested:
             raise ValueError("numbers are missing")
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise UserError(f"{path} is not a result ({error}); remove it to train that arm again.") from error
-    changed = changes(before, request)
+    changed = changes(before, {key: value for key, value in request.items() if key in before})
     if changed:
         raise UserError(
             f"{path} belongs to a request with other {', '.join(changed)}; choose another --out, or remove it."
         )
-    return found
+    unknown = request.keys() - before.keys()
+    if unknown:
+        tell(f"{path} does not record its {', '.join(sorted(unknown))}, so that arm is trained again.")
+    return None if unknown else found
 
 
 def _accuracy(name: str, bench: _SeedRun) -> float:

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from condense import __version__
+from condense.data.types import ImageData
 from condense.errors import UserError
 from condense.evaluate.score import check_same_kind
 from condense.files import prepare_output
-from condense.pipeline.data import load_source
-from condense.preprocessing import standardisation
+from condense.pipeline.data import load_source, places, tell_of_flip
+from condense.preprocessing import Preprocessing, standardisation
 from condense.recipe import DataRecipe
 from condense.run import JSON
 from condense.sets.condensed_set import CondensedSet, Provenance
-from condense.sets.foreign import read_foreign, scale_of
+from condense.sets.foreign import read_foreign
 from condense.sets.hdf5 import write
 
 
@@ -30,7 +31,8 @@ class ImportOptions:
 
     Attributes:
         method: name of the method that made the set, e.g. "dsa".
-        mean: channel means used to normalise the images of a .pt file; VICO's for the data set when empty.
+        mean: channel means used to normalise the images; the file's own, or for a .pt file VICO's for the data set,
+            when empty.
         std: channel standard deviations, likewise.
         packing: number of pictures in one image, in a square grid, which scoring cuts apart, see `condense.packing`.
 
@@ -70,9 +72,11 @@ def import_set(
     if out.suffix.lower() not in (".h5", ".hdf5"):
         raise UserError(f"A condensed set is HDF5; give --out a name that ends in .h5, not {str(out)!r}.")
     prepare_output(out, force=force)
-    found = read_foreign(path, scale_of(data.name, options.mean, options.std))
+    given = Preprocessing(tuple(options.mean), tuple(options.std)) if options.mean or options.std else None
+    found = read_foreign(path, given, data.name)
     side = int(found.images.shape[1])
     source = load_source(data.model_copy(update={"image_size": data.image_size or side}))
+    tell_of_flip(source.train)
     classes = source.train.classes
     counts = np.bincount(found.labels[found.labels >= 0], minlength=len(classes))
     made = CondensedSet(
@@ -80,7 +84,7 @@ def import_set(
         labels=found.labels,
         classes=classes,
         preprocessing=found.preprocessing or standardisation(source.train.images),
-        provenance=_provenance(path, data, options, int(counts[0]), source.train.fingerprint()),
+        provenance=_provenance(path, data, options, int(counts[0]), source.train, found.temperature),
         value_range=(0.0, 255.0) if found.images.dtype == np.uint8 else (0.0, 1.0),
         soft_labels=found.soft_labels,
     )
@@ -97,15 +101,16 @@ def import_set(
     }
 
 
-def _provenance(path: Path, data: DataRecipe, options: ImportOptions, ipc: int, fingerprint: str) -> Provenance:
-    recorded: JSON = {"name": data.name, "noise": data.noise}
+def _provenance(
+    path: Path, data: DataRecipe, options: ImportOptions, ipc: int, train: ImageData, temperature: float | None
+) -> Provenance:
     return Provenance(
         method=options.method,
         ipc=ipc,
         seed=0,
-        recipe={"data": recorded},
+        recipe={"data": data.model_dump(mode="json")},
         data_name=data.name,
-        data_fingerprint=fingerprint,
+        data_fingerprint=train.fingerprint(),
         supervision="noisy" if data.noise != "none" else "labelled",
         corruption=data.noise,
         corruption_rate=None,
@@ -115,5 +120,8 @@ def _provenance(path: Path, data: DataRecipe, options: ImportOptions, ipc: int, 
             "imported_from": path.name,
             "imported_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "pack": math.isqrt(options.packing),
+            "flip": train.may_flip,
+            **({} if temperature is None else {"soft_label_temperature": temperature}),
+            **places(data),
         },
     )

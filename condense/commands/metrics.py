@@ -17,6 +17,7 @@ from condense.evaluate.judge import STEPS, known_labels
 from condense.evaluate.protocols import protocol
 from condense.evaluate.quality import KS, Metrics, Sample, quality, split_real
 from condense.evaluate.score import FreshNetworks, check_same_kind
+from condense.evaluate.soft import check_soft_labels
 from condense.evaluate.stats import summarise
 from condense.json_values import JSON
 from condense.pipeline.data import LoadedData
@@ -108,7 +109,8 @@ def metrics(
     Returns:
         Space, network, data, labels and numbers of images compared; "sets": one entry each, with its "metrics"; "mean"
         and "std" over them (std None for one set); "floor": the same metrics, in the same order, of as many real
-        images outside the reference, or of fewer if a class has too few, as the metrics' names show.
+        images outside the reference, or of fewer if a class has too few, as the metrics' names show; their CAS is
+        None then, and by a protocol for soft labels, which real images do not have.
 
     Raises:
         UserError: a set is damaged or of other data, packages or weights are missing, or there are too few images.
@@ -118,6 +120,9 @@ def metrics(
     sets = [read(path) for path in paths]
     given = real_data(sets[0], data, options.seed)
     _check_alike(paths, sets, given)
+    if options.cas is not None and protocol(options.cas).labels != "hard":
+        for made in sets:
+            check_soft_labels(made)
     first = sets[0].unpacked()
     bench, stand_in = _bench(first, given, options, Run(None, progress=progress))
     entries = [_measured(path, made, bench) for path, made in zip(paths, sets, strict=True)]
@@ -203,12 +208,12 @@ def _measured(path: Path, made: CondensedSet, bench: _Yardstick) -> _Measured:
 
 
 def _floor(made: CondensedSet, stand_in: Labels, bench: _Yardstick) -> Metrics:
-    """The metrics of real images; their CAS too if every class has as many images as in the set."""
+    """The metrics of real images; their CAS too if it needs no soft labels and there are as many as in the set."""
     chosen = stand_in[np.argsort(bench.labels[stand_in], kind="stable")]
     found = bench.measure(bench.images[chosen], bench.labels[chosen])
     if bench.options.cas is not None:
         found["CAS"] = None
-        if len(chosen) == len(made):
+        if protocol(bench.options.cas).labels == "hard" and len(chosen) == len(made):
             real = replace(
                 made,
                 images=bench.images[chosen],

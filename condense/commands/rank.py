@@ -150,8 +150,8 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
         progress: whether bars are drawn on stderr.
 
     Returns:
-        Protocols, weights, and "sets": for each the scores hlr, ior, lrs and ars, the underlying accuracies as
-        fractions, bytes, compression_ratio and cost.
+        Protocols as networks were trained, weights, and "sets": for each the scores hlr, ior, lrs and ars, the
+        underlying accuracies as fractions, bytes, compression_ratio and cost.
 
     Raises:
         UserError: a set is damaged or of other data, there are no test images, or soft labels need a teacher.
@@ -170,15 +170,22 @@ def rank(paths: Sequence[Path], data: DataRecipe, options: RankOptions, *, progr
     _check_one_data_set(paths, sets, everyone)
     bench = _Comparisons(options, Run(None, progress=progress))
     entries = [_ranked(*each, bench) for each in zip(paths, sets, everyone, strict=True)]
+    mirrored = may_flip(sets[0], everyone[0].source.train)
+    soft = any(entry.labels == "soft" for entry in entries)
     return {
         "data": everyone[0].source.train.name,
-        "protocol": asdict(protocol(options.protocol).for_data(may_flip=may_flip(sets[0], everyone[0].source.train))),
-        "soft_protocol": asdict(SOFT_STORED) if any(entry.labels == "soft" for entry in entries) else None,
+        "protocol": _as_trained(protocol(options.protocol), options.network, mirrored=mirrored),
+        "soft_protocol": _as_trained(SOFT_STORED, options.network, mirrored=mirrored) if soft else None,
         "repeats": options.repeats,
         "weights": {"lrs": options.lrs_weight, "ars": options.ars_weight},
         "sets": [asdict(entry) for entry in sorted(entries, key=lambda entry: -entry.scores.lrs)],
         "seconds": time.perf_counter() - started,
     }
+
+
+def _as_trained(rules: Protocol, network: str | None, *, mirrored: bool) -> dict[str, JSON]:
+    """A protocol with the network and the augmentation used."""
+    return asdict(replace(rules.for_data(may_flip=mirrored), network=network or rules.network))
 
 
 @dataclass(frozen=True)

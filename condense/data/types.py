@@ -249,6 +249,10 @@ class Truth:
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the labels."""
+        return hashlib.sha256(np.ascontiguousarray(self.labels, dtype="<i8").tobytes()).hexdigest()
+
     def take(self, indices: npt.NDArray[np.integer]) -> Truth:
         """The labels of the images at `indices` [m], in that order."""
         return Truth(self.labels[indices])

@@ -146,14 +146,21 @@ def recorded_seed(condensed: CondensedSet, default: int = 0) -> int:
 
 
 def places(data: DataRecipe) -> dict[str, JSON]:
-    """Absolute paths of the data, `data_path` and `data_root`, as far as they are paths."""
-    path, colons, key = data.name.partition("::")
+    """Absolute paths of the data, `data_path`, `data_root` and `data_labels`, as far as they are paths."""
     found: dict[str, JSON] = {}
     if data.name not in sources.NAMES:
-        found["data_path"] = f"{Path(path).absolute()}{colons}{key}"
+        found["data_path"] = _absolute(data.name)
     if data.root is not None:
         found["data_root"] = str(data.root.absolute())
+    if data.labels is not None:
+        found["data_labels"] = _absolute(data.labels)
     return found
+
+
+def _absolute(place: str) -> str:
+    """PATH or PATH::NAME with the absolute path."""
+    path, colons, name = place.partition("::")
+    return f"{Path(path).absolute()}{colons}{name}"
 
 
 def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
@@ -176,6 +183,20 @@ def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
     kept = {"fit", "background", "skip_unreadable", "flip"} - data.model_fields_set
     recorded = {key: made_from[key] for key in sorted(kept & made_from.keys())}
     return parse(DataRecipe, {**data.model_dump(exclude_unset=True), **recorded, **found}, "data the set was made from")
+
+
+def own_labels(condensed: CondensedSet) -> str | None:
+    """FILE or FILE::NAME of the labels a set was made with, as it records; None if they were the data's own.
+
+    Raises `UserError` if the file is not here.
+    """
+    recorded = recorded_data(condensed).get("labels")
+    if recorded is None:
+        return None
+    place = str(condensed.provenance.notes.get("data_labels", recorded))
+    if not Path(place.partition("::")[0]).exists():
+        raise UserError(f"The set was made with the labels in {place!r}, which is not found here; put the file back.")
+    return place
 
 
 def check_own_images(condensed: CondensedSet, source: Source, seed: int) -> None:

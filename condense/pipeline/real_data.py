@@ -13,6 +13,7 @@ from condense.pipeline.data import (
     given_labels,
     load_source,
     own_data,
+    own_labels,
     recorded_data,
     recorded_seed,
 )
@@ -30,15 +31,16 @@ def real_data(condensed: CondensedSet, asked: DataRecipe, seed: int = 0) -> Load
         seed: seed of the noise if the set does not record it.
 
     Raises:
-        UserError: the data cannot be read, or their classes or image shape differ.
+        UserError: the data or their labels cannot be read, or their classes or image shape differ.
     """
     before = recorded_data(condensed)
     named = "name" in asked.model_fields_set
     data = asked if named else own_data(condensed, asked)
     filled: dict[str, JSON] = {"image_size": data.image_size or condensed.images.shape[1]}
-    its_own = not named or data.name in (before.get("name"), condensed.provenance.data_name)
+    told = condensed.provenance
+    its_own = not named or data.name in (before.get("name"), told.data_name, told.notes.get("data_path"))
     if its_own and not {"noise", "labels"} & asked.model_fields_set:
-        filled |= {"noise": before.get("noise", "none")}
+        filled |= {"noise": before.get("noise", "none"), "labels": own_labels(condensed)}
     noise_seed = recorded_seed(condensed, seed) if asked.noise_seed is None else asked.noise_seed
     data = data.model_copy(update=filled)
     source = load_source(data)

@@ -67,6 +67,7 @@ def evaluate_sets(
     taught = [_taught(Path(name), condensed, how) for name, condensed in sets.items()]
     ready = [condensed for condensed, _ in taught]
     check_one_method(list(sets), ready)
+    _check_one_kind_of_labels(list(sets), [beside for _, beside in taught])
     names = _network_names(how, ready[0].images.shape[1])
     images, truth = test(ready[0])
     for condensed in ready:
@@ -121,6 +122,17 @@ def _taught(path: Path, condensed: CondensedSet, how: HowToScore) -> tuple[Conde
     if beside is None:
         check_soft_labels(condensed)
     return condensed, beside
+
+
+def _check_one_kind_of_labels(names: Sequence[str], teachers: Sequence[Teacher | None]) -> None:
+    """Raise `UserError` if only some of the sets have a teacher to query."""
+    without = [name for name, teacher in zip(names, teachers, strict=True) if teacher is None]
+    if 0 < len(without) < len(names):
+        taught = next(name for name in names if name not in without)
+        raise UserError(
+            f"{taught} has its teacher beside it, {without[0]} has none and would be trained on stored soft labels; "
+            "put its teacher file there too, give one to all (--teacher), or choose the protocol soft-stored."
+        )
 
 
 def _as_data(condensed: CondensedSet) -> ImageData:

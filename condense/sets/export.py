@@ -115,7 +115,8 @@ def to_npz(condensed: CondensedSet, path: Path) -> None:
     """Write arrays that `condense.data.sources.load` reads: images uint8 NHWC, labels int64, class_names.
 
     Also mean and std [C] (which normalise pixels in [0, 1]), the datasheet and, where they exist: zca_mean, zca_matrix,
-    zca_inverse; pixels float32 NHWC of learned images (0 black, 1 white), soft_labels, source_index, weights.
+    zca_inverse; pixels float32 NHWC of learned images (0 black, 1 white), soft_labels, soft_label_temperature,
+    source_index, weights.
     """
     process = condensed.preprocessing
     zca = {name: getattr(process, name) for name in ("zca_mean", "zca_matrix", "zca_inverse")}
@@ -130,6 +131,9 @@ def to_npz(condensed: CondensedSet, path: Path) -> None:
     }
     if condensed.images.dtype == np.float32:
         arrays["pixels"] = condensed.unit_images()
+    temperature = condensed.provenance.notes.get("soft_label_temperature")
+    if condensed.soft_labels is not None and isinstance(temperature, int | float):
+        arrays["soft_label_temperature"] = np.array(float(temperature))
     with path.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 

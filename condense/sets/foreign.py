@@ -3,7 +3,7 @@
 `.pt` is the res_*.pt format of VICO's DatasetCondensation (DC, DSA, DM): {"data": [[images, labels], …], …}, whose
 last entry is used, as its programs do. It is loaded with `weights_only`, so nothing in it is executed; both torch's
 zip format and the older one, which that code's torch 1.2 writes, are accepted. `.npz` holds images or pixels, labels
-and optionally soft_labels.
+and optionally soft_labels, soft_label_temperature, mean, std and the arrays of ZCA, as `export.to_npz` writes them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,6 +33,8 @@ _DAMAGE = (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, KeyError
 _LEADING_PICKLES = 3  # of the older form: magic number, version, system
 
 
+_ZCA = ("zca_mean", "zca_matrix", "zca_inverse")
+_SCALE = {"mean": "[C]", "std": "[C]", "zca_mean": "[d]", "zca_matrix": "[d, d]", "zca_inverse": "[d, d]"}
 _NUMPY_NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
 
 
@@ -54,31 +57,35 @@ class Foreign:
         labels: int64 [n].
         soft_labels: float32 [n, c], or None.
         preprocessing: normalisation the images were made for; None if unknown.
+        temperature: that of the soft labels; None if unknown.
     """
 
     images: Pixels
     labels: Labels
     soft_labels: Floats | None
     preprocessing: Preprocessing | None
+    temperature: float | None = None
 
 
-def read_foreign(path: Path, scale: Preprocessing | None) -> Foreign:
+def read_foreign(path: Path, scale: Preprocessing | None, data_name: str) -> Foreign:
     """Read a .pt or .npz file.
 
     Args:
         path: the file.
-        scale: normalisation of the images in a .pt file; needed for .pt alone.
+        scale: normalisation the images were made for; for a .pt file None means the one VICO uses for the data set.
+        data_name: name of the data set.
 
     Raises:
         UserError: the file does not exist, has another suffix, is damaged, claims more than it stores or does not fit
-            into memory; or the images of a .pt file are given without their `scale`.
+            into memory; the scale of a .pt file is not known; or an .npz file has its own and `scale` is given too.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a .pt file of VICO's DatasetCondensation, or an .npz file.")
     if path.suffix.lower() == ".npz":
-        return _from_npz(path)
+        return _from_npz(path, scale)
     if path.suffix.lower() != ".pt":
         raise UserError(f"{path} is neither .pt (VICO's DatasetCondensation) nor .npz; export it to one of them.")
+    scale = scale or published(VICO, data_name)
     if scale is None:
         raise UserError(
             f"The normalisation of the images in {path} is not known for this data set; give --mean and --std, one "
@@ -156,8 +163,8 @@ def _sorted(images: Tensor, labels: Tensor, soft_labels: Floats | None, scale: P
     return Foreign(np.ascontiguousarray(pixels.numpy()), labels.numpy()[order].astype(np.int64), kept, scale)
 
 
-def _from_npz(path: Path) -> Foreign:
-    found = npz.read(path, ("images", "pixels", "labels", "soft_labels"))
+def _from_npz(path: Path, scale: Preprocessing | None) -> Foreign:
+    found = npz.read(path, ("images", "pixels", "labels", "soft_labels", "soft_label_temperature", *_SCALE))
     if "labels" not in found or not {"images", "pixels"} & found.keys():
         raise UserError(f"{path} needs the arrays images (or pixels) and labels, found {', '.join(npz.names(path))}.")
     images: Any = found.get("pixels", found.get("images"))
@@ -167,20 +174,44 @@ def _from_npz(path: Path) -> Foreign:
             f"{path} holds images {list(images.shape)} and labels {labels.dtype} {list(labels.shape)}; needed are "
             "[n, H, W, C] and whole numbers [n]."
         )
+    own = _own_scale(found, path)
+    if own is not None and scale is not None:
+        raise UserError(f"{path} has its own mean and std; leave --mean and --std out.")
     if images.dtype != np.uint8:
         images = images.astype(np.float32)
     order = np.argsort(labels, kind="stable")
-    soft = found.get("soft_labels")
-    kept = None if soft is None or soft.shape[:1] != labels.shape else soft[order].astype(np.float32)
-    return Foreign(images[order], labels[order].astype(np.int64), kept, None)
+    soft, temperature = _soft_labels(found, len(labels), path)
+    kept = None if soft is None else soft[order]
+    return Foreign(images[order], labels[order].astype(np.int64), kept, own or scale, temperature)
 
 
-def scale_of(data_name: str, mean: Sequence[float], std: Sequence[float]) -> Preprocessing | None:
-    """The given normalisation, else the one VICO uses for the named data set, else None.
+def _own_scale(found: Mapping[str, npt.NDArray[Any]], path: Path) -> Preprocessing | None:
+    """The normalisation in an .npz file; None without any."""
+    present = [name for name in _SCALE if name in found]
+    if not present:
+        return None
+    for name in ("mean", "std"):
+        if name not in found:
+            raise UserError(f"{path} has {present[0]} but no {name}; store mean and std [C] both, or neither.")
+    for name in present:
+        array, needed = found[name], _SCALE[name]
+        if array.dtype.kind not in "fiu" or array.ndim != len(needed.split()) or not array.size:
+            raise UserError(f"{path} holds {name} {array.dtype} {list(array.shape)}; needed are numbers {needed}.")
+    zca = {name: found[name].astype(np.float32) for name in _ZCA if name in found}
+    return Preprocessing(tuple(map(float, found["mean"])), tuple(map(float, found["std"])), **zca)
 
-    Raises:
-        UserError: mean and std differ in length, or a number is out of range.
-    """
-    if mean or std:
-        return Preprocessing(tuple(mean), tuple(std))
-    return published(VICO, data_name)
+
+def _soft_labels(found: Mapping[str, npt.NDArray[Any]], count: int, path: Path) -> tuple[Floats | None, float | None]:
+    """The soft labels [n, c] in an .npz file, and their temperature."""
+    soft, temperature = found.get("soft_labels"), found.get("soft_label_temperature")
+    if soft is None:
+        return None, None
+    if soft.dtype.kind not in "fiu" or soft.ndim != 2 or len(soft) != count:
+        raise UserError(
+            f"{path} holds soft_labels {soft.dtype} {list(soft.shape)} for {count} images; needed are [n, c]."
+        )
+    if temperature is None:
+        return soft.astype(np.float32), None
+    if temperature.dtype.kind not in "fiu" or temperature.ndim or not 0 < temperature < np.inf:
+        raise UserError(f"{path} holds a soft_label_temperature that is not a number above 0.")
+    return soft.astype(np.float32), float(temperature)

@@ -64,6 +64,23 @@ def test_students_query_a_teacher_beside_the_set(made: Path, dmis: Dmis, brief: 
     assert dmis("evaluate", moved, "--protocol", "quick", *BRIEF).code == 0  # hard labels need no teacher
 
 
+def test_sets_with_and_without_their_teacher_are_not_scored_together(
+    made: Path, dmis: Dmis, brief: Callable[[], None]
+) -> None:
+    other = Path("other.h5")
+    assert dmis(*RDED, "--seed", 1, "--set", "teacher.folder=run", "--run", "other", "--out", other).code == 0
+    both = ("evaluate", made, other, *BRIEF, "--protocol")
+    assert json.loads(dmis(*both, "soft").out)["labels"] == "online"
+    path_beside(other).unlink()
+    mixed = dmis(*both, "soft")
+    assert mixed.code == 2 and mixed.out == "" and len(mixed.err.splitlines()) == 1
+    assert "set.h5 has its teacher beside it, other.h5 has none" in mixed.err
+    assert json.loads(dmis(*both, "soft", "--teacher", "run").out)["labels"] == "online"
+    assert json.loads(dmis(*both, "soft-stored").out)["labels"] == "soft"
+    path_beside(made).unlink()
+    assert json.loads(dmis(*both, "soft").out)["labels"] == "soft"
+
+
 def test_without_a_checksum_no_file_is_taken(made: Path) -> None:
     assert read_beside(made, None) is None
     with pytest.raises(UserError, match="SHA-256 differs"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Dmis
+from conftest import TINY, Answer, Dmis
 
 from condense.commands import classify as module
 from condense.data.types import TrainingSet
@@ -76,6 +76,44 @@ def test_existing_results_are_not_computed_again(dmis: Dmis, counted: list[str])
     Path("results/ce-0.json").write_text("{")
     damaged = dmis(*command)
     assert damaged.code == 2 and "is not a result" in damaged.err and len(counted) == 5
+
+
+def test_a_result_belongs_to_its_test_split_and_to_flipping(dmis: Dmis, counted: list[str], few_digits: Path) -> None:
+    digits = dict(np.load(few_digits))
+
+    def classify(*more: str, **changed: np.ndarray) -> Answer:
+        np.savez("few.npz", **digits | changed)
+        return dmis("classify", "few.npz", "--arm", "ce", "--arm", "dmis", "--out", "results", *more, *FIT)
+
+    assert classify().code == 0 and counted == ["ce", "dmis"]
+    assert classify().code == 0 and len(counted) == 2
+    for what, answer in (
+        ("test_images", classify(test_images=255 - digits["test_images"])),
+        ("test_labels", classify(test_labels=digits["test_labels"][::-1])),
+        ("flip (false, now true)", classify("--set", "data.flip=true")),
+    ):
+        assert answer.code == 2 and f"ce-0.json belongs to a request with other {what}; choose" in answer.err
+    assert len(counted) == 2
+    told = json.loads(Path("results/dmis-0.json").read_text())["request"]
+    assert {"flip", "test_images", "test_labels"} < told.keys()
+
+
+def test_a_result_of_an_earlier_version_that_records_less_is_computed_again(
+    dmis: Dmis, counted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ("classify", "digits", "--noise", "sym:0.4", "--arm", "ce", "--out", "results", *FIT)
+    assert dmis(*command).code == 0
+    file = Path("results/ce-0.json")
+    whole = json.loads(file.read_text())
+    known = {key: value for key, value in whole["request"].items() if not key.startswith("test_")}
+    file.write_text(json.dumps({**whole, "request": known}))
+    again = dmis(*command)
+    assert again.code == 0 and json.loads(again.out)["arms"][0]["mean"] == 51.0
+    assert "ce-0.json does not record its test_images, test_labels" in caplog.text
+    assert json.loads(file.read_text())["request"] == whole["request"]
+    file.write_text(json.dumps({**whole, "request": known | {"seed": 3}}))
+    other = dmis(*command)
+    assert other.code == 2 and "other seed (3, now 0)" in other.err and len(counted) == 2
 
 
 def test_a_dry_run_lists_the_trainings_and_writes_nothing(dmis: Dmis, counted: list[str]) -> None:

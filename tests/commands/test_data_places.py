@@ -10,6 +10,8 @@ from conftest import Dmis
 from PIL import Image
 
 from condense.notices import tell
+from condense.pipeline.real_data import real_data
+from condense.recipe import DataRecipe
 from condense.sets.hdf5 import read
 
 
@@ -53,6 +55,32 @@ def test_test_images_are_those_of_the_set_wherever_one_stands(dmis: Dmis, tmp_pa
     (tmp_path / "elsewhere" / "tiny").rename(tmp_path / "elsewhere" / "gone")
     answer = dmis(*score)
     assert answer.code == 2 and f"made from '{tmp_path / 'here' / 'tiny'}', which is not found here" in answer.err
+
+
+def test_labels_are_those_of_the_file_the_set_was_made_with(dmis: Dmis, tmp_path, monkeypatch):
+    paint(tmp_path / "here" / "tiny")
+    monkeypatch.chdir(tmp_path / "here")
+    answers = np.array([0, 1, 0, 1, 1, 0, 1, 0])
+    np.savez("answers.npz", mine=answers, yours=1 - answers)
+    condense(dmis, "--data", "tiny", "--labels", "answers.npz::mine")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    np.savez("answers.npz", mine=1 - answers)
+    made = read(Path("../here/set.h5"))
+    for asked in (DataRecipe(), DataRecipe(name=str(tmp_path / "here" / "tiny"))):
+        given = real_data(made, asked)
+        assert given.corruption.spec == "labels:answers.npz::mine"
+        assert given.source.supervision.observed.tolist() == answers.tolist()
+    own = real_data(made, DataRecipe(labels=str(tmp_path / "here" / "answers.npz::yours")))
+    assert own.source.supervision.observed.tolist() == (1 - answers).tolist()
+
+    (tmp_path / "here" / "answers.npz").unlink()
+    answer = dmis("rank", "../here/set.h5", "-q")
+    place = tmp_path / "here" / "answers.npz::mine"
+    assert answer.code == 2 and len(answer.err.splitlines()) == 1
+    assert f"made with the labels in '{place}', which is not found here" in answer.err
+    score = ("evaluate", "../here/set.h5", "--protocol", "quick", "--repeats", 1, "-q")
+    assert dmis(*score).code == 0, "only training labels are missing"
 
 
 def test_how_pictures_were_read_is_kept(dmis: Dmis, tmp_path, monkeypatch):

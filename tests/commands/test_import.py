@@ -13,6 +13,7 @@ import torch
 from conftest import Dmis
 
 from condense.evaluate import protocols
+from condense.evaluate.soft import soft_targets
 from condense.packing import unpack
 from condense.sets.hdf5 import read, write
 
@@ -96,16 +97,96 @@ def test_what_we_export_comes_back_and_scores_the_same(dmis: Dmis, monkeypatch: 
     write(Path("own.h5"), dataclasses.replace(own, soft_labels=soft), force=True)
     brief = ("--protocol", "quick", "--network", "mlp", "--repeats", 1, "--json")
     scores = {"own": json.loads(dmis("evaluate", "own.h5", *brief).out)["mean"]}
-    for form, ending in (("vico", "pt"), ("npz", "npz")):
+    vico = ("--mean", *own.preprocessing.mean, "--std", *own.preprocessing.std)
+    for form, ending, scale in (("vico", "pt", vico), ("npz", "npz", ())):
         assert dmis("export", "own.h5", f"own.{ending}", "--format", form).code == 0
-        scale = [value for name, values in (("--mean", own.preprocessing.mean), ("--std", own.preprocessing.std))
-                 for value in (name, values[0])]  # fmt: skip
         back = dmis("import", f"own.{ending}", "--data", "digits", *scale, "--out", f"{form}.h5", "--json")
         assert back.code == 0, back.err
         scores[form] = json.loads(dmis("evaluate", f"{form}.h5", *brief).out)["mean"]
     assert scores["own"] == scores["npz"] == pytest.approx(scores["vico"], abs=0.5)
     np.testing.assert_array_equal(read(Path("npz.h5")).images, own.images)
     np.testing.assert_array_equal(read(Path("npz.h5")).soft_labels, soft)
+
+
+def write_npz(**changed: object) -> None:
+    """Write two images per class of digits as set.npz."""
+    images, labels = tensors()
+    pixels = images.permute(0, 2, 3, 1).numpy()
+    np.savez("set.npz", **{"images": pixels, "labels": labels.numpy()} | changed)  # type: ignore[arg-type]
+
+
+def test_an_npz_says_how_it_is_normalised_or_is_told(dmis: Dmis) -> None:
+    npz = ("import", "set.npz", "--data", "digits", "--out", "set.h5", "--force", "--json")
+    write_npz()
+    assert dmis(*npz).code == 0 and read(Path("set.h5")).preprocessing.mean != (MEAN,)  # that of the data
+    assert dmis(*npz, "--mean", MEAN, "--std", STD).code == 0
+    assert (read(Path("set.h5")).preprocessing.mean, read(Path("set.h5")).preprocessing.std) == ((MEAN,), (STD,))
+    whiten = np.diag(np.arange(1, 65, dtype=np.float32))
+    zca = {"zca_mean": np.ones(64, np.float32), "zca_matrix": whiten, "zca_inverse": np.linalg.inv(whiten)}
+    own = {"mean": np.array([0.25]), "std": np.array([0.5])}
+    write_npz(**own, **zca)
+    assert dmis(*npz).code == 0
+    made = read(Path("set.h5"))
+    expected = ((made.images.reshape(20, 64) - 0.25) / 0.5 - 1) * np.arange(1, 65)
+    np.testing.assert_allclose(made.tensors()[0].flatten(1).numpy(), expected, rtol=1e-4, atol=1e-4)
+    both = dmis(*npz, "--mean", MEAN, "--std", STD)
+    assert both.code == 2 and "set.npz has its own mean and std; leave --mean and --std out" in both.err
+
+
+def test_soft_labels_of_an_npz_keep_their_temperature(dmis: Dmis) -> None:
+    soft = np.random.default_rng(0).dirichlet(np.ones(10), 20)
+    write_npz(soft_labels=soft, soft_label_temperature=np.array(4.0))
+    answer = dmis("import", "set.npz", "--data", "digits", "--out", "set.h5", "--json")
+    assert answer.code == 0 and json.loads(answer.out)["labels"] == "hard and soft"
+    made = read(Path("set.h5"))
+    sharper = soft[np.argsort(tensors()[1].numpy(), kind="stable")] ** 4
+    expected = sharper / sharper.sum(1, keepdims=True)
+    np.testing.assert_allclose(soft_targets(made, 1.0).numpy(), expected, rtol=1e-4, atol=1e-7)
+    assert dmis("export", "set.h5", "again.npz", "--format", "npz").code == 0
+    with np.load("again.npz") as file:
+        assert float(file["soft_label_temperature"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"soft_labels": np.full((10, 10), 0.1)}, "soft_labels float64 [10, 10] for 20 images"),
+        ({"soft_labels": np.full(20, 0.1)}, "soft_labels float64 [20] for 20 images"),
+        ({"soft_labels": np.full((20, 10), 0.1), "soft_label_temperature": 0.0}, "not a number above 0"),
+        ({"soft_labels": np.full((20, 10), 0.1), "soft_label_temperature": "hot"}, "not a number above 0"),
+        ({"mean": [0.5]}, "has mean but no std"),
+        ({"zca_mean": np.zeros(64)}, "has zca_mean but no mean"),
+        ({"mean": 0.5, "std": 0.5}, "mean float64 []; needed are numbers [C]"),
+        ({"mean": [], "std": []}, "needed are numbers [C]"),
+        ({"mean": ["a"], "std": [0.5]}, "mean <U1 [1]; needed are numbers [C]"),
+        (
+            {"mean": [0.5], "std": [0.5], "zca_matrix": np.zeros(64)},
+            "zca_matrix float64 [64]; needed are numbers [d, d]",
+        ),
+        ({"mean": [0.5] * 3, "std": [0.5] * 3}, "1 channels, the preprocessing 3"),
+        ({"mean": [0.5], "std": [0.5], "zca_mean": np.zeros(64)}, "ZCA needs float32 mean [d]"),
+    ],
+)
+def test_arrays_of_an_npz_that_cannot_be_used_are_one_sentence(
+    dmis: Dmis, changed: dict[str, object], said: str
+) -> None:
+    write_npz(**changed)
+    answer = dmis("import", "set.npz", "--data", "digits", "--out", "set.h5")
+    assert answer.code == 2 and len(answer.err.splitlines()) == 1 and said in answer.err, answer.err
+    assert not Path("set.h5").exists()
+
+
+def test_flipping_is_recorded_as_in_sets_made_here(dmis: Dmis, few_digits: Path) -> None:
+    write_npz()
+    with np.load(few_digits) as file:
+        np.savez("named.npz", **file, class_names=np.array([f"kind {y}" for y in range(10)]))
+    npz = ("import", "set.npz", "--data", "named.npz", "--out", "set.h5", "--force", "--json")
+    score = ("evaluate", "set.h5", "--protocol", "quick", "--network", "mlp", "--repeats", 1, "--json")
+    for flip, mirrored in (((), True), (("--no-flip",), False)):
+        assert dmis(*npz, *flip).code == 0
+        made = read(Path("set.h5")).provenance
+        assert made.notes["flip"] is mirrored and made.notes["data_path"] == str(Path("named.npz").absolute())
+        assert ("flip" in json.loads(dmis(*score).out)["protocol"]["augmentation"]) is mirrored
 
 
 class Evil:

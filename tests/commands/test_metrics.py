@@ -10,7 +10,7 @@ import pytest
 from conftest import Dmis
 
 from condense.cli import run
-from condense.evaluate.protocols import HARD
+from condense.evaluate.protocols import HARD, PROTOCOLS
 from condense.sets.hdf5 import read, write
 
 QUICK = ("--steps", "10", "--cas", "none", "--json", "-q")
@@ -59,6 +59,30 @@ def test_cas_beside_that_of_real_images(sets: list[Path], dmis: Dmis, monkeypatc
     told = json.loads(dmis("metrics", sets[2], *arguments).out)
     assert told["floor"]["CAS"] > told["mean"]["CAS"] + 5 and told["std"]["CAS"] is None
     assert told["cas_protocol"] == "hard-quick"
+
+
+@pytest.mark.parametrize("name", ["soft", "soft-stored"])
+def test_real_images_have_no_cas_on_soft_labels(
+    name: str, sets: list[Path], dmis: Dmis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = dataclasses.replace(HARD, epochs=20, learning_rate=0.05, augmentation="", temperature=1.0)
+    monkeypatch.setitem(PROTOCOLS, name, dataclasses.replace(brief, labels=PROTOCOLS[name].labels))
+    made, paths = read(sets[0]), [Path("right.h5"), Path("wrong.h5")]
+    for turned, path in enumerate(paths):
+        soft = np.eye(10, dtype=np.float32)[(made.labels + turned) % 10]
+        write(path, dataclasses.replace(made, soft_labels=soft))
+    told = json.loads(dmis("metrics", *paths, "--steps", "1", "--repeats", "1", "--cas", name, "--json", "-q").out)
+    right, wrong = (entry["metrics"]["CAS"] for entry in told["sets"])
+    assert right > 50 and wrong < 20 and told["mean"]["CAS"] == pytest.approx((right + wrong) / 2)
+    assert told["floor"]["CAS"] is None and list(told["floor"]) == list(told["mean"])
+
+
+def test_missing_soft_labels_are_noticed_before_the_work(
+    sets: list[Path], dmis: Dmis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condense.commands.metrics._bench", None)
+    answer = dmis("metrics", sets[0], "--cas", "soft-stored", "-q")
+    assert answer.code == 2 and "has no soft labels" in answer.err
 
 
 def test_learned_pixels_and_one_image_a_class(sets: list[Path], dmis: Dmis) -> None:

@@ -9,8 +9,12 @@ import pytest
 from conftest import Dmis
 
 from condense.cli import run
+from condense.data.types import ImageData, Truth
 from condense.evaluate import protocols
 from condense.evaluate.ddranking import label_robust_score
+from condense.evaluate.protocols import Protocol
+from condense.evaluate.score import FreshNetworks, Score
+from condense.sets.condensed_set import CondensedSet
 from condense.sets.hdf5 import read, write
 
 BRIEF = ("--network", "mlp", "--repeats", "2", "--steps", "20", "-q", "--json")
@@ -86,6 +90,34 @@ def test_soft_labels_are_compared_with_soft_labels(dmis: Dmis, sets: dict[str, P
     assert entry["bytes"] == 10 * (64 + 8 + 4 * 10)  # soft labels weigh more than half an image here
     hard = json.loads(dmis("rank", "soft.h5", "--hard-labels", *BRIEF, "--real-accuracy", 0.9).out)["sets"][0]
     assert hard["labels"] == "hard" and hard["accuracy"]["hard"] == entry["accuracy"]["hard"]
+
+
+@pytest.mark.parametrize("network", ["mlp", None])
+def test_protocols_are_told_as_networks_were_trained(
+    network: str | None, dmis: Dmis, sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: dict[str, str] = {}
+
+    def score_set(
+        made: CondensedSet, test: ImageData, truth: Truth, rules: Protocol, fresh: FreshNetworks, run: object
+    ) -> Score:
+        used[rules.name] = fresh.architecture(rules)
+        return Score(50.0, None, None, (50.0,), {}, "", 0.0)
+
+    monkeypatch.setattr("condense.commands.rank.score_set", score_set)
+    monkeypatch.setattr("condense.commands.rank.with_labels", lambda drawn, rules, teacher: drawn)
+    made = read(sets["one"])
+    write(Path("soft.h5"), dataclasses.replace(made, soft_labels=np.full((10, 10), 0.1, dtype=np.float32)))
+    asked = ("rank", "soft.h5", "--teacher", "any", "--real-accuracy", "0.9", "-q", "--json")
+    for flip, hard, soft in (
+        ((), "color_crop_cutout_scale_rotate", "crop"),
+        (("--flip",), protocols.HARD.augmentation, "crop_flip"),
+    ):
+        told = json.loads(dmis(*asked, *flip, *(() if network is None else ("--network", network))).out)
+        assert (told["protocol"]["augmentation"], told["soft_protocol"]["augmentation"]) == (hard, soft)
+        names = {told[key]["name"]: told[key]["network"] for key in ("protocol", "soft_protocol")}
+        assert names == {"hard": network or "convnet3", "soft-stored": network or "convnet3-bn"}
+        assert names == {name: used[name] for name in names}
 
 
 def test_the_table_for_people(dmis: Dmis, sets: dict[str, Path], short: None) -> None:

@@ -96,6 +96,48 @@ def test_data_of_one_name_from_two_places_are_not_averaged(tmp_path: Path) -> No
     assert "photos none (/a/photos)" in (tmp_path / "out" / "leaderboard.html").read_text()
 
 
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        *(("seconds", value) for value in ('"abc"', "true", "-1", HUGE, "Infinity", "[1]")),
+        *(("accuracies", value) for value in ("[50, NaN]", "[101]", f"[{HUGE}]", "70", '["a"]', "null")),
+        *(("seed", value) for value in ("null", "0.5", '"0"')),
+        *(("training_bytes", value) for value in (HUGE, "1.5")),
+        *(("measured", value) for value in ("[7]", '[{"metric": "FD", "name": "FD", "value": "low"}]')),
+        ("measured", f'[{{"metric": "FD", "name": "FD", "value": {HUGE}}}]'),
+        ("method", "3"),
+        ("status", '"finished"'),
+        ("task", '"other"'),
+        ("unknown", '"x"'),
+    ],
+)
+def test_a_value_of_another_kind_is_one_sentence(tmp_path: Path, entry: str, value: str) -> None:
+    (file,) = write_kept(tmp_path, kept("random", 60.0))
+    told = json.loads(file.read_text())
+    told["result"][entry] = "HERE"
+    file.write_text(json.dumps(told).replace('"HERE"', value))
+    with pytest.raises(UserError, match=r"random-0\.json is not a kept result \(\w+Error: .*\); remove it\.$"):
+        read_kept(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}", "[]", "3", '{"schema": "dmis-result/1", "result": 3}'])
+def test_a_file_of_another_kind_is_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=r"a\.json is not a kept result"):
+        read_kept(tmp_path)
+
+
+def test_deep_nesting_is_one_sentence(tmp_path: Path) -> None:
+    (file,) = write_kept(tmp_path, kept("random", 60.0))
+    deep = '{"a": ' * 50_000 + "1" + "}" * 50_000
+    file.write_text(file.read_text().replace('"recipe": {', f'"deep": {deep}, "recipe": {{'))
+    with pytest.raises(UserError, match=r"is not a kept result \(RecursionError"):
+        read_kept(tmp_path)
+
+
 def test_the_leaderboard_holds_everything_inside_and_every_cell_one_click_away() -> None:
     given = [*kept("random", 60.0, 61.0, 62.0), *kept("dm", 80.0, 81.5, 82.0), *kept("dm", 90.0, ipc=50)]
     given += kept("rded", 95.0, protocol="soft", labels="online")

@@ -70,6 +70,18 @@ def test_samples_are_summed_up_over_seeds_and_shares_are_in_percent() -> None:
     assert sample_entries([other(SAMPLES, status="failed", measured=())]) == []
 
 
+def test_metrics_of_other_features_or_numbers_of_images_have_no_common_mean() -> None:
+    names = ("FD (convnet, 100 vs 200)", "FD (efficientnet-lite0, 50 vs 200)")
+    seeds = [
+        other(SAMPLES, seed=seed, measured=(Measured("KD", "KD", value), Measured("FD", names[which], value)))
+        for seed, (which, value) in enumerate(((0, 1.0), (1, 99.0), (0, 3.0)))
+    ]
+    seeds.append(other(SAMPLES, seed=3, measured=seeds[0].measured[::-1]))
+    found = {entry.name: entry.summary for entry in sample_entries(seeds)}
+    means = {name: summary.mean for name, summary in found.items() if summary is not None}
+    assert means == {"KD": 26.0, names[0]: pytest.approx(5 / 3), names[1]: 99.0}
+
+
 def test_published_numbers_are_those_of_the_same_metric_and_column() -> None:
     found = {entry.metric: entry.published for entry in sample_entries([SAMPLES])}
     assert {metric: number.mean for metric, number in found.items() if number} == {

@@ -71,6 +71,8 @@ def test_one_set_is_its_networks():
         ({"ipc": 3}, "b has the images per class 3, a 2"),
         ({"data_name": "svhn"}, "b has the data svhn, a digits"),
         ({"corruption": "none"}, "b has the label noise none, a sym:0.4"),
+        ({"notes": {"labels_repaired_by": "dmis"}}, "b has the label repair dmis, a none"),
+        ({"notes": {"uses_true_labels": True}}, "b has the use of true labels True, a False"),
     ],
 )
 def test_sets_made_otherwise_are_refused(changed, message):

@@ -24,7 +24,7 @@ from condense.sets import shards
 from condense.sets.condensed_set import CondensedSet, Provenance
 from condense.sets.datasheet import datasheet
 from condense.sets.export import ENDINGS, FOLDERS, FORMATS, _aside, export, folder_names, left_out
-from condense.sets.foreign import read_foreign, scale_of
+from condense.sets.foreign import read_foreign
 
 
 def make(*, floats: bool = False, channels: int = 3, classes: tuple[str, ...] = ("cat", "dog", "eel")) -> CondensedSet:
@@ -218,10 +218,37 @@ def test_images_of_a_known_data_set_are_normalised_as_the_peers_test_images(tmp_
     torch.testing.assert_close(images, theirs, atol=1e-6, rtol=0)
     assert loaded["std"] == [0.2023, 0.1994, 0.2010]
     if form == "vico":
-        back = read_foreign(tmp_path / "set.pt", scale_of("cifar10", (), ()))
+        back = read_foreign(tmp_path / "set.pt", None, "cifar10")
         np.testing.assert_allclose(back.images, own.images, atol=1e-6)
     export(own, tmp_path / "own.pt", form)
     assert torch.load(tmp_path / "own.pt", weights_only=True)["mean"] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("floats", [False, True])
+def test_npz_comes_back_whole(tmp_path: Path, floats: bool) -> None:
+    """With its whitening, and soft labels at their temperature, so that networks see and learn the same."""
+    rng = np.random.default_rng(1)
+    matrix = np.eye(48, dtype=np.float32) + rng.normal(0, 0.01, (48, 48)).astype(np.float32)
+    whiten = (rng.normal(size=48).astype(np.float32), matrix, np.linalg.inv(matrix))
+    own = make(floats=floats)
+    condensed = dataclasses.replace(
+        own,
+        preprocessing=Preprocessing((0.1, 0.2, 0.3), (0.25, 0.5, 0.75), *whiten),
+        provenance=dataclasses.replace(own.provenance, notes={"soft_label_temperature": 4}),
+        soft_labels=rng.dirichlet(np.ones(3), 12).astype(np.float32),
+    )
+    export(condensed, tmp_path / "set.npz", "npz")
+    back = read_foreign(tmp_path / "set.npz", None, "digits")
+    assert back.preprocessing is not None and back.soft_labels is not None and back.temperature == 4
+    assert (back.preprocessing.mean, back.preprocessing.std) == ((0.1, 0.2, 0.3), (0.25, 0.5, 0.75))
+    value_range = (0.0, 1.0) if floats else (0.0, 255.0)
+    again = dataclasses.replace(
+        own, images=back.images, value_range=value_range, preprocessing=back.preprocessing, soft_labels=back.soft_labels
+    )
+    for ours, theirs in zip(again.tensors(), condensed.tensors(), strict=True):
+        assert torch.equal(ours, theirs)
+    x = condensed.tensors()[0]
+    assert torch.equal(back.preprocessing.denormalise(x), condensed.preprocessing.denormalise(x))
 
 
 def test_ddranking_is_sorted_by_class(tmp_path: Path) -> None:
