@@ -1,5 +1,7 @@
 """The labeller: what it learns from wrong labels, how sure it is, what it does not see, and going on after a stop."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny
@@ -217,25 +219,28 @@ def test_a_second_round_starts_from_the_beliefs_of_the_first(monkeypatch):
     np.testing.assert_array_equal(second_round[0][1], fold.outside)
 
 
-class StopsAfter(Run):
-    """A run that breaks off once the second pass of a network is saved."""
+class Stops(Run):
+    """A run that breaks off once the second pass of a network is saved, or just before that."""
 
-    def __init__(self, folder, network):
+    def __init__(self, folder, network, *, before):
         super().__init__(folder)
-        self.network = network
+        self.network, self.before = network, before
 
     def save(self, name, tensors, meta):
-        super().save(name, tensors, meta)
-        if name == f"labeller-{self.network}" and meta["done"] == 2:
+        breaks = name == f"labeller-{self.network}" and meta["done"] == 2
+        if not (breaks and self.before):
+            super().save(name, tensors, meta)
+        if breaks:
             raise MemoryError("as if the power had failed")
 
 
+@pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("network", ["anchors-1", "0-1", "1-0"])  # round and fold
-def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path, network):
+def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path, network, before):
     train = tiny.training_set()
     whole = fit(train, SMALL, 0, Run(None))
     with pytest.raises(MemoryError):
-        fit(train, SMALL, 0, StopsAfter(tmp_path, network))
+        fit(train, SMALL, 0, Stops(tmp_path, network, before=before))
     for _ in range(2):  # and once more from what is finished
         again = fit(train, SMALL, 0, Run(tmp_path))
         np.testing.assert_array_equal(again.suggestions.posterior, whole.suggestions.posterior)
@@ -243,6 +248,9 @@ def test_a_run_that_crashed_goes_on_bit_for_bit(tmp_path, network):
             again.networks.exponent == whole.networks.exponent
             and again.network_evaluations == whole.network_evaluations
         )
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    passes = [(key, line[key]) for line in lines for key in line if key.endswith("_pass")]
+    assert len(passes) == len(set(passes)) and (f"labeller-{network}_pass", 2) in passes, "none is told twice"
     with pytest.raises(UserError, match="labeller in this run folder belongs to a run with other seed"):
         fit(train, SMALL, 1, Run(tmp_path))
 
