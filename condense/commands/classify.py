@@ -17,7 +17,6 @@ from typing import Any
 from condense.changes import changes
 from condense.classifiers import arms
 from condense.classifiers.arms._training import ArmTraining
-from condense.data.types import Supervision
 from condense.errors import UserError
 from condense.evaluate.reference import find
 from condense.evaluate.stats import summarise
@@ -37,6 +36,7 @@ from condense.pipeline.classify import (
     arm_accuracy,
     check_name,
     check_test,
+    labels_like,
     names,
     objective_of,
     read_options,
@@ -126,7 +126,7 @@ def classify(request: Request, asked: Asked, *, out: Path | None = None, progres
     for seed in asked.each_seed:
         plan = _plan(request, of_generators, seed)
         if not chosen:
-            chosen, refused = _chosen(asked.arms, plan.train.supervision)
+            chosen, refused = _chosen(asked.arms, plan)
         bench = _SeedRun(plan, options, Run(None if out is None else out), given, progress)
         for name in chosen:
             found = _result(name, bench)
@@ -157,7 +157,7 @@ def dry_run(request: Request, asked: Asked, *, out: Path | None = None) -> dict[
     options, of_generators = _read(asked)
     given = _loaded(asked.generators)
     plan = _plan(request, of_generators, asked.seed)
-    chosen, refused = _chosen(asked.arms, plan.train.supervision)
+    chosen, refused = _chosen(asked.arms, plan)
     needed = dict.fromkeys(objective_of(name) for name in chosen if name in OF_GENERATORS)
     files = [_file(name, seed) for name in chosen for seed in asked.each_seed]
     return {
@@ -209,13 +209,19 @@ def _loaded(folders: Sequence[Path]) -> dict[str, Generator]:
     return found
 
 
-def _chosen(asked: Sequence[str], supervision: Supervision) -> tuple[list[str], dict[str, str]]:
-    """The arms to train, and why others are left out. Raises `UserError` if one requested by name cannot be trained."""
+def _chosen(asked: Sequence[str], plan: Plan) -> tuple[list[str], dict[str, str]]:
+    """The arms to train, and why others are left out. Raises `UserError` if one requested by name cannot be trained.
+
+    `ALL` are those that learn from the kind of labels that the noise makes: that chance makes all classes candidates of
+    one image under some seed makes them no images without a label.
+    """
     chosen: list[str] = []
     refused: dict[str, str] = {}
+    given, data = plan.train.supervision, plan.recipe.data
+    kind = given if data.noise == "none" or data.labels is not None else labels_like(data.noise)
     for name in dict.fromkeys(asked):
         for each in names() if name == ALL else (name,):
-            reason = why_not(each, supervision)
+            reason = why_not(each, given) or (why_not(each, kind) if name == ALL else None)
             if reason is None:
                 chosen.append(each)
             elif name == ALL:

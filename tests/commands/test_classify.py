@@ -10,6 +10,7 @@ from conftest import TINY, Answer, Dmis
 from condense.commands import classify as module
 from condense.data.types import TrainingSet
 from condense.errors import UserError
+from condense.pipeline.plan import Request, make_plan
 
 FIT = ("--network", "convnet1", "--epochs", "1", "-q", "--json")
 SINGLE = {"gce", "elr", "co-teaching", "pencil"}  # arms for one label per image
@@ -48,6 +49,17 @@ def test_all_is_every_arm_that_takes_the_labels(dmis: Dmis, counted: list[str]) 
     assert {line["arm"] for line in told["arms"]} == set(counted) == taken | {"vanilla", "dmis", "dmis-ce"}
     assert set(told["refused"]) == ARMS - taken
     assert "one label per image" in told["refused"]["gce"]
+
+
+def test_arms_for_unlabelled_images_are_not_trained_on_candidate_sets_of_all_classes(
+    dmis: Dmis, counted: list[str]
+) -> None:
+    """Under one seed an image may have every class as a candidate, under another none, which stopped `all` there."""
+    told = json.loads(dmis("classify", "digits", "--noise", "partial:0.5", "--seeds", 2, *FIT).out)
+    assert {line["arm"] for line in told["arms"]} == {"ce", "mixup"} | SETS | {"vanilla", "dmis", "dmis-ce"}
+    assert set(counted) == {line["arm"] for line in told["arms"]}
+    made = make_plan(Request(named={"data": {"name": "digits", "noise": "partial:0.5"}})).train.supervision
+    assert made.unlabelled.any(), "an image that every arm for unlabelled images would have accepted"
 
 
 def test_published_numbers_stand_beside_ours(dmis: Dmis, counted: list[str]) -> None:
