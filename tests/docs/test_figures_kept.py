@@ -174,6 +174,9 @@ def test_the_table_of_weak_supervision_is_that_of_its_files():
     for setting, arm in found:
         shown = rows[arm][list(weak.SETTINGS).index(setting)]
         assert shown == weak.cell(weak.accuracies(kept / setting, arm, 3), 3), (setting, arm)
+    for arm, cells in rows.items():
+        for setting, shown in zip(weak.SETTINGS, cells, strict=True):
+            assert (shown == "–") == ((setting, arm) not in found), (setting, arm)
 
 
 def weak_rows(section):
