@@ -390,7 +390,7 @@ def _endless(training: Training) -> Iterator[Iterator[Any]]:
     """The passes of a training, again and again."""
     while True:
         training.done = 0
-        yield training.passes()
+        yield training.passes("pass")
 
 
 def believing(sizes: Sizes, device: torch.device, *, precision: str = "auto") -> tuple[Arm, Arm]:
