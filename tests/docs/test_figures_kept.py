@@ -144,6 +144,9 @@ def test_the_tables_of_speed_are_those_of_their_files():
     for row in json.loads((RESULTS / "speed" / "against-plain.json").read_text(encoding="utf-8"))["rows"]:
         ours, plain = (f"{row[key]:.3g}" for key in ("ours_seconds", "plain_seconds"))
         assert f"| {row['name']} | {row['part']} | {ours} | {plain} | {row['ratio']:.2f} |" in page
+    for row in json.loads((RESULTS / "speed" / "levers.json").read_text(encoding="utf-8"))["rows"]:
+        figures = f"{row['seconds']:.3g} | {row['ratio']:.2f} | {row['evaluations']:.1f}"
+        assert f"| {row['network']} | {row['setting']} | {figures} |" in page
     for curve in json.loads((RESULTS / "speed" / "scale.json").read_text(encoding="utf-8"))["curves"]:
         seconds = ", ".join(f"{cost['seconds']:.3g}" for cost in curve["costs"])
         memory = ", ".join(f"{cost['memory'] / 2**20:,.0f}" for cost in curve["costs"])
