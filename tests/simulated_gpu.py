@@ -360,7 +360,9 @@ def simulated(bf16=True):
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         stack.enter_context(
             mock.patch.object(
-                torch, "autocast", lambda kind, *args, **kw: real("sim" if kind == "cuda" else kind, *args, **kw)
+                torch,
+                "autocast",
+                lambda device_type, *args, **kw: real("sim" if device_type == "cuda" else device_type, *args, **kw),
             )
         )
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
