@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from training_step import noisy_images
 
-from condense.data.types import ImageData, Supervision, TrainingSet
+from condense.data.types import TrainingSet
 from condense.files import atomic_write_text
 from condense.generator.options import NetworkOptions, TrainOptions
 from condense.generator.training.prerequisites import Prerequisites
@@ -30,8 +30,8 @@ from condense.machine import machine
 from condense.processes import default_accelerator
 from condense.recipe import generator_defaults, merge
 
-SIDE, CLASSES, IMAGES = 28, 10, 2048
-"""Random images: a step costs the same on any pixels."""
+SIDE = 28
+KINDS = ((NetworkOptions, "network"), (TrainOptions, "train"))
 LEARNS = "learns the classes"
 DRAWS = "draws"
 LEVERS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
@@ -61,26 +61,16 @@ LEVERS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
 }
 
 
-def images() -> TrainingSet:
-    """Random images with random labels that may be wrong."""
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (IMAGES, SIDE, SIDE, 1), dtype=np.uint8)
-    data = ImageData(pixels, tuple("0123456789"), "random", "train")
-    return TrainingSet(data, Supervision.from_labels(random.integers(0, CLASSES, IMAGES), CLASSES, trusted=False))
-
-
 def trainer(data: TrainingSet, part: str, changed: Mapping[str, Any]) -> Trainer:
     """A network of the default run with some options changed, past its cold start."""
     shipped = generator_defaults(SIDE)
     sections = merge(shipped if part == LEARNS else shipped["second_stage"], dict(changed))
     network, options = (kind.model_validate(sections[name]) for kind, name in KINDS)
-    beliefs = None if part == LEARNS else torch.full((IMAGES, CLASSES), 1 / CLASSES)
+    classes = data.images.num_classes
+    beliefs = None if part == LEARNS else torch.full((len(data), classes), 1 / classes)
     made = Trainer(data, network, options, 0, default_accelerator(), beliefs, Prerequisites())
     made.step = cold_steps(options)
     return made
-
-
-KINDS = ((NetworkOptions, "network"), (TrainOptions, "train"))
 
 
 def timed(data: TrainingSet, part: str, rounds: int) -> Iterator[dict[str, Any]]:
@@ -112,7 +102,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    data = images()
+    data = noisy_images(SIDE)
     rows = [row for part in LEVERS for row in timed(data, part, asked.rounds)]
     print(f"{machine()}\n\n| network that | setting | seconds | ratio | images passed for each |")
     print("|---|---|---:|---:|---:|")

@@ -24,6 +24,6 @@ def test_the_table_tells_the_ratio_to_the_default_and_the_images_passed(monkeypa
     named = [("as shipped", {}), ("vanilla objective", {"train": {"objective": "vanilla"}})]
     small = [(title, merge({"network": {"channels": 8, "multipliers": [1]}}, changed)) for title, changed in named]
     monkeypatch.setattr(levers, "LEVERS", {levers.LEARNS: tuple(small)})
-    default, vanilla = levers.timed(levers.images(), levers.LEARNS, 2)
+    default, vanilla = levers.timed(levers.noisy_images(levers.SIDE), levers.LEARNS, 2)
     assert default["ratio"] == 1 and vanilla["ratio"] == vanilla["seconds"] / default["seconds"]
     assert vanilla["evaluations"] == 1 and default["evaluations"] == 3  # with the refresh of its belief, by a pair
