@@ -237,8 +237,9 @@ def _trained_part(own: Mapping[str, Any]) -> dict[str, Any]:
 
 def _repaired(recipe: BenchmarkRecipe, data: Setting, by: str) -> dict[str, Any]:
     """The labeller's section, the same for every method; a generator's begins with the data's `generators` recipe."""
-    labeller = merge(_generator_sections(recipe, data) if by == "dmis" else {}, labeller_options(recipe, by))
-    labeller = {key: value for key, value in labeller.items() if key not in DRAWING_SECTIONS}
+    sections = _generator_sections(recipe, data) if by == "dmis" else {}
+    learning = {key: value for key, value in sections.items() if key not in DRAWING_SECTIONS}
+    labeller = merge(learning, labeller_options(recipe, by))
     return {"labeller": labeller} if labeller else {}
 
 
