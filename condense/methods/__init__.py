@@ -86,8 +86,8 @@ def load(name: str, *, own: bool = False) -> Method:
         module = _module_of_the_user(name)
     else:
         near = difflib.get_close_matches(name, names(), 3, 0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"There is no method {name!r}; {hint}The methods are {', '.join(names())}.")
+        hint = f"did you mean {' or '.join(near)}? The" if near else "the"
+        raise UserError(f"There is no method {name!r}; {hint} methods are {', '.join(names())}.")
     _check(module, name)
     return cast(Method, module)
 
