@@ -11,7 +11,7 @@ from pathlib import Path
 
 from condense.benchmark.grid import CLASSIFIER, Cell
 from condense.benchmark.shared import now, read_json, shared_generator, write_json
-from condense.classifiers.arms._training import ArmTraining
+from condense.classifiers.arm_training import ArmTraining
 from condense.evaluate.results import Result
 from condense.generator.model import Generator
 from condense.json_values import number

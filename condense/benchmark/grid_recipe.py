@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from condense import methods
-from condense.classifiers.arms._training import ArmTraining
+from condense.classifiers.arm_training import ArmTraining
 from condense.errors import UserError
 from condense.evaluate.features import FULL
 from condense.evaluate.judge import STEPS

@@ -16,7 +16,7 @@ from typing import Any
 
 from condense.changes import changes
 from condense.classifiers import arms
-from condense.classifiers.arms._training import ArmTraining
+from condense.classifiers.arm_training import ArmTraining
 from condense.errors import UserError
 from condense.evaluate.reference import find
 from condense.evaluate.stats import summarise

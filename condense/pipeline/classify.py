@@ -17,7 +17,7 @@ from pydantic import Field
 
 from condense import rng
 from condense.classifiers import arms
-from condense.classifiers.arms._training import ArmTraining, train_arm
+from condense.classifiers.arm_training import ArmTraining, train_arm
 from condense.classifiers.fit import Epoch
 from condense.classifiers.teacher import Teacher
 from condense.data.noise_spec import LOST, parse_noise

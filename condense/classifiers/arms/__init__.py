@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from condense.plugins import Registry
 
 if TYPE_CHECKING:  # the command line needs the names for its help, without loading torch
-    from condense.classifiers.arms._lesson import Given, Lesson
+    from condense.classifiers.lesson import Given, Lesson
     from condense.data.types import Supervision
     from condense.options import Options as BaseOptions
 

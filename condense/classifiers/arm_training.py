@@ -13,11 +13,11 @@ from condense import rng
 from condense.augment import allowed, independent
 from condense.classifiers import networks
 from condense.classifiers.arms import Arm
-from condense.classifiers.arms._lesson import Given
 from condense.classifiers.arms._noise_rate import estimated_noise_rate
 from condense.classifiers.batches import Augment
 from condense.classifiers.fit import Epoch, FitOptions, Sitting, Teaching, fit, make_optimizer
 from condense.classifiers.layers import Network
+from condense.classifiers.lesson import Given
 from condense.classifiers.teacher import InTurn, Teacher, TeacherRecord, augmentation
 from condense.data.memory import check_fits
 from condense.data.types import TrainingSet
