@@ -94,7 +94,7 @@ class Registry:
     def _entries(self) -> dict[str, EntryPoint]:
         """Those of installed packages by plug-in; a name of the folder is not theirs to take."""
         shipped = self._shipped()
-        return {entry.name: entry for entry in entry_points(group=self.group) if entry.name not in shipped}
+        return {name: entry for name, entry in announced(self.group).items() if name not in shipped}
 
     def _imported(self, name: str, module: str) -> ModuleType:
         """Import from Python's path, or else from the current folder."""
@@ -117,6 +117,11 @@ class Registry:
         for function in self.functions:
             if not callable(getattr(module, function.partition("(")[0], None)):
                 raise UserError(f"The {self.kind} {name!r} has no function {function}.")
+
+
+def announced(group: str) -> dict[str, EntryPoint]:
+    """The entry points of a group by their names; nothing is imported."""
+    return {entry.name: entry for entry in entry_points(group=group)}
 
 
 def _may_be_of_the_user(name: str) -> bool:

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "packing": {"errors"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
-    "data": {"errors", "text", "rng", "preprocessing"},
+    "data": {"errors", "text", "rng", "plugins", "preprocessing"},
     "grid": {"errors", "files", "data"},
     "sets": {
         *(

@@ -1,4 +1,4 @@
-"""Methods and arms of installed packages, which work as those of the package do."""
+"""Methods, arms and data sets of installed packages, which work as those of the package do."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from conftest import Dmis
 from condense import methods
 from condense.classifiers import arms
 from condense.cli import complete
+from condense.data import sources
 from condense.errors import UserError
 from condense.sets.hdf5 import read
 
@@ -44,6 +45,19 @@ def lesson(given, options):
     taught = ce_lesson(given, options)
     return replace(taught, loss=lambda logits, targets: options.factor * taught.loss(logits, targets))
 '''
+DATA = """
+import numpy as np
+from condense.data.clean_sets import clean_source
+
+def load(root, download):
+    images = np.zeros((40, 8, 8, 1), np.uint8)
+    images[20:, ::2] = 255
+    labels = np.repeat([0, 1], 20)
+    return clean_source("stripes", ("plain", "striped"), (images, labels), (images, labels), str(root), flip=True)
+
+def nothing(root, download):
+    return None
+"""
 ENTRY_POINTS = """
 [dmis.methods]
 first = plugin_package.first
@@ -52,6 +66,11 @@ random = plugin_package.first
 [dmis.arms]
 louder = plugin_package.louder
 broken = plugin_package.nowhere
+
+[dmis.data]
+stripes = plugin_package.stripes:load
+nothing = plugin_package.stripes:nothing
+digits = plugin_package.stripes:load
 """
 FIT = ("--network", "mlp", "--epochs", "1", "--json")
 
@@ -64,6 +83,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "plugin_package" / "__init__.py").touch()
     (site / "plugin_package" / "first.py").write_text(METHOD)
     (site / "plugin_package" / "louder.py").write_text(ARM)
+    (site / "plugin_package" / "stripes.py").write_text(DATA)
     told = site / "plugins-1.dist-info"
     told.mkdir()
     (told / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 1\n")
@@ -121,6 +141,23 @@ def test_a_broken_plug_in_is_named_and_spoils_nothing_else(dmis: Dmis) -> None:
     answer = dmis(*command, "--arm", "broken")
     assert answer.code == 2
     assert "The arm 'broken' cannot be imported: ModuleNotFoundError" in answer.err
+
+
+def test_an_installed_data_set_is_named_like_the_others(tmp_path: Path, dmis: Dmis) -> None:
+    assert complete.data("stri") == ["stripes"] and sources.names()[0] == "digits"
+    told = json.loads(dmis("inspect", "stripes", "--noise", "sym:0.4", "--json").out)
+    assert (told["name"], told["images"], told["test_images"], told["classes"]) == (
+        "stripes",
+        40,
+        40,
+        ["plain", "striped"],
+    )
+    assert told["corruption"] == "sym:0.4" and told["may_flip"] is True
+    assert dmis("condense", "--data", "stripes", "--method", "random", "--ipc", "2", "--out", "set.h5").code == 0
+    answer = dmis("evaluate", "set.h5", "--protocol", "quick", "--repeats", "1", "--json")  # on the set's own data
+    assert json.loads(answer.out)["mean"] == 100
+    assert "did you mean 'stripes'" in dmis("inspect", "stripe").err
+    assert "gives a NoneType; its function must return a Source" in dmis("inspect", "nothing").err
 
 
 def test_an_arm_in_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from importlib import resources
 
 from condense import methods as registry
 from condense.classifiers import arms as classifiers
+from condense.plugins import announced
 from condense.watch import LOGS
 
 DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "imagenette")
@@ -89,7 +90,11 @@ def arms(incomplete: str) -> list[str]:
     return one_of("all", *classifiers.names(), *OF_GENERATORS)(incomplete)
 
 
-data = one_of(*DATA)
+def data(incomplete: str) -> list[str]:
+    """Names of the data sets."""
+    return one_of(*DATA, *sorted(announced("dmis.data")))(incomplete)
+
+
 protocols = one_of(*PROTOCOLS)
 networks = one_of(*NETWORKS)
 formats = one_of(*FORMATS)

@@ -15,7 +15,7 @@ from condense import methods
 from condense.classifiers.networks import NAMES as NETWORKS
 from condense.cli import complete
 from condense.data.noise_spec import KINDS, LONG_TAIL, MIXTURE
-from condense.data.sources import NAMES as DATA
+from condense.data.sources import TABLE as DATA
 from condense.evaluate.protocols import PROTOCOLS
 from condense.pipeline.classify import OF_GENERATORS
 from condense.pipeline.decisions import identity
