@@ -13,7 +13,7 @@ FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "
 
 BASE = {
     *("changes", "errors", "text", "rng", "files", "machine", "run", "resumable", "watch", "tensor_file"),
-    *("options", "precision", "json_values", "processes"),
+    *("options", "plugins", "precision", "json_values", "processes"),
 }
 VALUES = {"packing", "preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "notices": set(),
     "errors": set(),
     "options": set(),
+    "plugins": {"errors", "options"},
     "precision": set(),
     "rng": set(),
     "text": set(),
