@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from condense.data.types import Supervision, TrainingSet
+from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.pipeline import fast_labels
 from condense.pipeline.data import LoadedData
@@ -88,6 +88,22 @@ def test_probabilities_of_given_labels_and_of_classes_come_to_the_same_suggestio
         np.testing.assert_allclose(found.transition, transition, atol=0.05)
         assert abs(found.likely_wrong.sum() - (given != truth).sum()) < 0.12 * len(truth)
     assert (of_classes.suggested == of_labels.suggested).mean() > 0.99
+
+
+@pytest.mark.parametrize("power", [0.15, 1.0, 3.0])
+def test_suggestions_are_near_the_best_however_sure_a_model_says_it_is(power: float) -> None:
+    """Regularised models are less sure than they are right, those that memorise more."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 4, 4000)
+    transition = np.full((4, 4), 0.1) + 0.6 * np.eye(4)
+    given = np.array([random.choice(4, p=transition[y]) for y in truth])
+    seen = 3 * np.eye(4)[truth] + random.normal(0, 1.5, (4000, 4))
+    logits = torch.from_numpy(seen * 3 / 1.5**2)  # p(y | x) is exactly their softmax
+    images = ImageData(tiny.pictures(1334)[0].images[:4000], tuple("abcd"), "patterns", "train")
+    train = TrainingSet(images, Supervision.from_labels(given, 4, trusted=False))
+    best = (logits.softmax(1).numpy() * transition[:, given].T).argmax(1)
+    found = weighed((power * logits).softmax(1).float().numpy(), train)
+    assert (found.suggested == truth).mean() > (best == truth).mean() - 0.01
 
 
 def test_files_of_probabilities(tmp_path) -> None:
