@@ -77,7 +77,7 @@ def load_data(
     """Load a data set: by name, from a path, or from arrays.
 
     Args:
-        name: a named data set (`condense.data.sources.NAMES`), a folder of images, or an .npz or .h5 file, also as
+        name: a named data set (`condense.data.sources.names()`), a folder of images, or an .npz or .h5 file, also as
             FILE::KEY; with `images`, the name given to the data.
         images: uint8 [n, H, W, C] or [n, H, W], instead of a stored data set.
         labels: with `images`: whole numbers [n], class names [n], candidates bool [n, c], or a `Supervision`;

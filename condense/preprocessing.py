@@ -22,6 +22,7 @@ def planes(images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
 
 
 _COUNTED = 4096  # images counted at once
+_MOVED = 4096  # images brought to a device at once
 CONSTANT = 1e-4  # standard deviation of pixels in [0, 1] below which a channel counts as constant
 
 
@@ -86,6 +87,76 @@ class Preprocessing:
     def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
         # created on the device: a copy would make the GPU wait
         return torch.cat([like.new_full((1,), value) for value in values])[:, None, None]  # [C, 1, 1]
+
+
+class Pixels:
+    """uint8 images of which batches are taken in the order torch uses.
+
+    For the CPU the array itself is kept, in memory or memory-mapped; on another device the images lie whole.
+
+    Args:
+        images: uint8 [n, H, W, C].
+        device: where batches are needed.
+    """
+
+    def __init__(self, images: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> None:
+        n, height, width, channels = images.shape
+        self.shape, self.device = torch.Size((n, channels, height, width)), torch.device(device)
+        self._kept: npt.NDArray[np.uint8] | Tensor = images
+        if self.device.type != "cpu":
+            self._kept = torch.empty(self.shape, dtype=torch.uint8, device=self.device)
+            for start in range(0, n, _MOVED):
+                self._kept[start : start + _MOVED] = planes(images[start : start + _MOVED]).to(self.device)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices: Tensor | slice) -> Tensor:
+        """uint8 [B, C, H, W]."""
+        if isinstance(self._kept, Tensor):
+            return self._kept[indices]
+        return planes(self._kept[indices if isinstance(indices, slice) else indices.numpy()])
+
+
+class NormalisedImages:
+    """uint8 images of which batches are taken normalised, so that all of them need not be held as float32.
+
+    An image taken in a batch has the very bits that `Preprocessing.normalise` would give it among all, except after
+    ZCA, whose sums may be rounded in another order.
+
+    Args:
+        images: uint8 [n, H, W, C].
+        preprocessing: what a network of these images expects.
+        device: where batches are needed.
+    """
+
+    def __init__(
+        self, images: npt.NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device | str = "cpu"
+    ) -> None:
+        self.preprocessing, self._images, self._pixels = preprocessing, images, Pixels(images, device)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, indices: Tensor | slice) -> Tensor:
+        """Network input, float32 [B, C, H, W]."""
+        return self.preprocessing.normalise(self._pixels[indices].float() / 255)
+
+    @property
+    def shape(self) -> torch.Size:
+        """[n, C, H, W]."""
+        return self._pixels.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches come to lie."""
+        return self._pixels.device
+
+    def to(self, device: torch.device | str) -> NormalisedImages:
+        """The same for `device`."""
+        if torch.device(device) == self.device:
+            return self
+        return NormalisedImages(self._images, self.preprocessing, device)
 
 
 def standardisation(pixels: npt.NDArray[np.uint8]) -> Preprocessing:

@@ -203,17 +203,16 @@ def _samples(own: Sequence[SampleEntry]) -> dict[str, object]:
 
 
 def _plots(own: Sequence[Entry], ipcs: Sequence[int]) -> list[tuple[str, str]]:
-    """Plots of accuracy against images per class and build minutes, as (title, data URI); empty without results."""
+    """Plots of accuracy against images per class and build minutes, as (title, data URI), each where known."""
     done = [entry for entry in own if entry.summary is not None]
-    if not done:
-        return []
-    by_size = figures.accuracy_lines(_lines(done, "ipc"), "images per class", ticks=ipcs)
-    timed = [entry for entry in done if entry.seconds]
-    by_cost = figures.accuracy_lines(_lines(timed, "minutes"), "minutes to make a set, training included")
-    return [
-        ("Accuracy against images per class", figures.figure_data_uri(by_size)),
-        ("Accuracy against build minutes", figures.figure_data_uri(by_cost)),
-    ]
+    plots = []
+    if done:
+        by_size = figures.accuracy_lines(_lines(done, "ipc"), "images per class", ticks=ipcs)
+        plots.append(("Accuracy against images per class", figures.figure_data_uri(by_size)))
+    if timed := [entry for entry in done if entry.seconds]:
+        by_cost = figures.accuracy_lines(_lines(timed, "minutes"), "minutes to make a set, training included")
+        plots.append(("Accuracy against build minutes", figures.figure_data_uri(by_cost)))
+    return plots
 
 
 def _lines(done: Sequence[Entry], across: str) -> list[figures.Line]:

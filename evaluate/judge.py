@@ -18,7 +18,7 @@ from condense.data.memory import check_fits
 from condense.data.types import ImageData, Images, Labels, Mask, Supervision, Truth
 from condense.errors import UserError
 from condense.precision import fast_bf16
-from condense.preprocessing import Preprocessing, planes, standardisation
+from condense.preprocessing import NormalisedImages, Preprocessing, planes, standardisation
 
 Floats = npt.NDArray[np.float32]
 
@@ -116,7 +116,7 @@ def train_judge(
         raise UserError(f"{images.name} has neither true nor given labels, so a classifier cannot be trained on it.")
     if steps < 1:
         raise UserError(f"a classifier cannot be trained for {steps} steps; give at least 1.")
-    check_fits(3 * 4 * int(used.sum()) * int(np.prod(images.image_shape)), f"training a classifier on {images.name}")
+    check_fits(3 * int(used.sum()) * int(np.prod(images.image_shape)), f"training a classifier on {images.name}")
     model = networks.build(
         network,
         in_channels=images.channels,
@@ -136,7 +136,7 @@ def train_judge(
         schedule="cosine",
         bf16=fast_bf16(torch.device(device)),
     )
-    x, y = process.normalise(to_pixels(chosen)), torch.from_numpy(targets[used])
+    x, y = NormalisedImages(chosen, process), torch.from_numpy(targets[used])
     for epoch in fit(model, x, y, options, seed=rng.derive(seed, "judge order"), device=device):
         on_epoch(epoch, options.epochs)
     labels = "given labels" if truth is None else "true labels"

@@ -31,11 +31,12 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 380, 52, 34, 14, 46
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of the plot: position in pixels, colour and tooltip."""
+    """A point of the plot: position in pixels, colour, whether it is filled, and tooltip."""
 
     x: float
     y: float
     colour: str
+    filled: bool
     title: str
 
 
@@ -117,7 +118,10 @@ def _plain(value: JSON) -> str:
 
 
 def _plot(table: Sequence[Entry]) -> tuple[list[Dot | None], dict[str, list[tuple[float, str]]]]:
-    """A dot for each entry with a build time (None for others), minutes on a log axis; and the ticks of both axes."""
+    """A dot for each entry with a build time (None for others), minutes on a log axis; and the ticks of both axes.
+
+    The rows of a method share a colour; those of other options than its own row are rings.
+    """
     timed = [entry for entry in table if entry.seconds]
     if not timed:
         return [None] * len(table), {"x": [], "y": []}
@@ -136,7 +140,13 @@ def _plot(table: Sequence[Entry]) -> tuple[list[Dot | None], dict[str, list[tupl
     names = _unique([entry.method for entry in table])
     ink = dict(zip(names, colours(names), strict=True))
     dots = [
-        Dot(across(math.log10(entry.seconds / 60)), up(entry.summary.mean), ink[entry.method], _told(entry))
+        Dot(
+            across(math.log10(entry.seconds / 60)),
+            up(entry.summary.mean),
+            ink[entry.method],
+            entry.label == entry.method,
+            _told(entry),
+        )
         if entry.seconds and entry.summary
         else None
         for entry in table

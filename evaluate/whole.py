@@ -19,11 +19,11 @@ from condense.classifiers.fit import Epoch, Teaching, fit, predict
 from condense.data.memory import check_fits
 from condense.data.types import ImageData, TrainingSet, Truth
 from condense.errors import UserError
-from condense.evaluate.judge import targets_of, to_pixels
+from condense.evaluate.judge import targets_of
 from condense.evaluate.protocols import Protocol
 from condense.evaluate.score import FreshNetworks, Score, score_of
 from condense.precision import arithmetic
-from condense.preprocessing import Preprocessing, standardisation
+from condense.preprocessing import NormalisedImages, Preprocessing, standardisation
 
 
 def epochs_of_steps(steps: int, images: int, batch_size: int) -> int:
@@ -72,7 +72,7 @@ def score_whole(
     device, rules = torch.device(device), protocol.for_data(may_flip=images.may_flip)
     process = standardisation(images.images)
     x, y = _labelled(train, process)
-    seen, labels = process.normalise(to_pixels(test.images)), torch.from_numpy(truth.labels)
+    seen, labels = NormalisedImages(test.images, process), torch.from_numpy(truth.labels)
     computed = arithmetic("auto", device)
     options = rules.fit_options(bf16=computed.bf16)
     answers = []
@@ -85,12 +85,12 @@ def score_whole(
     return score_of(answers, labels, fresh.architecture(rules), settings, time.perf_counter() - started)
 
 
-def _labelled(train: TrainingSet, process: Preprocessing) -> tuple[Tensor, Tensor]:
-    """The labelled images, normalised float32 [m, C, H, W], and their targets for `fit`."""
+def _labelled(train: TrainingSet, process: Preprocessing) -> tuple[NormalisedImages, Tensor]:
+    """The labelled images and their targets for `fit`."""
     images, supervision = train.images, train.supervision
     used = np.flatnonzero(~supervision.unlabelled)
     if not used.size:
         raise UserError(f"{images.name} has no labels, so networks cannot be trained on it.")
-    check_fits(3 * 4 * len(used) * math.prod(images.image_shape), f"training on all images of {images.name}")
+    check_fits(3 * len(used) * math.prod(images.image_shape), f"training on all images of {images.name}")
     y = torch.from_numpy(targets_of(supervision)[used])
-    return process.normalise(to_pixels(images.images[used])), y.argmax(1) if supervision.single.all() else y
+    return NormalisedImages(images.images[used], process), y.argmax(1) if supervision.single.all() else y

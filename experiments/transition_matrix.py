@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 import torch
 
-from condense.data.batches import ResidentImages
+from condense.data.batches import UnitImages
 from condense.data.types import Labels
 from condense.generator.labels.posterior import given_label, supervision_likelihood
 from condense.generator.labels.volminnet import estimate_by_volume, fresh_classifier
@@ -32,7 +32,7 @@ def shares(plan: Plan, classifier: torch.nn.Module, transition: torch.Tensor, lo
     part = plan.train.take(looked_at)
     truth = torch.from_numpy(plan.source.truth.labels[looked_at])
     with torch.inference_mode():
-        images = ResidentImages(part.images, transition.device)
+        images = UnitImages(part.images, transition.device)
         alone = classifier(images[torch.arange(len(part))]).softmax(1).cpu()
     likelihood = supervision_likelihood(part.supervision, transition)
     found = alone.argmax(1), given_label(alone, likelihood).argmax(1)

@@ -13,7 +13,7 @@ FOLDERS = {"condense": "condense", "evaluate": "condense.evaluate", "recipes": "
 
 BASE = {
     *("changes", "errors", "text", "rng", "files", "machine", "run", "resumable", "watch", "tensor_file"),
-    *("options", "precision", "json_values", "processes"),
+    *("options", "plugins", "precision", "json_values", "processes"),
 }
 VALUES = {"packing", "preprocessing", "sets", "grid", "augment", "data"}
 ALLOWED: dict[str, set[str]] = {
@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "notices": set(),
     "errors": set(),
     "options": set(),
+    "plugins": {"errors", "options"},
     "precision": set(),
     "rng": set(),
     "text": set(),
@@ -37,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "packing": {"errors"},
     "preprocessing": {"errors"},
     "augment": {"errors"},
-    "data": {"errors", "text", "rng", "preprocessing"},
+    "data": {"errors", "text", "rng", "plugins", "preprocessing"},
     "grid": {"errors", "files", "data"},
     "sets": {
         *(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from condense.preprocessing import planes, standardisation
+from condense.preprocessing import NormalisedImages, Pixels, planes, standardisation
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -48,3 +48,18 @@ def test_convolutions_of_grey_planes_stay_planes() -> None:
     with torch.no_grad():
         found = torch.nn.Conv2d(1, 4, 3, padding=1)(images)
     assert found.stride() == (256, 64, 8, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_are_taken_with_the_bits_of_all_images_at_once(channels: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 4, 6, channels)).astype(np.uint8)
+    images.setflags(write=False)
+    preprocessing, some = standardisation(images), torch.tensor([7, 0, 7, 49])
+    everything = preprocessing.normalise(planes(images).float() / 255)
+    found = NormalisedImages(images, preprocessing)
+    assert len(found) == 50 and found.shape == everything.shape
+    for indices in (some, slice(3, 9)):
+        assert torch.equal(found[indices], everything[indices]) and found[indices].is_contiguous()
+        assert torch.equal(Pixels(images)[indices], planes(images)[indices])
+    kept = found.to("meta")
+    assert kept[some].device.type == "meta" and found.to("cpu") is found

@@ -44,7 +44,7 @@ def comments(name: str) -> str:
 @pytest.mark.parametrize("name", RUNS)
 def test_recipe_resolves_and_opens_with_its_source(name: str) -> None:
     recipe, options, _ = resolve_options(read_config(name), {}, methods.load(shipped(name)["method"]), 32)
-    assert recipe.data.name in sources.NAMES and corrupt.parse(recipe.data.noise).rate == 0.4
+    assert recipe.data.name in sources.TABLE and corrupt.parse(recipe.data.noise).rate == 0.4
     assert isinstance(options, GeneratorOptions)
     assert f"dmis condense -c {name}" in comments(name) and "https://arxiv.org/abs/2510.03016" in comments(name)
 
@@ -55,7 +55,7 @@ def test_benchmark_expands_and_opens_with_its_source_and_time(name: str) -> None
     for method, side in {(cell.recipe["method"], cell.recipe["data"].get("image_size", 28)) for cell in cells}:
         recipe = next(cell.planned for cell in cells if cell.recipe["method"] == method)
         resolve_options({}, recipe, methods.load(method), side)
-    assert {cell.recipe["data"]["name"] for cell in cells} <= set(sources.NAMES)
+    assert {cell.recipe["data"]["name"] for cell in cells} <= set(sources.TABLE)
     assert all(parse_noise(cell.recipe["data"]["noise"]) for cell in cells)
     told = comments(name)
     assert f"# Command: dmis benchmark {name} --out" in told

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from condense.benchmark.grid import CLASSIFIER, Cell
 from condense.benchmark.shared import now, read_json, shared_generator, write_json
-from condense.classifiers.arms._training import ArmTraining
+from condense.classifiers.arm_training import ArmTraining
 from condense.evaluate.results import Result
 from condense.generator.model import Generator
 from condense.json_values import number
@@ -43,7 +43,8 @@ def run_classifier_cell(out: Path, cell: Cell) -> None:
         return found
 
     print(f"{now()} training and testing the classifier {asked['name']}")
-    accuracy = arm_accuracy(asked["name"], plan, read_options(training, asked["options"]), generator)
+    options = read_options(training, asked["options"], [asked["name"]])
+    accuracy = arm_accuracy(asked["name"], plan, options, generator)
     seconds = earlier + time.perf_counter() - started
     write_json(cell.folder(out) / ACCURACY, {"accuracy": accuracy, "seconds": seconds})
 

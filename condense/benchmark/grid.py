@@ -413,7 +413,7 @@ def _trains(options: type[Options], own: Mapping[str, Any]) -> Trained | None:
 
 def _setting(data: DataRecipe) -> str:
     """E.g. "cifar10 sym:0.4", "imagenette 64px asym:0.4"."""
-    name = data.name if data.name in sources.NAMES else Path(data.name.partition("::")[0]).name
+    name = data.name if data.name in sources.names() else Path(data.name.partition("::")[0]).name
     size = [] if data.image_size is None else [f"{data.image_size}px"]
     seed = [] if data.noise_seed is None else [f"noise seed {data.noise_seed}"]
     return " ".join([name, *size, _labels(data.noise, data.labels), *seed])
@@ -426,7 +426,7 @@ def _labels(noise: str, file: str | None) -> str:
 
 def _whose(data: DataRecipe) -> list[str]:
     """Six characters hashed from file paths, which tell two folders of one name apart; empty for named data sets."""
-    places = [text for text in (data.name, data.labels) if text is not None and text not in sources.NAMES]
+    places = [text for text in (data.name, data.labels) if text is not None and text not in sources.names()]
     return [hashlib.sha256("|".join(places).encode()).hexdigest()[:6]] if places else []
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from condense import methods
-from condense.classifiers.arms._training import ArmTraining
+from condense.classifiers.arm_training import ArmTraining
 from condense.errors import UserError
 from condense.evaluate.features import FULL
 from condense.evaluate.judge import STEPS
@@ -142,7 +142,7 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     known = {*names, *(classify.objective_of(name) for name in classifiers if name in classify.OF_GENERATORS)}
     for name in known:
         _parse_options(name, recipe.options.get(name, {}), name)
-    classify.read_options(recipe.fit, recipe.options)
+    classify.read_options(recipe.fit, recipe.options, classifiers)
     if unused := set(recipe.options) - known - set(classifiers) or set(recipe.judged) - set(names):
         raise UserError(f"The benchmark has options for {sorted(unused)[0]!r}, which is not among its methods.")
     _check_tasks(recipe, names, classifiers)

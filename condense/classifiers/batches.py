@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from condense import rng
+from condense.preprocessing import NormalisedImages
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -19,7 +20,7 @@ class Batches:
     """Images on the device, and how batches are made.
 
     Attributes:
-        images: float32 [n, C, H, W], normalised.
+        images: normalised float32 [n, C, H, W], or pixels to be normalised as they are taken.
         targets: [n] or [n, c], on the same device.
         batch_size: images per step; the last batch of an epoch may be smaller.
         seeds: seeds of order and augmentation, one per network.
@@ -27,7 +28,7 @@ class Batches:
         mix: applied to every batch and its targets thereafter.
     """
 
-    images: Tensor
+    images: Tensor | NormalisedImages
     targets: Tensor
     batch_size: int
     seeds: tuple[int, ...]

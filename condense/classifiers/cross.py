@@ -23,7 +23,7 @@ from condense.errors import UserError
 from condense.json_values import whole
 from condense.options import Options
 from condense.precision import fast_bf16
-from condense.preprocessing import planes, standardisation
+from condense.preprocessing import NormalisedImages, standardisation
 from condense.processes import Agree, seconds_together, shared
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run
@@ -83,13 +83,13 @@ def out_of_fold(
         "seed": seed,
         "data": _fingerprint(images, targets),
     }
-    pixels = planes(images).float() / 255
-    x, y = standardisation(images).normalise(pixels), torch.from_numpy(targets).float()
+    preprocessing, y = standardisation(images), torch.from_numpy(targets).float()
     fold, known = torch.from_numpy(fold_of(len(images), options.folds, seed)), torch.from_numpy(labelled)
 
     def judged(k: int, agree: Agree) -> tuple[Tensor, float]:
         outside, inside = known[fold[known] != k], fold == k
-        judging = _Judging(k, x[outside], y[outside], x[inside], options, seed, device)
+        x, held = (NormalisedImages(images[rows.numpy()], preprocessing) for rows in (outside, inside))
+        judging = _Judging(k, x, y[outside], held, options, seed, device)
         plan = LoopPlan(
             BAR,
             options.epochs,
@@ -119,7 +119,14 @@ class _Judging:
     """
 
     def __init__(
-        self, k: int, x: Tensor, y: Tensor, inside: Tensor, options: FoldOptions, seed: int, device: torch.device
+        self,
+        k: int,
+        x: NormalisedImages,
+        y: Tensor,
+        inside: NormalisedImages,
+        options: FoldOptions,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.k, self.x, self.y, self.inside = k, x, y, inside
         self.options, self.seed, self.device = options, seed, device
@@ -176,5 +183,6 @@ def _fit_options(options: FoldOptions, device: torch.device) -> FitOptions:
 
 def _fingerprint(images: npt.NDArray[np.uint8], targets: npt.NDArray[np.float32]) -> str:
     digest = hashlib.sha256(repr(images.shape).encode())
-    digest.update(np.ascontiguousarray(images).tobytes() + np.ascontiguousarray(targets).tobytes())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(targets).data)
     return digest.hexdigest()

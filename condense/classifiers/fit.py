@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from condense.classifiers.batches import Augment as Augment
 from condense.classifiers.batches import Batches, Mix
 from condense.errors import RunFailed, UserError
+from condense.preprocessing import NormalisedImages
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -131,7 +132,7 @@ class Sitting:
 
 def fit(
     network: nn.Module,
-    images: Tensor,
+    images: Tensor | NormalisedImages,
     targets: Tensor,
     options: FitOptions,
     *,
@@ -149,7 +150,7 @@ def fit(
 
     Args:
         network: float [B, C, H, W] to logits [B, c]; moved to `device`.
-        images: float32 [n, C, H, W], normalised; kept whole on `device`.
+        images: normalised float32 [n, C, H, W], or pixels to be normalised as they are taken; kept whole on `device`.
         targets: int64 [n], or float32 [n, c] with rows adding up to 1, or whatever else the loss takes.
         options: see `FitOptions`.
         seed: seed of order and augmentation; the network's initial weights have their own.
@@ -227,7 +228,7 @@ def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
-def _part_length(inputs: Sequence[Tensor], most_bytes: int, *, bf16: bool) -> int:
+def _part_length(inputs: Sequence[Tensor | NormalisedImages], most_bytes: int, *, bf16: bool) -> int:
     """How many images pass through the networks together; parts are as equal as can be."""
     count, pixels = len(inputs[0]), math.prod(inputs[0].shape[2:])
     if inputs[0].device.type != "cpu":
@@ -269,8 +270,10 @@ def _finite(loss: float, epoch: int, options: FitOptions) -> float:
 
 
 @torch.no_grad()
-def predict(network: nn.Module, images: Tensor, batch_size: int = 256, *, bf16: bool = False) -> Tensor:
-    """Logits float32 [n, c] on the CPU, of normalised images float32 [n, C, H, W], in evaluation mode.
+def predict(
+    network: nn.Module, images: Tensor | NormalisedImages, batch_size: int = 256, *, bf16: bool = False
+) -> Tensor:
+    """Logits float32 [n, c] on the CPU, of images as `fit` takes them, in evaluation mode.
 
     Runs on the network's device; whether the network was training is restored. `bf16` as in `FitOptions`.
     """
@@ -280,6 +283,7 @@ def predict(network: nn.Module, images: Tensor, batch_size: int = 256, *, bf16: 
     if device.type == "cpu":  # without a backward pass, half as much is fastest
         batch_size = min(batch_size, _part_length([images], PART_BYTES // 2, bf16=bf16))
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        logits = [network(batch.to(device)).float() for batch in torch.split(images, batch_size)]
+        starts = range(0, max(1, len(images)), batch_size)
+        logits = [network(images[start : start + batch_size].to(device)).float() for start in starts]
     network.train(was_training)
     return torch.cat(logits).cpu()

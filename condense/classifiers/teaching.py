@@ -28,7 +28,7 @@ from condense.errors import UserError
 from condense.json_values import number, section, whole
 from condense.machine import best_device
 from condense.precision import fast_bf16
-from condense.preprocessing import planes, standardisation
+from condense.preprocessing import NormalisedImages, standardisation
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, as_described, check_same_run, pack_optimizer, unpack_optimizer
 
@@ -74,8 +74,7 @@ class _TeacherTraining:
         self.train, self.options, self.seed = train, options, rng.derive(seed, "teacher")
         self.device = best_device()
         self.preprocessing = standardisation(train.images.images)
-        pixels = planes(train.images.images[known]).float() / 255
-        self.images = self.preprocessing.normalise(pixels)
+        self.images = NormalisedImages(train.images.images[known], self.preprocessing)
         self.candidates = torch.from_numpy(train.supervision.candidates[known])
         self.network = networks.build(
             options.network,

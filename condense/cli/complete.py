@@ -6,6 +6,8 @@ from collections.abc import Callable
 from importlib import resources
 
 from condense import methods as registry
+from condense.classifiers import arms as classifiers
+from condense.plugins import announced
 from condense.watch import LOGS
 
 DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "imagenette")
@@ -46,6 +48,7 @@ NETWORKS = (
 )
 FORMATS = ("folder", "hf", "webdataset", "npz", "vico", "ddranking", "parquet")
 OBJECTIVES = ("dmis", "vanilla", "tdsm", "cad")
+OF_GENERATORS = ("vanilla", "dmis", "dmis-ce")
 NOISE = (
     "none",
     "sym:",
@@ -79,10 +82,19 @@ def recipes(incomplete: str) -> list[str]:
 
 def methods(incomplete: str) -> list[str]:
     """Names of the methods."""
-    return [name for name in registry.names() if name.startswith(incomplete)]
+    return one_of(*registry.names())(incomplete)
 
 
-data = one_of(*DATA)
+def arms(incomplete: str) -> list[str]:
+    """Names of the classifiers of `dmis classify`."""
+    return one_of("all", *classifiers.names(), *OF_GENERATORS)(incomplete)
+
+
+def data(incomplete: str) -> list[str]:
+    """Names of the data sets."""
+    return one_of(*DATA, *sorted(announced("dmis.data")))(incomplete)
+
+
 protocols = one_of(*PROTOCOLS)
 networks = one_of(*NETWORKS)
 formats = one_of(*FORMATS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from condense.classifiers import arms
 from condense.cli import complete, output
 from condense.cli.options import (
     MOST_SEED,
@@ -40,6 +41,7 @@ from condense.json_values import JSON
 if TYPE_CHECKING:
     from condense.pipeline.plan import Request
 
+ARMS = ", ".join(("those above", *arms.installed()))
 
 QuickScore = Annotated[bool, typer.Option("--quick", help="Smallest budget, for a first try: the protocol hard-quick.")]
 Html = Annotated[
@@ -319,7 +321,10 @@ def classify(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            "--arm", metavar="NAME|all", help="Classifier to train; repeatable. [default: all that accept the labels]"
+            "--arm",
+            metavar="NAME|all",
+            help=f"Classifier to train: {ARMS}; repeatable. [default: all that accept the labels]",
+            autocompletion=complete.arms,
         ),
     ] = None,
     generator: Annotated[

@@ -16,7 +16,7 @@ from typing import Any
 
 from condense.changes import changes
 from condense.classifiers import arms
-from condense.classifiers.arms._training import ArmTraining
+from condense.classifiers.arm_training import ArmTraining
 from condense.errors import UserError
 from condense.evaluate.reference import find
 from condense.evaluate.stats import summarise
@@ -181,8 +181,9 @@ def _read(asked: Asked) -> tuple[ArmOptions, dict[str, JSON]]:
     """Options of the arms, and the remaining settings, which are for the generators."""
     settings = parse_overrides(asked.settings)
     training = parse(ArmTraining, settings.pop(TRAINING, None) or {}, f"setting {TRAINING!r},")
-    own = {name: settings.pop(name, None) or {} for name in (*arms.names(), REGENERATED)}
-    return read_options(training, own), settings
+    own = {name: settings.pop(name) or {} for name in (*arms.names(), REGENERATED) if name in settings}
+    chosen = names() if ALL in asked.arms else asked.arms
+    return read_options(training, own, chosen), settings
 
 
 def _plan(request: Request, of_generators: Mapping[str, Any], seed: int) -> Plan:

@@ -48,7 +48,7 @@ def doctor() -> dict[str, JSON]:
             extra: all(importlib.util.find_spec(name) is not None for name in modules)
             for extra, modules in EXTRAS.items()
         },
-        "data": {name: _place(name) for name in sources.NAMES},
+        "data": {name: _place(name) for name in sources.TABLE},
     }
 
 
@@ -63,4 +63,4 @@ def _place(name: str) -> str | None:
         "cifar100": [cache / cifar.CIFAR100.binary_folder, cache / cifar.CIFAR100.pickle_folder],
         "imagenette": [*cache.glob("imagenette2*")],
     }
-    return next((str(place) for place in places[name] if place.is_dir()), None)
+    return next((str(place) for place in places.get(name, []) if place.is_dir()), None)

@@ -1,4 +1,4 @@
-"""Images resident on the device, and the indices of each step's batch as a function of (seed, step)."""
+"""Batches of images on the device, and the indices of each step's batch as a function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor
 
 from condense import rng
 from condense.data.types import ImageData
-from condense.preprocessing import planes
+from condense.preprocessing import Pixels
 
 
-class ResidentImages:
-    """All images on the device as uint8 [n, C, H, W]; indexing gives float32 in [-1, 1]."""
+class UnitImages:
+    """Images of which batches are taken as float32 in [-1, 1] on the device."""
 
     def __init__(self, data: ImageData, device: torch.device | str = "cpu") -> None:
-        self.pixels = planes(data.images).to(device)
+        self._pixels = Pixels(data.images, device)
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self._pixels)
 
     def __getitem__(self, indices: Tensor | slice) -> Tensor:
         """float32 [B, C, H, W]."""
-        return to_unit(self.pixels[indices])
+        return to_unit(self._pixels[indices])
 
 
 def to_unit(pixels: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from condense.data.memory import check_fits
+from condense.data.memory import allocate
 from condense.data.types import Images
 
 Fit = Literal["crop", "pad", "squash"]
@@ -50,8 +50,7 @@ def resize(images: Images, size: int, fit: Fit = "crop", background: int = 255) 
     n, height, width, channels = images.shape
     if (height, width) == (size, size):
         return images
-    check_fits(n * size * size * channels, f"Resizing {n} images")
-    resized = np.empty((n, size, size, channels), dtype=np.uint8)
+    resized = allocate((n, size, size, channels), f"Resizing {n} images")
     for index, pixels in enumerate(images):
         picture = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
         resized[index] = np.asarray(fitted(picture, size, size, fit, background)).reshape(size, size, channels)

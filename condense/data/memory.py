@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from condense.errors import UserError
 
 _HARMLESS_BYTES = 2**28
 _MOST_EXPANSION = 100
+_COPIED = 4096  # images copied at once
 
 
 def available_bytes() -> int:
@@ -36,6 +43,44 @@ def check_fits(num_bytes: int, what: str, instead: str = SMALLER) -> None:
             f"{what} needs {num_bytes / 2**30:.1f} GiB of memory, but {available / 2**30:.1f} GiB are available; "
             f"{instead}."
         )
+
+
+def allocate(shape: tuple[int, ...], what: str) -> npt.NDArray[np.uint8]:
+    """Zeros uint8 `shape`: in memory if they take half of what is available at most, else in a temporary file.
+
+    The file is deleted with the array, or with the process; where it lies is said by TMPDIR.
+
+    Raises:
+        UserError: neither memory nor the disk has room; `what` names the work, e.g. "Reading 1,000 images".
+    """
+    num_bytes = math.prod(shape)
+    if num_bytes <= available_bytes() // 2:
+        return np.zeros(shape, dtype=np.uint8)
+    where = tempfile.gettempdir()
+    refusal = UserError(
+        f"{what} needs {num_bytes / 2**30:.1f} GiB, more than half of the memory available and more than is free in "
+        f"{where}; {SMALLER}, or set TMPDIR to a larger disk."
+    )
+    if num_bytes > shutil.disk_usage(where).free:
+        raise refusal
+    with tempfile.TemporaryFile(prefix="dmis-") as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that others fill meanwhile must not kill the process
+            try:
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            except OSError as error:
+                raise refusal from error
+        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+
+
+def rows(images: npt.NDArray[np.uint8], indices: npt.NDArray[np.integer], what: str) -> npt.NDArray[np.uint8]:
+    """`images[indices]`, in a temporary file as well if the images are and memory is short."""
+    if not isinstance(images, np.memmap):
+        taken: npt.NDArray[np.uint8] = images[indices]
+        return taken
+    chosen = allocate((len(indices), *images.shape[1:]), what)
+    for start in range(0, len(indices), _COPIED):
+        chosen[start : start + _COPIED] = images[indices[start : start + _COPIED]]
+    return chosen
 
 
 def check_expansion(stored: int, declared: int, what: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from condense.data.decode import LEVELS, Background, PictureHeader, Unreadable, decode, look
 from condense.data.fit import Fit, chosen_side, fitted
-from condense.data.memory import check_fits
+from condense.data.memory import allocate
 from condense.data.reading import in_list
 from condense.data.types import Images, Mask
 from condense.errors import UserError
@@ -150,15 +150,15 @@ def read(files: Sequence[Path], form: Form) -> tuple[Images, Mask, dict[Path, st
     """Decode all files and convert them to the form.
 
     Returns:
-        uint8 [n, height, width, 1 or 3]; bool [n], True for those that could be read; and the others' reasons.
+        uint8 [n, height, width, 1 or 3], in a temporary file if memory is short; bool [n], True for those that could
+        be read; and the others' reasons.
 
     Raises:
-        UserError: the array does not fit in memory.
+        UserError: neither memory nor the disk has room for the array.
     """
     channels = 1 if form.grey else 3
     shape = (len(files), form.height, form.width, channels)
-    check_fits(int(np.prod(shape)), f"Reading {len(files)} images")
-    images, readable = np.zeros(shape, dtype=np.uint8), np.ones(len(files), dtype=np.bool_)
+    images, readable = allocate(shape, f"Reading {len(files)} images"), np.ones(len(files), dtype=np.bool_)
     unreadable: dict[Path, str] = {}
     for index, file in enumerate(files):
         try:

@@ -15,6 +15,7 @@ from condense.data.fit import Fit, chosen_side, resize
 from condense.data.pictures import Handling, size_told
 from condense.data.types import ImageData, Source
 from condense.errors import UserError
+from condense.plugins import announced
 
 Loader = Callable[[Path | None, Handling, bool], Source]  # (root, handling of pictures, download)
 
@@ -25,9 +26,15 @@ TABLE: Mapping[str, Loader] = {
     "cifar100": lambda root, handling, download: cifar.load(cifar.CIFAR100, root, download),
     "imagenette": imagenette.load,
 }
-NAMES: tuple[str, ...] = tuple(TABLE)
+GROUP = "dmis.data"
+"""Entry points of installed packages: functions (root, download) that return a `Source`."""
 FLIPS: Mapping[str, bool] = {name: name != "digits" for name in TABLE}
 """Whether a mirrored image keeps its class: mirrored digits do not, mirrored clothes do."""
+
+
+def names() -> tuple[str, ...]:
+    """Names of the data sets: those of `TABLE`, then those of installed packages; nothing is imported."""
+    return (*TABLE, *sorted(announced(GROUP).keys() - TABLE.keys()))
 
 
 def load(
@@ -47,7 +54,7 @@ def load(
     `folder`), or .npz, .h5, .hdf5 (see `arrays`), also as FILE::KEY, where KEY is the array of given labels.
 
     Args:
-        name_or_path: one of `NAMES`, or a path.
+        name_or_path: one of `names()`, or a path.
         root: for a name, the folder its files lie in, or an .npz/.h5 of the benchmark, also as FILE::KEY.
         image_size: side in pixels to bring all images to (antialiased). None: the side they share if they are square,
             else a usual one up to their median short side, at most 64, given in `Source.reading`.
@@ -69,7 +76,7 @@ def load(
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size is {image_size}; give a whole number of pixels from 1 on.")
     handling = Handling(image_size, fit, background, skip_unreadable)
-    if name_or_path in TABLE:
+    if name_or_path in names():
         source = _load_named(name_or_path, root, handling, download)
     elif root is not None:
         raise UserError(
@@ -97,7 +104,7 @@ def from_arrays(
 def _load_named(name: str, root: Path | None, handling: Handling, download: bool) -> Source:
     if root is not None and (stored := _array_file(str(root))):
         source = arrays.load(stored[0], given=stored[1], trusted=True)
-        flip = FLIPS[name] if source.train.flip is None else source.train.flip
+        flip = FLIPS.get(name) if source.train.flip is None else source.train.flip
         return dataclasses.replace(
             source,
             train=dataclasses.replace(source.train, name=name, flip=flip),
@@ -105,7 +112,18 @@ def _load_named(name: str, root: Path | None, handling: Handling, download: bool
         )
     if root is not None and not root.exists() and not download:
         raise UserError(f"{name}: the folder {root} does not exist; correct --root, or leave it out.")
-    return TABLE[name](root, handling, download)
+    return TABLE[name](root, handling, download) if name in TABLE else _load_installed(name, root, download)
+
+
+def _load_installed(name: str, root: Path | None, download: bool) -> Source:
+    try:
+        load_it = announced(GROUP)[name].load()
+    except Exception as error:  # whatever the author's file does wrong
+        raise UserError(f"The data set {name!r} cannot be loaded: {type(error).__name__}: {error}.") from error
+    source = load_it(root, download)
+    if not isinstance(source, Source):
+        raise UserError(f"The data set {name!r} gives a {type(source).__name__}; its function must return a Source.")
+    return source
 
 
 def _load_path(text: str, handling: Handling) -> Source:
@@ -117,11 +135,11 @@ def _load_path(text: str, handling: Handling) -> Source:
     if path.exists():
         raise UserError(
             f"{path} is not a data set; give a folder of images, a file that ends in "
-            f"{', '.join(arrays.READERS)}, or one of {', '.join(NAMES)}."
+            f"{', '.join(arrays.READERS)}, or one of {', '.join(names())}."
         )
-    near = difflib.get_close_matches(text.casefold(), NAMES, n=1)
+    near = difflib.get_close_matches(text.casefold(), names(), n=1)
     known = f"did you mean {near[0]!r}? Known names" if near else "known names"
-    raise UserError(f"there is no data set and no path {text!r}; {known}: {', '.join(NAMES)}.")
+    raise UserError(f"there is no data set and no path {text!r}; {known}: {', '.join(names())}.")
 
 
 def _array_file(text: str) -> tuple[Path, str | None] | None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from condense.data.memory import rows
 from condense.data.reading import Reading
 from condense.errors import UserError
 
@@ -116,7 +117,7 @@ class ImageData:
 
     def take(self, indices: npt.NDArray[np.integer]) -> ImageData:
         """The images at `indices` [m], in that order."""
-        return replace(self, images=self.images[indices])
+        return replace(self, images=rows(self.images, indices, f"Choosing {len(indices):,} images"))
 
 
 @dataclass(frozen=True)

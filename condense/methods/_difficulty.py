@@ -31,7 +31,7 @@ from condense.machine import best_device
 from condense.methods._members import class_members
 from condense.options import Options
 from condense.precision import fast_bf16
-from condense.preprocessing import planes, standardisation
+from condense.preprocessing import NormalisedImages, standardisation
 from condense.resumable import Loop, LoopPlan, State, Step
 from condense.run import JSON, Run, pack_optimizer, part_of, peak_memory_bytes, unpack_optimizer
 from condense.sets.assemble import Making, assemble, check_ipc
@@ -164,8 +164,7 @@ class Watch:
         self.scores: list[Scores] = []
         self._images, self._options, self._seed, self._new_record = train.images, options, seed, record
         self._device = best_device()
-        pixels = planes(train.images.images[self.index]).float() / 255
-        self._x = standardisation(train.images.images).normalise(pixels)
+        self._x = NormalisedImages(train.images.images[self.index], standardisation(train.images.images))
         self._begin()
 
     def _begin(self) -> None:

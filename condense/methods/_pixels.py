@@ -20,7 +20,7 @@ from condense.data.types import Beliefs, ImageData, Labels, TrainingSet
 from condense.errors import UserError
 from condense.methods._members import class_members, refuse_partial
 from condense.packing import pack
-from condense.preprocessing import Preprocessing, planes
+from condense.preprocessing import NormalisedImages, Preprocessing, planes
 from condense.sets.condensed_set import Floats
 
 UNIT_RANGE = (0.0, 1.0)
@@ -55,28 +55,28 @@ class RealImages:
         patches: int = 1,
     ) -> None:
         self.preprocessing = preprocessing
+        self._images = NormalisedImages(train.images.images, preprocessing, device)
         self.num_classes = train.images.num_classes
         self.labels = torch.from_numpy(train.supervision.observed).to(device)
-        self._pixels = planes(train.images.images).to(device)
         self._members = [torch.from_numpy(own) for own in members or class_members(train, least, patches=patches)]
         self._beliefs = None if beliefs is None else torch.from_numpy(beliefs).T.contiguous()  # [c, n]
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self._images)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """(C, H, W)."""
-        return tuple(self._pixels.shape[1:])
+        return tuple(self._images.shape[1:])
 
     @property
     def device(self) -> torch.device:
         """The device of the images."""
-        return self._pixels.device
+        return self._images.device
 
     def __getitem__(self, indices: Tensor | slice) -> Tensor:
         """Normalised float32 [B, C, H, W]."""
-        return self.preprocessing.normalise(self._pixels[indices].float() / 255)
+        return self._images[indices]
 
     def network(self, name: str, seed: int, width: int | None = None) -> Network:
         """An untrained network for these images and classes, on their device; `width` as in `networks.build`."""

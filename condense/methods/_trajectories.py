@@ -97,8 +97,8 @@ class TrajectoryMatching:
         self.rate, self.velocity = rate, velocity
         self.synthetic.images.grad = matched.images
         self.synthetic.update()
-        # Once forwards, once more in the backward sweep.
-        self.synthetic.count(0, 2 * steps * self.batch_size)
+        # Once forwards, and all but the last once more in the backward sweep.
+        self.synthetic.count(0, (2 * steps - 1) * self.batch_size)
         return {"loss": loss, "rate": told}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:

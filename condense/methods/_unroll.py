@@ -9,7 +9,7 @@ with a learned rate α. The objective, to be differentiated in S and α, is
     ‖θ_N - θ*‖² / ‖θ_0 - θ*‖²,
 
 with θ* the expert's parameters some epochs later (Cazenavette et al. 2022, Eq. 2 and Algorithm 1,
-https://arxiv.org/abs/2203.11932). The chain rule is applied step by step backwards from the last one, each step
+https://arxiv.org/abs/2203.11932). The chain rule is applied step by step backwards from the last one, each earlier step
 computed once more from the stored θ_n: exactly the gradient of the unrolled graph, which for N = 30 would keep the
 activations of thirty double backward passes.
 """
@@ -55,21 +55,23 @@ def match_trajectory(
         target: θ*, by parameter name.
         images: S, float [n, C, H, W].
         rate: α, a scalar.
-        batch: gives the student's batch in step n; called twice per step, with the same result.
-        steps: N.
+        batch: gives the student's batch in step n; called twice per step but the last, with the same result.
+        steps: N, at least 1.
     """
     path = [_leaves(start)]
-    for n in range(steps):
+    for n in range(steps - 1):
         x, y = batch(images.detach(), n)
         path.append(_leaves(student_step(network, path[-1], x, y, rate.detach(), create_graph=False)))
+    images, rate = images.detach().requires_grad_(), rate.detach().requires_grad_()
+    after = student_step(network, path[-1], *batch(images, steps - 1), rate, create_graph=True)
     with torch.no_grad():
         scale = 1 / squared_distance(start, target)
-        loss = scale * squared_distance(path[-1], target)
-        adjoint = [2 * scale * (end - target[name]) for name, end in path[-1].items()]  # ∂loss / ∂θ_N
-    images, rate = images.detach().requires_grad_(), rate.detach().requires_grad_()
+        loss = scale * squared_distance(after, target)
+        adjoint = [2 * scale * (end - target[name]) for name, end in after.items()]  # ∂loss / ∂θ_N
     images_gradient, rate_gradient = torch.zeros_like(images), torch.zeros_like(rate)
     for n in reversed(range(steps)):
-        after = student_step(network, path[n], *batch(images, n), rate, create_graph=True)
+        if n < steps - 1:
+            after = student_step(network, path[n], *batch(images, n), rate, create_graph=True)
         wanted = [*path[n].values(), images, rate]
         *adjoint, in_images, in_rate = torch.autograd.grad(list(after.values()), wanted, adjoint)
         images_gradient += in_images

@@ -105,14 +105,14 @@ class Options(LearnOptions):
 
 
 def evaluations(train: TrainingSet, ipc: int, options: Options) -> int:
-    """Images that will pass through networks: experts, and students in the forward and the backward sweep."""
+    """Images that will pass through networks: experts, and students in both sweeps, their last step once."""
     return sum(images for _, images in stages(train, ipc, options))
 
 
 def stages(train: TrainingSet, ipc: int, options: Options) -> list[tuple[str, int]]:
     """`evaluations`, by progress bar."""
     _, row = options.row(ipc, math.prod(train.images.image_shape))
-    student = 2 * row.student_steps * options.batch_of(train.images.num_classes * ipc)
+    student = (2 * row.student_steps - 1) * options.batch_of(train.images.num_classes * ipc)
     experts = options.experts * _expert_epochs(row) * len(train)
     return [("experts", experts), ("learning images", options.iterations * student)]
 

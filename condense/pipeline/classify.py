@@ -8,7 +8,7 @@ An arm is one of `condense.classifiers.arms`, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from condense import rng
 from condense.classifiers import arms
-from condense.classifiers.arms._training import ArmTraining, train_arm
+from condense.classifiers.arm_training import ArmTraining, train_arm
 from condense.classifiers.fit import Epoch
 from condense.classifiers.teacher import Teacher
 from condense.data.noise_spec import LOST, parse_noise
@@ -51,7 +51,7 @@ class Regeneration(Options):
 
 @dataclass(frozen=True)
 class ArmOptions:
-    """The training budget of all arms, the options of each by its name, and those of `dmis-ce`."""
+    """The training budget of all arms, the options of those chosen by name, and those of `dmis-ce`."""
 
     training: ArmTraining
     arms: Mapping[str, Options]
@@ -69,15 +69,17 @@ def check_name(name: str) -> None:
         arms.load(name)
 
 
-def read_options(training: ArmTraining, given: Mapping[str, Any]) -> ArmOptions:
-    """Options of every arm from `given`, options by name; names of other arms are ignored.
+def read_options(training: ArmTraining, given: Mapping[str, Any], chosen: Iterable[str]) -> ArmOptions:
+    """Options of the `chosen` arms, and of those that have some in `given`, options by name; other names are ignored.
 
     Raises:
         UserError: an unknown key, or a value out of range.
     """
+    asked = {"ce" if name == REGENERATED else name for name in (*chosen, *given)}
     own = {
         name: parse(arms.load(name).Options, given.get(name) or {}, f"options of the arm {name!r}")
         for name in arms.names()
+        if name in asked
     }
     regeneration = parse(Regeneration, given.get(REGENERATED) or {}, f"options of the arm {REGENERATED!r}")
     return ArmOptions(training, own, regeneration)

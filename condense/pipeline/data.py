@@ -148,7 +148,7 @@ def recorded_seed(condensed: CondensedSet, default: int = 0) -> int:
 def places(data: DataRecipe) -> dict[str, JSON]:
     """Absolute paths of the data, `data_path`, `data_root` and `data_labels`, as far as they are paths."""
     found: dict[str, JSON] = {}
-    if data.name not in sources.NAMES:
+    if data.name not in sources.names():
         found["data_path"] = _absolute(data.name)
     if data.root is not None:
         found["data_root"] = str(data.root.absolute())
@@ -170,7 +170,7 @@ def own_data(condensed: CondensedSet, data: DataRecipe) -> DataRecipe:
     """
     made_from, notes = recorded_data(condensed), condensed.provenance.notes
     name = str(made_from.get("name", condensed.provenance.data_name))
-    if name not in sources.NAMES:
+    if name not in sources.names():
         asked = [str(notes.get("data_path", name)), name]
         here = next((place for place in asked if Path(place.partition("::")[0]).exists()), None)
         if here is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 from condense.classifiers.beside import write_beside
@@ -30,14 +31,17 @@ def check_plan(plan: Plan) -> None:
 def make_set(plan: Plan, run: Run, labeller: Run | None = None) -> CondensedSet:
     """Repair the labels if planned, condense, and record the whole recipe and cost in the set.
 
+    A method that records no seconds is recorded with those of this call.
+
     Args:
         plan: the plan.
         run: keeps checkpoints of the method.
         labeller: run that saves the network repairing the labels; a subfolder of `run` when None.
     """
     repaired = repair(plan, labeller or labeller_run(plan, run))
+    started = time.perf_counter()
     made = plan.method.condense(repaired.train, plan.recipe.ipc, plan.options, plan.recipe.seed, run)
-    return _recorded(made, plan, repaired)
+    return _recorded(made, plan, repaired, time.perf_counter() - started)
 
 
 def with_teacher(made: CondensedSet, plan: Plan, run: Run, out: Path) -> CondensedSet:
@@ -50,9 +54,9 @@ def with_teacher(made: CondensedSet, plan: Plan, run: Run, out: Path) -> Condens
     return dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, notes=notes))
 
 
-def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired) -> CondensedSet:
+def _recorded(made: CondensedSet, plan: Plan, repaired: Repaired, seconds: float) -> CondensedSet:
     told = made.provenance
-    whole = repaired.cost + told.cost
+    whole = repaired.cost + dataclasses.replace(told.cost, seconds=told.cost.seconds or seconds)
     notes = {**told.notes, **repaired.notes, **places(plan.recipe.data)}
     return dataclasses.replace(
         made, provenance=dataclasses.replace(told, recipe=plan.written(), cost=whole, notes=notes)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from draws import drawn
 from torch import nn
 
-from condense.classifiers import arms, networks
+from condense.classifiers import arms, label_forms, networks
+from condense.classifiers.arm_training import ArmTraining, train_arm
 from condense.classifiers.arms import (
-    _labels,
     _noise_rate,
     _partly,
     co_teaching,
@@ -23,11 +23,10 @@ from condense.classifiers.arms import (
     pseudo_label,
 )
 from condense.classifiers.arms._average import Average
-from condense.classifiers.arms._lesson import Both, Given, OfViews, side_by_side
-from condense.classifiers.arms._training import ArmTraining, train_arm
 from condense.classifiers.arms.elr import EarlyLearning, elr_loss
 from condense.classifiers.arms.proden import Proden
 from condense.classifiers.confident_learning import confident_joint
+from condense.classifiers.lesson import Both, Given, OfViews, side_by_side
 from condense.classifiers.mixing import mixup
 from condense.classifiers.teacher import candidate_losses
 from condense.data import digits
@@ -241,7 +240,7 @@ def test_labelled_and_unlabelled_images_are_shown_in_the_requested_ratio():
 
 def test_images_without_a_label_are_left_out_and_epochs_stay_as_long():
     supervision = Supervision(np.array([[1, 1], [1, 0], [1, 1], [0, 1], [1, 1]], dtype=bool), np.ones(5, bool))
-    shown = _labels.labelled(supervision).tolist()
+    shown = label_forms.labelled(supervision).tolist()
     assert shown[:4] == [1, 3, 1, 3] and shown[4:] in ([1], [3])
 
 
@@ -251,7 +250,7 @@ def test_every_label_is_shown_and_first_classes_are_not_favoured(share):
     candidates = np.eye(10, dtype=bool)[labels]
     candidates[np.tile(np.arange(100) >= 100 * share, 10)] = True
     supervision, each = Supervision(candidates, np.ones(1000, bool)), round(100 * share)
-    for shown in (_labels.labelled(supervision), _partly.mixed(supervision, ratio=7).shown[1000:]):
+    for shown in (label_forms.labelled(supervision), _partly.mixed(supervision, ratio=7).shown[1000:]):
         assert set(shown.tolist()) == set(np.flatnonzero(~supervision.unlabelled))
         by_class = np.bincount(labels[shown], minlength=10)
         assert by_class.min() >= each and by_class.max() - by_class.min() < 30

@@ -9,6 +9,7 @@ from condense.classifiers import fit as fitting
 from condense.classifiers import networks
 from condense.classifiers.fit import Epoch, FitOptions, Sitting, Teaching, fit, learning_rate, make_optimizer, predict
 from condense.errors import RunFailed, UserError
+from condense.preprocessing import NormalisedImages, standardisation
 
 QUICK = FitOptions(epochs=3, batch_size=8)
 
@@ -255,3 +256,16 @@ def test_epoch_loss_is_the_mean_over_images():
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(UserError):
         FitOptions(**{"epochs": 1, **wrong})
+
+
+def test_images_normalised_as_they_are_taken_train_the_same_weights():
+    pixels = torch.randint(0, 256, (20, 8, 8, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8).numpy()
+    preprocessing = standardisation(pixels)
+    lazy, y = NormalisedImages(pixels, preprocessing), torch.arange(20) % 3
+    found = []
+    for images in (lazy, lazy[:]):
+        network = networks.build("convnet3", in_channels=3, image_size=8, num_classes=3, seed=0)
+        epochs = list(fit(network, images, y, QUICK, seed=0, teaching=Teaching(augment=noise)))
+        found.append((flat(network), epochs, predict(network, images, 7)))
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
+    assert torch.equal(found[0][2], found[1][2]) and found[0][2].shape == (20, 3)

@@ -140,12 +140,15 @@ def test_pooling_can_be_differentiated_twice():
     assert torch.autograd.gradgradcheck(lambda x: layers.HalvingPool()(x).pow(3), x)
 
 
-@pytest.mark.parametrize(("groups", "size", "padding"), [(1, 8, 1), (1, 5, 3), (4, 6, 1)])
-def test_convolution_of_images_equals_torch(groups, size, padding):
-    ours = layers.ImageConv2d(groups, 8, 3, padding=padding, groups=groups)
-    theirs = torch.nn.Conv2d(groups, 8, 3, padding=padding, groups=groups)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("channels", "groups", "size", "padding"), [(1, 1, 8, 1), (1, 1, 5, 3), (3, 1, 8, 1), (4, 4, 6, 1), (6, 2, 6, 1)]
+)
+def test_convolution_of_images_equals_torch(channels, groups, size, padding, bias):
+    ours = layers.ImageConv2d(channels, 8, 3, padding=padding, groups=groups, bias=bias)
+    theirs = torch.nn.Conv2d(channels, 8, 3, padding=padding, groups=groups, bias=bias)
     theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(3, groups, size, size).bfloat16().float()
+    x = torch.randn(3, channels, size, size).bfloat16().float().requires_grad_()
     for dtype in (torch.float32, torch.bfloat16):
         results = []
         for layer in (ours, theirs):
@@ -153,7 +156,7 @@ def test_convolution_of_images_equals_torch(groups, size, padding):
                 y = layer(x)
             assert y.dtype == dtype
             weight = torch.linspace(-1, 1, y.numel()).view(y.shape)
-            gradients = torch.autograd.grad((y.float() * weight).sum(), list(layer.parameters()))
+            gradients = torch.autograd.grad((y.float() * weight).sum(), [*layer.parameters(), x])
             results.append([y.float(), *(gradient / y[:, 0].numel() for gradient in gradients)])
         for a, b in zip(*results, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2 if dtype == torch.bfloat16 else 1e-5)

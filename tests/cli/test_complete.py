@@ -15,8 +15,9 @@ from condense import methods
 from condense.classifiers.networks import NAMES as NETWORKS
 from condense.cli import complete
 from condense.data.noise_spec import KINDS, LONG_TAIL, MIXTURE
-from condense.data.sources import NAMES as DATA
+from condense.data.sources import TABLE as DATA
 from condense.evaluate.protocols import PROTOCOLS
+from condense.pipeline.classify import OF_GENERATORS
 from condense.pipeline.decisions import identity
 from condense.pipeline.plan import OBJECTIVES, Request, make_plan
 from condense.sets.export import FORMATS
@@ -28,7 +29,7 @@ DMIS = [sys.executable, "-P", "-m", "condense"]
 def test_lists_of_names_are_those_of_the_modules() -> None:
     assert complete.DATA == tuple(DATA) and complete.FORMATS == tuple(FORMATS)
     assert complete.PROTOCOLS == tuple(PROTOCOLS) and complete.NETWORKS == tuple(NETWORKS)
-    assert complete.OBJECTIVES == tuple(OBJECTIVES)
+    assert complete.OBJECTIVES == tuple(OBJECTIVES) and complete.OF_GENERATORS == OF_GENERATORS
     assert {name.removesuffix(":") for name in complete.NOISE} == {*KINDS, LONG_TAIL, MIXTURE, "none"}
 
 
@@ -44,6 +45,8 @@ def test_lists_of_names_are_those_of_the_modules() -> None:
         ("condense -c digits", ["digits", "digits-generators", "digits-sym40"]),
         ("export a.h5 b --format h", ["hf"]),
         ("train --noise p", ["pair:", "partial:"]),
+        ("classify digits --arm pen", ["pencil"]),
+        ("classify digits --arm dmis-", ["dmis-ce"]),
         ("demo --device c", ["cpu", "cuda"]),
     ],
 )

@@ -5,18 +5,24 @@ import re
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pytest
+import torch
 import typer
 import yaml
 from typer.main import get_command
 
 import condense
-from condense import methods
+from condense import methods, rng
+from condense.classifiers.arm_training import ArmTraining, train_arm
 from condense.cli import app
+from condense.errors import UserError
 from condense.evaluate.protocols import PROTOCOLS
+from condense.resumable import Loop, LoopPlan, Step
+from condense.run import Run, pack_optimizer, unpack_optimizer
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -99,8 +105,13 @@ def test_notebooks_are_kept_without_what_running_them_adds(notebook):
     assert len(code) > 4 and all(not cell.outputs and cell.execution_count is None for cell in code)
 
 
+def python_of(page):
+    """The blocks of Python on a page."""
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
 def test_the_method_that_the_documentation_shows_works(tmp_path, monkeypatch):
-    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "adding-a-method.md").read_text(), re.DOTALL)
+    example = python_of("adding-a-method.md")[0]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "darkest.py").write_text(example)
@@ -113,6 +124,54 @@ def test_the_method_that_the_documentation_shows_works(tmp_path, monkeypatch):
     brightness = data.source.train.images.mean((1, 2, 3))
     assert brightness[dark.source_index[:3]].max() == np.sort(brightness[labels == 0])[2]
     assert brightness[bright.source_index[:3]].min() == np.sort(brightness[labels == 0])[-3]
+
+
+def test_steps_written_as_the_documentation_shows_resume_as_if_unbroken(tmp_path):
+    names = {"torch": torch, "rng": rng, "Step": Step} | {f.__name__: f for f in (pack_optimizer, unpack_optimizer)}
+    exec(python_of("adding-a-method.md")[1], names)
+
+    class Descent(names["Learning"]):
+        def __init__(self, iterations):
+            self.images, self.seed, self.step = torch.ones(3, requires_grad=True), 0, 0
+            self.optimizer = torch.optim.Adam([self.images], lr=0.1)
+            self.options = SimpleNamespace(iterations=iterations)
+
+        def learn(self, generator):
+            loss = (self.images - torch.randn(3, generator=generator)).square().sum()
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            return loss.item()
+
+    def descent(iterations, folder):
+        learning, loop = Descent(iterations), Loop(Run(folder), LoopPlan("learning images", iterations, 50, 1))
+        loop.resume("checkpoint", learning, {"seed": 0})
+        loop.finish(learning.steps())
+        return learning.images.detach()
+
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = descent(10, tmp_path / "whole")
+    first = descent(4, tmp_path / "parts")
+    assert not torch.equal(first, whole) and torch.equal(descent(10, tmp_path / "parts"), whole)
+
+
+def test_the_classifier_that_the_documentation_shows_works(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "documented_forward.py").write_text(python_of("adding-a-classifier.md")[0])
+    forward = importlib.import_module("documented_forward")
+    logits, labels = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    right = forward.forward_loss(logits, labels, torch.eye(3))
+    torch.testing.assert_close(right, torch.nn.functional.cross_entropy(logits, labels))
+    uniform = forward.forward_loss(logits, labels, torch.full((3, 3), 1 / 3))
+    torch.testing.assert_close(uniform, torch.tensor(3.0).log())
+    train = condense.load_data("digits", noise="sym:0.4").training_set().take(np.arange(200))
+    budget = ArmTraining(network="mlp", epochs=40)
+    trained = train_arm(forward, forward.Options(rate=0.4), budget, train, 0)
+    given = train.supervision.observed
+    assert (trained.logits(train.images.images).argmax(1).numpy() == given).mean() > 0.4  # by chance 0.1
+    with pytest.raises(UserError, match="forward learns from one label per image"):
+        forward.check(condense.load_data("digits", noise="partial:0.5").source.supervision)
 
 
 def test_one_place_holds_the_version():

@@ -69,6 +69,15 @@ def report() -> BenchmarkReport:
     )
 
 
+def test_sets_of_unknown_cost_have_no_plot_against_minutes() -> None:
+    """The report failed at an empty legend."""
+    known = report()
+    unknown = dataclasses.replace(known, results=[dataclasses.replace(line("random"), seconds=None)])
+    plots = "Accuracy against images per class", "Accuracy against build minutes"
+    assert [text in render_benchmark_report(known) for text in plots] == [True, True]
+    assert [text in render_benchmark_report(unknown) for text in plots] == [True, False]
+
+
 def test_the_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
     write_benchmark_report(tmp_path, report())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md", "table.tex"]

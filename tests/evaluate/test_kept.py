@@ -1,11 +1,13 @@
 """Kept results: every table again from small files alone, and the documents' figures held to them."""
 
 import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, DRIVER, Browser
 from pages import Page
 
 from condense.benchmark.runner import report_kept
@@ -162,6 +164,27 @@ def test_the_leaderboard_holds_everything_inside_and_every_cell_one_click_away()
     assert text.count("SHA-256 of the set: ab12") == len(given) and text.count('"steps": 7') == len(given)
     starred = [tag for tag, attributes in page.tags if attributes.get("class") == "star"]
     assert len(starred) == 1  # random, below dm
+
+
+@pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver")
+def test_names_of_dots_lie_beside_each_other_and_come_back_with_the_filter(tmp_path: Path) -> None:
+    """Methods of similar minutes and accuracy were printed over each other."""
+    near = [cell for place in range(12) for cell in kept(f"method {place}", 80.0 + place / 50)]
+    (tmp_path / "page.html").write_text(render_leaderboard("A", [*near, *kept("far", 70.0), *kept("dm", 80.0, ipc=50)]))
+    boxes = """return [...document.querySelectorAll(".dot")].filter(dot => dot.style.display !== "none")
+        .map(dot => [dot.querySelector("text"), dot.querySelector("circle")].map(part => part.getBoundingClientRect()))
+        .map(pair => pair.map(box => [box.left, box.right, box.top + 3, box.bottom, box.width]))"""
+    with Browser(tmp_path / "browser") as browser:
+        browser.open(tmp_path / "page.html")
+        found = browser.run(boxes)
+        assert len(found) == 13 and 2 <= sum(text[4] > 0 for text, _ in found) < 13
+        names, circles = [text for text, _ in found if text[4] > 0], [circle for _, circle in found]
+        for a, b in [*itertools.combinations(names, 2), *itertools.product(names, circles)]:
+            assert a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2], (a, b)
+        browser.run("""const field = document.querySelector("[name=ipc]");
+            field.value = "50"; field.dispatchEvent(new Event("change"))""")
+        ((text, _),) = browser.run(boxes)
+        assert text[4] > 0 and browser.complaints() == []
 
 
 MARK = re.compile(r"<!-- results: (\S+?)(?: ([^>]+?))? -->\n(.*?)<!-- end of results -->", re.DOTALL)

@@ -30,7 +30,7 @@ def test_every_table_is_there_and_no_cell_twice() -> None:
 def test_data_and_noise_are_named_as_everywhere_in_the_package() -> None:
     human = {"cifar10n", "plcifar10", "cifar10n-random1", "cifar10n-worst"}
     for number in published():
-        assert number.data in sources.NAMES
+        assert number.data in sources.TABLE
         assert number.noise in human or str(parse_noise(number.noise)) == number.noise
 
 

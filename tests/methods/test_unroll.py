@@ -170,11 +170,11 @@ def test_a_student_sees_every_image_with_its_label_in_an_order_of_its_own():
 
 @pytest.mark.parametrize(("asked", "shown"), [(None, 6), (4, 4), (6, 6), (10**12, 6)])
 def test_a_student_is_never_shown_more_images_at_once_than_there_are(asked, shown):
-    options = methods.load("mtt").Options(student_batch=asked, student_steps=1, iterations=1, experts=1)
+    options = methods.load("mtt").Options(student_batch=asked, student_steps=2, iterations=1, experts=1)
     assert options.batch_of(6) == shown
     train = tiny.training_set("noisy")  # three classes
     experts = options.experts * len(train) * (options.row(2, 64)[1].start_epochs - 1 + options.row(2, 64)[1].expert_gap)
-    assert methods.load("mtt").evaluations(train, 2, options) == experts + 2 * shown
+    assert methods.load("mtt").evaluations(train, 2, options) == experts + 3 * shown
 
 
 def test_a_students_augmentation_is_the_same_on_the_way_back_but_not_for_all_images_or_steps():

@@ -1,26 +1,25 @@
-"""Baseline classifiers that learn from imprecise labels: the registry is the folder itself.
+"""Baseline classifiers that learn from imprecise labels: the registry is the folder itself, see `condense.plugins`.
 
-An arm is a file here with
+An arm is a file here, or a module that an installed package announces by an entry point of the group `dmis.arms`, with
 
 - `Options`: a pydantic model, frozen, unknown keys forbidden (subclass `condense.options.Options`);
 - `check(supervision)`: raises `UserError` if it cannot learn from labels of that kind;
 - `lesson(given, options) -> Lesson`: the arguments of the shared training loop;
 - a docstring that names its source.
 
-Its name is the file's, with "-" for "_". An arm receives the given labels, never the truth.
+The name of a file here is read with "-" for "_". An arm receives the given labels, never the truth.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from condense.classifiers.arms._lesson import Given, Lesson
-from condense.data.types import Supervision
-from condense.errors import UserError
-from condense.options import Options as BaseOptions
+from condense.plugins import Registry
+
+if TYPE_CHECKING:  # the command line needs the names for its help, without loading torch
+    from condense.classifiers.lesson import Given, Lesson
+    from condense.data.types import Supervision
+    from condense.options import Options as BaseOptions
 
 
 class Arm(Protocol):
@@ -37,16 +36,16 @@ class Arm(Protocol):
         ...
 
 
-def names() -> tuple[str, ...]:
-    """Names of the arms in this folder, sorted; nothing is imported."""
-    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-    return tuple(sorted(name.replace("_", "-") for name in found))
+_registry = Registry(
+    kind="arm",
+    package=__name__,
+    group="dmis.arms",
+    functions=("check(supervision)", "lesson(given, options)"),
+    space="-",
+)
+names, installed = _registry.names, _registry.installed
 
 
 def load(name: str) -> Arm:
-    """Import one arm by name. Raises `UserError` if there is none of that name."""
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), 3, 0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"the arms are {', '.join(names())}."
-        raise UserError(f"There is no arm {name!r}; {hint}")
-    return cast(Arm, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
+    """One arm by its name; see `condense.plugins.Registry.load`."""
+    return cast(Arm, _registry.load(name))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense.classifiers.arms._labels import repeated
+from condense.classifiers.label_forms import repeated
 from condense.data.types import Supervision
 
 

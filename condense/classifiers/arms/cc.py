@@ -8,8 +8,8 @@ Source: Feng et al. (2020), "Provably Consistent Partial-Label Learning", https:
 
 from __future__ import annotations
 
-from condense.classifiers.arms._labels import candidates, check_sets, labelled
-from condense.classifiers.arms._lesson import Given, Lesson
+from condense.classifiers.label_forms import candidates, check_sets, labelled
+from condense.classifiers.lesson import Given, Lesson
 from condense.classifiers.teacher import candidate_loss
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from condense.classifiers.arms._labels import check_some_label, labelled, uniform
-from condense.classifiers.arms._lesson import Given, Lesson
+from condense.classifiers.label_forms import check_some_label, labelled, uniform
+from condense.classifiers.lesson import Given, Lesson
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions
 

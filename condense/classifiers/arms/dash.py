@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from condense.classifiers.arms._labels import check_partly_labelled
-from condense.classifiers.arms._lesson import Given, Lesson, OfViews, side_by_side
 from condense.classifiers.arms._partly import balanced, hidden, mixed
+from condense.classifiers.label_forms import check_partly_labelled
+from condense.classifiers.lesson import Given, Lesson, OfViews, side_by_side
 from condense.classifiers.teacher import candidate_losses
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from condense.classifiers.arms._labels import check_single, everything, observed
-from condense.classifiers.arms._lesson import Given, Lesson
+from condense.classifiers.label_forms import check_single, everything, observed
+from condense.classifiers.lesson import Given, Lesson
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions
 

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from condense.classifiers.arms._labels import candidates, check_sets, labelled, uniform
-from condense.classifiers.arms._lesson import Both, Given, Lesson
+from condense.classifiers.label_forms import candidates, check_sets, labelled, uniform
+from condense.classifiers.lesson import Both, Given, Lesson
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions
 

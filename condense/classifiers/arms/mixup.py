@@ -11,8 +11,8 @@ from functools import partial
 import torch.nn.functional as F
 from pydantic import Field
 
-from condense.classifiers.arms._labels import check_some_label, labelled, uniform
-from condense.classifiers.arms._lesson import Given, Lesson
+from condense.classifiers.label_forms import check_some_label, labelled, uniform
+from condense.classifiers.lesson import Given, Lesson
 from condense.classifiers.mixing import mixup
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions

@@ -35,8 +35,8 @@ from condense.classifiers.arms._embedding import (
     parts,
     without_self,
 )
-from condense.classifiers.arms._labels import candidates, check_sets, everything, uniform
-from condense.classifiers.arms._lesson import Given, Lesson, OfViews, side_by_side
+from condense.classifiers.label_forms import candidates, check_sets, everything, uniform
+from condense.classifiers.lesson import Given, Lesson, OfViews, side_by_side
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions
 

@@ -13,8 +13,8 @@ import math
 
 from torch import Tensor
 
-from condense.classifiers.arms._labels import candidates, check_sets, everything, uniform
-from condense.classifiers.arms._lesson import Given, Lesson
+from condense.classifiers.label_forms import candidates, check_sets, everything, uniform
+from condense.classifiers.lesson import Given, Lesson
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions
 

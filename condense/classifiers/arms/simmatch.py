@@ -24,9 +24,9 @@ from pydantic import Field
 from torch import Tensor
 
 from condense.classifiers.arms._embedding import Embedded, matching_losses, parts
-from condense.classifiers.arms._labels import candidates, check_partly_labelled, uniform
-from condense.classifiers.arms._lesson import Given, Lesson, OfViews, side_by_side
 from condense.classifiers.arms._partly import RecentMean, aligned, balanced, marked, mixed, spread
+from condense.classifiers.label_forms import candidates, check_partly_labelled, uniform
+from condense.classifiers.lesson import Given, Lesson, OfViews, side_by_side
 from condense.classifiers.teacher import candidate_losses
 from condense.data.types import Supervision
 from condense.options import Options as BaseOptions

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from condense.classifiers.fit import half_cosine
-from condense.data.batches import EpochBatches, ResidentImages
+from condense.data.batches import EpochBatches, UnitImages
 from condense.data.memory import check_fits
 from condense.data.splits import held_out
 from condense.data.types import Mask, TrainingSet
@@ -49,7 +49,7 @@ class HelperData:
         train, held = held_out(data.supervision, options.held_out, seed)
         self._train = torch.from_numpy(train[used[train]])
         self.held = torch.from_numpy(held[used[held]]).to(device)
-        self.images = ResidentImages(data.images, device)
+        self.images = UnitImages(data.images, device)
         self.candidates = torch.from_numpy(data.supervision.candidates).to(device)
         self.trusted = torch.from_numpy(data.supervision.trusted).to(device)
         self.has_sets = bool((~data.supervision.trusted & ~data.supervision.single).any())

@@ -21,7 +21,7 @@ from condense.generator.labels.labeller_options import LabellerOptions
 from condense.generator.labels.posterior import label_likelihood
 from condense.generator.losses import forward_loss
 from condense.precision import autocast, wants_bf16
-from condense.preprocessing import Preprocessing, planes
+from condense.preprocessing import NormalisedImages, Preprocessing
 from condense.resumable import State, Step
 from condense.run import pack_optimizer, part_of, unpack_optimizer
 
@@ -78,7 +78,7 @@ class Training:
         self.seed, self.device, self.may_flip = seed, device, train.images.may_flip
         self.budget = budget(len(own), options)
         self.own = torch.from_numpy(own)
-        self.pixels, self.preprocessing = planes(train.images.images).to(device), preprocessing
+        self.images = NormalisedImages(train.images.images, preprocessing, device)
         self.candidates = torch.from_numpy(train.supervision.candidates).to(device)
         self.trusted = torch.from_numpy(train.supervision.trusted).to(device)
         self.beliefs = None if train.beliefs is None else torch.from_numpy(train.beliefs).to(device)
@@ -114,8 +114,7 @@ class Training:
         """
         chosen = self.own[order_of(self.seed, -1, len(self.own))[:_COUNTED]].to(self.device)
         parts = chosen.tensor_split(-(-len(chosen) // _AT_ONCE))  # alike, since each counts the same
-        pixels = (self.pixels[part].float() / 255 for part in parts)
-        batches = (self.preprocessing.normalise(x).contiguous(memory_format=torch.channels_last) for x in pixels)
+        batches = (self.images[part].contiguous(memory_format=torch.channels_last) for part in parts)
         with autocast(self.device, wants_bf16("auto", self.device)):
             update_bn(batches, self.network)
         return self.network.eval().requires_grad_(False)
@@ -141,7 +140,7 @@ class Training:
         return mean
 
     def _loss(self, places: Tensor, mirrored: Tensor, number: int, step: int) -> Tensor:
-        x = self.preprocessing.normalise(self.pixels[places].float() / 255)
+        x = self.images[places]
         if self.may_flip:
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
         random, by, side = rng.generator(self.seed, f"{NAME} shift", number, step), self.shift, x.shape[2]

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from condense import rng
-from condense.data.batches import LabelledBatches, ResidentImages
+from condense.data.batches import LabelledBatches, UnitImages
 from condense.data.splits import held_out
 from condense.data.types import Labels, Supervision, TrainingSet
 from condense.errors import UserError
@@ -106,7 +106,7 @@ class Trainer:
         if not self.objective.uses_unlabelled:
             train_indices = _with_label(train_indices, data.supervision, options.objective)
         self.train_indices = torch.from_numpy(train_indices)
-        self.images = ResidentImages(data.images, self.device)
+        self.images = UnitImages(data.images, self.device)
         self.labels = LabelModel(data.supervision, options, self.prepared.transition, self.device)
         self.beliefs = None if beliefs is None else beliefs.to(self.device)
         labelled = torch.from_numpy(~data.supervision.unlabelled[train_indices])

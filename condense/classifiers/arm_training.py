@@ -13,18 +13,18 @@ from condense import rng
 from condense.augment import allowed, independent
 from condense.classifiers import networks
 from condense.classifiers.arms import Arm
-from condense.classifiers.arms._lesson import Given
 from condense.classifiers.arms._noise_rate import estimated_noise_rate
 from condense.classifiers.batches import Augment
 from condense.classifiers.fit import Epoch, FitOptions, Sitting, Teaching, fit, make_optimizer
 from condense.classifiers.layers import Network
+from condense.classifiers.lesson import Given
 from condense.classifiers.teacher import InTurn, Teacher, TeacherRecord, augmentation
 from condense.data.memory import check_fits
 from condense.data.types import TrainingSet
 from condense.errors import UserError
 from condense.options import Options
 from condense.precision import fast_bf16
-from condense.preprocessing import planes, standardisation
+from condense.preprocessing import NormalisedImages, standardisation
 
 STRONG = ("color_scale_rotate", "color_scale_rotate", "cutout")  # one operation of each, in sequence
 
@@ -89,9 +89,8 @@ def train_arm(
     device = torch.device(device)
     _check_teachable(arm, training, train)
     lesson = arm.lesson(_given(training, train, seed, device), options)
-    check_fits(2 * 4 * len(lesson.shown) * train.images.images[0].size, f"training on {train.images.name}")
+    check_fits(2 * len(lesson.shown) * train.images.images[0].size, f"training on {train.images.name}")
     preprocessing = standardisation(train.images.images)
-    pixels = planes(train.images.images).float() / 255
     fit_options = training.fit_options(bf16=fast_bf16(device))
     learner = lesson.learner.to(device)
     optimizer = make_optimizer(learner, fit_options)
@@ -99,7 +98,7 @@ def train_arm(
     lesson.before_epoch(1)
     for epoch in fit(
         learner,
-        preprocessing.normalise(pixels)[lesson.shown],
+        NormalisedImages(train.images.images[lesson.shown], preprocessing),
         lesson.targets,
         fit_options,
         seed=rng.derive(seed, "arm order"),
