@@ -91,7 +91,7 @@ def _repaired(train: TrainingSet, x: Features, fold: Labels) -> list[TrainingSet
         suggested = np.eye(supervision.num_classes, dtype=np.bool_)[
             probabilities.weighed(outside[k][rows], train.take(rows)).suggested
         ]
-        lost = given[:, ~suggested.any(0)].any(1)
+        lost = np.asarray((given & ~suggested.any(0)).any(1))
         candidates[rows] = np.where(lost[:, None], given, suggested)
         found.append(dataclasses.replace(train, supervision=Supervision(candidates, supervision.trusted)))
     return found
