@@ -66,7 +66,7 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
     fold = fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
     rows, labels = np.nonzero(supervision.candidates & ~supervision.unlabelled[:, None])
     found = np.zeros(supervision.candidates.shape, dtype=np.float32)
-    for k in range(FOLDS):
+    for k in np.unique(fold).tolist():
         learned = fold[rows] != k
         if len(np.unique(labels[learned])) < 2:
             raise UserError(
