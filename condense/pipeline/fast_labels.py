@@ -66,26 +66,27 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
     x = picture_features(train.images.images) if features is None else features
     fold = fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
     certain = not (supervision.doubtful | (supervision.candidates.sum(1) > 1))[~supervision.unlabelled].any()
-    repaired = [train] * FOLDS if certain else _repaired(train, x, fold)
+    repaired = dict.fromkeys(np.unique(fold).tolist(), train) if certain else _repaired(train, x, fold)
     found = np.zeros(supervision.candidates.shape, dtype=np.float32)
-    for k, labelled in enumerate(repaired):
+    for k, labelled in repaired.items():
         found[fold == k] = _judged(labelled, x, fold != k, fold == k)
     return found
 
 
-def _repaired(train: TrainingSet, x: Features, fold: Labels) -> list[TrainingSet]:
+def _repaired(train: TrainingSet, x: Features, fold: Labels) -> dict[int, TrainingSet]:
     """For each fold the images, those outside the fold with the labels suggested without any label of the fold.
 
     If a class is suggested for none of them, those that may have it keep their given labels.
     """
     supervision = train.supervision
     outside = np.zeros((FOLDS, *supervision.candidates.shape), dtype=np.float32)
-    for j, k in itertools.combinations(range(FOLDS), 2):
+    folds = np.unique(fold).tolist()
+    for j, k in itertools.combinations(folds, 2):
         both = (fold == j) | (fold == k)
         judged = _judged(train, x, ~both, both)
         outside[j][fold == k], outside[k][fold == j] = judged[fold[both] == k], judged[fold[both] == j]
-    found = []
-    for k in range(FOLDS):
+    found = {}
+    for k in folds:
         rows = np.flatnonzero((fold != k) & ~supervision.unlabelled)
         given, candidates = supervision.candidates[rows], supervision.candidates.copy()
         suggested = np.eye(supervision.num_classes, dtype=np.bool_)[
@@ -93,7 +94,7 @@ def _repaired(train: TrainingSet, x: Features, fold: Labels) -> list[TrainingSet
         ]
         lost = np.asarray((given & ~suggested.any(0)).any(1))
         candidates[rows] = np.where(lost[:, None], given, suggested)
-        found.append(dataclasses.replace(train, supervision=Supervision(candidates, supervision.trusted)))
+        found[k] = dataclasses.replace(train, supervision=Supervision(candidates, supervision.trusted))
     return found
 
 

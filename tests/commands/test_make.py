@@ -44,6 +44,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
+def test_pictures_too_small_for_a_network_are_refused_before_training_or_need_none(dmis: Dmis, tmp_path: Path) -> None:
+    for name in ("dark", "light"):
+        (tmp_path / "small" / name).mkdir(parents=True)
+        for index in range(6):
+            Image.new("L", (5, 5), 200 * (name == "light") + index).save(tmp_path / "small" / name / f"{index}.png")
+    quick = ("condense", "--data", "small", "--quick", "--ipc", "1")
+    refused = dmis(*quick, "--method", "dmis", "--out", "d.h5")
+    assert refused.code == 2 and "set draw.features=pixels" in refused.err and not (tmp_path / "runs").exists()
+    refining = ("--set", "draw.features=pixels", "--set", "refine.iterations=1")
+    refused = dmis(*quick, "--method", "dmis", "--out", "d.h5", *refining)
+    assert refused.code == 2 and "convnet3 needs images of at least 8x8" in refused.err
+    assert dmis(*quick, "--method", "random", "--out", "r.h5").code == 0
+
+
 def test_chain_of_commands(dmis: Dmis, made: Path, trained: Path, quick: None) -> None:
     condensed = read(made)
     assert (condensed.ipc, condensed.num_classes, condensed.images.shape) == (2, 10, (20, 8, 8, 1))
