@@ -60,9 +60,11 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
         features: [n, d], `picture_features` when None.
 
     Raises:
-        UserError: fewer labelled images than folds.
+        UserError: fewer labelled images than folds, or all labels outside a fold are of one class.
     """
     supervision = train.supervision
+    if int((~supervision.unlabelled).sum()) < FOLDS:
+        raise _too_few(train)
     x = picture_features(train.images.images) if features is None else features
     fold = fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
     certain = not (supervision.doubtful | (supervision.candidates.sum(1) > 1))[~supervision.unlabelled].any()
@@ -71,6 +73,13 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
     for k, labelled in repaired.items():
         found[fold == k] = _judged(labelled, x, fold != k, fold == k)
     return found
+
+
+def _too_few(train: TrainingSet) -> UserError:
+    return UserError(
+        f"{train.images.name}: too few images have a label to train a classifier in five folds; leave --fast out, or "
+        "give --pred-probs."
+    )
 
 
 def _repaired(train: TrainingSet, x: Features, fold: Labels) -> dict[int, TrainingSet]:
@@ -108,10 +117,7 @@ def _judged(train: TrainingSet, x: Features, learned: Mask, asked: Mask) -> Beli
     supervision = train.supervision
     rows, labels = np.nonzero(supervision.candidates & (learned & ~supervision.unlabelled)[:, None])
     if len(np.unique(labels)) < 2:
-        raise UserError(
-            f"{train.images.name}: too few images have a label to train a classifier in five folds; leave --fast "
-            "out, or give --pred-probs."
-        )
+        raise _too_few(train)
     alone = np.flatnonzero(np.bincount(labels, minlength=supervision.num_classes)[labels] == 1)
     taught = np.concatenate([np.arange(len(rows)), alone])  # a single image has no covariance
     judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[taught]], labels[taught])

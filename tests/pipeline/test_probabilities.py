@@ -19,12 +19,13 @@ def digits(noise: str = "sym:0.4") -> LoadedData:
     return plan
 
 
-def test_the_fast_classifier_finds_most_wrong_labels_of_digits() -> None:
-    """docs/relabelling.md has the figures; cleanlab with a ConvNet is at 93.8 here."""
-    plan = digits()
+@pytest.mark.parametrize("noise", ["sym:0.4", "asym:0.4"])
+def test_the_fast_classifier_finds_most_wrong_labels_of_digits(noise: str) -> None:
+    """docs/relabelling.md has the figures: 97.8 and 99.1, where one round of the classifier has 96.8 and 96.0."""
+    plan = digits(noise)
     found = weighed(fast_labels.out_of_sample(plan.train, 0), plan.train)
     told = label_scores(plan.train.supervision, plan.source.truth, found.suggested, found.likely_wrong, found.suspicion)
-    assert told["right_after"] > 0.94 and told["auroc"] > 0.99 and told["precision"] > 0.94 and told["recall"] > 0.94
+    assert told["right_after"] > 0.97 and told["auroc"] > 0.99 and told["precision"] > 0.93 and told["recall"] > 0.98
 
 
 def test_no_image_is_judged_by_its_own_label() -> None:
@@ -61,6 +62,13 @@ def test_a_class_with_one_image_is_no_obstacle_and_too_few_labels_are_refused() 
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     with pytest.raises(UserError, match="too few images have a label"):
         fast_labels.out_of_sample(train.take(order[:5]), 0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_fewer_images_than_folds_are_refused_in_one_sentence(count: int) -> None:
+    train = tiny.training_set("noisy")
+    with pytest.raises(UserError, match="too few images have a label"):
+        fast_labels.out_of_sample(train.take(np.arange(count)), 0)
 
 
 def test_unfolding_takes_the_matrix_out() -> None:
