@@ -52,7 +52,7 @@ SAMPLES = 100  # per class
 
 @dataclass(frozen=True)
 class Cell:
-    """The results of one training; shares in percent."""
+    """The results of one training; shares in percent, of `scored` images at most."""
 
     row: str
     seed: int
@@ -67,6 +67,7 @@ class Cell:
     seconds: float
     settings: list[str]
     machine: dict[str, object]
+    scored: int = 10000
 
 
 def agreement(generator: Generator, judge: Judge, seed: int) -> float:
@@ -110,6 +111,7 @@ def measure(row: str, seed: int, data: str, noise: str, settings: list[str], mos
         cost.seconds,
         settings,
         machine(),
+        most,
     )
 
 
