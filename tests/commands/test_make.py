@@ -236,7 +236,7 @@ def test_impossible_requests_are_refused_before_anything_is_made(dmis: Dmis, fol
         (("corrupt", "nothere", "--noise", "sym:0.3", "--out", "new/z.npz"), "'nothere'"),
         (("generate", "--generator", "nowhere", "--count", 1, "--out", "new/x.h5"), "nowhere"),
         (("inspect", folder, "--grid", "grid.gif"), "ends in .png"),
-        (("inspect", folder, "--labels", ""), "has no name"),
+        (("inspect", folder, "--labels", ""), "The value after --labels is empty"),
     ):
         answer = dmis(*command)
         assert answer.code == 2 and told in answer.err, command
