@@ -22,12 +22,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from condense.data.class_names import plain
 from condense.data.types import ImageData, Source, Supervision, TrainingSet, Truth
-from condense.errors import UserError
+from condense.errors import UserError, in_short
 from condense.evaluate.protocols import protocol as protocol_named
 from condense.evaluate.sets import Evaluation
 from condense.generator.model import Generator
+from condense.options import Options
 from condense.pipeline import fast_labels
 from condense.pipeline.data import LoadedData, given_labels, load_source, own_data, source_of_arrays
 from condense.pipeline.make import check_plan, make_set
@@ -46,8 +49,10 @@ from condense.pipeline.run_folder import open_run
 from condense.pipeline.score import HowToScore, evaluate_sets, test_split, tested
 from condense.pipeline.train import train_plan, training_options
 from condense.recipe import DataRecipe, merge, parse
+from condense.rng import MOST_SEEDS
 from condense.run import Run
 from condense.sets.condensed_set import CondensedSet
+from condense.text import shortened
 
 Data = LoadedData | TrainingSet | str | Path
 """Loaded data, images with labels whose truth is unknown, or the name or path of a data set."""
@@ -56,7 +61,15 @@ RecipeLike = str | Path | Mapping[str, Any]
 """A recipe file, the name of one that ships, or the same as a nested mapping, e.g. {"train": {"steps": 2000}}."""
 
 Array = npt.NDArray[Any]
+_MISSING = ("nan", "<NA>", "NaT")  # what pandas and numpy have where a text is missing
 GivenLabels = Array | Sequence[int] | Sequence[str] | Supervision
+
+
+class _Numbers(Options):
+    """Arguments that are numbers."""
+
+    seed: int = Field(ge=0, lt=MOST_SEEDS)
+    repeats: int = Field(1, ge=1)
 
 
 def load_data(
@@ -80,8 +93,9 @@ def load_data(
         name: a named data set (`condense.data.sources.names()`), a folder of images, or an .npz or .h5 file, also as
             FILE::KEY; with `images`, the name given to the data.
         images: uint8 [n, H, W, C] or [n, H, W], instead of a stored data set.
-        labels: with `images`: whole numbers [n], class names [n], candidates bool [n, c], or a `Supervision`;
-            otherwise FILE or FILE::NAME to take the given labels from.
+        labels: with `images`: whole numbers [n], class names [n] (None, NaN or an empty name where the class is
+            unknown), candidates bool [n, c], or a `Supervision`; otherwise FILE or FILE::NAME to take the given labels
+            from.
         classes: class names [c] in the order of the label numbers; by default, for labels given as names, those
             found, sorted.
         test_images: test images as `images`.
@@ -97,8 +111,15 @@ def load_data(
         UserError: the data set does not exist or cannot be used; the message says what to do.
         RunFailed: a download failed.
     """
+    seed = _numbers(seed=seed).seed
+    if not isinstance(reading or {}, Mapping):
+        raise UserError(f"reading is {shortened(repr(reading), 80)}; give a mapping, e.g. {{'fit': 'pad'}}.")
+    if name is not None and not str(name):
+        raise UserError("The name of the data set is empty; give the name or path of one.")
     asked = {"name": None if name is None else str(name), "noise": noise, "image_size": image_size, **(reading or {})}
     if images is not None:
+        if root is not None or download:
+            raise UserError("root and download are for stored data sets; leave them out where images are given.")
         recipe = _data_recipe({**asked, "name": str(name or "arrays")})
         contents = _arrays(images, labels, classes, test_images, test_labels)
         return given_labels(source_of_arrays(contents, recipe), recipe, seed)
@@ -214,7 +235,10 @@ def evaluate(
         UserError: sets, test images, protocol and networks do not suit each other.
         RunFailed: the training diverged.
     """
-    several = [sets] if isinstance(sets, CondensedSet | str | Path) else list(sets)
+    several = [sets] if isinstance(sets, CondensedSet | str | Path) else sets
+    if not isinstance(several, Sequence) or not all(isinstance(one, CondensedSet | str | Path) for one in several):
+        raise UserError(f"The sets are a {type(sets).__name__}; give condensed sets, or the paths of their files.")
+    numbers = _numbers(seed=seed, repeats=repeats)
     named: dict[str, CondensedSet] = {}
     for number, given in enumerate(several):
         name = f"set {number + 1}" if isinstance(given, CondensedSet) else str(given)
@@ -225,7 +249,7 @@ def evaluate(
         raise UserError("There is no set to evaluate; give at least one.")
     networks = [network] if isinstance(network, str) else list(network)
     kept = None if teacher is None else Path(teacher)
-    how = HowToScore(protocol_named(protocol), networks, cross, kept, repeats, seed)
+    how = HowToScore(protocol_named(protocol), networks, cross, kept, numbers.repeats, numbers.seed)
     if data is None or isinstance(data, str | Path):
         wanted = DataRecipe() if data is None else DataRecipe(name=str(data))
 
@@ -309,22 +333,52 @@ def _arrays(
     """The arrays of a data set under the names they have in a file, labels by number."""
     if labels is None or isinstance(labels, str):
         raise UserError(f"images come with the labels {labels!r}; give an array with one label for each image.")
-    contents = {"train_images": np.asarray(images)}
+    contents = {"train_images": _array(images, "images")}
+    if isinstance(classes, str):
+        raise UserError(f"classes is the text {shortened(repr(classes), 80)}; give a list of names.")
     names = None if classes is None else [str(name) for name in classes]
     if isinstance(labels, Supervision):
         contents |= {"candidates": labels.candidates, "trusted": labels.trusted}
     else:
-        given = np.asarray(labels)
-        if given.dtype.kind in "US" and names is None:
-            names = sorted(set(given.tolist()))
-        contents["candidates" if given.dtype == np.bool_ else "train_labels"] = _numbered(given, names)
+        given = _array(labels, "labels")
+        unknown = np.array([not plain(str(label)) for label in given]) if given.dtype.kind == "U" else np.zeros(1, bool)
+        if given.dtype.kind == "U" and names is None:
+            names = sorted(set(given[~unknown].tolist()))
+        if names is not None and unknown.any():
+            contents["candidates"] = np.ones((len(given), len(names)), dtype=np.bool_)
+            contents["candidates"][~unknown] = np.eye(len(names), dtype=np.bool_)[_numbered(given[~unknown], names)]
+        else:
+            contents["candidates" if given.dtype == np.bool_ else "train_labels"] = _numbered(given, names)
     if names is not None:
         contents["class_names"] = np.array(names)
     if test_images is not None:
-        contents["test_images"] = np.asarray(test_images)
+        contents["test_images"] = _array(test_images, "test_images")
     if test_labels is not None:
-        contents["test_labels"] = _numbered(np.asarray(test_labels), names)
+        contents["test_labels"] = _numbered(_array(test_labels, "test_labels"), names)
     return contents
+
+
+def _array(values: object, what: str) -> Array:
+    """`values` as an array of numbers, or of texts [n] in which those that are missing are empty."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{what} cannot be an array ({in_short(error)}); give values of one shape and type.") from error
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    if array.dtype.kind not in "OUT":
+        return array
+    if array.ndim != 1:
+        raise UserError(f"{what} holds {array.dtype} {list(array.shape)}; give numbers, or one name for each image.")
+    if all(isinstance(value, int) for value in array.tolist()):
+        return np.array(array.tolist())
+    texts = ["" if value is None or str(value) in _MISSING else value for value in array.tolist()]
+    if strange := [value for value in texts if not isinstance(value, str)]:
+        raise UserError(
+            f"{what} holds the {type(strange[0]).__name__} {shortened(repr(strange[0]), 40)}; give whole numbers "
+            "alone, or names alone."
+        )
+    return np.array(texts, dtype=np.str_)
 
 
 def _numbered(labels: Array, names: Sequence[str] | None) -> Array:
@@ -347,9 +401,18 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _numbers(**values: int) -> _Numbers:
+    return parse(_Numbers, values, "arguments'")
+
+
 def _loaded(data: Data) -> LoadedData:
     if isinstance(data, LoadedData):
         return data
+    if not isinstance(data, TrainingSet | str | Path):
+        raise UserError(
+            f"The data are a {type(data).__name__}; give what load_data returns, or the name or path of a data set. "
+            "Images in memory: load_data(images=…, labels=…)."
+        )
     if isinstance(data, TrainingSet):
         source = Source(data.images, data.supervision, None, None, None)
         return LoadedData(source, data.corruption, DataRecipe(name=data.images.name), 0, len(data))

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Options(BaseModel):
-    """Options with defaults and a description per field; a misspelt key is an error.
+    """Options with defaults and a description per field; a misspelt key, infinity and NaN are errors.
 
     Attributes:
         QUICK: values, nested like the options, for the smallest budget that still runs every stage.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     QUICK: ClassVar[Mapping[str, Any]] = {}

@@ -74,8 +74,8 @@ class Registry:
             module = self._imported(name, entries[name].value)
         elif not self.by_hand or not _may_be_of_the_user(name):
             near = difflib.get_close_matches(name, self.names(), 3, 0.4)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise UserError(f"There is no {self.kind} {name!r}; {hint}The {self.kind}s are {', '.join(self.names())}.")
+            hint = f"did you mean {' or '.join(near)}? The" if near else "the"
+            raise UserError(f"There is no {self.kind} {name!r}; {hint} {self.kind}s are {', '.join(self.names())}.")
         elif own or name in self._trusted:
             module = self._imported(name, name)
         else:

@@ -232,6 +232,6 @@ def protocol(name: str) -> Protocol:
         UserError: no protocol has this name.
     """
     if name not in PROTOCOLS:
-        close = difflib.get_close_matches(name, PROTOCOLS, n=3, cutoff=0.3) or list(PROTOCOLS)
+        close = difflib.get_close_matches(str(name), PROTOCOLS, n=3, cutoff=0.3) or list(PROTOCOLS)
         raise UserError(f'no protocol is called "{name}"; nearest: {", ".join(close)}.')
     return PROTOCOLS[name]

@@ -52,7 +52,7 @@ SAMPLES = 100  # per class
 
 @dataclass(frozen=True)
 class Cell:
-    """The results of one training; shares in percent."""
+    """The results of one training; shares in percent, of `scored` images at most."""
 
     row: str
     seed: int
@@ -67,6 +67,7 @@ class Cell:
     seconds: float
     settings: list[str]
     machine: dict[str, object]
+    scored: int = 10000
 
 
 def agreement(generator: Generator, judge: Judge, seed: int) -> float:
@@ -84,7 +85,7 @@ def trained_judge(plan: Plan) -> tuple[Judge, float]:
     return judge, 100 * judge.accuracy(source.test, source.test_truth)
 
 
-def measure(row: str, seed: int, data: str, noise: str, settings: list[str], folder: Path) -> Cell:
+def measure(row: str, seed: int, data: str, noise: str, settings: list[str], most: int, folder: Path) -> Cell:
     """Train one generator, or resume its training, and score it."""
     method, own = ROWS[row]
     named = {"data": {"name": data, "noise": noise}, "method": method, "seed": seed}
@@ -101,8 +102,8 @@ def measure(row: str, seed: int, data: str, noise: str, settings: list[str], fol
         seed,
         noise,
         options.train.steps,
-        test_accuracy(generator, plan),
-        labels_recovered(generator, plan),
+        test_accuracy(generator, plan, most),
+        labels_recovered(generator, plan, most),
         agreement(generator, judge, seed),
         judge.describe(),
         judge_accuracy,
@@ -110,6 +111,7 @@ def measure(row: str, seed: int, data: str, noise: str, settings: list[str], fol
         cost.seconds,
         settings,
         machine(),
+        most,
     )
 
 
@@ -185,6 +187,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="0 to one less")
     parser.add_argument("--row", action="append", choices=list(ROWS), help="these alone; may be given several times")
     parser.add_argument("--set", action="append", default=[], help="a.b=value of every recipe")
+    parser.add_argument("--scored", type=int, default=10000, help="most test and most training images to classify")
     parser.add_argument("--show", action="store_true", help="print what is there")
     asked = parser.parse_args()
     results = asked.out / "results"
@@ -193,7 +196,7 @@ def main() -> None:
         for row in asked.row or ROWS:
             name = "".join(letter if letter.isalnum() else "-" for letter in f"{asked.noise} {row} {seed}")
             if not (file := results / f"{name}.json").exists():
-                cell = measure(row, seed, asked.data, asked.noise, asked.set, asked.out / "runs" / name)
+                cell = measure(row, seed, asked.data, asked.noise, asked.set, asked.scored, asked.out / "runs" / name)
                 atomic_write_text(file, json.dumps(asdict(cell), indent=1) + "\n")
                 print(f"{row}, seed {seed}: {cell.classifier} {cell.recovered} {cell.agreement}", flush=True)
     cells = read(results)

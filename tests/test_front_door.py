@@ -191,6 +191,25 @@ def test_arrays_are_a_data_set():
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["dog", "cat", None, "cat"], dtype=object),
+        np.array(["dog", "cat", np.nan, "cat"], dtype=object),
+        ["dog", "cat", "", "cat"],
+    ],
+)
+def test_names_as_a_table_holds_them_are_labels_and_missing_ones_unknown(labels):
+    loaded = condense.load_data(images=np.zeros((4, 4, 4), np.uint8), labels=labels)
+    assert loaded.classes == ("cat", "dog")
+    assert loaded.source.supervision.candidates.tolist() == [[False, True], [True, False], [True, True], [True, False]]
+    whole = condense.load_data(images=np.zeros((2, 4, 4), np.uint8), labels=np.array([1, 0], dtype=object))
+    assert whole.source.supervision.observed.tolist() == [1, 0]
+
+
+IMAGES = np.zeros((2, 4, 4), np.uint8)
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({}, "give images too, or the name or path"),
@@ -201,11 +220,49 @@ def test_arrays_are_a_data_set():
         ({"images": np.zeros((2, 4, 4)), "labels": [0, 1]}, "must be uint8"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": ["a", "b"], "classes": ["a", "c"]}, "'b' is not one of"),
         ({"name": "digots"}, "did you mean 'digits'"),
+        ({"name": ""}, "name of the data set is empty"),
+        ({"images": [IMAGES[0], IMAGES[1, :2]], "labels": [0, 1]}, "images cannot be an array"),
+        ({"images": IMAGES, "labels": [["a"], ["b", "c"]]}, "labels cannot be an array"),
+        ({"images": IMAGES, "labels": [["a"], ["b"]]}, r"labels holds <U1 \[2, 1\]"),
+        ({"images": IMAGES, "labels": [{0}, {1}]}, r"labels holds the set \{0\}"),
+        ({"images": IMAGES, "labels": [True, False]}, r"labels\.astype\(int\)"),
+        ({"images": IMAGES, "labels": [0, 1], "classes": "ab"}, "classes is the text 'ab'"),
+        ({"images": IMAGES, "labels": [0, 1], "root": "x"}, "root and download are for stored data sets"),
+        ({"images": IMAGES, "labels": [0, 1], "reading": "flip"}, "reading is 'flip'"),
+        ({"images": IMAGES, "labels": [0, 1], "seed": -1}, "'seed' is -1"),
+        ({"images": IMAGES, "labels": [0, 1], "seed": "a"}, "'seed' is \"a\""),
+        ({"images": IMAGES, "labels": [0, 1], "seed": 2**63}, "'seed' is 9223372036854775808"),
     ],
 )
 def test_data_that_cannot_be_used_are_refused_in_a_sentence(arguments, said):
     with pytest.raises(UserError, match=said):
         condense.load_data(**arguments)
+
+
+def test_arguments_of_another_kind_are_refused_in_a_sentence(few):
+    small = condense.condense(few, method="random", ipc=1)
+    for arguments, said in (
+        ({"repeats": "many"}, "'repeats' is \"many\""),
+        ({"repeats": 0}, "'repeats' is 0"),
+        ({"seed": -1}, "'seed' is -1"),
+        ({"protocol": None}, 'no protocol is called "None"'),
+    ):
+        with pytest.raises(UserError, match=said):
+            condense.evaluate(small, few, **arguments)
+    with pytest.raises(UserError, match="The sets are a int"):
+        condense.evaluate(5, few)
+    with pytest.raises(UserError, match=r"The data are a ndarray.*load_data\(images"):
+        condense.condense(np.zeros((99, 9, 9), np.uint8), method="random")
+
+
+def test_a_recipe_cannot_change_data_that_are_loaded(few, tmp_path, caplog):
+    with pytest.raises(UserError, match=r"loaded already, so data\.noise = 'sym:0.4'"):
+        condense.condense(few, method="random", ipc=1, recipe={"data": {"noise": "sym:0.4"}})
+    same = {"data": {"noise": few.recipe.noise, "name": few.recipe.name}}
+    assert len(condense.condense(few, method="random", ipc=1, recipe=same)) == 10
+    (tmp_path / "r.yaml").write_text("data: {name: cifar10, noise: 'pair:0.3'}\nipc: 1\n")
+    assert len(condense.condense(few, method="random", recipe=tmp_path / "r.yaml")) == 10
+    assert "data.noise = 'pair:0.3' is not used" in caplog.text
 
 
 def python_of_the_readme():

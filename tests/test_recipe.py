@@ -104,6 +104,7 @@ def test_numbers_such_as_1e_4_which_yaml_reads_as_text_are_numbers():
         ({"data": {"nmae": "x"}}, "unknown key 'data.nmae'; did you mean 'name'?"),
         ({"evaluate": {"repeat": 3}}, "unknown key 'evaluate.repeat'; did you mean 'repeats'?"),
         ({"ipc": 0}, "key 'ipc' is 0: Input should be greater than or equal to 1"),
+        ({"data": {"name": None}}, "key 'data.name' is null"),
         ({"ipc": "many"}, "key 'ipc' is \"many\": Input should be a valid integer"),
         (
             {"clean_first": "both"},
@@ -115,6 +116,12 @@ def test_wrong_recipes_are_refused_with_place_and_reason(values, message):
     with pytest.raises(UserError) as caught:
         resolve(values)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("rate", ["1e999", ".inf", ".nan", "inf"])
+def test_options_are_finite(rate):
+    with pytest.raises(UserError, match=r"key .train\.learning_rate. is"):
+        parse(GeneratorOptions, parse_overrides([f"train.learning_rate={rate}"]), "x")
 
 
 def test_misspelt_method_options_get_the_nearest_name_wherever_it_lies():

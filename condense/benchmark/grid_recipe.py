@@ -23,6 +23,7 @@ from condense.pipeline.plan import CLASSIFIERS, read_config
 from condense.recipe import DataRecipe, EvaluateRecipe, merge, parse
 
 EXTENDS = "extends"
+TABLES = ("roots", "generators", "options", "judged", "rows")  # sections whose entries have names of the user's
 # labellers that are trained, and their options
 LABELLERS: dict[str, type[Options]] = {"dmis": GeneratorOptions, **CLASSIFIERS}
 
@@ -101,7 +102,7 @@ class BenchmarkRecipe(Options):
 
 
 def layers_of(config: str) -> dict[str, Any]:
-    """A benchmark's recipe by path or name, merged over the recipes it extends.
+    """A benchmark's recipe by path or name, over the recipes it extends, see `overridden`.
 
     Raises:
         UserError: a recipe is missing or is not a YAML mapping, or recipes extend each other in a cycle.
@@ -111,8 +112,38 @@ def layers_of(config: str) -> dict[str, Any]:
         if below in seen:
             raise UserError(f"The recipe {config} extends {' which extends '.join([*seen[1:], below])}: a cycle.")
         seen.append(str(below))
-        layers = merge(read_config(str(below)), layers)
+        layers = overridden(read_config(str(below)), layers)
     return layers
+
+
+def overridden(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with `above` merged over it, which can also take things out.
+
+    An empty section, `rows: {}`, empties that of `below`; null takes out a section, `rows: null`, or one entry of those
+    in `TABLES`, `rows: {plain: null}`. Deeper, null is a value as any other: `second_stage: null` means without one.
+
+    Raises:
+        UserError: as `merge`.
+    """
+    kept, over = _emptied(below, above), dict(above)
+    for name, section in above.items():
+        if section is None and isinstance(below.get(name), Mapping):
+            del kept[name], over[name]
+        elif name in TABLES and isinstance(section, Mapping) and isinstance(below.get(name), Mapping):
+            gone = {key for key, value in section.items() if value is None and key in below[name]}
+            kept[name] = {key: value for key, value in kept[name].items() if key not in gone}
+            over[name] = {key: value for key, value in section.items() if key not in gone}
+    return merge(kept, over)
+
+
+def _emptied(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with every section empty that is `{}` in `above`."""
+    return {
+        key: ({} if over == {} else _emptied(value, over))
+        if isinstance(value, Mapping) and isinstance(over := above.get(key), Mapping)
+        else value
+        for key, value in below.items()
+    }
 
 
 def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:

@@ -23,7 +23,7 @@ from condense.benchmark.cell import (
 )
 from condense.benchmark.executors import Executor, Job, LocalExecutor
 from condense.benchmark.grid import SHARED, Cell, expand, told_apart
-from condense.benchmark.grid_recipe import BenchmarkRecipe, layers_of, read_benchmark
+from condense.benchmark.grid_recipe import BenchmarkRecipe, layers_of, overridden, read_benchmark
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
 from condense.benchmark.shard import Shard
@@ -39,7 +39,7 @@ from condense.files import atomic_write_text, prepare_folder, sweep
 from condense.json_values import JSON
 from condense.pipeline import classify
 from condense.pipeline.feature_space import fixed_space
-from condense.recipe import merge, parse_overrides
+from condense.recipe import parse_overrides
 
 RECIPE, RESULTS, COMPARISONS, LOCK = "benchmark.json", "results.csv", "comparisons.csv", ".lock"
 PUBLISHED = "published.csv"
@@ -191,7 +191,7 @@ def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[Benchma
     asked = parse_overrides(settings)
     if isinstance(asked.get("methods"), list):
         methods.trust(asked["methods"])
-    recipe = read_benchmark(merge(layers_of(config), asked))
+    recipe = read_benchmark(overridden(layers_of(config), asked))
     for name in (*recipe.methods, *(row.method for row in recipe.rows.values())):
         methods.load(name)  # refuses code named only in a file
     for name in () if recipe.classifiers == "all" else recipe.classifiers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -132,6 +133,7 @@ def _told(arguments: Sequence[str]) -> int:
 
 def _invoked(arguments: Sequence[str]) -> int:
     _refuse_processes(arguments)
+    _refuse_empty(arguments)
     try:
         app([word for word in arguments if word != "--debug"], prog_name="dmis")  # accepted in any place
     except SystemExit as stop:
@@ -143,6 +145,19 @@ def _invoked(arguments: Sequence[str]) -> int:
                 sys.stdout.flush()
         return code
     return 0
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise `UserError` if a value is empty, as from a shell variable that is not set.
+
+    As a path it would mean the current folder, and as a recipe none.
+    """
+    for before, word in zip(["dmis", *arguments], arguments, strict=False):
+        place = word[:-1] if re.fullmatch(r"--[a-z-]+=", word) else before if not word else ""
+        if place:
+            raise UserError(
+                f"The value after {place} is empty (a shell variable that is not set?); give one, or leave it out."
+            )
 
 
 def _refuse_processes(arguments: Sequence[str]) -> None:

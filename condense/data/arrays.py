@@ -46,6 +46,7 @@ from condense.data.types import (
     class_names,
 )
 from condense.errors import UserError
+from condense.text import shortened
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -76,7 +77,7 @@ def load(path: Path, *, given: str | None = None, trusted: bool = False) -> Sour
     if given is not None and given not in keys:
         raise UserError(f"{path} has no array {given!r} to take labels from; it holds {', '.join(sorted(keys))}.")
     stored = reader.read(path, _KEYS | {given} if given else _KEYS)
-    arrays = {_ALIASES.get(key, key): array for key, array in stored.items()}
+    arrays = _by_role(stored, str(path))
     arrays |= {key: _single(array) for key, array in arrays.items() if key.endswith("labels") or key == given}
     if "train_images" not in arrays or not {"train_labels", "candidates"} & arrays.keys():
         raise UserError(f"{path} holds {', '.join(sorted(keys)) or 'nothing'}; it needs {_NEEDED}.")
@@ -86,7 +87,7 @@ def load(path: Path, *, given: str | None = None, trusted: bool = False) -> Sour
 
 def from_memory(arrays: Arrays, name: str) -> Source:
     """A data set from arrays under the names of the table above. Raises `UserError` as `load`."""
-    return _source({_ALIASES.get(key, key): array for key, array in arrays.items()}, name, "memory", None, False)
+    return _source(_by_role(arrays, "memory"), name, "memory", None, False)
 
 
 def write_npz(path: Path, source: Source, supervision: Supervision, corruption: Corruption) -> None:
@@ -133,12 +134,19 @@ def recorded_corruption(train: ImageData) -> Corruption:
         raise UserError(f"{train.name}: the recorded corruption {record!r} cannot be read ({error}).") from error
 
 
+def _by_role(stored: Arrays, path: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays under the longer of the names that they may have."""
+    if twice := [name for name, role in _ALIASES.items() if name in stored and role in stored]:
+        raise UserError(f"{path} holds both {twice[0]} and {_ALIASES[twice[0]]}; rename or remove one.")
+    return {_ALIASES.get(key, key): array for key, array in stored.items()}
+
+
 def _source(arrays: Arrays, name: str, path: str, given: npt.NDArray[Any] | None, trusted: bool) -> Source:
     classes = _classes(arrays, given)
     provenance = {"source": "arrays", "path": path}
     if "corruption" in arrays and given is None:
         provenance["corruption"] = str(arrays["corruption"])
-    flip = bool(arrays["flip"]) if "flip" in arrays else None
+    flip = _flip(arrays["flip"]) if "flip" in arrays else None
     train = ImageData(_images(arrays["train_images"], "train_images"), classes, name, "train", provenance, flip)
     supervision = _supervision(arrays, given, len(classes), trusted)
     truth = _truth(arrays, len(classes), overridden=given is not None)
@@ -178,7 +186,8 @@ def _supervision(arrays: Arrays, given: npt.NDArray[Any] | None, num_classes: in
         return Supervision.from_labels(_labels(given, num_classes, "given labels"), num_classes, trusted=False)
     if "candidates" not in arrays:
         labels = _labels(arrays["train_labels"], num_classes, "train_labels")
-        return Supervision.from_labels(labels, num_classes, trusted=trusted)
+        single = Supervision.from_labels(labels, num_classes, trusted=trusted)
+        return replace(single, trusted=arrays["trusted"]) if "trusted" in arrays else single
     candidates = arrays["candidates"]
     if candidates.dtype != np.bool_ or candidates.ndim != 2 or candidates.shape[1] != num_classes:
         raise UserError(
@@ -206,6 +215,16 @@ def _images(array: npt.NDArray[Any], what: str) -> Images:
     return np.ascontiguousarray(images)
 
 
+def _flip(array: npt.NDArray[Any]) -> bool:
+    """A bool, or 0 or 1; text such as "no" would count as true."""
+    if array.size != 1 or array.dtype.kind not in "biu" or int(array.item()) not in (0, 1):
+        raise UserError(
+            f"flip must be true or false, found {shortened(str(array.tolist()), 40)} ({array.dtype}); store "
+            "numpy.array(True) or numpy.array(False)."
+        )
+    return bool(array.item())
+
+
 def _single(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Labels [n, 1], or one-hot [n, c], as [n]; any other array as it is."""
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "iu":
@@ -230,7 +249,12 @@ def _classes(arrays: Arrays, given: npt.NDArray[Any] | None) -> tuple[str, ...]:
             return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
         except UnicodeDecodeError as error:
             raise UserError(f"class_names must be UTF-8, found {error.object[:40]!r}; write them again.") from error
-    if "candidates" in arrays and arrays["candidates"].ndim == 2:
+    if "candidates" in arrays:
+        if arrays["candidates"].ndim != 2:
+            raise UserError(
+                f"candidates must be bool [n, c], found {arrays['candidates'].dtype} "
+                f"{list(arrays['candidates'].shape)}; labels of two classes are whole numbers, labels.astype(int)."
+            )
         return class_names(arrays["candidates"].shape[1])
     labels = {key: arrays[key] for key in ("train_labels", "test_labels", "clean_labels") if key in arrays}
     labels |= {"given labels": given} if given is not None else {}

@@ -83,8 +83,8 @@ def parse(spec: str) -> Spec:
     if kind not in KINDS:
         known = (*KINDS, LONG_TAIL, MIXTURE)
         near = difflib.get_close_matches(kind.lower().replace("unlabelled", "unlabeled"), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"label noise {spec!r}: there is no kind {kind!r}; {hint}Known kinds: {', '.join(known)}.")
+        hint = f"did you mean {near[0]!r}? Known kinds" if near else "known kinds"
+        raise UserError(f"label noise {spec!r}: there is no kind {kind!r}; {hint}: {', '.join(known)}.")
     if kind in WITHOUT_RATE:
         if colon:
             raise UserError(f"label noise {spec!r}: {kind!r} takes no rate; write just {kind!r}.")

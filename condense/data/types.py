@@ -399,6 +399,8 @@ def _numbering_hint(labels: npt.NDArray[Any]) -> str:
         return "; number them by class_names, labels = numpy.unique(labels, return_inverse=True), and store both"
     if labels.dtype.kind == "f" and labels.ndim == 1 and (np.isfinite(labels) & (labels == np.round(labels))).all():
         return "; store labels.astype(int)"
+    if labels.dtype.kind == "f" and labels.ndim == 1 and np.isnan(labels).any():
+        return "; an image of unknown class has every class as a candidate: store candidates, bool [n, c]"
     if labels.dtype.kind == "f" and labels.ndim == 2:
         return "; probabilities are for relabel's --pred-probs"
     return ""

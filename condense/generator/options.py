@@ -23,7 +23,7 @@ class NetworkOptions(Options):
         "all-class",
         description="all-class: every class in one pass; conditional: DDPM++ with a class embedding",
     )
-    channels: int = Field(32, ge=4, le=4096, description="channels of the first level")
+    channels: int = Field(32, ge=4, le=4096, multiple_of=2, description="channels of the first level")
     multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
         (1, 2), min_length=1, max_length=10, description="channels of each level / channels"
     )

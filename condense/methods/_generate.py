@@ -42,6 +42,8 @@ from condense.sets.condensed_set import CondensedSet, Cost
 
 MAX_ROUNDS = 4
 REFINED = "refine"  # folder
+EMBEDDER = "convnet3"
+BY_FEATURES = ("kmeans", "herding")  # ways of choosing that compare features
 SURE = 0.9  # least belief in its class of a representing image
 
 Drawn: TypeAlias = Literal["alike", "as-published"]
@@ -308,8 +310,19 @@ def _choose_class(pool: Images, belief: np.ndarray, y: int, ipc: int, options: D
     if agreeing.sum() < ipc:
         return np.concatenate([surest[agreeing[surest]], surest[~agreeing[surest]]])[:ipc]
     kept = np.flatnonzero(agreeing)
-    features = embed(pool[kept], options.features, seed)
+    features = embed(pool[kept], options.features if options.choose in BY_FEATURES else "pixels", seed)
     return kept[choose(features, belief[kept, y], ipc, options.choose, seed)]
+
+
+def check_features(options: DrawOptions, image_side: int) -> None:
+    """Raise `UserError` unless images of `image_side` pixels can be embedded for the choice among them."""
+    from condense.classifiers import networks
+
+    if options.choose in BY_FEATURES and options.features == "network" and not networks.fits(EMBEDDER, image_side):
+        raise UserError(
+            f"draw.choose={options.choose} compares the outputs of a {EMBEDDER}, which needs larger images than "
+            f"{image_side}x{image_side}; set draw.features=pixels, or enlarge the images (--image-size)."
+        )
 
 
 def embed(images: Images, space: str, seed: int) -> Features:
@@ -325,7 +338,7 @@ def embed(images: Images, space: str, seed: int) -> Features:
 
     x = planes(images).float() / 255
     network = networks.build(
-        "convnet3",
+        EMBEDDER,
         in_channels=x.shape[1],
         image_size=x.shape[2],
         num_classes=2,

@@ -6,6 +6,8 @@ own (`--features FILE`).
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -15,11 +17,11 @@ import numpy.typing as npt
 from condense import rng
 from condense.classifiers.cross import fold_of
 from condense.data.fit import resize
-from condense.data.types import Beliefs, Images, Source, TrainingSet
+from condense.data.types import Beliefs, Images, Labels, Mask, Source, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.evaluate.features import efflite0
 from condense.machine import best_device
-from condense.pipeline import own_numbers
+from condense.pipeline import own_numbers, probabilities
 from condense.pipeline.feature_space import embedded
 from condense.run import Run
 
@@ -47,9 +49,10 @@ _CELLS, _ANGLES = 4, 8
 
 
 def out_of_sample(train: TrainingSet, seed: int, features: Features | None = None) -> Beliefs:
-    """p(y | x), float32 [n, c], of every image by a classifier that did not see its label.
+    """p(y | x), float32 [n, c], of every image by a classifier that depends on no label of its fold.
 
-    An image counts once per candidate in training; images without a label are left out.
+    Where labels may be wrong or leave a choice, it is trained on the labels suggested for the images outside the fold
+    by classifiers that leave out both the fold and, in turn, each other one. Images without a label are left out.
 
     Args:
         train: the n images with their labels.
@@ -57,27 +60,69 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
         features: [n, d], `picture_features` when None.
 
     Raises:
-        UserError: fewer labelled images than folds.
+        UserError: fewer labelled images than folds, or all labels outside a fold are of one class.
+    """
+    supervision = train.supervision
+    if int((~supervision.unlabelled).sum()) < FOLDS:
+        raise _too_few(train)
+    x = picture_features(train.images.images) if features is None else features
+    fold = fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
+    certain = not (supervision.doubtful | (supervision.candidates.sum(1) > 1))[~supervision.unlabelled].any()
+    repaired = dict.fromkeys(np.unique(fold).tolist(), train) if certain else _repaired(train, x, fold)
+    found = np.zeros(supervision.candidates.shape, dtype=np.float32)
+    for k, labelled in repaired.items():
+        found[fold == k] = _judged(labelled, x, fold != k, fold == k)
+    return found
+
+
+def _too_few(train: TrainingSet) -> UserError:
+    return UserError(
+        f"{train.images.name}: too few images have a label to train a classifier in five folds; leave --fast out, or "
+        "give --pred-probs."
+    )
+
+
+def _repaired(train: TrainingSet, x: Features, fold: Labels) -> dict[int, TrainingSet]:
+    """For each fold the images, those outside the fold with the labels suggested without any label of the fold.
+
+    If a class is suggested for none of them, those that may have it keep their given labels.
+    """
+    supervision = train.supervision
+    outside = np.zeros((FOLDS, *supervision.candidates.shape), dtype=np.float32)
+    folds = np.unique(fold).tolist()
+    for j, k in itertools.combinations(folds, 2):
+        both = (fold == j) | (fold == k)
+        judged = _judged(train, x, ~both, both)
+        outside[j][fold == k], outside[k][fold == j] = judged[fold[both] == k], judged[fold[both] == j]
+    found = {}
+    for k in folds:
+        rows = np.flatnonzero((fold != k) & ~supervision.unlabelled)
+        given, candidates = supervision.candidates[rows], supervision.candidates.copy()
+        suggested = np.eye(supervision.num_classes, dtype=np.bool_)[
+            probabilities.weighed(outside[k][rows], train.take(rows)).suggested
+        ]
+        lost = np.asarray((given & ~suggested.any(0)).any(1))
+        candidates[rows] = np.where(lost[:, None], given, suggested)
+        found[k] = dataclasses.replace(train, supervision=Supervision(candidates, supervision.trusted))
+    return found
+
+
+def _judged(train: TrainingSet, x: Features, learned: Mask, asked: Mask) -> Beliefs:
+    """p(y | x), float32 [b, c], of the b images `asked` by a classifier of the images `learned`, features x [n, d].
+
+    An image counts once per candidate. Raises as `out_of_sample`.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     supervision = train.supervision
-    x = picture_features(train.images.images) if features is None else features
-    fold = fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
-    rows, labels = np.nonzero(supervision.candidates & ~supervision.unlabelled[:, None])
-    found = np.zeros(supervision.candidates.shape, dtype=np.float32)
-    for k in range(FOLDS):
-        learned = fold[rows] != k
-        if len(np.unique(labels[learned])) < 2:
-            raise UserError(
-                f"{train.images.name}: too few images have a label to train a classifier in five folds; leave --fast "
-                "out, or give --pred-probs."
-            )
-        alone = learned & (np.bincount(labels[learned], minlength=supervision.num_classes)[labels] == 1)
-        taught = np.concatenate([np.flatnonzero(learned), np.flatnonzero(alone)])  # a single image has no covariance
-        judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[taught]], labels[taught])
-        inside = np.flatnonzero(fold == k)
-        found[np.ix_(inside, judge.classes_)] = judge.predict_proba(x[inside])
+    rows, labels = np.nonzero(supervision.candidates & (learned & ~supervision.unlabelled)[:, None])
+    if len(np.unique(labels)) < 2:
+        raise _too_few(train)
+    alone = np.flatnonzero(np.bincount(labels, minlength=supervision.num_classes)[labels] == 1)
+    taught = np.concatenate([np.arange(len(rows)), alone])  # a single image has no covariance
+    judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[taught]], labels[taught])
+    found = np.zeros((int(asked.sum()), supervision.num_classes), dtype=np.float32)
+    found[:, judge.classes_] = judge.predict_proba(x[asked])
     return found
 
 

@@ -61,21 +61,21 @@ class LabelScores:
         return cls(texts(told, "classes"), shares[0], recovered, given, shares[1])
 
 
-def test_accuracy(generator: Generator, plan: Plan) -> float | None:
-    """Accuracy in percent of the diffusion classifier on (at most 10,000) test images; None without any."""
+def test_accuracy(generator: Generator, plan: Plan, most: int = MOST_SCORED) -> float | None:
+    """Accuracy in percent of the diffusion classifier on test images, `most` at most; None without any."""
     test, truth = plan.source.test, plan.source.test_truth
     if test is None or truth is None:
         return None
-    chosen = scored_images(len(test), plan.recipe.seed)
+    chosen = scored_images(len(test), plan.recipe.seed, most)
     posterior = generator.posterior(test.images[chosen], seed=plan.recipe.seed)
     return 100 * float((posterior.argmax(1) == truth.labels[chosen]).mean())
 
 
-def labels_recovered(generator: Generator, plan: Plan) -> float | None:
-    """Percentage of (at most 10,000) training images whose most likely class, given image and label, is right."""
+def labels_recovered(generator: Generator, plan: Plan, most: int = MOST_SCORED) -> float | None:
+    """Percentage of training images, `most` at most, whose most likely class, given image and label, is right."""
     if plan.source.truth is None:
         return None
-    chosen = scored_images(len(plan.train), plan.recipe.seed)
+    chosen = scored_images(len(plan.train), plan.recipe.seed, most)
     found = recovered_labels(generator, plan.train.take(chosen), plan.recipe.seed)
     return 100 * float((found == plan.source.truth.labels[chosen]).mean())
 
@@ -86,12 +86,12 @@ def recovered_labels(generator: Generator, train: TrainingSet, seed: int) -> Lab
     return np.asarray(posterior.argmax(1), dtype=np.int64)
 
 
-def scored_images(count: int, seed: int) -> Labels:
-    """All indices, or `MOST_SCORED` of them at random, ascending."""
-    if count <= MOST_SCORED:
+def scored_images(count: int, seed: int, most: int = MOST_SCORED) -> Labels:
+    """All indices, or `most` of them at random, ascending."""
+    if count <= most:
         return np.arange(count)
     generator = np.random.default_rng(rng.derive(seed, "scored"))
-    return np.sort(generator.choice(count, MOST_SCORED, replace=False))
+    return np.sort(generator.choice(count, most, replace=False))
 
 
 def score_generator(plan: Plan, generator: Generator) -> LabelScores:

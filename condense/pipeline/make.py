@@ -6,8 +6,9 @@ import dataclasses
 import time
 from pathlib import Path
 
+from condense.classifiers import networks
 from condense.classifiers.beside import write_beside
-from condense.methods._generate import GeneratorOptions
+from condense.methods._generate import GeneratorOptions, check_features
 from condense.methods._learn import PackedOptions
 from condense.packing import check_pack
 from condense.pipeline.clean_first import Repaired, check_repair, labeller_run, repair
@@ -18,10 +19,15 @@ from condense.sets.condensed_set import CondensedSet
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise `UserError` if images cannot be packed or labels repaired as planned, or the method cannot use them."""
+    """Raise `UserError` unless the images are large enough and can be packed, and the labels repaired and used."""
     learning = plan.options.refine if isinstance(plan.options, GeneratorOptions) else plan.options
     if isinstance(learning, PackedOptions):
         check_pack(learning.pack, *plan.train.images.images.shape[1:3])
+    if isinstance(plan.options, GeneratorOptions):
+        check_features(plan.options.draw, plan.train.images.images.shape[1])
+    backbone = getattr(learning, "backbone", None)
+    if backbone is not None:
+        networks.check_fits(backbone, plan.train.images.images.shape[1])
     check_repair(plan)
     check = getattr(plan.method, "check", None)
     if check is not None and plan.recipe.clean_first == "none":

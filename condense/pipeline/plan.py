@@ -114,6 +114,7 @@ def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
     """
     file, asked = _layers(request)
     if loaded is not None:
+        _check_names_no_other_data(_section(file, "data"), _section(asked, "data"), loaded.recipe)
         file, asked = {**file, "data": loaded.recipe.model_dump(exclude_unset=True)}, {**asked, "data": {}}
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
@@ -125,6 +126,11 @@ def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
     tell_of_flip(source.train)
     found = len(source.train) if loaded is None else loaded.images_found
     recipe, options, labeller = resolve_options(file, asked, method, min(source.train.image_shape[1:]), found)
+    if labeller is None and (idle := parse_overrides(request.settings).get("labeller")):
+        raise UserError(
+            f"--set labeller.{next(iter(idle))}=… has no effect, because no labels are repaired; choose what repairs "
+            "them with --clean-first, or leave it out."
+        )
     for generator in (options, labeller):
         _check_generator(getattr(generator, "generator", None))
     if loaded is None:
@@ -251,6 +257,23 @@ def _section(layers: Mapping[str, Any], name: str) -> dict[str, Any]:
         shown = shortened(str(section), 80)
         raise UserError(f"The recipe section {name!r} is {shown!r}; write it as {{name: {shown}, …}}.")
     return section
+
+
+def _check_names_no_other_data(file: Mapping[str, Any], asked: Mapping[str, Any], loaded: DataRecipe) -> None:
+    """Refuse what `asked` says otherwise of data that are loaded already; tell what a recipe file says of labels."""
+    known = loaded.model_dump()
+    for name, value in asked.items():
+        if name not in known or known[name] != value:
+            raise UserError(
+                f"The data are loaded already, so data.{name} = {shortened(repr(value), 80)} of the recipe cannot "
+                "change them; give it to load_data."
+            )
+    for name in ("noise", "labels"):
+        if (value := file.get(name, known[name])) != known[name]:
+            tell(
+                f"the recipe's data.{name} = {shortened(repr(value), 80)} is not used, because the data are loaded "
+                "already; give it to load_data."
+            )
 
 
 def _check_generator(folder: Path | None) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condense.data.reading import in_list
-from condense.data.types import Beliefs, Source, TrainingSet
+from condense.data.types import Beliefs, Source, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.generator.labels.posterior import (
     estimate_transition,
@@ -28,6 +28,9 @@ LEFT_OUT = (
 
 _PRIOR = 0.9  # prior probability that a label is right
 _UNFOLDINGS = 20
+_POWERS = tuple(2.0 ** (step / 2) for step in range(-6, 9))  # 1/8 to 16
+_COMPARED = 10_000
+_LEAST = 1e-9
 _TOLERANCE = 1e-2  # of the sum of a row, since numbers in files are rounded
 _NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
 
@@ -35,10 +38,11 @@ _NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
 def weighed(probabilities: Beliefs, train: TrainingSet) -> Suggestions:
     """Combine out-of-sample probabilities with the given labels.
 
-    The transition matrix is estimated from images with confident probabilities. A classifier trained on the given
-    labels may predict p(z | x) of the *given* label instead of p(y | x); then the matrix would count twice, so it is
-    inverted first, see `unfolded`. This is assumed if the probabilities predict the given labels better without the
-    matrix than with it.
+    The transition matrix T is estimated from images with confident probabilities. A classifier may be more or less sure
+    than it is right, and one trained on the given labels may predict p(z | x) of the *given* label instead of p(y | x).
+    So the probabilities are raised to a power (temperature scaling, Guo et al. 2017,
+    https://arxiv.org/abs/1706.04599), and T is inverted or not, see `unfolded`, whichever makes the given labels most
+    probable under T.
 
     Args:
         probabilities: [n, c], rows summing to 1, made without looking at the image's label.
@@ -48,8 +52,7 @@ def weighed(probabilities: Beliefs, train: TrainingSet) -> Suggestions:
     others = (1 - _PRIOR) / (supervision.num_classes - 1)
     prior = torch.full((supervision.num_classes,) * 2, others).fill_diagonal_(_PRIOR)
     transition = estimate_transition(found, supervision, prior, self_confidence(found, supervision))
-    if _foretells(found, train) > _foretells(found @ transition, train):
-        found = unfolded(found, transition)
+    found = _read(found, transition, *_reading(found, transition, supervision))
     posterior = given_label(found, supervision_likelihood(supervision, transition))
     return Suggestions(
         supervision,
@@ -71,11 +74,28 @@ def unfolded(probabilities: Tensor, transition: Tensor) -> Tensor:
     return found / found.sum(1, keepdim=True).clamp_min(1e-12)
 
 
-def _foretells(probabilities: Tensor, train: TrainingSet) -> float:
-    """Mean log probability of the single labels that may be wrong; 0 if there are none."""
-    noisy = np.flatnonzero(train.supervision.noisy)
-    labels = torch.from_numpy(train.supervision.observed[noisy])
-    return float(probabilities[noisy, labels].clamp_min(1e-9).log().mean()) if len(noisy) else 0.0
+def _read(probabilities: Tensor, transition: Tensor, power: float, of_labels: bool) -> Tensor:
+    """p(y | x) [n, c] from probabilities, raised to a power, of the class or (`of_labels`) of the given label."""
+    found = (power * probabilities.clamp_min(_LEAST).log()).softmax(1)
+    return unfolded(found, transition) if of_labels else found
+
+
+def _reading(probabilities: Tensor, transition: Tensor, supervision: Supervision) -> tuple[float, bool]:
+    """The arguments of `_read` under which single labels that may be wrong are most probable; (1, False) without any.
+
+    At most `_COMPARED` of them, evenly spaced, are compared.
+    """
+    noisy = np.flatnonzero(supervision.noisy)
+    noisy = noisy[:: max(1, -(-len(noisy) // _COMPARED))]
+    if not len(noisy):
+        return 1.0, False
+    compared, labels = probabilities[noisy], torch.from_numpy(supervision.observed[noisy])[:, None]
+
+    def foretold(reading: tuple[float, bool]) -> float:
+        found = _read(compared, transition, *reading) @ transition
+        return float(found.gather(1, labels).clamp_min(_LEAST).log().mean())
+
+    return max(((power, of_labels) for power in _POWERS for of_labels in (False, True)), key=foretold)
 
 
 def checked(array: npt.NDArray[Any], source: Source, what: str) -> Beliefs:

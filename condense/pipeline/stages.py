@@ -94,6 +94,7 @@ def stages(plan: Plan, parts: Sequence[Part]) -> list[Stage]:
     return [
         Stage(part.name, part.images * (LEARNT if part.learns else 1) * operations(part.network, shape, num_classes))
         for part in parts
+        if part.images
     ]
 
 

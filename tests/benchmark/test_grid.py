@@ -10,7 +10,7 @@ import pytest
 
 from condense import methods
 from condense.benchmark.grid import Cell, expand
-from condense.benchmark.grid_recipe import layers_of, read_benchmark
+from condense.benchmark.grid_recipe import layers_of, overridden, read_benchmark
 from condense.benchmark.runner import dry_run
 from condense.classifiers import arms
 from condense.data.digits import load as digits
@@ -280,6 +280,42 @@ def test_a_recipe_extends_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     Path("a.yaml").write_text("extends: b.yaml")
     with pytest.raises(UserError, match="a cycle"):
         layers_of("b.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "left"),
+    [
+        ("rows=null", {}),
+        ("rows={}", {}),
+        ("rows.wide=null", {"plain": {"method": "dm", "options": {"iterations": 3}}}),
+        ("rows.wide.options={}", {"plain": {"method": "dm", "options": {"iterations": 3}}, "wide": {"method": "dm"}}),
+    ],
+)
+def test_overrides_take_out_rows(setting: str, left: dict[str, Any]) -> None:
+    below = {
+        "rows": {
+            "plain": {"method": "dm", "options": {"iterations": 3}},
+            "wide": {"method": "dm", "options": {"width": 64}},
+        },
+        "settings": [{"name": "digits"}],
+    }
+    recipe = read_benchmark(overridden(below, parse_overrides([setting])))
+    assert {name: row.model_dump(exclude_defaults=True) for name, row in recipe.rows.items()} == left
+
+
+def test_null_is_a_value_of_options_and_takes_out_only_what_is_there() -> None:
+    below = {
+        "options": {"dmis": {"second_stage": {"train": {}}}, "dm": {"iterations": 3}},
+        "generation": {"samples": 5},
+        "generators": {"digits": "digits-sym40", "cifar10": "cifar10-sym40"},
+    }
+    asked = ["options.dmis.second_stage=null", "options.dm=null", "generation=null", "generators.digits=null"]
+    assert overridden(below, parse_overrides(asked)) == {
+        "options": {"dmis": {"second_stage": None}},
+        "generators": {"cifar10": "cifar10-sym40"},
+    }
+    with pytest.raises(UserError, match=r"'rows.typo' is null"):
+        read_benchmark(overridden({"settings": [{"name": "digits"}]}, parse_overrides(["rows.typo=null"])))
 
 
 @pytest.mark.parametrize(

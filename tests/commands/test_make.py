@@ -44,6 +44,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
+def test_pictures_too_small_for_a_network_are_refused_before_training_or_need_none(dmis: Dmis, tmp_path: Path) -> None:
+    for name in ("dark", "light"):
+        (tmp_path / "small" / name).mkdir(parents=True)
+        for index in range(6):
+            Image.new("L", (5, 5), 200 * (name == "light") + index).save(tmp_path / "small" / name / f"{index}.png")
+    quick = ("condense", "--data", "small", "--quick", "--ipc", "1")
+    refused = dmis(*quick, "--method", "dmis", "--out", "d.h5")
+    assert refused.code == 2 and "set draw.features=pixels" in refused.err and not (tmp_path / "runs").exists()
+    refining = ("--set", "draw.features=pixels", "--set", "refine.iterations=1")
+    refused = dmis(*quick, "--method", "dmis", "--out", "d.h5", *refining)
+    assert refused.code == 2 and "convnet3 needs images of at least 8x8" in refused.err
+    assert dmis(*quick, "--method", "random", "--out", "r.h5").code == 0
+
+
 def test_chain_of_commands(dmis: Dmis, made: Path, trained: Path, quick: None) -> None:
     condensed = read(made)
     assert (condensed.ipc, condensed.num_classes, condensed.images.shape) == (2, 10, (20, 8, 8, 1))
@@ -222,7 +236,7 @@ def test_impossible_requests_are_refused_before_anything_is_made(dmis: Dmis, fol
         (("corrupt", "nothere", "--noise", "sym:0.3", "--out", "new/z.npz"), "'nothere'"),
         (("generate", "--generator", "nowhere", "--count", 1, "--out", "new/x.h5"), "nowhere"),
         (("inspect", folder, "--grid", "grid.gif"), "ends in .png"),
-        (("inspect", folder, "--labels", ""), "has no name"),
+        (("inspect", folder, "--labels", ""), "The value after --labels is empty"),
     ):
         answer = dmis(*command)
         assert answer.code == 2 and told in answer.err, command

@@ -169,11 +169,31 @@ GOOD = {"train_images": IMAGES, "train_labels": LABELS}
             "empty candidate set",
         ),
         ({**GOOD, "candidates": np.ones((5, 3), dtype=np.bool_)}, "5 given labels"),
+        ({"train_images": IMAGES, "candidates": LABELS > 0}, r"candidates must be bool \[n, c\], found bool \[6\]"),
+        ({**GOOD, "flip": np.array([True, False])}, r"flip must be true or false, found \[True, False\]"),
+        ({**GOOD, "flip": np.array(2)}, "flip must be true or false, found 2"),
+        ({**GOOD, "flip": np.array(np.nan)}, "flip must be true or false, found nan"),
+        ({**GOOD, "trusted": np.ones(5, dtype=np.bool_)}, r"trusted must be bool \[6\]"),
+        ({**GOOD, "images": IMAGES[:5]}, "holds both images and train_images"),
+        ({**GOOD, "labels": LABELS}, "holds both labels and train_labels"),
     ],
 )
 def test_wrong_arrays_are_refused_in_one_sentence(tmp_path, write, stored, message):
     with pytest.raises(UserError, match=message):
         sources.load(write(tmp_path, **stored))
+
+
+def test_a_text_is_not_taken_for_true(tmp_path):
+    with pytest.raises(UserError, match="flip must be true or false, found no"):
+        sources.load(npz(tmp_path, **GOOD, flip=np.array("no")))
+
+
+@both
+def test_single_labels_are_trusted_where_the_file_says_so(tmp_path, write):
+    trusted = np.array([True, False, False, True, False, False])
+    source = sources.load(write(tmp_path, **GOOD, trusted=trusted))
+    assert source.supervision.trusted.tolist() == trusted.tolist()
+    assert source.supervision.observed.tolist() == LABELS.tolist()
 
 
 class _Attack:
@@ -379,6 +399,10 @@ def test_a_packed_file_that_would_unpack_beyond_all_measure_is_refused(tmp_path)
     [
         (np.array(["cat", "dog", "cat"]), r"train_labels must be whole numbers \[n\], found <U3 \[3\]; number them by"),
         (np.array([0.0, 1.0, 0.0]), r"found float64 \[3\]; store labels.astype\(int\)"),
+        (
+            np.array([0.0, np.nan, 1.0]),
+            r"found float64 \[3\]; an image of unknown class has every class as a candidate",
+        ),
         (np.array([0.5, 1.0, 0.0]), r"found float64 \[3\]\.$"),
         (np.array([[0.5, 0.5], [0.2, 0.8], [1, 0]]), r"found float64 \[3, 2\]; probabilities are for .* --pred-probs"),
     ],

