@@ -108,7 +108,9 @@ def test_a_recipe_may_name_an_installed_method(tmp_path: Path, dmis: Dmis) -> No
     assert "did you mean 'skip'" in dmis("condense", "-c", "recipe.yaml", "--set", "skipp=1").err
 
 
-def test_an_installed_method_and_arm_are_benchmarked(tmp_path: Path, dmis: Dmis) -> None:
+def test_an_installed_method_and_arm_are_benchmarked(
+    tmp_path: Path, dmis: Dmis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = {
         "methods": ["first"],
         "ipc": [1],
@@ -124,7 +126,13 @@ def test_an_installed_method_and_arm_are_benchmarked(tmp_path: Path, dmis: Dmis)
     results = (tmp_path / "grid" / "results.csv").read_text()
     assert ",first," in results and ",louder," in results
     assert read(next((tmp_path / "grid").rglob("condensed.h5"))).provenance.cost.seconds > 0  # though it records none
+    monkeypatch.setattr("condense.plugins.entry_points", lambda group: ())  # another machine, without the package
+    (tmp_path / "grid" / "results.csv").unlink()
     assert dmis("report", "grid").code == 0
+    assert (tmp_path / "grid" / "results.csv").read_text() == results
+    assert "There is no method 'first'" in dmis("benchmark", "grid.yaml", "--out", "grid").err
+    (tmp_path / "arms.yaml").write_text(json.dumps({**recipe, "methods": ["random"], "options": {}}))
+    assert "There is no arm 'louder'" in dmis("benchmark", "arms.yaml", "--out", "arms", "--dry-run").err
 
 
 def test_an_installed_arm_has_options_of_its_own(dmis: Dmis) -> None:

@@ -365,7 +365,7 @@ def _generator_sections(recipe: BenchmarkRecipe, data: Setting) -> dict[str, Any
 
 
 def _arms(recipe: BenchmarkRecipe, data: Setting) -> list[str]:
-    """The classifiers that accept the labels of a setting, judged by its noise.
+    """The classifiers that accept the labels of a setting, judged by its noise, and those that are not installed here.
 
     Raises `UserError` for `all` with a label file, whose kind is unknown until it is read.
     """
@@ -378,7 +378,8 @@ def _arms(recipe: BenchmarkRecipe, data: Setting) -> list[str]:
     if data.labels is not None:
         return list(asked)
     like = classify.labels_like(data.noise)
-    return [arm for arm in asked if classify.why_not(arm, like) is None]
+    known = classify.names()
+    return [arm for arm in asked if arm not in known or classify.why_not(arm, like) is None]
 
 
 def _published(data: Setting) -> tuple[str, str]:

@@ -149,10 +149,11 @@ def _emptied(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     """The recipe, checked as far as possible without its data, with `methods` as a list.
 
-    The options of methods outside the package are checked only if the user named them, see `methods.trust`.
+    The options of methods outside the package are checked only if the user named them, see `methods.trust`; those of
+    classifiers that are not installed here are not checked.
 
     Raises:
-        UserError: an unknown key, method or option, or a value out of range.
+        UserError: an unknown key or option, or a value out of range.
     """
     if "settings" not in layers:
         raise UserError(
@@ -164,8 +165,6 @@ def read_benchmark(layers: Mapping[str, Any]) -> BenchmarkRecipe:
     classifiers = list(classify.names()) if recipe.classifiers == "all" else recipe.classifiers
     if not names and not classifiers:
         raise UserError("The benchmark's recipe names no methods; write methods: all, or a list.")
-    for name in classifiers:
-        classify.check_name(name)
     for name, row in recipe.rows.items():
         _parse_options(row.method, row.options, name)
         if name in names:

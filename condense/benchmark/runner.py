@@ -37,6 +37,7 @@ from condense.evaluate.results import Result, comparisons, entries, write_compar
 from condense.evaluate.tables import accuracy_table
 from condense.files import atomic_write_text, prepare_folder, sweep
 from condense.json_values import JSON
+from condense.pipeline import classify
 from condense.pipeline.feature_space import fixed_space
 from condense.recipe import parse_overrides
 
@@ -116,7 +117,7 @@ def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[s
 def report(out: Path, keep: Path | None = None) -> dict[str, JSON]:
     """Rewrite results.csv, comparisons.csv, published.csv and the report of a benchmark's folder.
 
-    Modules that its recipe names are not imported.
+    Of the modules that its recipe names, only those of this and of installed packages are imported.
 
     Args:
         out: the folder.
@@ -193,6 +194,8 @@ def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[Benchma
     recipe = read_benchmark(overridden(layers_of(config), asked))
     for name in (*recipe.methods, *(row.method for row in recipe.rows.values())):
         methods.load(name)  # refuses code named only in a file
+    for name in () if recipe.classifiers == "all" else recipe.classifiers:
+        classify.check_name(name)
     cells = expand(recipe)
     return recipe, cells, [read_result(out, cell) for cell in cells]
 

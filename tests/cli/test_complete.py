@@ -102,6 +102,10 @@ def test_json_has_the_keys_that_are_promised(dmis: Dmis) -> None:
         "relabel --dry-run": ("relabel", "digits", *few[:2], "--fast", "--dry-run"),
         "relabel --apply": ("relabel", "digits", *few[:2], "--apply", "decisions.json"),
         "evaluate": ("evaluate", "r.h5", "--protocol", "quick", "--network", "mlp", "--repeats", "1", "--quiet"),
+        "benchmark": ("benchmark", "grid.yaml", "--out", "grid"),
+        "report": ("report", "grid"),
+        "classify": ("classify", "digits", "--arm", "ce", "--network", "mlp", "--epochs", "1", "--quiet"),
+        "classify --dry-run": ("classify", "digits", "--arm", "ce", "--dry-run"),
         "export": ("export", "r.h5", "w", "--format", "webdataset"),
         "validate": ("validate", "r.h5"),
         "inspect SET": ("inspect", "r.h5"),
@@ -112,6 +116,9 @@ def test_json_has_the_keys_that_are_promised(dmis: Dmis) -> None:
     assert keys.keys() == calls.keys() | {"train --dry-run", "doctor"}
     about = identity(make_plan(Request(named={"data": {"name": "digits", "noise": few[1]}})).source)
     Path("decisions.json").write_text(json.dumps({"format": "dmis-decisions/1", "data": about, "decisions": []}))
+    grid = {"methods": ["random"], "ipc": [1], "settings": [{"name": "digits"}]}
+    grid["evaluate"] = {"protocol": "quick", "network": "mlp", "repeats": 1}
+    Path("grid.yaml").write_text(json.dumps(grid))
     for name, call in calls.items():
         answer = dmis(*call, "--json")
         assert answer.code == 0, (name, answer.err)

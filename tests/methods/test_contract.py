@@ -125,8 +125,8 @@ def test_the_record_describes_how_the_set_was_made(name, first):
 def test_the_cost_is_estimated(name, first):
     method = methods.load(name)
     options = parse(method.Options, budget(name), name)
-    if isinstance(options, GeneratorOptions):
-        return  # `pipeline.cost` tells what generators cost
+    if isinstance(options, GeneratorOptions) or (name in methods.installed() and not hasattr(method, "evaluations")):
+        return  # `pipeline.cost` tells what generators cost; for other packages' methods it is optional
     assert method.evaluations(training_set()[0], IPC, options) == first(name).provenance.cost.network_evaluations
 
 
