@@ -34,7 +34,7 @@ ELR = "train.noisy_loss=elr"
 MIXTURE = "train.form=mixture"
 TWO_DRAWN = "train.top_k=2"
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "Conditional, vanilla": ("vanilla", (CONDITIONAL,)),
+    "Conditional, vanilla": ("vanilla", (ONE_STAGE, CONDITIONAL)),
     "AllClass, expected": ("dmis", (ONE_STAGE,)),
     "AllClass, expected, ELR": ("dmis", (ONE_STAGE, ELR)),
     "AllClass, sampled": ("dmis", (ONE_STAGE, "train.form=sampled")),

@@ -40,14 +40,6 @@ def test_no_image_is_judged_by_its_own_label() -> None:
     assert not np.array_equal(before, after) and np.array_equal(before, fast_labels.out_of_sample(train, 3))
 
 
-def test_fewer_images_than_folds_are_judged_too() -> None:
-    train = tiny.training_set("noisy", per_class=1)
-    alone = Supervision.from_labels(np.arange(len(train)), len(train), trusted=False)
-    found = fast_labels.out_of_sample(TrainingSet(train.images, alone, train.corruption), 0)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
-    assert (np.diag(found) == 0).all()  # no other image is of the class
-
-
 @pytest.mark.parametrize("kind", ["noisy", "partial", "unlabelled", "mixture", "labelled"])
 def test_every_kind_of_label_is_learned_from(kind: str) -> None:
     train = tiny.training_set(kind, per_class=100)
