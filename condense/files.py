@@ -120,7 +120,7 @@ def write_error(error: OSError, target: Path) -> DmisError:
 
 
 def check_name(path: Path) -> None:
-    """Raise `UserError` if the system does not accept the name, e.g. one of more than 255 bytes."""
+    """Raise `UserError` for the root folder, or a name the system does not accept, e.g. one of more than 255 bytes."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -128,6 +128,8 @@ def check_name(path: Path) -> None:
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{shortened(str(path), 80)} cannot be written ({told}); choose another name.") from error
+    if not os.path.basename(os.path.realpath(path)):
+        raise UserError(f"{path} is the root folder, which nothing can replace; give a name below it.")
 
 
 def _check_free(path: Path, occupied: bool, *, force: bool) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,15 @@ def test_output_below_a_file_is_refused(tmp_path: Path) -> None:
             prepare_output(target, force=True)
         with pytest.raises(UserError, match="cannot be written"):
             atomic_write_text(target, "x")
+
+
+@pytest.mark.parametrize("prepare", [prepare_output, prepare_folder])
+@pytest.mark.parametrize("link", [False, True])
+def test_the_root_folder_is_no_output(tmp_path: Path, prepare: Callable[..., None], link: bool) -> None:
+    root = Path(tmp_path.anchor)
+    (tmp_path / "link").symlink_to(root)
+    with pytest.raises(UserError, match="is the root folder"):
+        prepare(tmp_path / "link" if link else root, force=True)
 
 
 def test_prepare_output(tmp_path: Path) -> None:

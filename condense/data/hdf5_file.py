@@ -62,11 +62,14 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
         kind: what it should be, e.g. "data file", for messages.
 
     Raises:
-        UserError: no such file; it is open for writing in another program; not HDF5, cut short or damaged.
+        UserError: no such file, or one that may not be read; it is open for writing in another program; not HDF5, cut
+            short or damaged.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise UserError(f"{path} {what}; give a {kind}, an .h5 file.")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} may not be read by this user; change its permissions, or copy it.")
     try:
         refuse_being_written(path)
         texts_of(path)
@@ -207,14 +210,17 @@ class _Examiner:
             return self._process
         self.end()
         quiet = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("hdf5_examiner.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=quiet,
-            start_new_session=True,  # Ctrl-C is for this process
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(Path(__file__).with_name("hdf5_examiner.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=quiet,
+                start_new_session=True,  # Ctrl-C is for this process
+            )
+        except OSError as error:
+            raise UserError(f"the process that examines HDF5 files does not start ({error.strerror}).") from error
         self._owner, self._lines = os.getpid(), queue.SimpleQueue()
         assert self._process.stdout is not None
         threading.Thread(target=_pass_on, args=(self._process.stdout, self._lines), daemon=True).start()

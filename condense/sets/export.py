@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from condense.errors import UserError
-from condense.files import AnyPath, atomic_path, prepare_folder, prepare_output
+from condense.files import AnyPath, atomic_path, check_name, prepare_folder, prepare_output
 from condense.grid import png
 from condense.json_values import JSON
 from condense.preprocessing import planes
@@ -58,6 +58,7 @@ def export(condensed: CondensedSet, path: AnyPath, format: str, *, force: bool =
     if format not in FOLDERS:
         prepare_output(path, force=force)
     else:
+        check_name(path)
         _take_back(path)
         prepare_folder(path, force=force)
     replaces = path.is_dir() and any(path.iterdir())

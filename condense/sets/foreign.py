@@ -80,11 +80,15 @@ def read_foreign(path: Path, scale: Preprocessing | None, data_name: str) -> For
             into memory; the scale of a .pt file is not known; or an .npz file has its own and `scale` is given too.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; give a .pt file of VICO's DatasetCondensation, or an .npz file.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {what}; give a .pt file of VICO's DatasetCondensation, or an .npz file.")
     if path.suffix.lower() == ".npz":
         return _from_npz(path, scale)
     if path.suffix.lower() != ".pt":
-        raise UserError(f"{path} is neither .pt (VICO's DatasetCondensation) nor .npz; export it to one of them.")
+        raise UserError(
+            f"{path} is neither .pt (VICO's DatasetCondensation) nor .npz; export it to one of them (a condensed set, "
+            ".h5, needs no import)."
+        )
     scale = scale or published(VICO, data_name)
     if scale is None:
         raise UserError(

@@ -268,6 +268,7 @@ def test_names_and_scales_are_required(dmis: Dmis) -> None:
         (("res.pt", "--data", "digits", "--out", "set.h5"), "give --mean and --std"),
         (("res.pt", *IMPORT, "--out", "set.npz"), "ends in .h5"),
         (("none.pt", *IMPORT, "--out", "set.h5"), "does not exist"),
+        ((".", *IMPORT, "--out", "set.h5"), "is a folder; give a .pt file"),
         (("res.pt", "--data", "digits", "--mean", 0.5, "--out", "set.h5"), "one positive std"),
     ):
         answer = dmis("import", *arguments)

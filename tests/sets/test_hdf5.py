@@ -1,10 +1,13 @@
 """The condensed set and its HDF5 file: what is checked, round trips, and files damaged on purpose."""
 
 import dataclasses
+import errno
 import json
 import multiprocessing
+import os
 import pickle
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from condense.data import hdf5_file
 from condense.errors import UserError
 from condense.run import JSON
 from condense.sets.hdf5 import CondensedDataset, CondensedSet, Cost, Preprocessing, Provenance, read, write
@@ -520,6 +524,22 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
         read(tmp_path / "b.h5")
     with pytest.raises(UserError, match="is a folder"):
         read(tmp_path)
+
+
+def test_what_is_no_damage_of_the_file_is_not_called_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a file of other users, nor a system that starts no more processes."""
+
+    def no_more(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    hdf5_file._examiner().end()
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", no_more)
+        with pytest.raises(UserError, match=r"does not start \(Resource temporarily unavailable\)\.$"):
+            read(file)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="may not be read by this user"):
+        read(file)
 
 
 def test_existing_file_is_kept_without_force(file: Path) -> None:
