@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condense.data.reading import in_list
-from condense.data.types import Beliefs, Source, Supervision, TrainingSet
+from condense.data.types import Beliefs, Source, Supervision
 from condense.errors import UserError
 from condense.generator.labels.posterior import (
     estimate_transition,
@@ -35,7 +35,7 @@ _TOLERANCE = 1e-2  # of the sum of a row, since numbers in files are rounded
 _NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
 
 
-def weighed(probabilities: Beliefs, train: TrainingSet) -> Suggestions:
+def weighed(probabilities: Beliefs, supervision: Supervision) -> Suggestions:
     """Combine out-of-sample probabilities with the given labels.
 
     The transition matrix T is estimated from images with confident probabilities. A classifier may be more or less sure
@@ -46,9 +46,9 @@ def weighed(probabilities: Beliefs, train: TrainingSet) -> Suggestions:
 
     Args:
         probabilities: [n, c], rows summing to 1, made without looking at the image's label.
-        train: the n images with their labels.
+        supervision: the n labels.
     """
-    found, supervision = torch.from_numpy(probabilities).float(), train.supervision
+    found = torch.from_numpy(probabilities).float()
     others = (1 - _PRIOR) / (supervision.num_classes - 1)
     prior = torch.full((supervision.num_classes,) * 2, others).fill_diagonal_(_PRIOR)
     transition = estimate_transition(found, supervision, prior, self_confidence(found, supervision))

@@ -224,7 +224,7 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
 def relabel_fast(plan: Plan) -> Relabelling:
     """Relabel by a simple classifier trained in seconds, see `fast_labels`. Raises as `out_of_sample`."""
     started = time.perf_counter()
-    found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed), plan.train)
+    found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed), plan.train.supervision)
     seconds = time.perf_counter() - started
     asked = {"linear classifier": 1.0}
     return Relabelling(plan.source, found, asked, 0, seconds, left_out=fast_labels.LEFT_OUT)
@@ -233,7 +233,9 @@ def relabel_fast(plan: Plan) -> Relabelling:
 def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabelling:
     """As `relabel_fast`, on checked features [n, d]; `whose` is their name. Raises as `out_of_sample`."""
     started = time.perf_counter()
-    found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed, features), plan.train)
+    found = probabilities.weighed(
+        fast_labels.out_of_sample(plan.train, plan.recipe.seed, features), plan.train.supervision
+    )
     seconds = time.perf_counter() - started
     asked = {f"linear classifier on {whose}": 1.0}
     return Relabelling(plan.source, found, asked, 0, seconds, left_out=fast_labels.LEFT_OUT_BESIDE_FEATURES)
@@ -242,7 +244,7 @@ def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabellin
 def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:
     """Relabel by out-of-sample probabilities [n, c] that are already checked; `asked`: name of their source."""
     started = time.perf_counter()
-    found = probabilities.weighed(pred_probs, plan.train)
+    found = probabilities.weighed(pred_probs, plan.train.supervision)
     seconds = time.perf_counter() - started
     return Relabelling(plan.source, found, {asked: 1.0}, 0, seconds, left_out=probabilities.LEFT_OUT)
 
