@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from condense import rng
-from condense.classifiers.cross import fold_of
+from condense.classifiers.cross import fold_of, unjudged
 from condense.data.fit import resize
 from condense.data.types import Beliefs, Images, Labels, Mask, Source, Supervision, TrainingSet
 from condense.errors import UserError
@@ -66,13 +66,22 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
     if int((~supervision.unlabelled).sum()) < FOLDS:
         raise _too_few(train)
     x = picture_features(train.images.images) if features is None else features
-    fold = fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
+    fold = _folds(train, seed)
     certain = not (supervision.doubtful | (supervision.candidates.sum(1) > 1))[~supervision.unlabelled].any()
     repaired = dict.fromkeys(np.unique(fold).tolist(), train) if certain else _repaired(train, x, fold)
     found = np.zeros(supervision.candidates.shape, dtype=np.float32)
     for k, labelled in repaired.items():
         found[fold == k] = _judged(labelled, x, fold != k, fold == k)
     return found
+
+
+def not_judged(train: TrainingSet, seed: int) -> Mask:
+    """Images about whose labels `out_of_sample` says nothing, see `cross.unjudged`: bool [n]."""
+    return unjudged(train.supervision.candidates, _folds(train, seed))
+
+
+def _folds(train: TrainingSet, seed: int) -> Labels:
+    return fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
 
 
 def _too_few(train: TrainingSet) -> UserError:
