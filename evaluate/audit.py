@@ -83,11 +83,23 @@ def estimated_transition(confident: Labels, given: Labels, num_classes: int) -> 
 
 
 def audit_noise(
-    probabilities: npt.NDArray[np.floating], supervision: Supervision, truth: Truth | None = None
+    probabilities: npt.NDArray[np.floating],
+    supervision: Supervision,
+    truth: Truth | None = None,
+    unjudged: Mask | None = None,
 ) -> NoiseAudit:
-    """Audit single given labels by out-of-fold probabilities [n, c]; score the audit by the truth where it is known."""
+    """Audit single given labels by out-of-fold probabilities; score the audit by the truth where it is known.
+
+    Args:
+        probabilities: p(y | x) [n, c].
+        supervision: the n images' given labels.
+        truth: their classes, if known.
+        unjudged: bool [n], images whose probabilities say nothing about their label: they have no confident class.
+    """
     given, num_classes = supervision.observed, supervision.num_classes
     confident = confident_classes(probabilities, given)
+    if unjudged is not None:
+        confident = np.where(unjudged, -1, confident)
     transition = estimated_transition(confident, given, num_classes)
     suspected = (given >= 0) & (confident >= 0) & (confident != given)
     if truth is None:

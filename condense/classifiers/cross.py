@@ -168,6 +168,23 @@ def fold_of(n: int, folds: int, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(rng.derive(seed, "folds")).permutation(np.arange(n) % folds)
 
 
+def unjudged(candidates: npt.NDArray[np.bool_], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Images whose classifier learned from no image of any of their candidates, so that it says nothing about these.
+
+    Args:
+        candidates: bool [n, c]; rows of False or of True only are images without a label.
+        fold: the fold of each image, int64 [n].
+
+    Returns:
+        Bool [n]; False for images without a label.
+    """
+    labelled = candidates & ~candidates.all(1, keepdims=True)
+    inside = np.zeros((int(fold.max()) + 1, candidates.shape[1]), dtype=np.int64)
+    np.add.at(inside, fold, labelled)
+    learned = labelled.sum(0) > inside
+    return np.asarray(labelled.any(1) & ~(labelled & learned[fold]).any(1))
+
+
 def _fit_options(options: FoldOptions, device: torch.device) -> FitOptions:
     return FitOptions(
         options.epochs,

@@ -253,6 +253,10 @@ def _list_table(path: Path, table: Path, everything: Found) -> _Listing:
     by_class = _test_rows(test) if test else _test_folders(path)
     train = labels_csv.respelled(train, tuple(by_class))
     named = {label for row in train for label in row.labels}
+    if not named:
+        raise UserError(
+            f"{table} gives no training image a label, so nothing tells what the classes look like; label some of each."
+        )
     supervision = labels_csv.supervision(train, sorted(by_class or named))
     classes = _agreed_classes(named, set(by_class), path)
     files = [row.file for row in train]

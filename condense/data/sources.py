@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from condense.data import arrays, cifar, digits, fashion_mnist, folder, imagenet
 from condense.data.decode import LEVELS, Background
 from condense.data.fit import Fit, chosen_side, resize
 from condense.data.pictures import Handling, size_told
+from condense.data.reading import in_list
 from condense.data.types import ImageData, Source
 from condense.errors import UserError
 from condense.plugins import DATA, announced
@@ -28,6 +30,8 @@ TABLE: Mapping[str, Loader] = {
 }
 FLIPS: Mapping[str, bool] = {name: name != "digits" for name in TABLE}
 """Whether a mirrored image keeps its class: mirrored digits do not, mirrored clothes do."""
+
+_AT_ONCE = 256  # images looked at between two checks whether any is bright
 
 
 def names() -> tuple[str, ...]:
@@ -82,7 +86,7 @@ def load(
         )
     else:
         source = _load_path(name_or_path, handling)
-    return _flipped(_squared(source, handling), flip)
+    return _made_alike(source, handling, flip)
 
 
 def from_arrays(
@@ -96,7 +100,7 @@ def from_arrays(
 ) -> Source:
     """A data set from arrays in memory, under the names they have in a file (see `arrays`); otherwise as `load`."""
     handling = Handling(image_size, fit, background)
-    return _flipped(_squared(arrays.from_memory(contents, name), handling), flip)
+    return _made_alike(arrays.from_memory(contents, name), handling, flip)
 
 
 def _load_named(name: str, root: Path | None, handling: Handling, download: bool) -> Source:
@@ -147,6 +151,38 @@ def _array_file(text: str) -> tuple[Path, str | None] | None:
     if path.suffix.lower() not in arrays.READERS or not path.is_file():
         return None
     return path, key or None
+
+
+def _made_alike(source: Source, handling: Handling, flip: bool | None) -> Source:
+    """What is done with every data set as it was read: sizes, the user's `flip`, and notes about what looks wrong."""
+    notes = (*source.reading.notes, *_dark(source), *_spelled_alike(source.train))
+    source = dataclasses.replace(source, reading=dataclasses.replace(source.reading, notes=notes))
+    return _flipped(_squared(source, handling), flip)
+
+
+def _dark(source: Source) -> tuple[str, ...]:
+    """A note on each split whose pixels are all 0 or 1, as values in [0, 1] become when they are made uint8."""
+    splits = [data for data in (source.train, source.test) if data is not None]
+    return tuple(
+        f"{data.name}: no pixel of the {data.split} images is above 1, where 255 is white, so all of them are black; "
+        "if the values were from 0 to 1, multiply them by 255 before they become uint8."
+        for data in splits
+        if all(data.images[start : start + _AT_ONCE].max() <= 1 for start in range(0, len(data), _AT_ONCE))
+    )
+
+
+def _spelled_alike(train: ImageData) -> tuple[str, ...]:
+    """A note on classes whose names differ only in case, spaces, hyphens and underscores; single letters may."""
+    spelled: dict[str, list[str]] = {}
+    for name in train.classes:
+        spelled.setdefault(re.sub(r"[\s_-]+", " ", name.casefold()).strip(), []).append(name)
+    alike = [" and ".join(names) for plain, names in spelled.items() if len(names) > 1 and len(plain) > 1]
+    if not alike:
+        return ()
+    return (
+        f"{train.name}: class names that differ only in spelling count as different classes ({in_list(alike)}); if "
+        "they mean the same class, give them one name.",
+    )
 
 
 def _squared(source: Source, handling: Handling) -> Source:

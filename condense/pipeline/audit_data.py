@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from condense import rng
 from condense.classifiers.confident_learning import confusion, shares
-from condense.classifiers.cross import FoldOptions, out_of_fold
+from condense.classifiers.cross import FoldOptions, fold_of, out_of_fold, unjudged
 from condense.data.types import Labels, Source
 from condense.evaluate.audit import NoiseAudit, audit_noise
 from condense.evaluate.audit_report import AuditReport, Doubted, Matrix
@@ -18,7 +18,7 @@ from condense.evaluate.judge import BATCH, targets_of
 from condense.evaluate.neighbours import first_copies, nearest
 from condense.json_values import JSON
 from condense.machine import best_device
-from condense.pipeline.data import LoadedData
+from condense.pipeline.data import LoadedData, tell_of_unjudged
 from condense.run import Run
 
 _FOLDS = 2
@@ -102,7 +102,9 @@ def _cross_judged(given: LoadedData, network: str, steps: int, seed: int, run: R
     probabilities, _ = out_of_fold(
         source.train.images, targets_of(source.supervision), options, seed, run, device=best_device()
     )
-    found = audit_noise(probabilities.numpy(), source.supervision, source.truth)
+    left = unjudged(source.supervision.candidates, fold_of(len(source.train), _FOLDS, seed))
+    tell_of_unjudged(left, source.supervision, source.train.classes)
+    found = audit_noise(probabilities.numpy(), source.supervision, source.truth, left)
     passes = "one epoch" if epochs == 1 else f"{epochs} epochs"
     return found, f"{network} trained for {passes} on the given labels of one half, applied to the other"
 

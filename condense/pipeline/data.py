@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from condense.data import arrays, label_file, sources
 from condense.data.corrupt import imprecise_share
 from condense.data.noise import imprecise
 from condense.data.noise_spec import parse_noise
-from condense.data.types import Corruption, ImageData, Source, TrainingSet, check_every_class
+from condense.data.reading import in_list
+from condense.data.types import Corruption, ImageData, Mask, Source, Supervision, TrainingSet, check_every_class
 from condense.errors import UserError
 from condense.notices import tell
 from condense.recipe import DataRecipe, parse
@@ -66,19 +69,18 @@ class LoadedData:
 
 def load_source(data: DataRecipe) -> Source:
     """Read the data set a recipe names and show notices about it. Raises as `sources.load`."""
-    source = sources.load(
-        data.name,
-        root=data.root,
-        image_size=data.image_size,
-        download=data.download,
-        fit=data.fit,
-        background=data.background,
-        skip_unreadable=data.skip_unreadable,
-        flip=data.flip,
+    return _told(
+        sources.load(
+            data.name,
+            root=data.root,
+            image_size=data.image_size,
+            download=data.download,
+            fit=data.fit,
+            background=data.background,
+            skip_unreadable=data.skip_unreadable,
+            flip=data.flip,
+        )
     )
-    for note in source.reading.notes:
-        tell(note)
-    return source
 
 
 def tell_of_flip(images: ImageData) -> None:
@@ -91,11 +93,32 @@ def tell_of_flip(images: ImageData) -> None:
         )
 
 
+def tell_of_unjudged(unjudged: Mask, supervision: Supervision, classes: Sequence[str]) -> None:
+    """Tell the user about labels that are not judged, bool [n], see `cross.unjudged`; nothing if there are none."""
+    count = int(unjudged.sum())
+    if count:
+        named = np.flatnonzero(supervision.candidates[unjudged].any(0)).tolist()
+        which = "1 label is" if count == 1 else f"{count} labels are"
+        tell(
+            f"{which} not judged, but kept, since there were no other images of the class to learn it from: "
+            f"{in_list([classes[y] for y in named])}."
+        )
+
+
 def source_of_arrays(contents: arrays.Arrays, data: DataRecipe) -> Source:
-    """A data set from arrays in memory, read as the recipe says. Raises `UserError` as `sources.from_arrays`."""
-    return sources.from_arrays(
-        contents, data.name, image_size=data.image_size, fit=data.fit, background=data.background, flip=data.flip
+    """A data set from arrays in memory, read as the recipe says; shows notices about it. Raises as `from_arrays`."""
+    return _told(
+        sources.from_arrays(
+            contents, data.name, image_size=data.image_size, fit=data.fit, background=data.background, flip=data.flip
+        )
     )
+
+
+def _told(source: Source) -> Source:
+    """The source, after its notices have been shown."""
+    for note in source.reading.notes:
+        tell(note)
+    return source
 
 
 def given_labels(source: Source, data: DataRecipe, seed: int) -> LoadedData:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from condense import rng
-from condense.classifiers.cross import fold_of
+from condense.classifiers.cross import fold_of, unjudged
 from condense.data.fit import resize
 from condense.data.types import Beliefs, Images, Labels, Mask, Source, Supervision, TrainingSet
 from condense.errors import UserError
@@ -65,7 +65,7 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
     if int((~supervision.unlabelled).sum()) < FOLDS:
         raise _too_few(name)
     x = picture_features(train.images.images) if features is None else features
-    fold = fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
+    fold = _folds(train, seed)
     certain = not (supervision.doubtful | (supervision.candidates.sum(1) > 1))[~supervision.unlabelled].any()
     folds = np.unique(fold).tolist()
     repaired = dict.fromkeys(folds, supervision) if certain else _repaired(supervision, x, fold, name)
@@ -73,6 +73,15 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
     for k, labels in repaired.items():
         found[fold == k] = _judged(labels, x, fold != k, fold == k, name)
     return found
+
+
+def not_judged(train: TrainingSet, seed: int) -> Mask:
+    """Images about whose labels `out_of_sample` says nothing, see `cross.unjudged`: bool [n]."""
+    return unjudged(train.supervision.candidates, _folds(train, seed))
+
+
+def _folds(train: TrainingSet, seed: int) -> Labels:
+    return fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
 
 
 def _too_few(name: str) -> UserError:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condense.data.reading import in_list
-from condense.data.types import Beliefs, Source, Supervision
+from condense.data.types import Beliefs, Mask, Source, Supervision
 from condense.errors import UserError
 from condense.generator.labels.posterior import (
     estimate_transition,
@@ -35,7 +35,7 @@ _TOLERANCE = 1e-2  # of the sum of a row, since numbers in files are rounded
 _NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
 
 
-def weighed(probabilities: Beliefs, supervision: Supervision) -> Suggestions:
+def weighed(probabilities: Beliefs, supervision: Supervision, not_judged: Mask | None = None) -> Suggestions:
     """Combine out-of-sample probabilities with the given labels.
 
     The transition matrix T is estimated from images with confident probabilities. A classifier may be more or less sure
@@ -47,17 +47,21 @@ def weighed(probabilities: Beliefs, supervision: Supervision) -> Suggestions:
     Args:
         probabilities: [n, c], rows summing to 1, made without looking at the image's label.
         supervision: the n labels.
+        not_judged: bool [n], images whose probabilities say nothing about their labels, which are therefore believed.
     """
     found = torch.from_numpy(probabilities).float()
+    judged = np.flatnonzero(np.ones(len(found), dtype=np.bool_) if not_judged is None else ~not_judged)
+    of_judged, labels = found[judged], supervision.take(judged)
     others = (1 - _PRIOR) / (supervision.num_classes - 1)
     prior = torch.full((supervision.num_classes,) * 2, others).fill_diagonal_(_PRIOR)
-    transition = estimate_transition(found, supervision, prior, self_confidence(found, supervision))
-    found = _read(found, transition, *_reading(found, transition, supervision))
-    posterior = given_label(found, supervision_likelihood(supervision, transition))
+    transition = estimate_transition(of_judged, labels, prior, self_confidence(of_judged, labels))
+    found = _read(found, transition, *_reading(of_judged, transition, labels))
+    posterior = supervision.as_beliefs()
+    posterior[judged] = given_label(found[judged], supervision_likelihood(labels, transition)).numpy()
     return Suggestions(
         supervision,
         np.asarray(found.numpy(), dtype=np.float32),
-        np.asarray(posterior.numpy(), dtype=np.float32),
+        posterior,
         np.asarray(transition.numpy(), dtype=np.float32),
     )
 

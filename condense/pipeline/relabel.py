@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from condense.classifiers.cross import FoldOptions, out_of_fold
+from condense.classifiers.cross import FoldOptions, fold_of, out_of_fold, unjudged
 from condense.data.types import Beliefs, Corruption, Labels, Mask, Supervision, TrainingSet, Truth
 from condense.errors import UserError
 from condense.generator.model import Generator
 from condense.generator.training.two_stage import KeptBeliefs, beliefs
+from condense.pipeline.data import tell_of_unjudged
 from condense.run import Run
 
 
@@ -40,7 +42,7 @@ class Doubts:
 
     Attributes:
         probabilities: p(y | x) of the out-of-fold classifiers, float32 [n, c].
-        doubted: bool [n], labels judged wrong; never a trusted one.
+        doubted: bool [n], labels judged wrong; never a trusted one, nor one not judged, see `cross.unjudged`.
         seconds: training time of the classifiers.
     """
 
@@ -66,8 +68,12 @@ def doubted_by_cleanlab(
     targets = train.supervision.candidates.astype(np.float32)
     judged, seconds = out_of_fold(train.images.images, targets, options, seed, run, device=device)
     probabilities = np.asarray(judged.numpy(), dtype=np.float32)
-    issues = find_label_issues(train.supervision.observed, probabilities, n_jobs=1)
-    return Doubts(probabilities, issues & ~train.supervision.trusted, seconds)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="May not flag all label issues")  # told below, in our words
+        issues = find_label_issues(train.supervision.observed, probabilities, n_jobs=1)
+    left = unjudged(train.supervision.candidates, fold_of(len(train), options.folds, seed))
+    tell_of_unjudged(left, train.supervision, train.images.classes)
+    return Doubts(probabilities, issues & ~train.supervision.trusted & ~left, seconds)
 
 
 def repaired_by_cleanlab(

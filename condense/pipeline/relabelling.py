@@ -23,6 +23,7 @@ from condense.generator.training.two_stage import train_stages
 from condense.machine import best_device
 from condense.methods._generate import GeneratorOptions, training_cost
 from condense.pipeline import fast_labels, probabilities
+from condense.pipeline.data import tell_of_unjudged
 from condense.pipeline.plan import Plan
 from condense.run import JSON, Run, atomic_path
 from condense.text import to_cell
@@ -223,22 +224,20 @@ def relabel_plan(plan: Plan, run: Run) -> Relabelling:
 
 def relabel_fast(plan: Plan) -> Relabelling:
     """Relabel by a simple classifier trained in seconds, see `fast_labels`. Raises as `out_of_sample`."""
-    started = time.perf_counter()
-    found = probabilities.weighed(fast_labels.out_of_sample(plan.train, plan.recipe.seed), plan.train.supervision)
-    seconds = time.perf_counter() - started
-    asked = {"linear classifier": 1.0}
-    return Relabelling(plan.source, found, asked, 0, seconds, left_out=fast_labels.LEFT_OUT)
+    return _by_linear_classifier(plan, None, "linear classifier", fast_labels.LEFT_OUT)
 
 
 def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabelling:
     """As `relabel_fast`, on checked features [n, d]; `whose` is their name. Raises as `out_of_sample`."""
-    started = time.perf_counter()
-    found = probabilities.weighed(
-        fast_labels.out_of_sample(plan.train, plan.recipe.seed, features), plan.train.supervision
-    )
-    seconds = time.perf_counter() - started
-    asked = {f"linear classifier on {whose}": 1.0}
-    return Relabelling(plan.source, found, asked, 0, seconds, left_out=fast_labels.LEFT_OUT_BESIDE_FEATURES)
+    return _by_linear_classifier(plan, features, f"linear classifier on {whose}", fast_labels.LEFT_OUT_BESIDE_FEATURES)
+
+
+def _by_linear_classifier(plan: Plan, features: Beliefs | None, asked: str, left_out: str) -> Relabelling:
+    started, train, seed = time.perf_counter(), plan.train, plan.recipe.seed
+    not_judged = fast_labels.not_judged(train, seed)
+    found = probabilities.weighed(fast_labels.out_of_sample(train, seed, features), train.supervision, not_judged)
+    tell_of_unjudged(not_judged, train.supervision, train.images.classes)
+    return Relabelling(plan.source, found, {asked: 1.0}, 0, time.perf_counter() - started, left_out=left_out)
 
 
 def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:

@@ -188,7 +188,11 @@ def test_impossible_requests_are_refused_before_anything_runs(changed: dict[str,
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"methods": ["ranom"]}, "did you mean random"), ({"rows": {"new": {"method": "rdedd"}}}, "did you mean rded")],
+    [
+        ({"methods": ["ranom"]}, "did you mean random"),
+        ({"rows": {"new": {"method": "rdedd"}}}, "did you mean rded"),
+        ({"methods": [], "classifiers": ["elrr"]}, "did you mean elr"),
+    ],
 )
 def test_an_unknown_method_is_refused_with_the_nearest_name(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
     plain = {"methods": ["random"], "settings": [{"name": "digits", "noise": "sym:0.4"}], "ipc": [1]}
@@ -327,7 +331,6 @@ def test_null_is_a_value_of_options_and_takes_out_only_what_is_there() -> None:
         ({"methods": ["dmis"], "generation": {"space": "clip"}}, "no feature space is called 'clip'"),
         ({"methods": ["dmis"], "generation": {"space": "inception"}}, "belong together"),
         ({"methods": ["dmis"], "generation": {"sample": 3}}, "unknown key 'generation.sample'"),
-        ({"methods": [], "classifiers": ["elrr"]}, "did you mean elr"),
         ({"methods": [], "classifiers": ["elr"], "options": {"elr": {"strenght": 3}}}, "did you mean 'strength'"),
         ({"methods": [], "classifiers": ["elr"], "options": {"gce": {}}}, "options for 'gce'"),
         ({"methods": [], "classifiers": ["elr"], "fit": {"epoch": 3}}, "did you mean 'epochs'"),

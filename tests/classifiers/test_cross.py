@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from condense.classifiers import cross
-from condense.classifiers.cross import FoldOptions, fold_of, out_of_fold
+from condense.classifiers.cross import FoldOptions, fold_of, out_of_fold, unjudged
 from condense.errors import Interrupted, UserError
 from condense.run import Run
 
@@ -28,6 +28,13 @@ def test_folds_are_of_one_size_and_cover_everything(n, folds):
     sizes = np.bincount(fold, minlength=folds)
     assert sizes.sum() == n and sizes.max() - sizes.min() <= 1
     assert not np.array_equal(fold, fold_of(n, folds, 1)) or n == folds
+
+
+def test_nothing_is_learned_about_a_class_that_lies_in_one_fold_only():
+    """Folds 0, 0, 1, 1, 2: class 0 lies in all, 1 in fold 1, 2 in fold 2; the last two images have no label."""
+    candidates = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 0, 0]])
+    fold = np.array([0, 0, 1, 1, 2, 2, 0, 0])
+    assert unjudged(candidates == 1, fold).tolist() == [False, False, True, True, True, False, False, False]
 
 
 def test_the_labels_of_a_fold_influence_only_the_other_folds():

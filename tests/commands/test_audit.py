@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from conftest import Dmis
 
 from condense.cli import run
@@ -113,6 +114,16 @@ def test_training_data_with_injected_noise(dmis: Dmis) -> None:
     np.testing.assert_allclose(np.sum(judged["transition"], 1), 1)
     assert "given labels" in judged["classifier"]
     assert set(told["duplicates"].values()) == {0}
+
+
+def test_the_label_of_a_classs_only_image_is_not_doubted(dmis: Dmis) -> None:
+    images, labels = tiny.pictures()
+    one = int(np.flatnonzero(labels.labels == 1)[0])
+    used = np.flatnonzero((labels.labels != 1) | (np.arange(60) == one))
+    np.savez("one.npz", images=images.images[used], labels=labels.labels[used], class_names=images.classes)
+    answer = dmis("audit", "one.npz", "--steps", 20, "--json")
+    told = json.loads(answer.out)["judged"]
+    assert int(np.flatnonzero(used == one)[0]) not in told["suspected_images"]
 
 
 def test_duplicates_in_training_data_and_test_images_among_them(digits: Source, dmis: Dmis) -> None:

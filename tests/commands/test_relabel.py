@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from conftest import Dmis
 from PIL import Image
 
@@ -16,6 +17,7 @@ from condense.data.types import Supervision, Truth
 from condense.errors import UserError
 from condense.generator.labels.suggestions import Suggestions
 from condense.generator.model import Generator
+from condense.notices import tell
 from condense.pipeline.plan import Request, make_plan
 from condense.pipeline.relabelling import COLUMNS, calibration_error, judged
 from condense.run import Run
@@ -206,6 +208,18 @@ def test_arrays_are_relabelled_too(dmis: Dmis, trained: Path) -> None:
         kept = sum(row["suggested"] in row["given_label"].split("|") for row in marked)
         assert told["without_likelier"] == kept
         shutil.rmtree("digits-relabelled")
+
+
+def test_the_label_of_a_classs_only_image_is_kept_and_told(dmis: Dmis, caplog: pytest.LogCaptureFixture) -> None:
+    tell.cache_clear()
+    images, labels = tiny.pictures()
+    one = int(np.flatnonzero(labels.labels == 1)[0])
+    used = np.flatnonzero((labels.labels != 1) | (np.arange(60) == one))
+    np.savez("one.npz", images=images.images[used], labels=labels.labels[used], class_names=images.classes)
+    answer = dmis("relabel", "one.npz", "--fast", "--out", "out")
+    assert answer.code == 0 and "1 label is not judged, but kept" in caplog.text and ": light." in caplog.text
+    row = table("out")[int(np.flatnonzero(used == one)[0])]
+    assert (row["given_label"], row["suggested"], row["is_label_issue"]) == ("light", "light", "False")
 
 
 def certain(classes: list[int], num_classes: int = 3) -> np.ndarray:

@@ -229,6 +229,8 @@ def test_broken_folders_are_refused_in_one_sentence(tmp_path, breakage, message)
             "file,label,split\n0.png,a,train\n1.png,b,test\n",
             "line 2.* has the label 'a', a class that the test",
         ),
+        ("file,label\n0.png,\n1.png,\n", "gives no training image a label"),
+        ("file,label,split\n0.png,,train\n1.png,b,test\n", "gives no training image a label"),
         ("file,label\n0.png,a\n1.png,a\n", r"only the class \['a'\]"),
         (b"file,label\n0.png,\xff\n", "must be a UTF-8 table"),
     ],
@@ -266,7 +268,7 @@ def test_a_table_of_relabel_gives_the_suggested_labels(tmp_path):
 def test_splits_of_unusual_names_are_reported(tmp_path):
     for split in ("trn", "tst"):
         for value, kind in enumerate(("cat", "dog")):
-            paint(tmp_path / split / kind / "1.png", value)
+            paint(tmp_path / split / kind / "1.png", 90 * value)
     source = load(tmp_path)
     (note,) = source.reading.notes
     assert source.train.classes == ("trn", "tst") and "trn, tst all hold the folders cat, dog" in note

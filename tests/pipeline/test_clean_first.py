@@ -9,11 +9,11 @@ import pytest
 from conftest import Dmis
 from tiny import training_set
 
-from condense.classifiers.cross import FoldOptions
+from condense.classifiers.cross import FoldOptions, fold_of
 from condense.data import corrupt, digits, sources
 from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
-from condense.pipeline.relabel import repaired_by_cleanlab
+from condense.pipeline.relabel import doubted_by_cleanlab, repaired_by_cleanlab
 from condense.run import Run
 from condense.sets.hdf5 import read
 
@@ -48,6 +48,21 @@ def test_cleanlab_finds_planted_flips(planted):
     assert (wrong & doubted).sum() / doubted.sum() > 0.9
     assert (wrong & doubted).sum() / wrong.sum() > 0.75
     assert (after == truth)[free].mean() > 0.93 > 0.83 > (given == truth)[free].mean()
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_cleanlab_does_not_doubt_labels_of_a_class_that_lies_in_one_fold(images: int) -> None:
+    """Cleanlab warns of a class with one image in words of its own, which users must not see."""
+    pytest.importorskip("cleanlab")
+    train = training_set("labelled")
+    light, others = (np.flatnonzero((train.supervision.observed == 1) == which) for which in (True, False))
+    places = np.flatnonzero(fold_of(40 + images, 2, 0) == 0)[:images]
+    order = np.insert(others, places - np.arange(images), light[:images])
+    given = Supervision.from_labels(train.supervision.observed[order], 3, trusted=False)
+    assert (given.observed[places] == 1).all()
+    options = FoldOptions(folds=2, epochs=5, batch_size=8)
+    doubts = doubted_by_cleanlab(TrainingSet(train.images.take(order), given), options, 0, Run(None))
+    assert not doubts.doubted[places].any() and (doubts.probabilities[places].argmax(1) != 1).all()
 
 
 def test_trusted_labels_stay_and_the_images_too(planted):

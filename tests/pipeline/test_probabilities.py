@@ -55,13 +55,34 @@ def test_every_kind_of_label_is_learned_from(kind: str) -> None:
 def test_a_class_with_one_image_is_no_obstacle_and_too_few_labels_are_refused() -> None:
     train = tiny.training_set("labelled", per_class=20)
     order = np.argsort(train.supervision.observed, kind="stable")
-    few = train.take(np.concatenate([order[:21], order[40:]]))  # one light image
+    few, one = one_light("labelled")
     found = fast_labels.out_of_sample(few, 0)
-    one = int(np.flatnonzero(few.supervision.observed == 1)[0])
     assert found[one, 1] == 0, "the fold that judges it has not seen its class"
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     with pytest.raises(UserError, match="too few images have a label"):
         fast_labels.out_of_sample(train.take(order[:5]), 0)
+
+
+def one_light(kind: str = "noisy") -> tuple[TrainingSet, int]:
+    """Twenty dark and twenty striped pictures, one light one, and the index of that."""
+    train = tiny.training_set("labelled", per_class=20)
+    order = np.argsort(train.supervision.observed, kind="stable")
+    few = train.take(np.concatenate([order[:21], order[40:]]))
+    given = Supervision(few.supervision.candidates, np.full(len(few), kind == "labelled"))
+    return TrainingSet(few.images, given), int(np.flatnonzero(given.observed == 1)[0])
+
+
+def test_a_label_of_which_no_other_image_tells_anything_is_kept() -> None:
+    train, one = one_light()
+    not_judged = fast_labels.not_judged(train, 0)
+    assert np.flatnonzero(not_judged).tolist() == [one]
+    beliefs = fast_labels.out_of_sample(train, 0)
+    assert weighed(beliefs, train.supervision).suggested[one] != 1
+    found = weighed(beliefs, train.supervision, not_judged)
+    assert found.suggested[one] == 1 and found.posterior[one, 1] == 1 and found.suspicion[one] == 0
+    others = weighed(beliefs[~not_judged], train.supervision.take(np.flatnonzero(~not_judged)))
+    np.testing.assert_array_equal(found.posterior[~not_judged], others.posterior)
+    np.testing.assert_array_equal(found.transition, others.transition)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
