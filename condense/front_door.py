@@ -235,8 +235,7 @@ def evaluate(
         UserError: sets, test images, protocol and networks do not suit each other.
         RunFailed: the training diverged.
     """
-    alone = isinstance(sets, CondensedSet | str | Path) or not isinstance(sets, Iterable)
-    several = [sets] if alone else list(sets)
+    several = [sets] if isinstance(sets, CondensedSet | str | Path) or not isinstance(sets, Iterable) else list(sets)
     if not all(isinstance(one, CondensedSet | str | Path) for one in several):
         raise UserError(f"The sets are a {type(sets).__name__}; give condensed sets, or the paths of their files.")
     numbers = _numbers(seed=seed, repeats=repeats)
