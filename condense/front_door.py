@@ -15,7 +15,7 @@ Nothing is written unless `run` names a folder; repeating an interrupted call wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -207,7 +207,7 @@ def condense(
 
 
 def evaluate(
-    sets: CondensedSet | str | Path | Sequence[CondensedSet | str | Path],
+    sets: CondensedSet | str | Path | Iterable[CondensedSet | str | Path],
     data: Data | None = None,
     *,
     protocol: str = "hard",
@@ -235,8 +235,8 @@ def evaluate(
         UserError: sets, test images, protocol and networks do not suit each other.
         RunFailed: the training diverged.
     """
-    several = [sets] if isinstance(sets, CondensedSet | str | Path) else sets
-    if not isinstance(several, Sequence) or not all(isinstance(one, CondensedSet | str | Path) for one in several):
+    several = [sets] if isinstance(sets, CondensedSet | str | Path) or not isinstance(sets, Iterable) else list(sets)
+    if not all(isinstance(one, CondensedSet | str | Path) for one in several):
         raise UserError(f"The sets are a {type(sets).__name__}; give condensed sets, or the paths of their files.")
     numbers = _numbers(seed=seed, repeats=repeats)
     named: dict[str, CondensedSet] = {}
@@ -362,15 +362,15 @@ def _array(values: object, what: str) -> Array:
     """`values` as an array of numbers, or of texts [n] in which those that are missing are empty."""
     try:
         array = np.asarray(values)
+        if array.dtype.kind == "S":
+            array = np.char.decode(array, "utf-8")
     except (ValueError, TypeError) as error:
         raise UserError(f"{what} cannot be an array ({in_short(error)}); give values of one shape and type.") from error
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
     if array.dtype.kind not in "OUT":
         return array
     if array.ndim != 1:
         raise UserError(f"{what} holds {array.dtype} {list(array.shape)}; give numbers, or one name for each image.")
-    if all(isinstance(value, int) for value in array.tolist()):
+    if all(isinstance(value, int | np.integer) for value in array.tolist()):
         return np.array(array.tolist())
     texts = ["" if value is None or str(value) in _MISSING else value for value in array.tolist()]
     if strange := [value for value in texts if not isinstance(value, str)]:

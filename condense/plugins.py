@@ -7,17 +7,20 @@ points, as modules of the folder by any recipe. A module that is neither runs on
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
 from condense.errors import UserError
+
+GROUPS = METHODS, ARMS, DATA = "dmis.methods", "dmis.arms", "dmis.data"
+"""The kinds of entry points: modules of methods and of arms, and functions (root, download) that return a `Source`."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,13 @@ class Registry:
         if name in (shipped := self._shipped()):
             module = importlib.import_module(f"{self.package}.{shipped[name]}")
         elif name in (entries := self._entries()):
-            module = self._imported(name, entries[name].value)
+            module = self._imported(name, entries[name].load)
         elif not self.by_hand or not _may_be_of_the_user(name):
             near = difflib.get_close_matches(name, self.names(), 3, 0.4)
             hint = f"did you mean {' or '.join(near)}? The" if near else "the"
             raise UserError(f"There is no {self.kind} {name!r}; {hint} {self.kind}s are {', '.join(self.names())}.")
         elif own or name in self._trusted:
-            module = self._imported(name, name)
+            module = self._imported(name, functools.partial(_import_of_the_user, name))
         else:
             raise UserError(
                 f"The {self.kind} {name!r} is a module outside the package; its code runs only if you name it by hand: "
@@ -97,13 +100,9 @@ class Registry:
         shipped = self._shipped()
         return {name: entry for name, entry in announced(self.group).items() if name not in shipped}
 
-    def _imported(self, name: str, module: str) -> ModuleType:
-        """Import from Python's path, or else from the current folder."""
-        here = str(Path.cwd())
-        if here not in sys.path:
-            sys.path.append(here)
+    def _imported(self, name: str, load: Callable[[], ModuleType]) -> ModuleType:
         try:
-            return importlib.import_module(module)
+            return load()
         except Exception as error:  # whatever the author's file does wrong
             raise UserError(f"The {self.kind} {name!r} cannot be imported: {type(error).__name__}: {error}.") from error
 
@@ -122,14 +121,23 @@ class Registry:
 
 def announced(group: str) -> dict[str, EntryPoint]:
     """The entry points of a group by their names; nothing is imported."""
-    return _announced(group, tuple(sys.path))
+    return {entry.name: entry for entry in every_entry_point() if entry.group == group}
 
 
-@cache
-def _announced(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """Those found on Python's `path`, whose installed packages are read once: that takes tens of milliseconds."""
-    return {entry.name: entry for entry in entry_points(group=group)}
+@functools.cache
+def every_entry_point() -> tuple[EntryPoint, ...]:
+    """Those of this project, looked for once, so that a folder that joins Python's path later announces none."""
+    found = entry_points()
+    return tuple(entry for group in GROUPS for entry in found.select(group=group))
 
 
 def _may_be_of_the_user(name: str) -> bool:
     return all(part.isidentifier() for part in name.split(".")) and ("." in name or Path(f"{name}.py").is_file())
+
+
+def _import_of_the_user(module: str) -> ModuleType:
+    """Import from Python's path, or else from the current folder."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(module)

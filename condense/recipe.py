@@ -204,7 +204,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings; later ones override earlier ones, null a section too.
+    """Merge nested mappings: later ones override earlier ones, and null overrides a whole section.
 
     Raises `UserError` if a layer is not a mapping, or has a value where another layer has a section.
     """

@@ -202,8 +202,9 @@ def test_names_as_a_table_holds_them_are_labels_and_missing_ones_unknown(labels)
     loaded = condense.load_data(images=np.zeros((4, 4, 4), np.uint8), labels=labels)
     assert loaded.classes == ("cat", "dog")
     assert loaded.source.supervision.candidates.tolist() == [[False, True], [True, False], [True, True], [True, False]]
-    whole = condense.load_data(images=np.zeros((2, 4, 4), np.uint8), labels=np.array([1, 0], dtype=object))
-    assert whole.source.supervision.observed.tolist() == [1, 0]
+    for numbers in ([1, 0], [np.int64(1), np.int64(0)]):
+        whole = condense.load_data(images=np.zeros((2, 4, 4), np.uint8), labels=np.array(numbers, dtype=object))
+        assert whole.source.supervision.observed.tolist() == [1, 0]
 
 
 IMAGES = np.zeros((2, 4, 4), np.uint8)
@@ -224,6 +225,7 @@ IMAGES = np.zeros((2, 4, 4), np.uint8)
         ({"images": [IMAGES[0], IMAGES[1, :2]], "labels": [0, 1]}, "images cannot be an array"),
         ({"images": IMAGES, "labels": [["a"], ["b", "c"]]}, "labels cannot be an array"),
         ({"images": IMAGES, "labels": [["a"], ["b"]]}, r"labels holds <U1 \[2, 1\]"),
+        ({"images": IMAGES, "labels": [b"caf\xe9", b"tea"]}, "labels cannot be an array .*decode"),
         ({"images": IMAGES, "labels": [{0}, {1}]}, r"labels holds the set \{0\}"),
         ({"images": IMAGES, "labels": [True, False]}, r"labels\.astype\(int\)"),
         ({"images": IMAGES, "labels": [0, 1], "classes": "ab"}, "classes is the text 'ab'"),
@@ -249,8 +251,9 @@ def test_arguments_of_another_kind_are_refused_in_a_sentence(few):
     ):
         with pytest.raises(UserError, match=said):
             condense.evaluate(small, few, **arguments)
-    with pytest.raises(UserError, match="The sets are a int"):
-        condense.evaluate(5, few)
+    for wrong, kind in ((5, "int"), (np.zeros(3), "ndarray"), ([small, 5], "list")):
+        with pytest.raises(UserError, match=f"The sets are a {kind}"):
+            condense.evaluate(wrong, few)
     with pytest.raises(UserError, match=r"The data are a ndarray.*load_data\(images"):
         condense.condense(np.zeros((99, 9, 9), np.uint8), method="random")
 
@@ -258,11 +261,29 @@ def test_arguments_of_another_kind_are_refused_in_a_sentence(few):
 def test_a_recipe_cannot_change_data_that_are_loaded(few, tmp_path, caplog):
     with pytest.raises(UserError, match=r"loaded already, so data\.noise = 'sym:0.4'"):
         condense.condense(few, method="random", ipc=1, recipe={"data": {"noise": "sym:0.4"}})
+    with pytest.raises(UserError, match="section 'data' has an unknown key 'nois'; did you mean 'noise'"):
+        condense.condense(few, method="random", ipc=1, recipe={"data": {"nois": "sym:0.4"}})
     same = {"data": {"noise": few.recipe.noise, "name": few.recipe.name}}
     assert len(condense.condense(few, method="random", ipc=1, recipe=same)) == 10
     (tmp_path / "r.yaml").write_text("data: {name: cifar10, noise: 'pair:0.3'}\nipc: 1\n")
     assert len(condense.condense(few, method="random", recipe=tmp_path / "r.yaml")) == 10
     assert "data.noise = 'pair:0.3' is not used" in caplog.text
+
+
+def test_the_recipe_in_a_set_is_one_for_the_same_data(tmp_path):
+    np.savez(tmp_path / "some.npz", images=np.zeros((20, 4, 4), np.uint8), labels=np.arange(20) % 2)
+    there = {"root": tmp_path / "some.npz", "noise": "sym:0.3", "seed": 3}
+    loaded = condense.load_data("digits", **there)
+    first = condense.condense(loaded, method="random", ipc=2, seed=1)
+    again = condense.condense(loaded, recipe=first.provenance.recipe)
+    assert first.provenance.recipe["data"]["noise_seed"] == 3
+    assert again.source_index.tolist() == first.source_index.tolist()
+
+
+def test_sets_may_come_from_an_iterator(few, tmp_path):
+    condense.condense(few, method="random", ipc=1).save(tmp_path / "s.h5")
+    found = condense.evaluate(tmp_path.glob("*.h5"), few, protocol="quick", network="mlp", repeats=1)
+    assert found.mean == condense.evaluate(tmp_path / "s.h5", few, protocol="quick", network="mlp", repeats=1).mean
 
 
 def python_of_the_readme():

@@ -1,12 +1,14 @@
 """Methods, arms and data sets of installed packages, which work as those of the package do."""
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Dmis
 
-from condense import methods
+from condense import methods, plugins
 from condense.classifiers import arms
 from condense.cli import complete
 from condense.data import sources
@@ -66,6 +68,7 @@ random = plugin_package.first
 [dmis.arms]
 louder = plugin_package.louder
 broken = plugin_package.nowhere
+uninstalled = module_of_a_stranger
 
 [dmis.data]
 stripes = plugin_package.stripes:load
@@ -76,7 +79,7 @@ FIT = ("--network", "mlp", "--epochs", "1", "--json")
 
 
 @pytest.fixture(autouse=True)
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package with plug-ins, as pip leaves it."""
     site = tmp_path / "site"
     (site / "plugin_package").mkdir(parents=True)
@@ -84,11 +87,18 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "plugin_package" / "first.py").write_text(METHOD)
     (site / "plugin_package" / "louder.py").write_text(ARM)
     (site / "plugin_package" / "stripes.py").write_text(DATA)
-    told = site / "plugins-1.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 1\n")
-    (told / "entry_points.txt").write_text(ENTRY_POINTS)
+    announce(site, "plugins", ENTRY_POINTS)
     monkeypatch.syspath_prepend(site)
+    plugins.every_entry_point.cache_clear()
+    yield
+    plugins.every_entry_point.cache_clear()
+
+
+def announce(folder: Path, package: str, entry_points: str) -> None:
+    told = folder / f"{package}-1.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+    (told / "entry_points.txt").write_text(entry_points)
 
 
 def test_their_names_are_among_the_others_and_take_none_of_them() -> None:
@@ -173,3 +183,22 @@ def test_an_arm_in_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: py
     (tmp_path / "stranger.py").write_text("raise SystemExit")
     with pytest.raises(UserError, match="There is no arm 'stranger'"):
         arms.load("stranger")
+
+
+def test_installed_names_never_lead_to_code_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe may name what is installed, and whoever sent it may have sent the folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "module_of_a_stranger.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path)!r}, 'ran').touch()")
+    with pytest.raises(UserError, match="cannot be imported: ModuleNotFoundError"):
+        arms.load("uninstalled")
+    (tmp_path / "named_by_hand.py").write_text("")
+    announce(tmp_path, "sent", "[dmis.methods]\nsent = module_of_a_stranger\n")
+    with pytest.raises(UserError, match="has no class Options"):
+        methods.load("named_by_hand", own=True)
+    assert str(tmp_path) in sys.path and "sent" not in methods.names()
+    with pytest.raises(UserError, match="There is no method 'sent'"):
+        methods.load("sent")
+    assert not (tmp_path / "ran").exists()

@@ -281,7 +281,7 @@ def predict(
     was_training = network.training
     network.eval()
     if device.type == "cpu":  # without a backward pass, half as much is fastest
-        batch_size = min(batch_size, _part_length([images], PART_BYTES // 2, bf16=bf16))
+        batch_size = min(batch_size, max(1, _part_length([images], PART_BYTES // 2, bf16=bf16)))
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         starts = range(0, max(1, len(images)), batch_size)
         logits = [network(images[start : start + batch_size].to(device)).float() for start in starts]

@@ -66,7 +66,7 @@ class ImageConv2d(nn.Conv2d):
         assert isinstance(padding, tuple)
         height, width = (side + 2 * pad - size + 1 for side, pad in zip(x.shape[2:], padding, strict=True))
         neighbours = F.unfold(x, size, padding=padding)  # [B, C·k², H'·W']
-        neighbours = neighbours.view(len(x) * self.groups, -1, height * width)
+        neighbours = neighbours.view(len(x) * self.groups, neighbours.shape[1] // self.groups, height * width)
         weight = self.weight.view(self.groups, self.out_channels // self.groups, -1)
         if self.bias is not None:  # the weight of a neighbour that is always 1
             weight = torch.cat([weight, self.bias.view(self.groups, -1, 1)], 2)

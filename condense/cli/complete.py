@@ -6,8 +6,8 @@ from collections.abc import Callable
 from importlib import resources
 
 from condense import methods as registry
+from condense import plugins
 from condense.classifiers import arms as classifiers
-from condense.plugins import announced
 from condense.watch import LOGS
 
 DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "imagenette")
@@ -92,7 +92,7 @@ def arms(incomplete: str) -> list[str]:
 
 def data(incomplete: str) -> list[str]:
     """Names of the data sets."""
-    return one_of(*DATA, *sorted(announced("dmis.data")))(incomplete)
+    return one_of(*DATA, *sorted(plugins.announced(plugins.DATA).keys() - set(DATA)))(incomplete)
 
 
 protocols = one_of(*PROTOCOLS)

@@ -48,10 +48,11 @@ def check_fits(num_bytes: int, what: str, instead: str = SMALLER) -> None:
 def allocate(shape: tuple[int, ...], what: str) -> npt.NDArray[np.uint8]:
     """Zeros uint8 `shape`: in memory if they take half of what is available at most, else in a temporary file.
 
-    The file is deleted with the array, or with the process; where it lies is said by TMPDIR.
+    The file is deleted with the array, or with the process. TMPDIR says in which folder it lies; a folder in memory, as
+    /tmp often is, has no more room than there is memory available.
 
     Raises:
-        UserError: neither memory nor the disk has room; `what` names the work, e.g. "Reading 1,000 images".
+        UserError: neither memory nor the folder has room; `what` names the work, e.g. "Reading 1,000 images".
     """
     num_bytes = math.prod(shape)
     if num_bytes <= available_bytes() // 2:
@@ -61,7 +62,8 @@ def allocate(shape: tuple[int, ...], what: str) -> npt.NDArray[np.uint8]:
         f"{what} needs {num_bytes / 2**30:.1f} GiB, more than half of the memory available and more than is free in "
         f"{where}; {SMALLER}, or set TMPDIR to a larger disk."
     )
-    if num_bytes > shutil.disk_usage(where).free:
+    free = shutil.disk_usage(where).free
+    if num_bytes > (min(free, available_bytes()) if _lies_in_memory(Path(where)) else free):
         raise refusal
     with tempfile.TemporaryFile(prefix="dmis-") as file:
         if hasattr(os, "posix_fallocate"):  # a disk that others fill meanwhile must not kill the process
@@ -70,6 +72,16 @@ def allocate(shape: tuple[int, ...], what: str) -> npt.NDArray[np.uint8]:
             except OSError as error:
                 raise refusal from error
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+
+
+def _lies_in_memory(folder: Path) -> bool:
+    """Whether a folder belongs to a file system in memory; False where that is unknown."""
+    try:
+        mounts = dict(line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines())
+    except OSError:
+        return False
+    place = folder.resolve()
+    return next((mounts[str(p)] for p in (place, *place.parents) if str(p) in mounts), "") in ("tmpfs", "ramfs")
 
 
 def rows(images: npt.NDArray[np.uint8], indices: npt.NDArray[np.integer], what: str) -> npt.NDArray[np.uint8]:

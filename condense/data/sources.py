@@ -17,7 +17,7 @@ from condense.data.pictures import Handling, size_told
 from condense.data.reading import in_list
 from condense.data.types import ImageData, Source
 from condense.errors import UserError
-from condense.plugins import announced
+from condense.plugins import DATA, announced
 
 Loader = Callable[[Path | None, Handling, bool], Source]  # (root, handling of pictures, download)
 
@@ -28,8 +28,6 @@ TABLE: Mapping[str, Loader] = {
     "cifar100": lambda root, handling, download: cifar.load(cifar.CIFAR100, root, download),
     "imagenette": imagenette.load,
 }
-GROUP = "dmis.data"
-"""Entry points of installed packages: functions (root, download) that return a `Source`."""
 FLIPS: Mapping[str, bool] = {name: name != "digits" for name in TABLE}
 """Whether a mirrored image keeps its class: mirrored digits do not, mirrored clothes do."""
 
@@ -38,7 +36,7 @@ _AT_ONCE = 256  # images looked at between two checks whether any is bright
 
 def names() -> tuple[str, ...]:
     """Names of the data sets: those of `TABLE`, then those of installed packages; nothing is imported."""
-    return (*TABLE, *sorted(announced(GROUP).keys() - TABLE.keys()))
+    return (*TABLE, *sorted(announced(DATA).keys() - TABLE.keys()))
 
 
 def load(
@@ -121,7 +119,7 @@ def _load_named(name: str, root: Path | None, handling: Handling, download: bool
 
 def _load_installed(name: str, root: Path | None, download: bool) -> Source:
     try:
-        load_it = announced(GROUP)[name].load()
+        load_it = announced(DATA)[name].load()
     except Exception as error:  # whatever the author's file does wrong
         raise UserError(f"The data set {name!r} cannot be loaded: {type(error).__name__}: {error}.") from error
     source = load_it(root, download)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, cast
 
-from condense.plugins import Registry
+from condense.plugins import METHODS, Registry
 
 if TYPE_CHECKING:  # the command line needs the names for its help, without loading torch
     from condense.data.types import TrainingSet
@@ -43,7 +43,7 @@ class Method(Protocol):
 _registry = Registry(
     kind="method",
     package=__name__,
-    group="dmis.methods",
+    group=METHODS,
     functions=("condense(train, ipc, options, seed, run)",),
     by_hand="--method {name} (benchmark: --set 'methods=[{name}]')",
 )

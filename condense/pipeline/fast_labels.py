@@ -6,7 +6,6 @@ own (`--features FILE`).
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from typing import Any
@@ -60,18 +59,19 @@ def out_of_sample(train: TrainingSet, seed: int, features: Features | None = Non
         features: [n, d], `picture_features` when None.
 
     Raises:
-        UserError: fewer labelled images than folds, or all labels outside a fold are of one class.
+        UserError: fewer labelled images than folds, or those from which a classifier learns are all of one class.
     """
-    supervision = train.supervision
+    supervision, name = train.supervision, train.images.name
     if int((~supervision.unlabelled).sum()) < FOLDS:
-        raise _too_few(train)
+        raise _too_few(name)
     x = picture_features(train.images.images) if features is None else features
     fold = _folds(train, seed)
     certain = not (supervision.doubtful | (supervision.candidates.sum(1) > 1))[~supervision.unlabelled].any()
-    repaired = dict.fromkeys(np.unique(fold).tolist(), train) if certain else _repaired(train, x, fold)
+    folds = np.unique(fold).tolist()
+    repaired = dict.fromkeys(folds, supervision) if certain else _repaired(supervision, x, fold, name)
     found = np.zeros(supervision.candidates.shape, dtype=np.float32)
-    for k, labelled in repaired.items():
-        found[fold == k] = _judged(labelled, x, fold != k, fold == k)
+    for k, labels in repaired.items():
+        found[fold == k] = _judged(labels, x, fold != k, fold == k, name)
     return found
 
 
@@ -84,49 +84,47 @@ def _folds(train: TrainingSet, seed: int) -> Labels:
     return fold_of(len(train), FOLDS, rng.derive(seed, "fast labels"))
 
 
-def _too_few(train: TrainingSet) -> UserError:
+def _too_few(name: str) -> UserError:
     return UserError(
-        f"{train.images.name}: too few images have a label to train a classifier in five folds; leave --fast out, or "
+        f"{name}: too few images have a label to train a classifier in five folds; leave --fast out, or "
         "give --pred-probs."
     )
 
 
-def _repaired(train: TrainingSet, x: Features, fold: Labels) -> dict[int, TrainingSet]:
-    """For each fold the images, those outside the fold with the labels suggested without any label of the fold.
+def _repaired(supervision: Supervision, x: Features, fold: Labels, name: str) -> dict[int, Supervision]:
+    """For each fold the labels, those outside the fold as suggested without any label of the fold.
 
-    If a class is suggested for none of them, those that may have it keep their given labels.
+    If a class is suggested for none of these images, those that may have it keep their given labels.
     """
-    supervision = train.supervision
     outside = np.zeros((FOLDS, *supervision.candidates.shape), dtype=np.float32)
     folds = np.unique(fold).tolist()
     for j, k in itertools.combinations(folds, 2):
         both = (fold == j) | (fold == k)
-        judged = _judged(train, x, ~both, both)
+        judged = _judged(supervision, x, ~both, both, name)
         outside[j][fold == k], outside[k][fold == j] = judged[fold[both] == k], judged[fold[both] == j]
     found = {}
     for k in folds:
         rows = np.flatnonzero((fold != k) & ~supervision.unlabelled)
         given, candidates = supervision.candidates[rows], supervision.candidates.copy()
         suggested = np.eye(supervision.num_classes, dtype=np.bool_)[
-            probabilities.weighed(outside[k][rows], train.take(rows)).suggested
+            probabilities.weighed(outside[k][rows], supervision.take(rows)).suggested
         ]
         lost = np.asarray((given & ~suggested.any(0)).any(1))
         candidates[rows] = np.where(lost[:, None], given, suggested)
-        found[k] = dataclasses.replace(train, supervision=Supervision(candidates, supervision.trusted))
+        found[k] = Supervision(candidates, supervision.trusted)
     return found
 
 
-def _judged(train: TrainingSet, x: Features, learned: Mask, asked: Mask) -> Beliefs:
+def _judged(supervision: Supervision, x: Features, learned: Mask, asked: Mask, name: str) -> Beliefs:
     """p(y | x), float32 [b, c], of the b images `asked` by a classifier of the images `learned`, features x [n, d].
 
     An image counts once per candidate. Raises as `out_of_sample`.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    supervision = train.supervision
     rows, labels = np.nonzero(supervision.candidates & (learned & ~supervision.unlabelled)[:, None])
     if len(np.unique(labels)) < 2:
-        raise _too_few(train)
+        raise _too_few(name)
     alone = np.flatnonzero(np.bincount(labels, minlength=supervision.num_classes)[labels] == 1)
     taught = np.concatenate([np.arange(len(rows)), alone])  # a single image has no covariance
     judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[taught]], labels[taught])

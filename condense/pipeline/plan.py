@@ -114,7 +114,7 @@ def make_plan(request: Request, loaded: LoadedData | None = None) -> Plan:
     """
     file, asked = _layers(request)
     if loaded is not None:
-        _check_names_no_other_data(_section(file, "data"), _section(asked, "data"), loaded.recipe)
+        _check_names_no_other_data(_section(file, "data"), _section(asked, "data"), loaded)
         file, asked = {**file, "data": loaded.recipe.model_dump(exclude_unset=True)}, {**asked, "data": {}}
     layers = merge(file, asked)
     data = parse(DataRecipe, _section(layers, "data"), "recipe section 'data'")
@@ -259,11 +259,12 @@ def _section(layers: Mapping[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _check_names_no_other_data(file: Mapping[str, Any], asked: Mapping[str, Any], loaded: DataRecipe) -> None:
+def _check_names_no_other_data(file: Mapping[str, Any], asked: Mapping[str, Any], loaded: LoadedData) -> None:
     """Refuse what `asked` says otherwise of data that are loaded already; tell what a recipe file says of labels."""
-    known = loaded.model_dump()
+    known, drawn = loaded.recipe.model_dump(), {"noise_seed": loaded.noise_seed}
+    wanted = parse(DataRecipe, {**known, **asked}, "recipe section 'data'").model_dump()
     for name, value in asked.items():
-        if name not in known or known[name] != value:
+        if wanted[name] not in (known[name], drawn.get(name, known[name])):
             raise UserError(
                 f"The data are loaded already, so data.{name} = {shortened(repr(value), 80)} of the recipe cannot "
                 "change them; give it to load_data."

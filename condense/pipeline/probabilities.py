@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condense.data.reading import in_list
-from condense.data.types import Beliefs, Mask, Source, Supervision, TrainingSet
+from condense.data.types import Beliefs, Mask, Source, Supervision
 from condense.errors import UserError
 from condense.generator.labels.posterior import (
     estimate_transition,
@@ -35,7 +35,7 @@ _TOLERANCE = 1e-2  # of the sum of a row, since numbers in files are rounded
 _NAMES = ("pred_probs", "probabilities", "image_posterior", "posterior")
 
 
-def weighed(probabilities: Beliefs, train: TrainingSet, not_judged: Mask | None = None) -> Suggestions:
+def weighed(probabilities: Beliefs, supervision: Supervision, not_judged: Mask | None = None) -> Suggestions:
     """Combine out-of-sample probabilities with the given labels.
 
     The transition matrix T is estimated from images with confident probabilities. A classifier may be more or less sure
@@ -46,10 +46,10 @@ def weighed(probabilities: Beliefs, train: TrainingSet, not_judged: Mask | None 
 
     Args:
         probabilities: [n, c], rows summing to 1, made without looking at the image's label.
-        train: the n images with their labels.
+        supervision: the n labels.
         not_judged: bool [n], images whose probabilities say nothing about their labels, which are therefore believed.
     """
-    found, supervision = torch.from_numpy(probabilities).float(), train.supervision
+    found = torch.from_numpy(probabilities).float()
     judged = np.flatnonzero(np.ones(len(found), dtype=np.bool_) if not_judged is None else ~not_judged)
     of_judged, labels = found[judged], supervision.take(judged)
     others = (1 - _PRIOR) / (supervision.num_classes - 1)

@@ -235,7 +235,7 @@ def relabel_by_features(features: Beliefs, plan: Plan, whose: str) -> Relabellin
 def _by_linear_classifier(plan: Plan, features: Beliefs | None, asked: str, left_out: str) -> Relabelling:
     started, train, seed = time.perf_counter(), plan.train, plan.recipe.seed
     not_judged = fast_labels.not_judged(train, seed)
-    found = probabilities.weighed(fast_labels.out_of_sample(train, seed, features), train, not_judged)
+    found = probabilities.weighed(fast_labels.out_of_sample(train, seed, features), train.supervision, not_judged)
     tell_of_unjudged(not_judged, train.supervision, train.images.classes)
     return Relabelling(plan.source, found, {asked: 1.0}, 0, time.perf_counter() - started, left_out=left_out)
 
@@ -243,7 +243,7 @@ def _by_linear_classifier(plan: Plan, features: Beliefs | None, asked: str, left
 def relabel_by(pred_probs: Beliefs, plan: Plan, asked: str) -> Relabelling:
     """Relabel by out-of-sample probabilities [n, c] that are already checked; `asked`: name of their source."""
     started = time.perf_counter()
-    found = probabilities.weighed(pred_probs, plan.train)
+    found = probabilities.weighed(pred_probs, plan.train.supervision)
     seconds = time.perf_counter() - started
     return Relabelling(plan.source, found, {asked: 1.0}, 0, seconds, left_out=probabilities.LEFT_OUT)
 

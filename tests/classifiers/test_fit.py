@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -256,6 +257,16 @@ def test_epoch_loss_is_the_mean_over_images():
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(UserError):
         FitOptions(**{"epochs": 1, **wrong})
+
+
+@pytest.mark.parametrize("name", ["convnet3", "convnet3-bn"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_no_images_there_are_no_predictions(name, channels):
+    network = networks.build(name, in_channels=channels, image_size=8, num_classes=3, seed=0)
+    pixels = np.zeros((4, 8, 8, channels), np.uint8)
+    lazy = NormalisedImages(pixels[:0], standardisation(pixels))
+    for images in (lazy, lazy[:]):
+        assert predict(network, images).shape == (0, 3)
 
 
 def test_images_normalised_as_they_are_taken_train_the_same_weights():

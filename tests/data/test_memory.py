@@ -69,12 +69,20 @@ def test_mapped_images_train_a_generator_to_the_same_weights(folder, scratch, mo
     assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-@pytest.mark.parametrize("full", ["before", "meanwhile"])
+@pytest.mark.skipif(not Path("/proc/mounts").exists(), reason="needs Linux")
+def test_folders_in_memory_are_told_from_those_on_disks(tmp_path):
+    assert memory._lies_in_memory(Path("/dev/shm/some/folder"))
+    assert not memory._lies_in_memory(Path("/proc/self"))
+
+
+@pytest.mark.parametrize("full", ["before", "meanwhile", "in memory"])
 def test_images_for_which_the_disk_has_no_room_are_refused(folder, scratch, monkeypatch, full):
     monkeypatch.setattr(memory, "available_bytes", lambda: 100)
     if full == "before":
         usage = memory.shutil.disk_usage(scratch)
         monkeypatch.setattr(memory.shutil, "disk_usage", lambda path: usage._replace(free=100))
+    elif full == "in memory":
+        monkeypatch.setattr(memory, "_lies_in_memory", lambda path: True)
     else:
 
         def refuse(*_):

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from condense.data.types import ImageData, Supervision, TrainingSet
+from condense.data.types import Supervision, TrainingSet
 from condense.errors import UserError
 from condense.pipeline import fast_labels
 from condense.pipeline.data import LoadedData
@@ -23,7 +23,7 @@ def digits(noise: str = "sym:0.4") -> LoadedData:
 def test_the_fast_classifier_finds_most_wrong_labels_of_digits(noise: str) -> None:
     """docs/relabelling.md has the figures: 97.8 and 99.1, where one round of the classifier has 96.8 and 96.0."""
     plan = digits(noise)
-    found = weighed(fast_labels.out_of_sample(plan.train, 0), plan.train)
+    found = weighed(fast_labels.out_of_sample(plan.train, 0), plan.train.supervision)
     told = label_scores(plan.train.supervision, plan.source.truth, found.suggested, found.likely_wrong, found.suspicion)
     assert told["right_after"] > 0.97 and told["auroc"] > 0.99 and told["precision"] > 0.93 and told["recall"] > 0.98
 
@@ -44,7 +44,7 @@ def test_no_image_is_judged_by_its_own_label() -> None:
 def test_every_kind_of_label_is_learned_from(kind: str) -> None:
     train = tiny.training_set(kind, per_class=100)
     _, truth = tiny.pictures(100)
-    found = weighed(fast_labels.out_of_sample(train, 0), train)
+    found = weighed(fast_labels.out_of_sample(train, 0), train.supervision)
     assert (found.suggested == truth.labels).mean() > (0.84 if kind == "noisy" else 0.9)  # 0.72 as given
     sure = train.supervision.single & train.supervision.trusted
     assert (found.suggested[sure] == truth.labels[sure]).all() and not found.likely_wrong[
@@ -77,10 +77,10 @@ def test_a_label_of_which_no_other_image_tells_anything_is_kept() -> None:
     not_judged = fast_labels.not_judged(train, 0)
     assert np.flatnonzero(not_judged).tolist() == [one]
     beliefs = fast_labels.out_of_sample(train, 0)
-    assert weighed(beliefs, train).suggested[one] != 1
-    found = weighed(beliefs, train, not_judged)
+    assert weighed(beliefs, train.supervision).suggested[one] != 1
+    found = weighed(beliefs, train.supervision, not_judged)
     assert found.suggested[one] == 1 and found.posterior[one, 1] == 1 and found.suspicion[one] == 0
-    others = weighed(beliefs[~not_judged], train.take(np.flatnonzero(~not_judged)))
+    others = weighed(beliefs[~not_judged], train.supervision.take(np.flatnonzero(~not_judged)))
     np.testing.assert_array_equal(found.posterior[~not_judged], others.posterior)
     np.testing.assert_array_equal(found.transition, others.transition)
 
@@ -108,10 +108,9 @@ def test_probabilities_of_given_labels_and_of_classes_come_to_the_same_suggestio
     transition = np.array([[0.6, 0.2, 0.2], [0.2, 0.6, 0.2], [0.2, 0.2, 0.6]])
     given = np.array([random.choice(3, p=transition[y]) for y in truth])
     sure = 0.96 * np.eye(3)[truth] + 0.04 / 3
-    images, _ = tiny.pictures(1000)
-    train = TrainingSet(images, Supervision.from_labels(given, 3, trusted=False))
-    of_classes = weighed(sure.astype(np.float32), train)
-    of_labels = weighed((sure @ transition).astype(np.float32), train)
+    labels = Supervision.from_labels(given, 3, trusted=False)
+    of_classes = weighed(sure.astype(np.float32), labels)
+    of_labels = weighed((sure @ transition).astype(np.float32), labels)
     for found in (of_classes, of_labels):
         assert (found.suggested == truth).mean() > 0.99
         np.testing.assert_allclose(found.transition, transition, atol=0.05)
@@ -128,10 +127,9 @@ def test_suggestions_are_near_the_best_however_sure_a_model_says_it_is(power: fl
     given = np.array([random.choice(4, p=transition[y]) for y in truth])
     seen = 3 * np.eye(4)[truth] + random.normal(0, 1.5, (4000, 4))
     logits = torch.from_numpy(seen * 3 / 1.5**2)  # p(y | x) is exactly their softmax
-    images = ImageData(tiny.pictures(1334)[0].images[:4000], tuple("abcd"), "patterns", "train")
-    train = TrainingSet(images, Supervision.from_labels(given, 4, trusted=False))
     best = (logits.softmax(1).numpy() * transition[:, given].T).argmax(1)
-    found = weighed((power * logits).softmax(1).float().numpy(), train)
+    labels = Supervision.from_labels(given, 4, trusted=False)
+    found = weighed((power * logits).softmax(1).float().numpy(), labels)
     assert (found.suggested == truth).mean() > (best == truth).mean() - 0.01
 
 

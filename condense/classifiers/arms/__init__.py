@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, cast
 
-from condense.plugins import Registry
+from condense.plugins import ARMS, Registry
 
 if TYPE_CHECKING:  # the command line needs the names for its help, without loading torch
     from condense.classifiers.lesson import Given, Lesson
@@ -39,7 +39,7 @@ class Arm(Protocol):
 _registry = Registry(
     kind="arm",
     package=__name__,
-    group="dmis.arms",
+    group=ARMS,
     functions=("check(supervision)", "lesson(given, options)"),
     space="-",
 )
