@@ -140,7 +140,7 @@ def test_the_oracle_is_marked_wherever_its_set_is_reported(dmis: Dmis) -> None:
 
 
 def test_quick_classifiers_hand_on_beliefs_are_recorded_and_resumed(dmis: Dmis) -> None:
-    asked = ("--set", "labeller.folds=2", "--set", "labeller.epochs=1", "--set", "labeller.width=4")
+    asked = ("--set", "labeller.folds=2", "--set", "labeller.epochs=4", "--set", "labeller.width=8")
     shared = ("condense", "--noise", "sym:0.4", "--method", "frepo", "--ipc", 1, "--clean-first", "labeller")
     few = ("--set", "iterations=2", "--set", "width=4", "--set", "pool=1", "--set", "real_batch=16")
     arguments = (*shared, *asked, *few, "--run", "run")
@@ -151,7 +151,7 @@ def test_quick_classifiers_hand_on_beliefs_are_recorded_and_resumed(dmis: Dmis) 
     made = read(Path("digits-frepo-labelled-ipc1.h5"))
     told = made.provenance
     assert told.corruption == "sym:0.4, labels repaired by labeller"
-    assert told.notes["labels_repaired_by"] == "labeller" and 0.05 < told.notes["labels_changed"] < 1
+    assert told.notes["labels_repaired_by"] == "labeller" and 0.2 < told.notes["labels_changed"] < 0.6
     assert told.notes["believed"] is True, "frepo learned from the beliefs, not from the labels they come to"
     assert told.recipe["labeller"]["folds"] == 2 and told.recipe["clean_first"] == "labeller"
     assert told.cost.network_evaluations == foretold["network_evaluations"]
