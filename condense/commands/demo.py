@@ -13,6 +13,7 @@ import numpy as np
 
 from condense.classifiers.confident_learning import confusion
 from condense.data.types import Images, Labels, Mask
+from condense.errors import Interrupted, UserError
 from condense.evaluate.protocols import protocol
 from condense.evaluate.report import DemoReport, write_demo_report
 from condense.evaluate.score import FreshNetworks, Score
@@ -36,6 +37,7 @@ from condense.watch import expected
 
 TRAINED = ("vanilla", "dmis")
 METHODS = ("random", *TRAINED)
+REPORT, GENERATORS = "report.html", "generators"
 RECIPE: Mapping[str, Any] = {
     "data": {"name": "digits", "noise": "sym:0.4"},
     "evaluate": {"protocol": "hard-quick", "network": "convnet3", "repeats": 3},
@@ -97,9 +99,24 @@ def demo(
     Raises:
         UserError: `out` is in use, or a setting cannot be used or differs from that of the resumed demo.
         RunFailed: the training or the disk failed.
+        Interrupted: stopped by Ctrl-C; what was trained so far is kept.
     """
-    started = time.perf_counter()
+    if not resume and not force and (out / GENERATORS).is_dir() and not (out / REPORT).exists():
+        raise UserError(
+            f"{out} holds a demo that was stopped; give --resume to continue it, --force to start over, or choose "
+            "another name."
+        )
     prepare_folder(out, force=force or resume)
+    try:
+        return _shown(out, seed, ipc, settings, resume=resume, progress=progress)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Stopped; the generators trained so far are kept in {out}: continue with --resume."
+        ) from None
+
+
+def _shown(out: Path, seed: int, ipc: int, settings: Sequence[str], *, resume: bool, progress: bool) -> DemoResult:
+    started = time.perf_counter()
     plans = {method: _plan(method, seed, ipc, settings) for method in METHODS}
     with expected(stages(plans["dmis"], parts_of(plans)) if progress else []):
         generators = {method: _trained(plans[method], out, resume=resume, progress=progress) for method in TRAINED}
@@ -115,7 +132,7 @@ def demo(
         {method: MeanAccuracy(score.mean, score.ci95) for method, score in scores.items()},
         time.perf_counter() - started,
     )
-    write_demo_report(out / "report.html", _report(plans["dmis"], made, found, result, settings))
+    write_demo_report(out / REPORT, _report(plans["dmis"], made, found, result, settings))
     return result
 
 
@@ -146,7 +163,7 @@ def minutes_here() -> float:
 
 
 def _folder(out: Path, method: str) -> Path:
-    return out / "generators" / method
+    return out / GENERATORS / method
 
 
 def _trained(plan: Plan, out: Path, *, resume: bool, progress: bool) -> Generator:

@@ -12,6 +12,11 @@ from condense.evaluate import protocols
 from condense.sets.hdf5 import read
 
 
+def stop(*_: object) -> None:
+    """Ctrl-C while networks are trained on the sets."""
+    raise KeyboardInterrupt
+
+
 def test_demo(dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(protocols.PROTOCOLS, "hard-quick", dataclasses.replace(protocols.HARD_QUICK, epochs=1))
     answer = dmis("demo", "--ipc", 2, *tiny, *drawn, "--set", "evaluate.repeats=2", "--json")
@@ -39,6 +44,12 @@ def test_demo(dmis: Dmis, tiny: tuple[str, ...], drawn: tuple[str, ...], monkeyp
     before = kept.read_bytes()
     shutil.rmtree(Path("demo", "generators", "dmis"))
     Path("demo", "report.html").unlink()
+    stopped = dmis("demo", "--ipc", 2, *tiny, *drawn)
+    assert stopped.code == 2 and "demo holds a demo that was stopped; give --resume" in stopped.err
+    with monkeypatch.context() as patched:
+        patched.setattr("condense.commands.demo.score_set", stop)
+        stopped = dmis("demo", "--ipc", 2, *tiny, *drawn, "--set", "evaluate.repeats=2", "--resume")
+    assert stopped.code == 130 and "kept in demo: continue with --resume" in stopped.err and not stopped.out
     again = dmis("demo", "--ipc", 2, *tiny, *drawn, "--set", "evaluate.repeats=2", "--resume", "--json")
     assert again.code == 0, again.err
     assert {**json.loads(again.out), "seconds": 0} == {**told, "seconds": 0}
