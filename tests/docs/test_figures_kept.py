@@ -30,7 +30,8 @@ def literal_form():
 
 def test_the_tables_of_the_literal_form_are_those_of_their_files(literal_form):
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    cells, garments = (literal_form.read(RESULTS / name / "results") for name in ("literal-form", "literal-form-fashion"))
+    folders = [RESULTS / name / "results" for name in ("literal-form", "literal-form-fashion")]
+    cells, garments = map(literal_form.read, folders)
     assert literal_form.table(cells) in text and literal_form.table(garments) in text and len(garments) >= 4
     literal = [cell for cell in cells if cell.row == "Conditional, mixture, 2 drawn"]
     assert [cell.seed for cell in literal] == [0, 1, 2]
