@@ -1,6 +1,7 @@
 """What several folders of tests share: the command line in this process, and one tiny trained generator."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,14 @@ class Answer:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """SIGHUP as a terminal's programs have it, also where the tests run under nohup, which has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

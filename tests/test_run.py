@@ -384,7 +384,7 @@ def test_a_run_folder_has_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
-def test_a_closed_connection_saves_like_sigterm() -> None:
+def test_a_closed_connection_saves_like_sigterm(hangup: None) -> None:
     """SIGHUP lost everything since the last checkpoint."""
     for number in (signal.SIGHUP, signal.SIGTERM):
         with interrupt_guard() as guard:

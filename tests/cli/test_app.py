@@ -81,7 +81,7 @@ def test_a_process_answers_on_stdout_with_json_alone_and_bars_go_to_stderr(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
 @pytest.mark.parametrize("number", [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_terminated_process_saves(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_terminated_process_saves(number: signal.Signals, tmp_path: Path, hangup: None) -> None:
     """Ctrl-C has a test of its own below; a logout sends SIGHUP, a cluster SIGTERM."""
     method = ["--method", "dm", "--ipc", "1", "--set", "iterations=100000", "--set", "real_batch=8", "--quiet"]
     command = [*DMIS, "condense", *method, "--set", "checkpoint_every=100000", "--run", "run"]
