@@ -253,7 +253,8 @@ def test_a_person_reviews_by_keys_and_clicks_and_what_is_saved_is_what_was_decid
         browser.open(page)
         assert browser.text("#count").startswith("4 of")
         browser.run("const f = document.getElementById('state'); f.value = 'open'; f.onchange()")
-        assert f"{len(wrong) - 3} in view" in browser.text("#count")
+        left = [number for number in wrong[3:] if "odd.png" not in files[number]]
+        assert f"{len(left)} in view" in browser.text("#count")
         for id, value in (("given", "1"), ("suggested", "0"), ("kind", "all"), ("state", "all")):
             browser.run(f"const f = document.getElementById('{id}'); f.value = '{value}'; f.onchange()")
         both = [item for item in state["items"] if item["given"] == [1] and item["suggested"] == 0]
@@ -266,7 +267,9 @@ def test_a_person_reviews_by_keys_and_clicks_and_what_is_saved_is_what_was_decid
         assert browser.complaints() == []
     decided = {one["file"]: (one["decision"], one["label"]) for one in json.loads(saved.read_text())["decisions"]}
     suggested = state["names"][state["items"][wrong[0]]["suggested"]]
-    assert decided[first] == ("accepted", suggested) and decided["standing/odd.png"] == ("changed", "lying")
+    odd = next(item for item in state["items"] if item["file"] == "standing/odd.png")
+    typed = "accepted" if state["names"][odd["suggested"]] == "lying" else "changed"
+    assert decided[first] == ("accepted", suggested) and decided["standing/odd.png"] == (typed, "lying")
     assert decided[files[wrong[2]]][0] == "rejected" and len(decided) == 4
     assert dmis("relabel", "pictures", "--image-size", 32, "--apply", saved).code == 0
     assert Path("pictures-reviewed.csv").read_bytes() == labels.read_bytes()
