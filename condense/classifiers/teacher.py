@@ -33,7 +33,7 @@ from condense.errors import UserError, in_short
 from condense.json_values import JSON, number, numbers, section, text, texts, whole, wholes
 from condense.machine import best_device
 from condense.options import Options
-from condense.preprocessing import Preprocessing, planes
+from condense.preprocessing import NormalisedImages, Preprocessing
 from condense.run import Run, part_of
 from condense.tensor_file import MISFIT, check_finite
 
@@ -134,8 +134,7 @@ class Teacher:
 
     def inputs(self, images: Images) -> Tensor:
         """Network input for uint8 images [n, H, W, C]: float32 [n, C, H, W] on its device."""
-        pixels = planes(images).to(self.device).float() / 255
-        return self.preprocessing.normalise(pixels)
+        return NormalisedImages(images, self.preprocessing, self.device)[:]
 
     def logits(self, images: Images) -> Tensor:
         """Logits float32 [n, c], on the CPU, of uint8 images [n, H, W, C]."""

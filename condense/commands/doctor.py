@@ -63,4 +63,4 @@ def _place(name: str) -> str | None:
         "cifar100": [cache / cifar.CIFAR100.binary_folder, cache / cifar.CIFAR100.pickle_folder],
         "imagenette": [*cache.glob("imagenette2*")],
     }
-    return next((str(place) for place in places.get(name, []) if place.is_dir()), None)
+    return next((str(place) for place in places[name] if place.is_dir()), None)

@@ -16,7 +16,7 @@ from condense.classifiers.cross import fold_of
 from condense.classifiers.whitened import Whitened, stretched
 from condense.data.types import Beliefs, Images, Labels, Mask, TrainingSet
 from condense.precision import autocast, wants_bf16
-from condense.preprocessing import Preprocessing, planes
+from condense.preprocessing import NormalisedImages, Preprocessing
 from condense.processes import rows_of_all
 from condense.run import JSON, Run, part_of
 
@@ -198,7 +198,7 @@ def look(
 
 def normalised(images: Images, preprocessing: Preprocessing, device: torch.device) -> Tensor:
     """float32 [n, C, H, W] in channels-last memory."""
-    x = preprocessing.normalise(planes(images).to(device).float() / 255)
+    x = NormalisedImages(images, preprocessing, device)[:]
     return x.contiguous(memory_format=torch.channels_last)
 
 
