@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import inspect
 
     from condense.data.types import Supervision, TrainingSet
-    from condense.front_door import condense, evaluate, load_data, relabel, train
+    from condense.front_door import classify, condense, evaluate, load_data, relabel, train
     from condense.generator.model import Generator
     from condense.sets.condensed_set import CondensedSet
     from condense.sets.hdf5 import CondensedDataset
@@ -32,6 +32,7 @@ __all__ = [
     "Generator",
     "Supervision",
     "TrainingSet",
+    "classify",
     "condense",
     "evaluate",
     "load_data",
@@ -45,6 +46,7 @@ _HOMES = {
     "Generator": "condense.generator.model",
     "Supervision": "condense.data.types",
     "TrainingSet": "condense.data.types",
+    "classify": "condense.front_door",
     "condense": "condense.front_door",
     "load_data": "condense.front_door",
     "relabel": "condense.front_door",

@@ -31,7 +31,9 @@ from condense.evaluate.protocols import protocol as protocol_named
 from condense.evaluate.sets import Evaluation
 from condense.generator.model import Generator
 from condense.options import Options
-from condense.pipeline import fast_labels
+from condense.pipeline import arm_scores, fast_labels
+from condense.pipeline.arm_scores import ArmScores
+from condense.pipeline.classify import ALL
 from condense.pipeline.data import LoadedData, given_labels, load_source, own_data, source_of_arrays
 from condense.pipeline.make import check_plan, make_set
 from condense.pipeline.plan import Plan, Request, make_plan
@@ -68,7 +70,8 @@ GivenLabels = Array | Sequence[int] | Sequence[str] | Supervision
 class _Numbers(Options):
     """Arguments that are numbers."""
 
-    seed: int = Field(ge=0, lt=MOST_SEEDS)
+    seed: int = Field(0, ge=0, lt=MOST_SEEDS)
+    seeds: int = Field(1, ge=1)
     repeats: int = Field(1, ge=1)
 
 
@@ -321,6 +324,74 @@ def relabel(
         return ask(generator, plan, Run(None, progress=progress))
     with _opened(plan, run if folder is None else None, progress) as kept:
         return relabel_plan(plan, kept)
+
+
+def classify(
+    data: Data,
+    *,
+    arms: str | Sequence[str] = ALL,
+    network: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    generator: Generator | str | Path | Sequence[Generator | str | Path] = (),
+    options: Mapping[str, Any] | None = None,
+    recipe: RecipeLike | None = None,
+    run: str | Path | None = None,
+    progress: bool = False,
+) -> ArmScores:
+    """Train classifiers on imprecise labels and test each on the test images, as `dmis classify`.
+
+    The labels are those of the data, for every seed; `dmis classify --seeds` draws the noise anew for each. For that,
+    call it once per seed on `load_data(…, seed=seed)`, with the same `run`.
+
+    Args:
+        data: images and imprecise labels to train on, and test images.
+        arms: classifier, one or several (`condense.pipeline.classify.names()`); "all" for those that accept the labels.
+        network: their architecture, one of `condense.classifiers.networks.NAMES`; convnet3-bn when None.
+        epochs: their training epochs; 40 when None.
+        seed: the first random seed.
+        seeds: number of seeds, each with networks and generators of its own.
+        generator: a trained generator or the run folder of one, or one of each objective, for the arms vanilla, dmis
+            and dmis-ce; trained when empty.
+        options: options of a classifier by its name, e.g. {"gce": {"q": 0.5}}, and as "fit" of all of them, see
+            `condense.classifiers.arm_training.ArmTraining`.
+        recipe: what differs from the defaults of generators for images of this size.
+        run: folder with a file for each arm and seed, and the generators; what it holds is not computed again.
+        progress: whether bars are drawn on stderr.
+
+    Raises:
+        UserError: an argument or the recipe cannot be used, the data have no test images, an arm given by name does
+            not accept such labels, or `run` holds results of another request.
+        RunFailed: a training diverged.
+        Interrupted: stopped by Ctrl-C; with a run folder the same call resumes.
+    """
+    numbers = _numbers(seed=seed, seeds=seeds)
+    fit = _given({"network": network, "epochs": epochs})
+    own = merge(options or {}, {arm_scores.TRAINING: fit} if fit else {})
+    given = [generator] if isinstance(generator, Generator | str | Path) else _listed(generator, "generator")
+    if strange := [one for one in given if not isinstance(one, Generator | str | Path)]:
+        raise UserError(f"generator holds a {type(strange[0]).__name__}; give generators, or their run folders.")
+    asked = arm_scores.Asked(
+        arms=[arms] if isinstance(arms, str) else [str(name) for name in _listed(arms, "arms")],
+        seed=numbers.seed,
+        seeds=numbers.seeds,
+        generators=[one if isinstance(one, Generator) else Path(one) for one in given],
+        options=own,
+    )
+    loaded = _loaded(data)
+
+    def plan_of(seed: int) -> Plan:
+        return _plan(loaded, recipe, {"method": "dmis", "seed": seed})
+
+    return arm_scores.score_arms(plan_of, asked, out=None if run is None else Path(run), progress=progress)
+
+
+def _listed(given: object, what: str) -> list[Any]:
+    """Several values in a list. Raises `UserError` if there is only one thing."""
+    if isinstance(given, Iterable):
+        return list(given)
+    raise UserError(f"{what} is {shortened(repr(given), 80)}; give one by name, or a list of several.")
 
 
 def _arrays(

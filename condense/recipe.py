@@ -265,6 +265,10 @@ def parse(model: type[Model], values: Mapping[str, Any], what: str, *, options: 
         what: what the values are, in words.
         options: whether they are command-line options, `--image-size` for image_size.
     """
+    if not isinstance(values, Mapping):
+        raise UserError(
+            f"Found {shortened(repr(values), 80)} as the {what}; write names with values, e.g. {{steps: 2000}}."
+        )
     try:
         return model.model_validate(values)
     except ValidationError as error:

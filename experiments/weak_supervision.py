@@ -15,9 +15,10 @@ import json
 from pathlib import Path
 
 from condense.classifiers import arms
-from condense.commands.classify import ALL, OF_GENERATORS, Asked, classify
+from condense.commands.classify import Asked, classify
 from condense.evaluate.reference import find
 from condense.evaluate.stats import summarise
+from condense.pipeline.classify import ALL, OF_GENERATORS
 from condense.pipeline.plan import Request
 
 SETTINGS = {

@@ -16,6 +16,7 @@ from condense.evaluate import protocols
 from condense.generator.model import Generator
 from condense.methods import dm
 from condense.methods._generate import GeneratorOptions
+from condense.pipeline import arm_scores
 from condense.pipeline.plan import Request, make_plan
 from condense.sets.condensed_set import Cost
 
@@ -166,6 +167,89 @@ def test_labels_are_judged_without_a_generator(few):
         condense.relabel(few, fast=True, pred_probs=sure)
     with pytest.raises(UserError, match="pred_probs is float64"):
         condense.relabel(few, pred_probs=sure[:3])
+
+
+def test_classifiers_are_compared_as_by_the_command_line(dmis, few, tmp_path):
+    command = ("classify", "digits", "--noise", FEW, "--arm", "gce", "--arm", "co-teaching", "--set", "gce.q=0.5")
+    answer = dmis(*command, "--network", "mlp", "--epochs", 2, "--out", "kept", "-q", "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    asked = {"arms": ["gce", "co-teaching"], "network": "mlp", "epochs": 2, "options": {"gce": {"q": 0.5}}}
+    ours = condense.classify(few, **asked)
+    assert without_seconds(ours) == without_seconds(told)
+    assert [score.arm for score in ours.arms] == ["gce", "co-teaching"]
+    assert ours.arms[0].mean == ours.arms[0].accuracies[0] and ours.arms[0].std is None
+    for file in Path("kept").iterdir():  # a result of the command is one of ours: it is not computed again
+        file.write_text(file.read_text().replace('"accuracy": ', '"accuracy": 1'))
+    assert [score.mean > 100 for score in condense.classify(few, **asked, run="kept").arms] == [True, True]
+    defaults = dmis("classify", "digits", "--noise", FEW, "--json", "--dry-run")
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arm_scores, "_accuracy", lambda name, bench: seen.append((name, bench.options.training)) or 50.0)
+        every = condense.classify(few)
+    foreseen = json.loads(defaults.out)
+    assert [name for name, _ in seen] == foreseen["arms"] and list(every.refused) == foreseen["left_out"]
+    assert (every.network, every.epochs) == (foreseen["network"], foreseen["epochs"])
+
+
+def without_seconds(found):
+    told = found if isinstance(found, dict) else found.to_json()
+    return {**told, "arms": [{**line, "seconds": 0} for line in told["arms"]]}
+
+
+def test_seeds_of_classifiers_share_the_labels_of_the_data(few):
+    found = condense.classify(few, arms="ce", network="mlp", epochs=1, seed=3, seeds=2)
+    assert found.seeds == (3, 4) and len(set(found.arms[0].accuracies)) == 2
+    alone = condense.classify(few, arms="ce", network="mlp", epochs=1, seed=4)
+    assert alone.arms[0].accuracies == found.arms[0].accuracies[1:] and found.arms[0].ci95 > 0
+
+
+def test_a_generator_in_memory_is_among_the_classifiers(few, tmp_path):
+    generator = condense.train(few, recipe=SMALL, quick=True)
+    generator.save(tmp_path / "run")
+    drawn = {"options": {"dmis-ce": {"per_class": 2}}, "recipe": DRAWN, "network": "mlp", "epochs": 1}
+    first = condense.classify(few, arms=["dmis", "dmis-ce"], generator=generator, **drawn)
+    again = condense.classify(few, arms=["dmis", "dmis-ce"], generator=[tmp_path / "run"], **drawn)
+    assert without_seconds(first) == without_seconds(again)
+    trained = condense.classify(few, arms="dmis", recipe={**SMALL, "quick": True})
+    assert trained.arms[0].mean == first.arms[0].mean
+    with pytest.raises(UserError, match="There is a generator trained as 'dmis'; give at most one of"):
+        condense.classify(few, generator=[generator, tmp_path / "run"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"arms": "elrr"}, "did you mean elr"),
+        ({"arms": []}, "There is no arm to train"),
+        ({"arms": 5}, "arms is 5; give one by name"),
+        ({"arms": "cc"}, "cc learns from candidate sets, but no image has one"),
+        ({"network": "convnet99"}, "'network' is \"convnet99\""),
+        ({"epochs": 0}, "section 'fit' key 'epochs' is 0"),
+        ({"epochs": "many"}, "section 'fit' key 'epochs' is \"many\""),
+        ({"seed": -1}, "'seed' is -1"),
+        ({"seeds": 0}, "'seeds' is 0"),
+        ({"seed": 2**63 - 1, "seeds": 2}, "leave the range"),
+        ({"options": {"gce": {"p": 1}}}, "options of the arm 'gce' has an unknown key 'p'"),
+        ({"options": {"gce": 5}}, "Found 5 as the options of the arm 'gce'"),
+        ({"options": {"train": {"steps": 1}}}, "There are options for 'train'; they can be given for fit, ce"),
+        ({"options": 5}, "Found 5 where names with values are needed"),
+        ({"recipe": {"fit": {"epochs": 1}}}, "unknown key 'fit'"),
+        ({"generator": 5}, "generator is 5"),
+        ({"generator": [5]}, "generator holds a int"),
+        ({"generator": "nowhere"}, "no run folder nowhere"),
+        ({"generator": "x", "seeds": 2}, "give one seed, or no generator"),
+    ],
+)
+def test_what_cannot_be_classified_by_is_refused_in_a_sentence(arguments, said, few, monkeypatch):
+    monkeypatch.setattr(arm_scores, "_accuracy", lambda name, bench: 50.0)
+    with pytest.raises(UserError, match=re.escape(said)):
+        condense.classify(few, **{"arms": "ce", **arguments})
+
+
+def test_classifiers_need_test_images(few):
+    with pytest.raises(UserError, match="has no test images"):
+        condense.classify(few.training_set(), arms="ce")
 
 
 def test_arrays_are_a_data_set():

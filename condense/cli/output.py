@@ -16,6 +16,7 @@ from condense.json_values import JSON
 if TYPE_CHECKING:
     from condense.evaluate.mistakes import Mistakes
     from condense.evaluate.sets import Evaluation
+    from condense.pipeline.arm_scores import ArmScores
     from condense.pipeline.relabelling import Relabelling
 
 Result = TypeVar("Result")
@@ -168,27 +169,27 @@ def applied(result: Mapping[str, Any]) -> None:
     print(f"Next: train with --labels {result['labels']}")
 
 
-def classification(result: Mapping[str, Any]) -> None:
+def classification(found: ArmScores) -> None:
     """The result of `dmis classify`: a line per arm, with the published number if any, then the arms left out.
 
     Intervals are over the seeds.
     """
     lines = [
         [
-            line["arm"],
-            accuracy(line["mean"], line["ci95"]),
-            "–" if line["published"] is None else f"{line['published']:.1f}",
-            f"{line['seconds']:.0f} s",
+            score.arm,
+            accuracy(score.mean, score.ci95),
+            "–" if score.published is None else f"{score.published:.1f}",
+            f"{score.seconds:.0f} s",
         ]
-        for line in result["arms"]
+        for score in found.arms
     ]
     rows([["arm", "test accuracy", "published", "time"], *lines])
     print(
-        f"{result['data']}, noise {result['noise']}; {result['network']}, {result['epochs']} epochs, "
-        f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}."
+        f"{found.data}, noise {found.noise}; {found.network}, {found.epochs} epochs, "
+        f"{len(found.seeds)} seed{'s' if len(found.seeds) > 1 else ''}."
     )
-    if result["refused"]:
-        print(f"Left out, as they need other labels: {', '.join(result['refused'])}.")
+    if found.refused:
+        print(f"Left out, as they need other labels: {', '.join(found.refused)}.")
 
 
 def scores(found: Evaluation) -> None:

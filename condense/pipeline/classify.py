@@ -77,11 +77,11 @@ def read_options(training: ArmTraining, given: Mapping[str, Any], chosen: Iterab
     """
     asked = {"ce" if name == REGENERATED else name for name in (*chosen, *given)}
     own = {
-        name: parse(arms.load(name).Options, given.get(name) or {}, f"options of the arm {name!r}")
+        name: parse(arms.load(name).Options, given.get(name, {}), f"options of the arm {name!r}")
         for name in arms.names()
         if name in asked
     }
-    regeneration = parse(Regeneration, given.get(REGENERATED) or {}, f"options of the arm {REGENERATED!r}")
+    regeneration = parse(Regeneration, given.get(REGENERATED, {}), f"options of the arm {REGENERATED!r}")
     return ArmOptions(training, own, regeneration)
 
 

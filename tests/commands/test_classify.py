@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import TINY, Answer, Dmis
 
-from condense.commands import classify as module
 from condense.data.types import TrainingSet
 from condense.errors import UserError
+from condense.pipeline import arm_scores
 from condense.pipeline.plan import Request, make_plan
 
 FIT = ("--network", "convnet1", "--epochs", "1", "-q", "--json")
@@ -28,7 +28,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(name)
         return 49.0 + len(done)
 
-    monkeypatch.setattr(module, "_accuracy", accuracy)
+    monkeypatch.setattr(arm_scores, "_accuracy", accuracy)
     return done
 
 
@@ -201,6 +201,7 @@ def test_generators_are_trained_once_per_seed_and_kept(dmis: Dmis) -> None:
         (["--arm", "ce", "--seeds", "0"], "at least 1"),
         (["--arm", "ce", "--set", "ce.q=1"], "unknown key 'q'"),
         (["--arm", "ce", "--set", "fit.epoch=1"], "did you mean 'epochs'"),
+        (["--arm", "ce", "--set", "fit=1"], "Found 1 as the section 'fit'; write names with values"),
         (["--arm", "ce", "--set", "trian.steps=1"], "unknown key 'trian'"),
         (["--arm", "ce", "--network", "convnet9"], "convnet"),
         (["--arm", "dmis", "--generator", "nowhere"], "no run folder nowhere"),
