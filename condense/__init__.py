@@ -2,7 +2,8 @@
 
 The names in `__all__` are loaded when they are first used, so that `import condense` imports neither torch nor numpy.
 `condense.evaluate` is both the function that scores a set and the package of protocols and scores behind it:
-`condense.evaluate(small, data)` and `from condense.evaluate.protocols import protocol` both work.
+`condense.evaluate(small, data)` and `from condense.evaluate.protocols import protocol` both work. So it is with
+`condense.benchmark`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import condense.benchmark as _benchmark_package
 import condense.evaluate as _evaluate_package
 
 if TYPE_CHECKING:
     import inspect
 
     from condense.data.types import Supervision, TrainingSet
-    from condense.front_door import classify, condense, evaluate, load_data, relabel, train
+    from condense.front_door import benchmark, classify, condense, evaluate, load_data, relabel, report, train
     from condense.generator.model import Generator
     from condense.sets.condensed_set import CondensedSet
     from condense.sets.hdf5 import CondensedDataset
@@ -32,11 +34,13 @@ __all__ = [
     "Generator",
     "Supervision",
     "TrainingSet",
+    "benchmark",
     "classify",
     "condense",
     "evaluate",
     "load_data",
     "relabel",
+    "report",
     "train",
 ]
 
@@ -50,6 +54,7 @@ _HOMES = {
     "condense": "condense.front_door",
     "load_data": "condense.front_door",
     "relabel": "condense.front_door",
+    "report": "condense.front_door",
     "train": "condense.front_door",
 }
 
@@ -66,12 +71,13 @@ def __dir__() -> list[str]:
 
 
 class _CallablePackage(ModuleType):
-    """A package that is also a function: the import system sets the attribute `evaluate` to the package."""
+    """A package that is also a function: the import system sets the attribute of that name to the package."""
 
     @property
     def __call__(self) -> Callable[..., Any]:
-        """The front door's function."""
-        function: Callable[..., Any] = importlib.import_module("condense.front_door").evaluate
+        """The front door's function of that name."""
+        name = self.__name__.rpartition(".")[2]
+        function: Callable[..., Any] = getattr(importlib.import_module("condense.front_door"), name)
         return function
 
     @property
@@ -80,4 +86,5 @@ class _CallablePackage(ModuleType):
         return importlib.import_module("inspect").signature(self.__call__)  # type: ignore[no-any-return]
 
 
-sys.modules[_evaluate_package.__name__].__class__ = _CallablePackage
+for _package in (_benchmark_package, _evaluate_package):
+    sys.modules[_package.__name__].__class__ = _CallablePackage

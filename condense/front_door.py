@@ -15,6 +15,7 @@ Nothing is written unless `run` names a folder; repeating an interrupted call wi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -23,7 +24,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from pydantic_core import to_jsonable_python
 
+from condense.benchmark import runner
+from condense.benchmark.executors import LocalExecutor
+from condense.benchmark.outcome import Outcome
 from condense.data.class_names import plain
 from condense.data.types import ImageData, Source, Supervision, TrainingSet, Truth
 from condense.errors import UserError, in_short
@@ -73,6 +78,8 @@ class _Numbers(Options):
     seed: int = Field(0, ge=0, lt=MOST_SEEDS)
     seeds: int = Field(1, ge=1)
     repeats: int = Field(1, ge=1)
+    jobs: int | None = Field(None, ge=1)
+    hours: float | None = Field(None, ge=0)
 
 
 def load_data(
@@ -387,6 +394,73 @@ def classify(
     return arm_scores.score_arms(plan_of, asked, out=None if run is None else Path(run), progress=progress)
 
 
+def benchmark(
+    recipe: RecipeLike,
+    out: str | Path,
+    *,
+    jobs: int | None = None,
+    hours: float | None = None,
+    progress: bool = False,
+) -> Outcome:
+    """Run the cells of a grid that its folder lacks, each in a process of its own, as `dmis benchmark`.
+
+    The processes do not run the calling script again: it needs no `if __name__ == "__main__"`.
+
+    Args:
+        recipe: a benchmark's recipe, see `condense.benchmark.grid_recipe.BenchmarkRecipe`. A mapping may name methods of
+            your own, and "extends" another recipe: {"extends": "benchmark-digits", "seeds": [0, 1, 2]}.
+        out: folder for the results, the report and one folder per cell.
+        jobs: cells run at once; when None one per GPU, else one per core, at most 4.
+        hours: time after which no more cells are started; no limit when None.
+        progress: whether a line about each cell that ends is written to stderr.
+
+    Raises:
+        UserError: an argument or the recipe cannot be used, `out` holds cells of another recipe, or another process
+            runs them.
+        RunFailed: a cell failed; the others were run, and `condense.report` returns their results.
+        Interrupted: stopped by Ctrl-C; the same call resumes.
+    """
+    numbers = _numbers(jobs=jobs, hours=hours)
+
+    def tell(line: str) -> None:
+        if progress:
+            print(line, file=sys.stderr)
+
+    return runner.benchmark(
+        _grid(recipe),
+        Path(out),
+        executor=LocalExecutor(numbers.jobs),
+        hours=numbers.hours,
+        tell=tell,
+    )
+
+
+def report(out: str | Path, *, keep: str | Path | None = None) -> Outcome:
+    """Rewrite the report of a benchmark's folder and return its results so far, as `dmis report`.
+
+    Args:
+        out: the folder.
+        keep: folder for one small file per finished cell, from which `dmis report --out` can rebuild the tables.
+
+    Raises:
+        UserError: `out` is not a benchmark's folder, or `keep` has other results for a cell.
+    """
+    return runner.report(Path(out), None if keep is None else Path(keep))
+
+
+def _grid(recipe: RecipeLike) -> str | dict[str, Any]:
+    """A benchmark's recipe with texts for paths and lists for tuples, as a file would hold it."""
+    if isinstance(recipe, str | Path):
+        return str(recipe)
+    if not isinstance(recipe, Mapping):
+        raise UserError(f"The recipe is a {type(recipe).__name__}; give a mapping, a file, or the name of one.")
+    try:
+        plain_values: dict[str, Any] = to_jsonable_python(dict(recipe))
+    except ValueError as error:
+        raise UserError(f"The recipe cannot be written down ({in_short(error)}); give plain values.") from error
+    return plain_values
+
+
 def _listed(given: object, what: str) -> list[Any]:
     """Several values in a list. Raises `UserError` if there is only one thing."""
     if isinstance(given, Iterable):
@@ -472,7 +546,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _numbers(**values: int) -> _Numbers:
+def _numbers(**values: float | None) -> _Numbers:
     return parse(_Numbers, values, "arguments'")
 
 

@@ -6,16 +6,18 @@ peak memory can be measured. Results are read from the folders, not from the pro
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from condense.allocator import keep_freed_memory
@@ -122,7 +124,8 @@ class LocalExecutor:
         """Start a process."""
         gpu = self._least_busy_gpu()
         process = self.context.Process(target=_work_alone, args=(work, out, cell, self._threads, gpu))  # type: ignore[attr-defined]
-        process.start()
+        with _no_script_to_run_again():
+            process.start()
         job = _ProcessJob(process)
         if gpu is not None:
             self._running.append((job, gpu))
@@ -133,6 +136,21 @@ class LocalExecutor:
         self._running = [(job, gpu) for job, gpu in self._running if not job.done()]
         load = Counter(gpu for _, gpu in self._running)
         return min(self._gpus, key=lambda gpu: load[gpu], default=None)
+
+
+@contextlib.contextmanager
+def _no_script_to_run_again() -> Iterator[None]:
+    """Keep a process that starts from running the program's main script, where its classes and functions might be.
+
+    No task needs them, and a script that calls `condense.benchmark` without `if __name__ == "__main__"` would begin a
+    benchmark in each process.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def visible_gpus() -> list[str]:

@@ -101,16 +101,16 @@ class BenchmarkRecipe(Options):
     )
 
 
-def layers_of(config: str) -> dict[str, Any]:
-    """A benchmark's recipe by path or name, over the recipes it extends, see `overridden`.
+def layers_of(config: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark's recipe by path or name, or as a file holds it, over the recipes it extends, see `overridden`.
 
     Raises:
         UserError: a recipe is missing or is not a YAML mapping, or recipes extend each other in a cycle.
     """
-    layers, seen = read_config(config), [config]
+    layers, seen = (read_config(config), [config]) if isinstance(config, str) else (dict(config), [])
     while (below := layers.pop(EXTENDS, None)) is not None:
         if below in seen:
-            raise UserError(f"The recipe {config} extends {' which extends '.join([*seen[1:], below])}: a cycle.")
+            raise UserError(f"The recipe {seen[0]} extends {' which extends '.join([*seen[1:], below])}: a cycle.")
         seen.append(str(below))
         layers = overridden(read_config(str(below)), layers)
     return layers

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +25,7 @@ from condense.benchmark.cell import (
 from condense.benchmark.executors import Executor, Job, LocalExecutor
 from condense.benchmark.grid import SHARED, Cell, expand, told_apart
 from condense.benchmark.grid_recipe import BenchmarkRecipe, layers_of, overridden, read_benchmark
+from condense.benchmark.outcome import RESULTS, Outcome
 from condense.benchmark.report import gather
 from condense.benchmark.schedule import Task, run_tasks
 from condense.benchmark.shard import Shard
@@ -33,22 +35,20 @@ from condense.evaluate.benchmark_report import HTML, write_benchmark_report, wri
 from condense.evaluate.kept import Kept, read_kept, write_kept
 from condense.evaluate.leaderboard import LEADERBOARD, render_leaderboard
 from condense.evaluate.published_table import write_published
-from condense.evaluate.results import Result, comparisons, entries, write_comparisons, write_csv
-from condense.evaluate.tables import accuracy_table
+from condense.evaluate.results import Result, write_comparisons, write_csv
 from condense.files import atomic_write_text, prepare_folder, sweep
-from condense.json_values import JSON
 from condense.pipeline import classify
 from condense.pipeline.feature_space import fixed_space
 from condense.recipe import parse_overrides
 
-RECIPE, RESULTS, COMPARISONS, LOCK = "benchmark.json", "results.csv", "comparisons.csv", ".lock"
+RECIPE, COMPARISONS, LOCK = "benchmark.json", "comparisons.csv", ".lock"
 PUBLISHED = "published.csv"
 
 Tell = Callable[[str], None]
 
 
 def benchmark(
-    config: str,
+    config: str | Mapping[str, Any],
     out: Path,
     *,
     settings: Sequence[str] = (),
@@ -56,21 +56,18 @@ def benchmark(
     hours: float | None = None,
     tell: Tell = lambda line: None,
     shard: Shard | None = None,
-) -> dict[str, JSON]:
+) -> Outcome:
     """Run every cell that is not done yet, then write results.csv, comparisons.csv, published.csv and the report.
 
     Args:
-        config: a recipe file, or the name of a recipe that ships with the package.
+        config: a recipe file, the name of a recipe that ships with the package, or what such a file holds; methods named
+            in the last may be modules of the user's.
         out: folder of the benchmark.
         settings: overrides of the recipe, `a.b=c` each.
         executor: runs the cells; processes on this machine when None.
         hours: time after which no more cells are started; no limit when None.
         tell: called with one line about each cell that ends.
         shard: the part of the cells to run here; all when None. Other parts may run in the same folder.
-
-    Returns:
-        Paths (out, report, results), numbers of cells in total, done, failed and missing, the table of accuracies, and
-        the comparisons of every two methods over their seeds.
 
     Raises:
         UserError: the recipe cannot be used, cells in `out` were made by another one, or another process runs them.
@@ -99,22 +96,22 @@ def benchmark(
         results = book.results() if shard is None else [read_result(out, cell) for cell in cells]
         if not stopped:
             _write(out, recipe, cells, results)
-    told = _counts(out, results)
+    found = Outcome(out, out / HTML, tuple(results))
     if stopped:
-        raise Interrupted(f"Stopped with {told['done']} of {told['cells']} cells done; run the same again to go on.")
-    if told["failed"]:
+        raise Interrupted(f"Stopped with {found.done} of {len(results)} cells done; run the same again to go on.")
+    if found.failed:
         raise RunFailed(
-            f"{told['failed']} of {told['cells']} cells failed, see {out / HTML}; run the same again to try them again."
+            f"{found.failed} of {len(results)} cells failed, see {out / HTML}; run the same again to try them again."
         )
-    return {**told, "table": _table(results), "comparisons": comparisons(results)}
+    return found
 
 
-def dry_run(config: str, out: Path, settings: Sequence[str] = ()) -> list[dict[str, str]]:
+def dry_run(config: str | Mapping[str, Any], out: Path, settings: Sequence[str] = ()) -> list[dict[str, str]]:
     """Name and status of every cell; nothing is written. Raises `UserError` as `benchmark`."""
     return [{"cell": result.cell, "status": result.status} for result in _looked_at(config, out, settings)[2]]
 
 
-def report(out: Path, keep: Path | None = None) -> dict[str, JSON]:
+def report(out: Path, keep: Path | None = None) -> Outcome:
     """Rewrite results.csv, comparisons.csv, published.csv and the report of a benchmark's folder.
 
     Of the modules that its recipe names, only those of this and of installed packages are imported.
@@ -122,9 +119,6 @@ def report(out: Path, keep: Path | None = None) -> dict[str, JSON]:
     Args:
         out: the folder.
         keep: folder for one small file per finished cell, from which `report_kept` can rebuild the tables.
-
-    Returns:
-        As `benchmark`; with `keep` also kept, the number of new files.
 
     Raises:
         UserError: `out` is not a benchmark's folder, or `keep` has other results for a cell.
@@ -139,19 +133,16 @@ def report(out: Path, keep: Path | None = None) -> dict[str, JSON]:
     cells = expand(recipe)
     results = [read_result(out, cell) for cell in cells]
     _write(out, recipe, cells, results)
-    told = {**_counts(out, results), "table": _table(results), "comparisons": comparisons(results)}
-    return told if keep is None else {**told, "kept": len(write_kept(keep, _kept(out, cells, results)))}
+    kept = None if keep is None else len(write_kept(keep, _kept(out, cells, results)))
+    return Outcome(out, out / HTML, tuple(results), kept)
 
 
-def report_kept(folders: Sequence[Path], out: Path) -> dict[str, JSON]:
+def report_kept(folders: Sequence[Path], out: Path) -> Outcome:
     """Write results.csv, comparisons.csv, report.md, table.tex and leaderboard.html from kept results alone.
 
     Args:
         folders: folders that `report` wrote as `keep`; their results are merged.
         out: folder to write into.
-
-    Returns:
-        out, report, results, cells, done, failed and missing, and comparisons.
 
     Raises:
         UserError: a folder has no results, a file is damaged, or two folders disagree about a cell.
@@ -175,22 +166,18 @@ def report_kept(folders: Sequence[Path], out: Path) -> dict[str, JSON]:
     write_comparisons(out / COMPARISONS, results)
     write_tables(out, "Kept results", results)
     atomic_write_text(out / LEADERBOARD, render_leaderboard("Kept results", told))
-    return {
-        **_counts(out, results),
-        "report": str(out / LEADERBOARD),
-        "table": _table(results),
-        "comparisons": comparisons(results),
-    }
+    return Outcome(out, out / LEADERBOARD, tuple(results))
 
 
 def _kept(out: Path, cells: Sequence[Cell], results: Sequence[Result]) -> list[Kept]:
     return [kept_of(out, cell, result) for cell, result in zip(cells, results, strict=True) if result.status == "done"]
 
 
-def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
+def _looked_at(
+    config: str | Mapping[str, Any], out: Path, settings: Sequence[str]
+) -> tuple[BenchmarkRecipe, list[Cell], list[Result]]:
     asked = parse_overrides(settings)
-    if isinstance(asked.get("methods"), list):
-        methods.trust(asked["methods"])
+    methods.trust(_methods_in(asked if isinstance(config, str) else overridden(config, asked)))
     recipe = read_benchmark(overridden(layers_of(config), asked))
     for name in (*recipe.methods, *(row.method for row in recipe.rows.values())):
         methods.load(name)  # refuses code named only in a file
@@ -198,6 +185,13 @@ def _looked_at(config: str, out: Path, settings: Sequence[str]) -> tuple[Benchma
         classify.check_name(name)
     cells = expand(recipe)
     return recipe, cells, [read_result(out, cell) for cell in cells]
+
+
+def _methods_in(layers: Mapping[str, Any]) -> Iterator[object]:
+    """What stands where a recipe names methods, whatever it is."""
+    listed, rows = layers.get("methods"), layers.get("rows")
+    yield from listed if isinstance(listed, list) else ()
+    yield from (row.get("method") for row in rows.values() if isinstance(row, Mapping)) if isinstance(rows, Mapping) else ()
 
 
 def _check_space(recipe: BenchmarkRecipe, before: Sequence[Result]) -> None:
@@ -215,16 +209,6 @@ def _write(out: Path, recipe: BenchmarkRecipe, cells: Sequence[Cell], results: S
     if any(one.result.task == "condensation" for one in kept):
         atomic_write_text(out / LEADERBOARD, render_leaderboard(recipe.title or "Benchmark", kept))
     write_benchmark_report(out, gather(out, recipe, cells, results))
-
-
-def _counts(out: Path, results: Sequence[Result]) -> dict[str, JSON]:
-    counted = {status: sum(result.status == status for result in results) for status in ("done", "failed", "missing")}
-    return {"out": str(out), "report": str(out / HTML), "results": str(out / RESULTS), "cells": len(results), **counted}
-
-
-def _table(results: Sequence[Result]) -> list[dict[str, str | int | None]]:
-    """Accuracies of sets and of classifiers."""
-    return accuracy_table([*entries(results), *entries(results, "weak-supervision")])
 
 
 def _alone(out: Path, shard: Shard | None = None) -> AbstractContextManager[object]:

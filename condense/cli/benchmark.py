@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,9 @@ from condense.cli.options import (
     Quiet,
     Settings,
 )
-from condense.json_values import JSON
+
+if TYPE_CHECKING:
+    from condense.benchmark.outcome import Outcome
 
 
 def benchmark(
@@ -114,7 +116,7 @@ def report(
     from condense.benchmark import runner
     from condense.errors import UserError
 
-    def command() -> dict[str, JSON]:
+    def command() -> Outcome:
         if out is not None:
             return runner.report_kept(folders, out)
         if len(folders) > 1:

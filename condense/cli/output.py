@@ -14,6 +14,7 @@ from condense import console
 from condense.json_values import JSON
 
 if TYPE_CHECKING:
+    from condense.benchmark.outcome import Outcome
     from condense.evaluate.mistakes import Mistakes
     from condense.evaluate.sets import Evaluation
     from condense.pipeline.arm_scores import ArmScores
@@ -69,11 +70,12 @@ def cells(found: Sequence[Mapping[str, str]]) -> None:
     print(f"{len(found)} cells, {sum(cell['status'] != 'done' for cell in found)} to be run")
 
 
-def benchmarked(result: Mapping[str, Any]) -> None:
+def benchmarked(outcome: Outcome) -> None:
     """The folder of a benchmark's results, the number of cells done, and the accuracies."""
-    facts({name: value for name, value in result.items() if name not in ("comparisons", "table")})
-    for setting, judged in dict.fromkeys((row["setting"], row["judged"]) for row in result["table"]):
-        own = [row for row in result["table"] if (row["setting"], row["judged"]) == (setting, judged)]
+    table = outcome.table
+    facts({name: value for name, value in outcome.to_json().items() if name not in ("comparisons", "table")})
+    for setting, judged in dict.fromkeys((row["setting"], row["judged"]) for row in table):
+        own = [row for row in table if (row["setting"], row["judged"]) == (setting, judged)]
         sizes = list(dict.fromkeys(row["ipc"] for row in own))
         found = {(row["method"], row["ipc"]): row["accuracy"] for row in own}
         print(f"\n{setting}" + (f", judged by {judged}" if judged else "") + "; test accuracy in percent")
