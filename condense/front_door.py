@@ -10,7 +10,8 @@ labels = condense.relabel(data, quick=True)
 small.save("s.h5")
 ```
 
-Nothing is written unless `run` names a folder; repeating an interrupted call with the same folder resumes it.
+Nothing is written unless `run` names a folder; repeating an interrupted call with the same folder resumes it. A
+benchmark is its folder, so `benchmark` and `report` write into `out`.
 """
 
 from __future__ import annotations
@@ -407,8 +408,8 @@ def benchmark(
     The processes do not run the calling script again: it needs no `if __name__ == "__main__"`.
 
     Args:
-        recipe: a benchmark's recipe, see `condense.benchmark.grid_recipe.BenchmarkRecipe`. A mapping may name methods of
-            your own, and "extends" another recipe: {"extends": "benchmark-digits", "seeds": [0, 1, 2]}.
+        recipe: a benchmark's recipe, see `condense.benchmark.grid_recipe.BenchmarkRecipe`. A mapping may name your own
+            methods, and "extends" another recipe: {"extends": "digits-generators", "seeds": [0, 1, 2]}.
         out: folder for the results, the report and one folder per cell.
         jobs: cells run at once; when None one per GPU, else one per core, at most 4.
         hours: time after which no more cells are started; no limit when None.

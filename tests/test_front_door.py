@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import condense
+from condense import front_door
+from condense.benchmark.grid_recipe import layers_of
 from condense.errors import UserError
 from condense.evaluate import protocols
 from condense.generator.model import Generator
@@ -213,8 +215,11 @@ def test_a_generator_in_memory_is_among_the_classifiers(few, tmp_path):
     assert without_seconds(first) == without_seconds(again)
     trained = condense.classify(few, arms="dmis", recipe={**SMALL, "quick": True})
     assert trained.arms[0].mean == first.arms[0].mean
-    with pytest.raises(UserError, match="There is a generator trained as 'dmis'; give at most one of"):
+    twice = "a generator trained as 'dmis'; give at most one of vanilla and dmis"
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path / 'run'} holds {twice}")):
         condense.classify(few, generator=[generator, tmp_path / "run"])
+    with pytest.raises(UserError, match=f"There is {twice}"):
+        condense.classify(few, generator=[tmp_path / "run", generator])
 
 
 @pytest.mark.parametrize(
@@ -224,7 +229,7 @@ def test_a_generator_in_memory_is_among_the_classifiers(few, tmp_path):
         ({"arms": []}, "There is no arm to train"),
         ({"arms": 5}, "arms is 5; give one by name"),
         ({"arms": "cc"}, "cc learns from candidate sets, but no image has one"),
-        ({"network": "convnet99"}, "'network' is \"convnet99\""),
+        ({"network": "convnet99"}, 'no network is called "convnet99"; nearest: convnet4'),
         ({"epochs": 0}, "section 'fit' key 'epochs' is 0"),
         ({"epochs": "many"}, "section 'fit' key 'epochs' is \"many\""),
         ({"seed": -1}, "'seed' is -1"),
@@ -232,7 +237,7 @@ def test_a_generator_in_memory_is_among_the_classifiers(few, tmp_path):
         ({"seed": 2**63 - 1, "seeds": 2}, "leave the range"),
         ({"options": {"gce": {"p": 1}}}, "options of the arm 'gce' has an unknown key 'p'"),
         ({"options": {"gce": 5}}, "Found 5 as the options of the arm 'gce'"),
-        ({"options": {"train": {"steps": 1}}}, "There are options for 'train'; they can be given for fit, ce"),
+        ({"options": {"train": {"steps": 1}}}, "There are options for 'train'; they can be given for fit, cc, ce, co-teaching"),
         ({"options": 5}, "Found 5 where names with values are needed"),
         ({"recipe": {"fit": {"epochs": 1}}}, "unknown key 'fit'"),
         ({"generator": 5}, "generator is 5"),
@@ -250,6 +255,78 @@ def test_what_cannot_be_classified_by_is_refused_in_a_sentence(arguments, said, 
 def test_classifiers_need_test_images(few):
     with pytest.raises(UserError, match="has no test images"):
         condense.classify(few.training_set(), arms="ce")
+
+
+GRID = {
+    "methods": ["random"],
+    "settings": [{"name": "digits", "noise": "sym:0.4"}],
+    "ipc": [1],
+    "evaluate": {"protocol": "quick", "network": "mlp", "repeats": 2},
+}
+
+SCRIPT = """
+import json, condense
+
+print("begun")
+outcome = condense.benchmark(json.loads(open("grid.json").read()), "out", jobs=1)
+print(json.dumps(outcome.to_json()))
+"""
+
+OWN = """
+from condense.methods.random import Options
+from condense.methods.random import condense as draw
+
+def condense(train, ipc, options, seed, run):
+    return draw(train, ipc, options, seed, run)
+"""
+
+
+def test_a_script_runs_a_grid_with_a_method_of_its_own(dmis, tmp_path):
+    """Without `if __name__ == "__main__"`: each cell's process ran the script again."""
+    (tmp_path / "my_method.py").write_text(OWN)
+    (tmp_path / "grid.json").write_text(json.dumps({**GRID, "methods": ["random", "my_method"]}))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    begun, answer = ran.stdout.splitlines()
+    told = json.loads(answer)
+    assert begun == "begun" and (told["cells"], told["done"], told["failed"], told["missing"]) == (2, 2, 0, 0)
+    first, own = told["table"]
+    assert (first["method"], own["method"]) == ("random", "my_method") and first["accuracy"] == own["accuracy"]
+    answer = dmis("report", tmp_path / "out", "--json")
+    by_command, outcome = json.loads(answer.out), condense.report(tmp_path / "out")
+    assert {**by_command, "out": "", "report": "", "results": ""} == {**told, "out": "", "report": "", "results": ""}
+    assert [row.method for row in outcome.results] == ["random", "my_method"] and outcome.done == 2
+    assert json.loads(json.dumps(outcome.to_json())) == by_command
+    assert len(outcome.results[0].accuracies) == 2 and outcome.results[0].accuracies == outcome.results[1].accuracies
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "said"),
+    [
+        (GRID, {"jobs": 0}, "'jobs' is 0"),
+        (GRID, {"hours": -1}, "'hours' is -1"),
+        ("nowhere.yaml", {}, "nowhere.yaml"),
+        (5, {}, "The recipe is a int; give a mapping, a file, or the name of one"),
+        ({**GRID, "seeds": {0: object()}}, {}, "cannot be written down"),
+        ({**GRID, "methods": ["randon"]}, {}, "did you mean random"),
+        ({**GRID, "typo": 1}, {}, "unknown key 'typo'"),
+        ({"extends": "nowhere"}, {}, "nowhere"),
+    ],
+)
+def test_a_grid_that_cannot_be_run_is_refused_before_anything_is_written(recipe, arguments, said, tmp_path):
+    with pytest.raises(UserError, match=re.escape(said)):
+        condense.benchmark(recipe, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError):
+        condense.report(tmp_path / "out")
+
+
+def test_a_mapping_extends_a_recipe_that_ships(tmp_path):
+    wide = {"extends": "digits-generators", "seeds": (0, 1), "settings": [{"name": Path("digits"), "noise": "sym:0.2"}]}
+    own, shipped = layers_of(front_door._grid(wide)), layers_of("digits-generators")
+    assert own == {**shipped, "seeds": [0, 1], "settings": [{"name": "digits", "noise": "sym:0.2"}]}
+    assert "extends" in wide
 
 
 def test_arrays_are_a_data_set():

@@ -63,7 +63,9 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": BASE | VALUES | {"classifiers"},
     "recipes": {"sets", "data"},
     "pipeline": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate"},
-    "front_door": BASE | VALUES | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline", "benchmark"},
+    "front_door": BASE
+    | VALUES
+    | {"notices", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline", "benchmark"},
     "benchmark": BASE | VALUES | {"allocator", "classifiers", "generator", "methods", "recipe", "evaluate", "pipeline"},
 }
 """Which parts of the package each part may import besides itself; `commands` and `cli` may import all below them."""

@@ -60,8 +60,8 @@ def benchmark(
     """Run every cell that is not done yet, then write results.csv, comparisons.csv, published.csv and the report.
 
     Args:
-        config: a recipe file, the name of a recipe that ships with the package, or what such a file holds; methods named
-            in the last may be modules of the user's.
+        config: a recipe file, the name of a recipe that ships with the package, or what such a file holds; in the last,
+            methods may be modules of the user's.
         out: folder of the benchmark.
         settings: overrides of the recipe, `a.b=c` each.
         executor: runs the cells; processes on this machine when None.
@@ -191,7 +191,9 @@ def _methods_in(layers: Mapping[str, Any]) -> Iterator[object]:
     """What stands where a recipe names methods, whatever it is."""
     listed, rows = layers.get("methods"), layers.get("rows")
     yield from listed if isinstance(listed, list) else ()
-    yield from (row.get("method") for row in rows.values() if isinstance(row, Mapping)) if isinstance(rows, Mapping) else ()
+    yield from (
+        (row.get("method") for row in rows.values() if isinstance(row, Mapping)) if isinstance(rows, Mapping) else ()
+    )
 
 
 def _check_space(recipe: BenchmarkRecipe, before: Sequence[Result]) -> None:

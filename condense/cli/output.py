@@ -80,8 +80,8 @@ def benchmarked(outcome: Outcome) -> None:
         found = {(row["method"], row["ipc"]): row["accuracy"] for row in own}
         print(f"\n{setting}" + (f", judged by {judged}" if judged else "") + "; test accuracy in percent")
         head = ["", *("accuracy" if size is None else f"IPC {size}" for size in sizes)]
-        names = dict.fromkeys(row["method"] for row in own)
-        rows([head, *([name, *(found.get((name, size), "") for size in sizes)] for name in names)])
+        names = dict.fromkeys(str(row["method"]) for row in own)
+        rows([head, *([name, *(str(found.get((name, size), "")) for size in sizes)] for name in names)])
 
 
 def audit(result: Mapping[str, Any]) -> None:

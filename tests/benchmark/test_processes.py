@@ -93,7 +93,7 @@ def test_a_job_of_submitit_in_a_process_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(RECIPE | {"methods": ["random"]}))
     executor = SubmititExecutor(tmp_path / "jobs", {"timeout_min": 5}, 2, "local")
     answer = benchmark(str(tmp_path / "grid.yaml"), tmp_path / "out", executor=executor)
-    assert (answer["done"], answer["failed"]) == (1, 0)
+    assert (answer.done, answer.failed) == (1, 0)
     assert list((tmp_path / "jobs").glob("*_log.out"))
 
 

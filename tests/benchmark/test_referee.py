@@ -85,9 +85,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small: None) -> Path:
     (folder / "grid.yaml").write_text(yaml.safe_dump(RECIPE))
     config = str(folder / "grid.yaml")
     first = benchmark(config, folder / "out", executor=Inline(), shard=Shard(1, 2))
-    assert 0 < first["done"] < first["cells"] and first["failed"] == 0 and first["missing"] > 0
+    assert 0 < first.done < len(first.results) and first.failed == 0 and first.missing > 0
     second = benchmark(config, folder / "out", executor=Inline(), shard=Shard(2, 2))
-    assert (second["missing"], second["failed"]) == (0, 0)
+    assert (second.missing, second.failed) == (0, 0)
     return folder
 
 

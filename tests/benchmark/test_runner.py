@@ -103,7 +103,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small: None) -> tuple[Pat
     assert {cell["status"] for cell in dry_run(config, folder / "out")} == {"missing"}
     assert [path.name for path in folder.iterdir()] == ["grid.yaml"]
     answer = benchmark(config, folder / "out", executor=Inline(), tell=told.append)
-    assert [answer[key] for key in ("cells", "done", "failed", "missing")] == [8, 8, 0, 0]
+    assert (len(answer.results), answer.done, answer.failed, answer.missing) == (8, 8, 0, 0)
     return folder, told
 
 
@@ -159,7 +159,7 @@ def without_sets(tmp_path_factory: pytest.TempPathFactory, small: None) -> Path:
     """A folder whose grid.yaml, of samples and classifiers, was run into out/."""
     folder = tmp_path_factory.mktemp("without-sets")
     answer = benchmark(recipe(folder, **WITHOUT_SETS), folder / "out", executor=Inline())
-    assert (answer["done"], answer["cells"]) == (4, 4)
+    assert (answer.done, len(answer.results)) == (4, 4)
     return folder
 
 
@@ -197,7 +197,7 @@ def test_samples_and_classifiers_that_broke_are_done_again(without_sets: Path, t
     (dmis / "accuracy.json").write_text('{"accuracy": "high"}')
     config = str(folder / "grid.yaml")
     assert [cell["status"] for cell in dry_run(config, out)] == ["missing", "missing", "missing", "done"]
-    assert benchmark(config, out, executor=Inline())["done"] == 4
+    assert benchmark(config, out, executor=Inline()).done == 4
     assert files(out / "shared") == kept
     for result in read_csv(out / "results.csv"):
         found, was = result, before[result.cell]
@@ -209,7 +209,7 @@ def test_sets_requested_later_use_the_existing_generator(without_sets: Path, tmp
     generator = folder / "out" / "shared" / "digits-sym-0.4_dmis_seed0" / "generator.safetensors"
     before = generator.read_bytes(), generator.stat().st_mtime_ns
     answer = benchmark(str(folder / "grid.yaml"), folder / "out", settings=["ipc=[1]"], executor=Inline())
-    assert (answer["done"], answer["cells"]) == (5, 5)
+    assert (answer.done, len(answer.results)) == (5, 5)
     assert (generator.read_bytes(), generator.stat().st_mtime_ns) == before
 
 
@@ -234,7 +234,7 @@ def test_no_second_one_works_in_the_same_folder(tmp_path: Path) -> None:
             return super().start(work, out, cell)
 
     for _ in range(2):  # the second time nothing is left to be done, and nobody holds the folder
-        assert benchmark(config, tmp_path / "out", executor=Twice())["missing"] == 0
+        assert benchmark(config, tmp_path / "out", executor=Twice()).missing == 0
     assert refused and set(refused) == {
         f"Another benchmark is running in {tmp_path / 'out'}; wait for it, or choose another --out."
     }
@@ -274,7 +274,7 @@ def test_cells_are_scored_and_share_what_is_trained(finished: tuple[Path, list[s
 def test_sizes_share_a_teacher_and_its_first_cell_continues_where_it_trained(tmp_path: Path) -> None:
     out, options = tmp_path / "out", {"herding": {"teacher": {"epochs": 1}}}
     config = recipe(tmp_path, methods=["herding"], options=options)
-    assert benchmark(config, out, executor=Inline())["done"] == 2
+    assert benchmark(config, out, executor=Inline()).done == 2
     (shared,) = (out / "shared").iterdir()
     first, second = (out / "cells" / f"digits-sym-0.4_herding_ipc{ipc}_seed0" for ipc in (1, 2))
     assert (shared / "first-cell.txt").read_text().strip() == first.name
@@ -282,14 +282,14 @@ def test_sizes_share_a_teacher_and_its_first_cell_continues_where_it_trained(tmp
     assert sets[0].provenance.notes["teacher"] == sets[1].provenance.notes["teacher"]
     for cell in (first, second):
         (cell / "condensed.h5").unlink()
-    assert benchmark(config, out, executor=Inline())["done"] == 2
+    assert benchmark(config, out, executor=Inline()).done == 2
     assert [read(cell / "condensed.h5").sha256() for cell in (first, second)] == [made.sha256() for made in sets]
     assert before["teacher.safetensors"] == files(shared)["teacher.safetensors"]
 
 
 def test_a_finished_grid_is_left_unchanged(copy: Path) -> None:
     out, told, before = copy / "out", list[str](), files(copy / "out")
-    assert benchmark(str(copy / "grid.yaml"), out, executor=Inline(), tell=told.append)["done"] == 8
+    assert benchmark(str(copy / "grid.yaml"), out, executor=Inline(), tell=told.append).done == 8
     after = files(out)
     rewritten = {"benchmark.json", "results.csv", "comparisons.csv", "published.csv", "report.html", "report.md"}
     rewritten |= {"table.tex", "leaderboard.html"}
@@ -317,7 +317,7 @@ def test_failures_are_reported_and_do_not_stop_the_rest(tmp_path: Path, toys: Ca
 
     kept = files(out / "cells" / "digits-sym-0.4_toys.fine_ipc1_seed0")
     toys(boom="pass")
-    assert benchmark(config, out, settings=own, executor=Inline())["done"] == 4
+    assert benchmark(config, out, settings=own, executor=Inline()).done == 4
     assert files(out / "cells" / "digits-sym-0.4_toys.fine_ipc1_seed0") == kept
     assert not (out / "cells" / failed.cell / "error.json").exists()
 
@@ -350,7 +350,7 @@ def test_only_broken_cells_are_repeated(copy: Path) -> None:
     config = str(copy / "grid.yaml")
     broken = {cut.name, empty.name, other.name, lost.name}
     assert {cell["cell"] for cell in dry_run(config, out) if cell["status"] == "missing"} == broken
-    assert benchmark(config, out, executor=Inline())["done"] == 8
+    assert benchmark(config, out, executor=Inline()).done == 8
     after = files(out / "cells")
     assert {path.split("/")[0] for path in after if before.get(path) != after[path]} == broken
     assert before[f"{empty.name}/condensed.h5"] == after[f"{empty.name}/condensed.h5"]
@@ -376,7 +376,7 @@ def test_empty_cells_are_missing_and_made_anew(copy: Path, dmis: Dmis) -> None:
     assert (told["done"], told["missing"], told["failed"]) == (4, 4, 0)
     text = "".join(Page((out / "report.html").read_text()).texts)
     assert "4of 8" in text and "still to be run" in text
-    assert benchmark(str(copy / "grid.yaml"), out, executor=Inline())["done"] == 8
+    assert benchmark(str(copy / "grid.yaml"), out, executor=Inline()).done == 8
     assert all(read(cell / "condensed.h5").ipc for cell in (bare, hollow, gone, unscored))
 
 
@@ -387,7 +387,7 @@ def test_cells_of_another_recipe_are_not_mixed_in(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"made by another recipe.*another --out"):
         benchmark(config, out, settings=["evaluate.repeats=1"], executor=Inline())
     more = benchmark(config, out, settings=["ipc=[1, 2]", "title=Wider"], executor=Inline())
-    assert more["cells"] == 2 and "Wider" in (out / "report.html").read_text()
+    assert len(more.results) == 2 and "Wider" in (out / "report.html").read_text()
 
 
 def test_what_was_trained_by_another_recipe_is_not_shared(copy: Path) -> None:
@@ -403,12 +403,12 @@ def test_what_was_trained_by_another_recipe_is_not_shared(copy: Path) -> None:
         benchmark(config, out, settings=["labeller.train.steps=21"], executor=Inline())
     (out / "shared" / "digits-sym-0.4_dmis_seed0" / "recipe.json").unlink()  # of an earlier version
     asked = ["ipc=[3]", "methods=[dmis]", "clean_first=[none]"]
-    assert benchmark(config, out, settings=asked, executor=Inline())["done"] == 1
+    assert benchmark(config, out, settings=asked, executor=Inline()).done == 1
 
 
 def test_no_more_cells_are_started_once_time_is_up(tmp_path: Path) -> None:
     answer = benchmark(recipe(tmp_path), tmp_path / "out", executor=Inline(), hours=0.0)
-    assert (answer["missing"], answer["failed"]) == (4, 0)
+    assert (answer.missing, answer.failed) == (4, 0)
     assert "still to be run" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -474,7 +474,7 @@ def test_tasks_wait_for_what_they_need(tmp_path: Path) -> None:
 def test_a_job_by_way_of_submitit(tmp_path: Path) -> None:
     executor = SubmititExecutor(tmp_path / "jobs", {"timeout_min": 5}, 3, "debug")
     answer = benchmark(recipe(tmp_path, methods=["random"], ipc=[1], options={}), tmp_path / "out", executor=executor)
-    assert answer["done"] == 1
+    assert answer.done == 1
     with pytest.raises(UserError, match="--executor local"):
         SubmititExecutor(tmp_path / "jobs", {}, 3, "slurm")
     with pytest.raises(UserError, match="no_such"):
@@ -501,7 +501,7 @@ def test_a_damaged_file_of_a_cell_stops_nothing(copy: Path, name: str, content: 
             report(copy / "out")
         return
     told = report(copy / "out")
-    assert told["done"] == (8 if name == "labels.json" else 0)
+    assert told.done == (8 if name == "labels.json" else 0)
 
 
 def test_a_score_that_lacks_a_key_is_missing(copy: Path) -> None:
@@ -513,4 +513,4 @@ def test_a_score_that_lacks_a_key_is_missing(copy: Path) -> None:
         file.write_text(json.dumps(score))
     last = files_of_scores[-1]
     last.write_text(last.read_text().replace('"mean": ', '"mean": "high", "was": '))
-    assert report(copy / "out")["done"] == 8 - 6 - 1
+    assert report(copy / "out").done == 8 - 6 - 1

@@ -22,7 +22,7 @@ def test_a_twin_runs_from_end_to_end(table: str, tmp_path: Path) -> None:
     told = benchmark(name, tmp_path / "out")
     cells = expand(read_benchmark(layers_of(name)))
     results = read_csv(tmp_path / "out" / "results.csv")
-    assert (told["done"], told["failed"], told["missing"]) == (len(cells), 0, 0)
+    assert (told.done, told.failed, told.missing) == (len(cells), 0, 0)
     assert [result.cell for result in results] == [cell.name for cell in cells]
     with (tmp_path / "out" / "published.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
