@@ -237,7 +237,7 @@ def test_a_generator_in_memory_is_among_the_classifiers(few, tmp_path):
         ({"seed": 2**63 - 1, "seeds": 2}, "leave the range"),
         ({"options": {"gce": {"p": 1}}}, "options of the arm 'gce' has an unknown key 'p'"),
         ({"options": {"gce": 5}}, "Found 5 as the options of the arm 'gce'"),
-        ({"options": {"train": {"steps": 1}}}, "There are options for 'train'; they can be given for fit, cc, ce, co-teaching"),
+        ({"options": {"train": {"steps": 1}}}, "There are options for 'train'; they can be given for fit, cc, ce"),
         ({"options": 5}, "Found 5 where names with values are needed"),
         ({"recipe": {"fit": {"epochs": 1}}}, "unknown key 'fit'"),
         ({"generator": 5}, "generator is 5"),
